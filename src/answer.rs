@@ -1,0 +1,275 @@
+//! What an answer of Honeycomb's means for the events of a request. Pure.
+//!
+//! An answer need not come from Honeycomb: a proxy, a load balancer, a Refinery or a hotel's
+//! login page may speak in its place. So nothing but a per-event 2xx counts as accepted, and
+//! nothing but a per-event 4xx as rejected; whatever is unclear keeps the events.
+
+use std::time::{Duration, SystemTime};
+
+use serde::Deserialize;
+
+/// The parts of an HTTP answer that matter.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Answer {
+    pub status: u16,
+    pub retry_after: Option<String>,
+    pub location: Option<String>,
+    pub body: Vec<u8>,
+}
+
+/// What to do with the request's events.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verdict {
+    /// One fate per event, in order; events beyond the last were not answered for.
+    Judged(Vec<Fate>),
+    /// The same request may go through later.
+    Retry { why: String, after: Option<Duration> },
+    /// The request is larger than the server takes.
+    TooLarge,
+    /// The same request will not go through until a person acts: what to fix.
+    Refused { advice: String },
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Fate {
+    Accepted,
+    /// It stays in the queue.
+    Later {
+        status: u16,
+    },
+    /// It leaves the queue: it will never be taken.
+    Rejected {
+        reason: String,
+    },
+}
+
+/// Judges the answer to a request; `now` is for a `Retry-After` that names a date.
+pub fn judge(answer: &Answer, now: SystemTime) -> Verdict {
+    let said = said(&answer.body);
+    let after = answer.retry_after.as_deref().and_then(|text| retry_after(text, now));
+    let refused = |advice: &str| Verdict::Refused {
+        advice: format!("{advice} (HTTP {}{})", answer.status, prefixed(": ", &said)),
+    };
+    match answer.status {
+        200..=299 => match fates(&answer.body) {
+            Some(fates) if !fates.is_empty() => Verdict::Judged(fates),
+            _ => Verdict::Retry {
+                why: format!(
+                    "HTTP {} without a status per event: is something else answering in \
+                     Honeycomb's place?",
+                    answer.status
+                ),
+                after,
+            },
+        },
+        300..=399 => refused(&format!(
+            "the endpoint redirects{}, and the key does not follow; set HONEYCOMB_API_ENDPOINT \
+             to Honeycomb's own address",
+            prefixed(" to ", answer.location.as_deref().map_or("", without_query)),
+        )),
+        400 if mentions_size(&said) => Verdict::TooLarge,
+        413 => Verdict::TooLarge,
+        401 => refused(
+            "the API key is not known here; check HONEYCOMB_API_KEY, and that \
+             HONEYCOMB_API_ENDPOINT is the key's region",
+        ),
+        403 => refused("the API key may not send events; give it the permission \"send events\""),
+        404 => refused(
+            "no such dataset, and the API key may not create it; check HONEYCOMB_DATASET and \
+             HONEYCOMB_API_ENDPOINT",
+        ),
+        407 => refused("the proxy wants credentials; set them in HTTPS_PROXY"),
+        408 | 425 | 429 | 500..=599 => Verdict::Retry {
+            why: format!("HTTP {}{}", answer.status, prefixed(": ", &said)),
+            after,
+        },
+        _ => refused("the request was refused"),
+    }
+}
+
+/// The per-event statuses; `None` if the body is not such a list.
+fn fates(body: &[u8]) -> Option<Vec<Fate>> {
+    #[derive(Deserialize)]
+    struct Status {
+        status: u16,
+        error: Option<String>,
+    }
+    let statuses: Vec<Status> = serde_json::from_slice(body).ok()?;
+    let fates = statuses.into_iter().map(|event| match event.status {
+        200..=299 => Fate::Accepted,
+        status @ (429 | 401 | 403 | 404 | 408) => Fate::Later { status },
+        400..=499 => {
+            Fate::Rejected { reason: one_line(event.error.as_deref().unwrap_or("no reason given")) }
+        }
+        status => Fate::Later { status },
+    });
+    Some(fates.collect())
+}
+
+/// What an error's body says, in one line: Honeycomb's own `error`, the `detail` or `title` of an
+/// RFC 7807 body, else the start of a plain text. A body may hold a second document after the
+/// first (Refinery), or be a page of HTML, which says nothing.
+fn said(body: &[u8]) -> String {
+    #[derive(Deserialize)]
+    struct Problem {
+        error: Option<String>,
+        detail: Option<String>,
+        title: Option<String>,
+    }
+    let mut documents = serde_json::Deserializer::from_slice(body).into_iter::<Problem>();
+    if let Some(Ok(problem)) = documents.next() {
+        return one_line(&problem.error.or(problem.detail).or(problem.title).unwrap_or_default());
+    }
+    let text = String::from_utf8_lossy(body);
+    if text.trim_start().starts_with(['<', '{', '[']) { String::new() } else { one_line(&text) }
+}
+
+/// Printable, short, on one line.
+fn one_line(text: &str) -> String {
+    let words: Vec<_> = text.split_whitespace().collect();
+    words.join(" ").chars().filter(|c| !c.is_control()).take(200).collect()
+}
+
+fn prefixed(prefix: &str, text: &str) -> String {
+    if text.is_empty() { String::new() } else { format!("{prefix}{text}") }
+}
+
+/// A redirect's query may hold a token.
+fn without_query(location: &str) -> &str {
+    location.split(['?', '#']).next().unwrap_or_default()
+}
+
+fn mentions_size(said: &str) -> bool {
+    let said = said.to_lowercase();
+    ["too large", "too big", "exceeds", "size limit"].iter().any(|phrase| said.contains(phrase))
+}
+
+/// Seconds or an HTTP date; a date in the past asks for no pause.
+fn retry_after(text: &str, now: SystemTime) -> Option<Duration> {
+    if let Ok(seconds) = text.trim().parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = httpdate::parse_http_date(text.trim()).ok()?;
+    Some(date.duration_since(now).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16, body: &str) -> Answer {
+        Answer { status, body: body.into(), ..Answer::default() }
+    }
+
+    fn judged(status: u16, body: &str) -> Verdict {
+        judge(&answer(status, body), SystemTime::UNIX_EPOCH)
+    }
+
+    #[test]
+    fn every_event_has_its_own_fate() {
+        let body = r#"[{"status":202},{"status":400,"error":"too many\ncolumns"},{"status":429},
+                       {"status":500,"error":"something went wrong!"},{"status":400}]"#;
+        let rejected = |reason: &str| Fate::Rejected { reason: reason.into() };
+        assert_eq!(
+            judged(200, body),
+            Verdict::Judged(vec![
+                Fate::Accepted,
+                rejected("too many columns"),
+                Fate::Later { status: 429 },
+                Fate::Later { status: 500 },
+                rejected("no reason given"),
+            ])
+        );
+    }
+
+    #[test]
+    fn a_200_that_is_not_honeycombs_accepts_nothing() {
+        for body in
+            ["", "[]", "<html>please log in</html>", "{}", r#"{"status":202}"#, "[17]", "\u{0}"]
+        {
+            assert!(matches!(judged(200, body), Verdict::Retry { .. }), "{body}");
+        }
+    }
+
+    #[test]
+    fn what_a_person_must_fix_is_said_in_one_sentence() {
+        for (status, named) in [
+            (401, "HONEYCOMB_API_KEY"),
+            (403, "permission"),
+            (404, "HONEYCOMB_DATASET"),
+            (407, "proxy"),
+        ] {
+            for body in ["", "nope", r#"{"error":"nope"}"#, "<html>"] {
+                let Verdict::Refused { advice } = judged(status, body) else { panic!("{status}") };
+                assert!(advice.contains(named) && advice.contains(&status.to_string()), "{advice}");
+                assert!(!advice.contains('\n') && !advice.contains('<'), "{advice}");
+            }
+        }
+        assert!(matches!(judged(415, ""), Verdict::Refused { .. }));
+        assert!(matches!(judged(400, r#"{"error":"malformed"}"#), Verdict::Refused { .. }));
+    }
+
+    #[test]
+    fn a_redirect_is_refused_and_named_without_its_query() {
+        for status in [301, 302, 303, 307, 308] {
+            let mut moved = answer(status, "");
+            moved.location = Some("https://elsewhere.example/login?token=s3cr3t".into());
+            let Verdict::Refused { advice } = judge(&moved, SystemTime::UNIX_EPOCH) else {
+                panic!("{status}")
+            };
+            assert!(advice.contains("https://elsewhere.example/login"), "{advice}");
+            assert!(!advice.contains("s3cr3t"), "{advice}");
+        }
+    }
+
+    #[test]
+    fn a_server_in_trouble_is_tried_again() {
+        for status in [408, 429, 500, 502, 503, 504, 599] {
+            assert!(matches!(judged(status, "<html>"), Verdict::Retry { .. }), "{status}");
+        }
+    }
+
+    #[test]
+    fn too_large_is_told_from_malformed() {
+        assert_eq!(judged(413, ""), Verdict::TooLarge);
+        assert_eq!(judged(400, r#"{"error":"request body too large"}"#), Verdict::TooLarge);
+    }
+
+    #[test]
+    fn the_reason_is_found_in_every_shape_of_body() {
+        for (body, expected) in [
+            (r#"{"error":"unknown API key"}"#, "unknown API key"),
+            (
+                r#"{"status":429,"title":"slow down","detail":"rate limit exceeded"}"#,
+                "rate limit exceeded",
+            ),
+            (r#"{"status":429,"title":"slow down"}"#, "slow down"),
+            (r#"{"source":"refinery","error":"first"}{"error":"second"}"#, "first"),
+            ("plain\n text", "plain text"),
+            ("<html><body>502", ""),
+            (r#"{"error":17}"#, ""),
+        ] {
+            assert_eq!(said(body.as_bytes()), expected, "{body}");
+        }
+        assert_eq!(said(&[0xff; 4]).chars().count(), 4);
+        assert_eq!(said("x".repeat(900).as_bytes()).len(), 200);
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = humantime::parse_rfc3339("1994-11-06T08:49:00Z").expect("a time");
+        for (text, expected) in [
+            ("3", Some(3)),
+            (" 0 ", Some(0)),
+            ("18446744073709551615", Some(u64::MAX)),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(37)),
+            ("Sun, 06 Nov 1994 08:48:00 GMT", Some(0)),
+            ("-1", None),
+            ("soon", None),
+            ("Sun, 06 Now 1994 08:49:37 GMT", None),
+            ("Sun, 99 Nov 1994 08:49:37 GMT", None),
+        ] {
+            assert_eq!(retry_after(text, now), expected.map(Duration::from_secs), "{text}");
+        }
+    }
+}

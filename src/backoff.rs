@@ -1,0 +1,65 @@
+//! When to try again. Pure: the randomness is an argument.
+
+use std::time::Duration;
+
+const FIRST: Duration = Duration::from_millis(250);
+const LONGEST: Duration = Duration::from_secs(5);
+/// A server may ask for a pause, but not for silence.
+const LONGEST_ASKED: Duration = Duration::from_mins(10);
+
+/// How long to wait before try number `attempt` (from 1) of one delivery. `jitter` is from 0 to 1:
+/// many collectors that lost the same server must not come back in the same moment.
+pub fn pause(attempt: u32, retry_after: Option<Duration>, jitter: f64) -> Duration {
+    spread(FIRST, LONGEST, attempt, retry_after, jitter)
+}
+
+fn spread(
+    first: Duration,
+    longest: Duration,
+    attempt: u32,
+    retry_after: Option<Duration>,
+    jitter: f64,
+) -> Duration {
+    let doubled = first.saturating_mul(1 << attempt.saturating_sub(1).min(16)).min(longest);
+    let ours = doubled.mul_f64(0.5 + 0.5 * jitter.clamp(0.0, 1.0));
+    retry_after.map_or(ours, |asked| asked.min(LONGEST_ASKED).max(ours))
+}
+
+/// Between two deliveries of a sidecar, while the server is away.
+const FIRST_DELIVERY: Duration = Duration::from_secs(5);
+const LONGEST_DELIVERY: Duration = Duration::from_mins(1);
+/// A refused key is fixed by a person; asking more often helps nobody.
+const REFUSED: Duration = Duration::from_mins(10);
+
+/// How long a sidecar waits after `failures` deliveries in a row that did not get through.
+pub fn until_next_delivery(failures: u32, retry_after: Option<Duration>, jitter: f64) -> Duration {
+    spread(FIRST_DELIVERY, LONGEST_DELIVERY, failures, retry_after, jitter)
+}
+
+/// How long a sidecar waits after Honeycomb refused its key or dataset.
+pub fn after_refusal() -> Duration {
+    REFUSED
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_up_to_a_bound_and_spread() {
+        let ms = |attempt, jitter| pause(attempt, None, jitter).as_millis();
+        let longest: Vec<_> = (1..=7).map(|attempt| ms(attempt, 1.0)).collect();
+        assert_eq!(longest, [250, 500, 1000, 2000, 4000, 5000, 5000]);
+        assert_eq!(ms(1, 0.0), 125);
+        assert_eq!(ms(u32::MAX, 1.0), 5000);
+        assert_eq!(ms(0, f64::NAN.max(0.0)), 125);
+    }
+
+    #[test]
+    fn what_the_server_asks_is_honoured_within_reason() {
+        let asked = |seconds| pause(1, Some(Duration::from_secs(seconds)), 1.0).as_secs();
+        assert_eq!(asked(3), 3);
+        assert_eq!(asked(u64::MAX), 600);
+        assert_eq!(pause(3, Some(Duration::ZERO), 1.0), Duration::from_secs(1));
+    }
+}

@@ -1,0 +1,193 @@
+//! What the person typed, and nothing else: no environment, no defaults that need one.
+//!
+//! `argh` gives the options and their help; the few habits it refuses (`--opt=value`,
+//! `--version`) are met here, before it sees the arguments. Pure.
+
+use argh::FromArgs;
+
+/// The options as typed.
+#[expect(clippy::struct_excessive_bools, reason = "switches are what a command line has")]
+#[expect(rustdoc::bare_urls, reason = "doc comments are the help texts")]
+#[derive(FromArgs, Debug, Default, PartialEq)]
+#[argh(
+    description = "Reports the health of a Tilt environment to Honeycomb: each resource's\n\
+                   status as a heartbeat, each image build once. Without --once it stays and\n\
+                   reports every --interval; that is how the Tiltfile runs it.",
+    usage = "[options]",
+    help_triggers("-h", "--help"),
+    note = "The key is never an argument: HONEYCOMB_API_KEY or --api-key-file.",
+    example = "Look at what would be sent, without a key:\n  {command_name} --once --dry-run",
+    example = "One report, from cron or by hand:\n  {command_name} --once",
+    error_code(0, "done"),
+    error_code(1, "unexpected"),
+    error_code(2, "usage or configuration"),
+    error_code(3, "no Tilt reachable"),
+    error_code(4, "not delivered, kept for next time"),
+    error_code(5, "refused by Honeycomb")
+)]
+pub struct Cli {
+    /// report once, then exit
+    #[argh(switch)]
+    pub once: bool,
+
+    /// print the events as JSON lines on stdout; send nothing, change no state
+    #[argh(switch)]
+    pub dry_run: bool,
+
+    /// time between two reports (default: 60s)
+    #[argh(option, arg_name = "duration")]
+    pub interval: Option<String>,
+
+    /// port of the Tilt to report on [env: TILT_PORT] (default: 10350)
+    #[argh(option, arg_name = "port")]
+    pub port: Option<String>,
+
+    /// the tilt program (default: tilt on PATH)
+    #[argh(option, arg_name = "path")]
+    pub tilt: Option<String>,
+
+    /// where the queue and the seen builds are kept (default: the user's state folder)
+    #[argh(option, arg_name = "path")]
+    pub state_dir: Option<String>,
+
+    /// honeycomb dataset [env: HONEYCOMB_DATASET]
+    #[argh(option, arg_name = "name")]
+    pub dataset: Option<String>,
+
+    /// honeycomb's API [env: HONEYCOMB_API_ENDPOINT] (default: https://api.honeycomb.io)
+    #[argh(option, arg_name = "url")]
+    pub api_endpoint: Option<String>,
+
+    /// file that holds the API key [env: HONEYCOMB_API_KEY, the key itself]
+    #[argh(option, arg_name = "path")]
+    pub api_key_file: Option<String>,
+
+    /// value of the field `user` [env: TILT_HONEYCOMB_USER]
+    #[argh(option, arg_name = "name")]
+    pub user: Option<String>,
+
+    /// a field of your own on every event; may be repeated
+    #[argh(option, arg_name = "key=value")]
+    pub field: Vec<String>,
+
+    /// longest time for one delivery, retries included (default: 10s)
+    #[argh(option, arg_name = "duration")]
+    pub timeout: Option<String>,
+
+    /// send the text of build errors too, cut at 1 KiB: it may hold command lines
+    #[argh(switch)]
+    pub send_error_text: bool,
+
+    /// allow http:// to hosts other than this one
+    #[argh(switch)]
+    pub allow_insecure_http: bool,
+
+    /// say more on stderr
+    #[argh(switch)]
+    pub verbose: bool,
+
+    /// say nothing on stderr but usage errors
+    #[argh(switch)]
+    pub quiet: bool,
+}
+
+/// Why there is nothing to run.
+#[derive(Debug, PartialEq)]
+pub enum Early {
+    /// `--help` or `--version`: the text for stdout.
+    Answer(String),
+    /// The arguments make no sense: one line for stderr.
+    Usage(String),
+}
+
+/// The line that `--version` prints.
+pub fn version() -> String {
+    format!("tilt-honeycomb {}", env!("CARGO_PKG_VERSION"))
+}
+
+/// Reads the arguments that follow the program's name.
+pub fn parse(arguments: &[String]) -> Result<Cli, Early> {
+    let arguments = split_values(arguments);
+    if arguments.iter().any(|a| a == "--version" || a == "-V") {
+        return Err(Early::Answer(version()));
+    }
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    Cli::from_args(&["tilt-honeycomb"], &arguments).map_err(|exit| match exit.status {
+        Ok(()) => Early::Answer(exit.output.trim_end().to_owned()),
+        Err(()) => Early::Usage(usage_error(&exit.output)),
+    })
+}
+
+/// `--opt=value` becomes `--opt value`, which is all that argh takes.
+fn split_values(arguments: &[String]) -> Vec<String> {
+    let mut split = Vec::with_capacity(arguments.len());
+    for argument in arguments {
+        match argument.split_once('=') {
+            Some((option, value)) if option.starts_with("--") => {
+                split.extend([option.to_owned(), value.to_owned()]);
+            }
+            _ => split.push(argument.clone()),
+        }
+    }
+    split
+}
+
+/// argh explains over several lines; a person's log wants one.
+fn usage_error(output: &str) -> String {
+    let first = output.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("bad usage");
+    let named = output.lines().skip_while(|line| line.trim() != first).nth(1).map_or("", str::trim);
+    let joined =
+        if named.starts_with("--") { format!("{first} {named}") } else { first.to_owned() };
+    format!("{}; see tilt-honeycomb --help", joined.trim_end_matches(['.', ':']))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Cli, Early> {
+        parse(&line.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn an_option_takes_its_value_with_a_space_or_an_equals_sign() {
+        for line in ["--interval 5s --field a=b", "--interval=5s --field=a=b"] {
+            let cli = parsed(line).expect(line);
+            assert_eq!(cli.interval.as_deref(), Some("5s"), "{line}");
+            assert_eq!(cli.field, ["a=b"], "{line}");
+        }
+    }
+
+    #[test]
+    fn version_and_help_are_answers_not_errors() {
+        assert_eq!(parsed("--version"), Err(Early::Answer(version())));
+        assert_eq!(parsed("-V --once"), Err(Early::Answer(version())));
+        for line in ["--help", "-h"] {
+            let Err(Early::Answer(help)) = parsed(line) else { panic!("{line} is no answer") };
+            assert!(help.contains("--dry-run") && help.contains("HONEYCOMB_API_KEY"), "{help}");
+        }
+    }
+
+    #[test]
+    fn help_fits_eighty_columns() {
+        let Err(Early::Answer(help)) = parsed("--help") else { panic!("no help") };
+        for line in help.lines() {
+            assert!(line.chars().count() <= 80, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_mistake_is_one_line_that_names_the_argument() {
+        for (line, named) in [
+            ("--nosuch", "--nosuch"),
+            ("--interval", "--interval"),
+            ("stray", "stray"),
+            ("--once=yes", "yes"),
+            ("--port 1 --port 2", "--port"),
+        ] {
+            let Err(Early::Usage(message)) = parsed(line) else { panic!("{line} was taken") };
+            assert!(message.contains(named), "{line}: {message}");
+            assert!(!message.contains('\n'), "{message}");
+        }
+    }
+}

@@ -1,0 +1,556 @@
+//! What the program will do: options over environment over defaults, checked once.
+//!
+//! Pure: the environment and the key file are handed in as functions. Every mistake is one line
+//! that names the option or variable and says what to do; no message holds the key.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::Uri;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use crate::cli::Cli;
+use crate::event::FIELDS;
+use crate::ids;
+
+const DEFAULT_ENDPOINT: &str = "https://api.honeycomb.io";
+const DEFAULT_INTERVAL: Duration = Duration::from_mins(1);
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+const DEFAULT_ORPHAN_AFTER: Duration = Duration::from_mins(5);
+/// Honeycomb's longest column and dataset name.
+const NAME_LIMIT: usize = 255;
+
+#[derive(Debug)]
+pub struct Config {
+    pub once: bool,
+    pub output: Output,
+    pub interval: Duration,
+    /// Bounds one delivery, retries included.
+    pub timeout: Duration,
+    /// How long Tilt must be gone before a sidecar whose parent is gone too ends.
+    pub orphan_after: Duration,
+    pub tilt: TiltCommand,
+    pub user: Option<String>,
+    pub own_fields: Vec<(String, String)>,
+    pub send_error_text: bool,
+    pub tilt_mode: Option<TiltMode>,
+}
+
+/// Where events go.
+#[derive(Debug)]
+pub enum Output {
+    /// `--dry-run`: to stdout; the state is read for nothing but the installation's id.
+    Print {
+        state_dir: Option<PathBuf>,
+    },
+    Send {
+        destination: Destination,
+        state_dir: PathBuf,
+    },
+}
+
+/// How to run `tilt`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TiltCommand {
+    /// A bare name is looked up on PATH.
+    pub program: OsString,
+    /// Given to `tilt` as an option; without it `TILT_PORT` passes through as it is.
+    pub port: Option<u16>,
+}
+
+/// Which command runs Tilt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TiltMode {
+    Up,
+    Ci,
+}
+
+impl TiltMode {
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "up" => Some(Self::Up),
+            "ci" => Some(Self::Ci),
+            _ => None,
+        }
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Ci => "ci",
+        }
+    }
+}
+
+/// One dataset behind one endpoint. What waits for one is never sent to another.
+#[derive(Debug)]
+pub struct Destination {
+    pub endpoint: Endpoint,
+    pub dataset: String,
+    pub key: ApiKey,
+}
+
+impl Destination {
+    pub fn batch_url(&self) -> String {
+        // Unreserved characters stay as they are; everything else is encoded exactly once.
+        const SEGMENT: &AsciiSet =
+            &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+        format!("{}/1/batch/{}", self.endpoint.url, utf8_percent_encode(&self.dataset, SEGMENT))
+    }
+
+    /// A file name for this destination's state: readable, and unlike any other destination's.
+    /// Honeycomb compares dataset names without regard to case.
+    pub fn file_stem(&self) -> String {
+        let dataset = self.dataset.to_lowercase();
+        let readable: String = format!("{}-{dataset}", self.endpoint.host)
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' })
+            .take(60)
+            .collect();
+        format!("{readable}-{}", ids::id(&[&self.endpoint.url, &dataset], 8))
+    }
+}
+
+/// Honeycomb's address, without a slash at its end.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Endpoint {
+    pub url: String,
+    pub host: String,
+    pub is_https: bool,
+    pub is_loopback: bool,
+}
+
+/// The key. Shown by nothing: it has no `Display`, and its `Debug` says nothing.
+#[derive(Clone, PartialEq)]
+pub struct ApiKey(String);
+
+impl ApiKey {
+    /// For the one header that carries it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ApiKey(hidden)")
+    }
+}
+
+/// A mistake in the configuration: one line for the person.
+#[derive(Debug, PartialEq)]
+pub struct ConfigError(String);
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+fn mistake<T>(message: impl Into<String>) -> Result<T, ConfigError> {
+    Err(ConfigError(message.into()))
+}
+
+/// What the configuration is made from beside the options.
+pub struct Surroundings<'a> {
+    pub variable: &'a dyn Fn(&str) -> Option<OsString>,
+    pub read_file: &'a dyn Fn(&str) -> std::io::Result<String>,
+}
+
+impl fmt::Debug for Surroundings<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Surroundings")
+    }
+}
+
+impl Surroundings<'_> {
+    /// A variable's text; an empty one counts as unset.
+    fn text(&self, name: &str) -> Option<String> {
+        let value = (self.variable)(name)?.to_string_lossy().into_owned();
+        (!value.trim().is_empty()).then_some(value)
+    }
+
+    fn path(&self, name: &str) -> Option<PathBuf> {
+        (self.variable)(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+    }
+}
+
+impl Config {
+    pub fn resolve(cli: Cli, surroundings: &Surroundings) -> Result<Self, ConfigError> {
+        let state_dir = state_dir(cli.state_dir.as_deref(), surroundings);
+        let output = if cli.dry_run {
+            Output::Print { state_dir: state_dir.ok() }
+        } else {
+            Output::Send { destination: destination(&cli, surroundings)?, state_dir: state_dir? }
+        };
+        Ok(Self {
+            once: cli.once,
+            output,
+            interval: duration("--interval", cli.interval.as_deref(), DEFAULT_INTERVAL, INTERVALS)?,
+            timeout: duration("--timeout", cli.timeout.as_deref(), DEFAULT_TIMEOUT, TIMEOUTS)?,
+            orphan_after: duration(
+                "TILT_HONEYCOMB_ORPHAN_AFTER",
+                surroundings.text("TILT_HONEYCOMB_ORPHAN_AFTER").as_deref(),
+                DEFAULT_ORPHAN_AFTER,
+                INTERVALS,
+            )?,
+            tilt: TiltCommand {
+                program: cli.tilt.map_or_else(|| OsString::from("tilt"), OsString::from),
+                port: cli.port.as_deref().map(port).transpose()?,
+            },
+            user: cli.user.or_else(|| surroundings.text("TILT_HONEYCOMB_USER")),
+            own_fields: cli.field.iter().map(|f| own_field(f)).collect::<Result<_, _>>()?,
+            send_error_text: cli.send_error_text,
+            tilt_mode: surroundings.text("TILT_HONEYCOMB_MODE").and_then(|m| TiltMode::parse(&m)),
+        })
+    }
+}
+
+/// Whether the person asked, as consoledonottrack.com has it, for nothing to be read or sent.
+pub fn do_not_track(surroundings: &Surroundings) -> bool {
+    let value = surroundings.text("DO_NOT_TRACK");
+    value.is_some_and(|value| !matches!(value.trim(), "0" | "false"))
+}
+
+/// Bounds that keep a typing error (`5M` is five months) from becoming a silent collector.
+const INTERVALS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_hours(24));
+const TIMEOUTS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_mins(5));
+
+fn duration(
+    name: &str,
+    text: Option<&str>,
+    default: Duration,
+    (least, most): (Duration, Duration),
+) -> Result<Duration, ConfigError> {
+    let Some(text) = text else { return Ok(default) };
+    let duration = humantime::parse_duration(text).map_err(|error| {
+        ConfigError(format!("{name} {text:?}: {error}; write it like 30s or 5m"))
+    })?;
+    if duration < least || duration > most {
+        let (least, most) = (humantime::format_duration(least), humantime::format_duration(most));
+        return mistake(format!("{name} {text:?}: must be between {least} and {most}"));
+    }
+    Ok(duration)
+}
+
+fn port(text: &str) -> Result<u16, ConfigError> {
+    match text.parse() {
+        Ok(port) if port > 0 => Ok(port),
+        _ => mistake(format!("--port {text:?}: must be a number from 1 to 65535")),
+    }
+}
+
+fn own_field(text: &str) -> Result<(String, String), ConfigError> {
+    let Some((name, value)) = text.split_once('=') else {
+        return mistake(format!("--field {text:?}: must be key=value"));
+    };
+    let name = name.trim();
+    if name.is_empty() || name.len() > NAME_LIMIT || name.chars().any(char::is_control) {
+        return mistake(format!("--field {text:?}: the key must be 1 to {NAME_LIMIT} characters"));
+    }
+    if FIELDS.iter().any(|(known, _)| *known == name) {
+        return mistake(format!(
+            "--field {text:?}: {name} is set by tilt-honeycomb itself; choose another key"
+        ));
+    }
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+fn destination(cli: &Cli, surroundings: &Surroundings) -> Result<Destination, ConfigError> {
+    Ok(Destination {
+        key: api_key(cli.api_key_file.as_deref(), surroundings)?,
+        dataset: dataset(cli.dataset.clone(), surroundings)?,
+        endpoint: endpoint(
+            &cli.api_endpoint
+                .clone()
+                .or_else(|| surroundings.text("HONEYCOMB_API_ENDPOINT"))
+                .or_else(|| surroundings.text("HONEYCOMB_API_HOST"))
+                .unwrap_or_else(|| DEFAULT_ENDPOINT.to_owned()),
+            cli.allow_insecure_http,
+        )?,
+    })
+}
+
+fn api_key(file: Option<&str>, surroundings: &Surroundings) -> Result<ApiKey, ConfigError> {
+    let (source, key) = if let Some(path) = file {
+        let source = format!("the key in {path}");
+        match (surroundings.read_file)(path) {
+            Ok(key) => (source, key),
+            Err(error) => return mistake(format!("--api-key-file {path}: {error}")),
+        }
+    } else if let Some(key) = surroundings.text("HONEYCOMB_API_KEY") {
+        ("HONEYCOMB_API_KEY".to_owned(), key)
+    } else {
+        return mistake("no API key: set HONEYCOMB_API_KEY or give --api-key-file");
+    };
+    let key = key.trim();
+    if key.is_empty() {
+        return mistake(format!("{source} is empty"));
+    }
+    // Only what an HTTP header can carry; a key pasted over two lines shows here.
+    if !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return mistake(format!(
+            "{source} holds white space or characters that no key has; copy it again"
+        ));
+    }
+    Ok(ApiKey(key.to_owned()))
+}
+
+fn dataset(option: Option<String>, surroundings: &Surroundings) -> Result<String, ConfigError> {
+    let Some(dataset) = option.or_else(|| surroundings.text("HONEYCOMB_DATASET")) else {
+        return mistake("no dataset: set HONEYCOMB_DATASET or give --dataset");
+    };
+    let dataset = dataset.trim();
+    if dataset.is_empty() || dataset.len() > NAME_LIMIT {
+        return mistake(format!("dataset {dataset:?}: must be 1 to {NAME_LIMIT} characters"));
+    }
+    // Honeycomb takes no encoded slash; a dot segment would be resolved away.
+    if dataset.contains('/')
+        || dataset.chars().any(char::is_control)
+        || [".", ".."].contains(&dataset)
+    {
+        return mistake(format!(
+            "dataset {dataset:?}: must hold no slash and no control character"
+        ));
+    }
+    Ok(dataset.to_owned())
+}
+
+fn endpoint(text: &str, allow_insecure_http: bool) -> Result<Endpoint, ConfigError> {
+    let text = text.trim();
+    let url = if text.contains("://") { text.to_owned() } else { format!("https://{text}") };
+    let url = url.trim_end_matches('/').to_owned();
+    // The text itself is not repeated where it may hold credentials.
+    let bad = |why: &str| mistake(format!("HONEYCOMB_API_ENDPOINT or --api-endpoint: {why}"));
+    let Ok(uri) = url.parse::<Uri>() else {
+        return bad("must be a URL like https://api.honeycomb.io");
+    };
+    let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
+        return bad("must be a URL like https://api.honeycomb.io");
+    };
+    if authority.as_str().contains('@') {
+        return bad("must hold no user name or password");
+    }
+    if uri.query().is_some() || url.contains('#') {
+        return bad("must hold no query and no fragment");
+    }
+    let host = authority.host().to_owned();
+    let is_loopback = is_loopback(&host);
+    let is_https = match scheme {
+        "https" => true,
+        "http" if is_loopback || allow_insecure_http => false,
+        "http" => {
+            return bad(&format!(
+                "http:// to {host} would send the key in the clear; use https:// or give \
+                 --allow-insecure-http"
+            ));
+        }
+        _ => return bad(&format!("{scheme}:// is not supported; use https://")),
+    };
+    Ok(Endpoint { url, host, is_https, is_loopback })
+}
+
+fn is_loopback(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost")
+        || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// `--state-dir`, else the platform's place for what programs remember.
+fn state_dir(option: Option<&str>, surroundings: &Surroundings) -> Result<PathBuf, ConfigError> {
+    if let Some(path) = option {
+        return Ok(PathBuf::from(path));
+    }
+    let home = |below: &str| surroundings.path("HOME").map(|home| home.join(below));
+    // The XDG specification: a relative path is to be ignored.
+    let base =
+        surroundings.path("XDG_STATE_HOME").filter(|path| path.is_absolute()).or_else(|| {
+            if cfg!(windows) {
+                surroundings.path("LOCALAPPDATA")
+            } else if cfg!(target_os = "macos") {
+                home("Library/Application Support")
+            } else {
+                home(".local/state")
+            }
+        });
+    match base {
+        Some(base) => Ok(base.join("tilt-honeycomb")),
+        None => mistake("no place for the state: set HOME or give --state-dir"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli;
+
+    /// The configuration for a command line and `NAME=value` variables.
+    fn resolve(line: &str, variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let arguments: Vec<_> = line.split_whitespace().map(str::to_owned).collect();
+        let cli = cli::parse(&arguments).expect(line);
+        let variable = |name: &str| {
+            variables
+                .iter()
+                .find(|(known, _)| *known == name)
+                .map(|(_, value)| OsString::from(value))
+        };
+        let read_file = |path: &str| match path {
+            "key.txt" => Ok("  fromfile\n".to_owned()),
+            "two-lines.txt" => Ok("one\ntwo".to_owned()),
+            "empty.txt" => Ok("\n".to_owned()),
+            _ => Err(std::io::Error::from(std::io::ErrorKind::NotFound)),
+        };
+        Config::resolve(cli, &Surroundings { variable: &variable, read_file: &read_file })
+    }
+
+    const USUAL: &[(&str, &str)] =
+        &[("HONEYCOMB_API_KEY", "k3y"), ("HONEYCOMB_DATASET", "dev"), ("HOME", "/home/ann")];
+
+    fn usual(line: &str, more: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        // Later variables win: `find` takes the first.
+        resolve(line, &[more, USUAL].concat())
+    }
+
+    fn sent_to(config: &Config) -> &Destination {
+        match &config.output {
+            Output::Send { destination, .. } => destination,
+            Output::Print { .. } => panic!("a dry run"),
+        }
+    }
+
+    #[test]
+    fn key_dataset_and_endpoint_come_from_the_environment_and_an_option_wins() {
+        let config = usual("", &[]).expect("a configuration");
+        assert_eq!(sent_to(&config).batch_url(), "https://api.honeycomb.io/1/batch/dev");
+        assert_eq!(sent_to(&config).key.expose(), "k3y");
+
+        let config = usual(
+            "--dataset other --api-endpoint https://api.eu1.honeycomb.io/ --api-key-file key.txt",
+            &[("HONEYCOMB_API_ENDPOINT", "https://ignored.example")],
+        )
+        .expect("a configuration");
+        assert_eq!(sent_to(&config).batch_url(), "https://api.eu1.honeycomb.io/1/batch/other");
+        assert_eq!(sent_to(&config).key.expose(), "fromfile");
+
+        let config =
+            usual("", &[("HONEYCOMB_API_HOST", "api.eu1.honeycomb.io")]).expect("old name");
+        assert_eq!(sent_to(&config).endpoint.url, "https://api.eu1.honeycomb.io");
+    }
+
+    #[test]
+    fn a_mistake_is_named_with_what_to_do() {
+        for (line, variables, named) in [
+            ("", &[("HONEYCOMB_API_KEY", "")][..], "set HONEYCOMB_API_KEY"),
+            ("", &[("HONEYCOMB_DATASET", " ")], "set HONEYCOMB_DATASET"),
+            ("", &[("HONEYCOMB_API_KEY", "one two")], "HONEYCOMB_API_KEY holds white space"),
+            ("--api-key-file two-lines.txt", &[], "two-lines.txt holds white space"),
+            ("--api-key-file empty.txt", &[], "empty.txt is empty"),
+            ("--api-key-file nosuch", &[], "--api-key-file nosuch"),
+            ("--dataset a/b", &[], "no slash"),
+            ("--dataset ..", &[], "no slash"),
+            ("--api-endpoint http://refinery:8080", &[], "--allow-insecure-http"),
+            ("--api-endpoint ftp://x", &[], "use https://"),
+            ("--api-endpoint https://u:p@x", &[], "no user name"),
+            ("--api-endpoint https://x?y=1", &[], "no query"),
+            ("--api-endpoint https://", &[], "must be a URL"),
+            ("--interval 5", &[], "--interval"),
+            ("--interval 5M", &[], "between 1s and 1day"),
+            ("--interval 0s", &[], "between 1s and 1day"),
+            ("--timeout 1h", &[], "--timeout"),
+            ("--port 0", &[], "--port"),
+            ("--port abc", &[], "--port"),
+            ("--field novalue", &[], "key=value"),
+            ("--field =x", &[], "--field"),
+            ("--field name=x", &[], "choose another key"),
+            ("", &[("HOME", "")], "--state-dir"),
+        ] {
+            let error = usual(line, variables).expect_err(line).to_string();
+            assert!(error.contains(named), "{line}: {error}");
+            assert!(!error.contains('\n') && !error.contains("k3y"), "{error}");
+        }
+    }
+
+    #[test]
+    fn plain_http_is_for_this_machine_unless_allowed() {
+        for url in ["http://localhost:8080", "http://127.0.0.1:1", "http://[::1]:1"] {
+            let config = usual(&format!("--api-endpoint {url}"), &[]).expect(url);
+            assert!(sent_to(&config).endpoint.is_loopback, "{url}");
+        }
+        let line = "--allow-insecure-http --api-endpoint http://refinery:8080";
+        assert!(!sent_to(&usual(line, &[]).expect(line)).endpoint.is_https);
+    }
+
+    #[test]
+    fn the_dataset_is_one_encoded_segment_of_the_url() {
+        for (dataset, segment) in [
+            ("dev envs", "dev%20envs"),
+            ("a%20b", "a%2520b"),
+            ("é?#", "%C3%A9%3F%23"),
+            ("a.b_c~d", "a.b_c~d"),
+        ] {
+            let config = usual("", &[("HONEYCOMB_DATASET", dataset)]).expect(dataset);
+            assert_eq!(
+                sent_to(&config).batch_url(),
+                format!("https://api.honeycomb.io/1/batch/{segment}")
+            );
+        }
+    }
+
+    #[test]
+    fn destinations_have_files_of_their_own() {
+        let stem = |dataset, endpoint| {
+            let more = [("HONEYCOMB_DATASET", dataset), ("HONEYCOMB_API_ENDPOINT", endpoint)];
+            sent_to(&usual("", &more).expect("a configuration")).file_stem()
+        };
+        let first = stem("dev", "https://api.honeycomb.io");
+        assert!(first.starts_with("api.honeycomb.io-dev-"), "{first}");
+        assert_eq!(first, stem("Dev", "https://api.honeycomb.io/"));
+        assert_ne!(first, stem("dev", "https://api.eu1.honeycomb.io"));
+        assert_ne!(stem("a b", "https://x"), stem("a-b", "https://x"));
+        let odd = stem("..é*", "https://x").replace(|c: char| c.is_ascii_alphanumeric(), "");
+        assert!(odd.chars().all(|c| "._-".contains(c)), "{odd}");
+    }
+
+    #[test]
+    fn a_dry_run_needs_no_key_no_dataset_and_no_home() {
+        let config = resolve("--dry-run", &[]).expect("a dry run");
+        assert!(matches!(config.output, Output::Print { state_dir: None }));
+    }
+
+    #[test]
+    fn the_state_lives_where_the_platform_keeps_such_things() {
+        let dir = |line: &str, more: &[(&str, &str)]| match usual(line, more).expect(line).output {
+            Output::Send { state_dir, .. } => state_dir,
+            Output::Print { .. } => panic!("a dry run"),
+        };
+        assert_eq!(dir("--state-dir /s", &[]), PathBuf::from("/s"));
+        assert_eq!(dir("", &[("XDG_STATE_HOME", "/x")]), PathBuf::from("/x/tilt-honeycomb"));
+        #[cfg(target_os = "linux")]
+        for more in [&[][..], &[("XDG_STATE_HOME", "relative")]] {
+            assert_eq!(dir("", more), PathBuf::from("/home/ann/.local/state/tilt-honeycomb"));
+        }
+    }
+
+    #[test]
+    fn do_not_track_counts_unless_it_says_no() {
+        for (value, expected) in
+            [("1", true), ("true", true), ("no", true), ("", false), ("0", false), ("false", false)]
+        {
+            let variable = |name: &str| (name == "DO_NOT_TRACK").then(|| OsString::from(value));
+            let read_file = |_: &str| Ok(String::new());
+            let surroundings = Surroundings { variable: &variable, read_file: &read_file };
+            assert_eq!(do_not_track(&surroundings), expected, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_shows_the_key() {
+        let config = usual("", &[]).expect("a configuration");
+        assert!(!format!("{config:?}").contains("k3y"));
+    }
+}

@@ -1,0 +1,67 @@
+//! `--dry-run`: what would be sent, one JSON object a line on stdout. It remembers only for as
+//! long as it runs, so each build is printed once and nothing on disk changes.
+
+use std::io::{self, Write};
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::derive::{Context, derive};
+use crate::exit::Exit;
+use crate::once::no_snapshot;
+use crate::state::State;
+use crate::stop::Stop;
+use crate::tilt::Tilt;
+
+/// Prints reports: one, or one every `interval` until stopped.
+pub fn print(tilt: &mut Tilt, context: &Context, interval: Option<Duration>, stop: &Stop) -> Exit {
+    let mut state = State::default();
+    let mut last_problem = None;
+    loop {
+        let due = monotonic() + interval.unwrap_or_default();
+        let mut problem = None;
+        match tilt.look(Duration::MAX, stop) {
+            Ok(snapshot) => {
+                let now = now();
+                state.record(&derive(&snapshot, context, now), now);
+                if print_queue(&mut state).is_err() {
+                    // Whoever closed stdout has seen enough.
+                    return Exit::Done;
+                }
+            }
+            Err(_) if stop.requested() => return Exit::Done,
+            Err(error) => {
+                let said = error.to_string();
+                if last_problem.as_ref() != Some(&said) {
+                    log::error!("{said}");
+                }
+                if interval.is_none() {
+                    return no_snapshot(&error);
+                }
+                problem = Some(said);
+            }
+        }
+        last_problem = problem;
+        if interval.is_none() || stop.wait_until(due) {
+            return Exit::Done;
+        }
+    }
+}
+
+fn print_queue(state: &mut State) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    for event in state.queue() {
+        writeln!(stdout, "{}", event.wire)?;
+    }
+    let printed: Vec<_> = state.queue().iter().map(|event| event.number).collect();
+    state.settle(&printed);
+    stdout.flush()
+}
+
+#[expect(clippy::disallowed_methods, reason = "a report has a time")]
+fn now() -> SystemTime {
+    SystemTime::now()
+}
+
+#[expect(clippy::disallowed_methods, reason = "reports come at intervals")]
+fn monotonic() -> Instant {
+    Instant::now()
+}

@@ -1,0 +1,577 @@
+//! Tilt's JSON, reduced to the few fields that this program uses.
+//!
+//! What is not named here cannot leave the machine: Dockerfiles, arguments, paths and logs are
+//! never read. Everything is optional, because Tilt leaves out what is zero and older versions
+//! do not know it; an object of an unexpected shape costs that object, not the report. Pure.
+//!
+//! Names and meanings follow Tilt's `pkg/apis/core/v1alpha1`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// What one look at Tilt showed.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct Snapshot {
+    pub session: Option<Session>,
+    pub resources: Vec<Resource>,
+    pub image_builds: Vec<ImageBuild>,
+}
+
+/// One run of `tilt up` or `tilt ci` (a `UISession`).
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct Session {
+    /// `metadata.uid`: made anew by each run, the same in a snapshot of that run.
+    pub uid: Option<String>,
+    pub tilt_version: Option<String>,
+    /// Empty since Tilt 0.30.5.
+    pub tilt_cloud_user: Option<String>,
+    pub tilt_started_at: Option<Timestamp>,
+    pub tiltfile: Option<String>,
+}
+
+/// One `UIResource`: what Tilt's own UI shows as a row.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct Resource {
+    pub name: String,
+    pub uid: Option<String>,
+    /// Sorted.
+    pub labels: Vec<String>,
+    pub resource_type: Option<ResourceType>,
+    pub update_status: Option<String>,
+    pub runtime_status: Option<String>,
+    pub ready: Option<Condition>,
+    pub up_to_date: Option<Condition>,
+    pub disabled: Option<bool>,
+    /// Tilt leaves out 0, which is `auto`.
+    pub trigger_mode: Option<i64>,
+    pub waiting: Option<Waiting>,
+    pub pod_status: Option<String>,
+    pub pod_restarts: Option<i64>,
+    pub health_status: Option<String>,
+}
+
+/// What a resource is made of, by the types of its specs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResourceType {
+    Local,
+    DockerCompose,
+    K8s,
+    ImageOnly,
+    Tiltfile,
+}
+
+impl ResourceType {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::DockerCompose => "docker-compose",
+            Self::K8s => "k8s",
+            Self::ImageOnly => "image-only",
+            Self::Tiltfile => "tiltfile",
+        }
+    }
+}
+
+/// A condition that is either true or false; an `Unknown` one is left out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Condition {
+    pub holds: bool,
+    pub reason: Option<String>,
+    /// Moves only when `holds` flips.
+    pub since: Option<Timestamp>,
+}
+
+/// Why a resource waits, and the names of what it waits for.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct Waiting {
+    pub reason: Option<String>,
+    pub on: Vec<String>,
+}
+
+/// A completed build of one image (`DockerImage` or `CmdImage`).
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImageBuild {
+    pub kind: ImageKind,
+    /// The object's name, `resource:image`: an image that two resources share is built for each.
+    pub object: String,
+    pub image: Option<String>,
+    /// The tag that Tilt gave the image; a failed build has none.
+    pub tag: Option<String>,
+    pub resource: Option<String>,
+    pub started_at: Timestamp,
+    pub finished_at: Timestamp,
+    pub error: Option<String>,
+    /// In the order in which `BuildKit` first showed them; none from the legacy builder.
+    pub stages: Vec<Stage>,
+}
+
+/// Which kind of object an image build was read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ImageKind {
+    Docker,
+    Cmd,
+}
+
+/// One stage of an image build.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stage {
+    pub cached: bool,
+}
+
+/// A moment as Tilt wrote it, so that identities never depend on how it was read.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Timestamp {
+    pub text: String,
+    pub at: SystemTime,
+}
+
+impl Timestamp {
+    /// `None` for what is no RFC 3339 UTC time since 1970, such as Go's zero time.
+    pub fn parse(text: &str) -> Option<Self> {
+        let at = humantime::parse_rfc3339(text).ok()?;
+        Some(Self { text: text.to_owned(), at })
+    }
+
+    /// The time from `earlier` to here; `None` when that would be negative.
+    pub fn since(&self, earlier: &Self) -> Option<Duration> {
+        self.at.duration_since(earlier.at).ok()
+    }
+}
+
+/// Why Tilt's output could not be read at all.
+#[derive(Debug)]
+pub enum ParseError {
+    Empty,
+    NotUtf8,
+    Json(serde_json::Error),
+}
+
+impl fmt::Display for ParseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("tilt printed nothing"),
+            Self::NotUtf8 => f.write_str("tilt printed what is not UTF-8"),
+            // The error's own text may quote what Tilt printed, which may hold secrets.
+            Self::Json(error) => write!(
+                f,
+                "tilt printed what is not a list of objects (line {}, column {})",
+                error.line(),
+                error.column()
+            ),
+        }
+    }
+}
+
+impl std::error::Error for ParseError {}
+
+impl Snapshot {
+    /// Reads one output of `tilt get ... -o json`, a List or a single object, into this
+    /// snapshot. Returns how many objects had to be left out because their shape made no sense.
+    pub fn read(&mut self, output: &[u8]) -> Result<usize, ParseError> {
+        let text = std::str::from_utf8(output).map_err(|_| ParseError::NotUtf8)?;
+        if text.trim().is_empty() {
+            return Err(ParseError::Empty);
+        }
+        let list: List = serde_json::from_str(text).map_err(ParseError::Json)?;
+        let objects = match (list.items, list.kind) {
+            (Some(items), _) => items,
+            (None, Some(kind)) if kind.ends_with("List") => Vec::new(),
+            (None, Some(_)) => vec![serde_json::from_str(text).map_err(ParseError::Json)?],
+            (None, None) => return Err(ParseError::Json(serde::de::Error::custom("no items"))),
+        };
+        let unreadable = objects.iter().filter(|object| !self.add(object.get())).count();
+        // Tilt lists in random order; a report reads better, and compares, in a stable one.
+        self.resources.sort_by(|a, b| a.name.cmp(&b.name));
+        self.image_builds.sort_by(|a, b| a.object.cmp(&b.object));
+        Ok(unreadable)
+    }
+
+    /// Adds one object; says whether it could be read. Kinds that nobody asked for are passed over.
+    fn add(&mut self, object: &str) -> bool {
+        let Ok(object) = serde_json::from_str::<Object>(object) else { return false };
+        match object.kind.as_deref() {
+            Some("UISession") => self.session = Some(object.into_session()),
+            Some("UIResource") => match object.into_resource() {
+                Some(resource) => self.resources.push(resource),
+                None => return false,
+            },
+            Some("DockerImage") => self.image_builds.extend(object.into_build(ImageKind::Docker)),
+            Some("CmdImage") => self.image_builds.extend(object.into_build(ImageKind::Cmd)),
+            _ => {}
+        }
+        true
+    }
+}
+
+#[derive(Deserialize)]
+struct List<'a> {
+    kind: Option<String>,
+    #[serde(borrow)]
+    items: Option<Vec<&'a RawValue>>,
+}
+
+/// Any of the kinds asked for: their status fields do not collide, so one pass reads them all.
+#[derive(Deserialize)]
+struct Object {
+    kind: Option<String>,
+    metadata: Option<Metadata>,
+    spec: Option<Spec>,
+    status: Option<Status>,
+}
+
+#[derive(Deserialize, Default)]
+struct Metadata {
+    name: Option<String>,
+    uid: Option<String>,
+    labels: Option<BTreeMap<String, Option<String>>>,
+    annotations: Option<Annotations>,
+}
+
+#[derive(Deserialize)]
+struct Annotations {
+    #[serde(rename = "tilt.dev/resource")]
+    resource: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+struct Spec {
+    #[serde(rename = "ref")]
+    image: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+struct Status {
+    // UISession
+    running_tilt_build: Option<TiltBuild>,
+    tilt_cloud_username: Option<String>,
+    tilt_start_time: Option<String>,
+    tiltfile_key: Option<String>,
+    // UIResource
+    build_history: Option<Vec<Update>>,
+    conditions: Option<Vec<RawCondition>>,
+    disable_status: Option<DisableStatus>,
+    runtime_status: Option<String>,
+    update_status: Option<String>,
+    specs: Option<Vec<TargetSpec>>,
+    trigger_mode: Option<i64>,
+    waiting: Option<RawWaiting>,
+    k8s_resource_info: Option<K8sInfo>,
+    compose_resource_info: Option<ComposeInfo>,
+    // DockerImage, CmdImage
+    completed: Option<Completed>,
+    #[serde(rename = "ref")]
+    tagged: Option<String>,
+    stage_statuses: Option<Vec<StageStatus>>,
+}
+
+#[derive(Deserialize)]
+struct TiltBuild {
+    version: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Update {
+    #[serde(rename = "spanID")]
+    span_id: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawCondition {
+    #[serde(rename = "type")]
+    name: Option<String>,
+    status: Option<String>,
+    reason: Option<String>,
+    last_transition_time: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct DisableStatus {
+    state: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct TargetSpec {
+    #[serde(rename = "type")]
+    target: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct RawWaiting {
+    reason: Option<String>,
+    on: Option<Vec<WaitedFor>>,
+}
+
+#[derive(Deserialize)]
+struct WaitedFor {
+    name: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct K8sInfo {
+    pod_status: Option<String>,
+    pod_restarts: Option<i64>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ComposeInfo {
+    health_status: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Completed {
+    started_at: Option<String>,
+    finished_at: Option<String>,
+    error: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct StageStatus {
+    cached: Option<bool>,
+}
+
+impl Object {
+    fn into_session(self) -> Session {
+        let metadata = self.metadata.unwrap_or_default();
+        let status = self.status.unwrap_or_default();
+        Session {
+            uid: said(metadata.uid),
+            tilt_version: said(status.running_tilt_build.and_then(|build| build.version)),
+            tilt_cloud_user: said(status.tilt_cloud_username),
+            tilt_started_at: time(status.tilt_start_time.as_deref()),
+            tiltfile: said(status.tiltfile_key),
+        }
+    }
+
+    fn into_resource(self) -> Option<Resource> {
+        let metadata = self.metadata.unwrap_or_default();
+        let status = self.status.unwrap_or_default();
+        let name = said(metadata.name)?;
+        let conditions = status.conditions.unwrap_or_default();
+        let k8s = status.k8s_resource_info;
+        Some(Resource {
+            resource_type: resource_type(
+                &name,
+                &status.specs.unwrap_or_default(),
+                &status.build_history.unwrap_or_default(),
+            ),
+            name,
+            uid: said(metadata.uid),
+            labels: metadata.labels.unwrap_or_default().into_keys().collect(),
+            update_status: said(status.update_status),
+            runtime_status: said(status.runtime_status),
+            ready: condition(&conditions, "Ready"),
+            up_to_date: condition(&conditions, "UpToDate"),
+            disabled: status
+                .disable_status
+                .and_then(|disable| said(disable.state))
+                .map(|state| state == "Disabled"),
+            trigger_mode: status.trigger_mode,
+            waiting: status.waiting.map(|waiting| Waiting {
+                reason: said(waiting.reason),
+                on: waiting
+                    .on
+                    .unwrap_or_default()
+                    .into_iter()
+                    .filter_map(|o| said(o.name))
+                    .collect(),
+            }),
+            pod_status: k8s.as_ref().and_then(|info| said(info.pod_status.clone())),
+            pod_restarts: k8s.and_then(|info| info.pod_restarts),
+            health_status: status.compose_resource_info.and_then(|info| said(info.health_status)),
+        })
+    }
+
+    /// `None` while the image has no build that is complete with its two times.
+    fn into_build(self, kind: ImageKind) -> Option<ImageBuild> {
+        let metadata = self.metadata.unwrap_or_default();
+        let status = self.status.unwrap_or_default();
+        let completed = status.completed?;
+        Some(ImageBuild {
+            kind,
+            object: said(metadata.name)?,
+            image: said(self.spec.unwrap_or_default().image),
+            tag: status.tagged.as_deref().and_then(tag),
+            resource: metadata.annotations.and_then(|annotations| said(annotations.resource)),
+            started_at: time(completed.started_at.as_deref())?,
+            finished_at: time(completed.finished_at.as_deref())?,
+            error: said(completed.error),
+            stages: status
+                .stage_statuses
+                .unwrap_or_default()
+                .into_iter()
+                .map(|stage| Stage { cached: stage.cached == Some(true) })
+                .collect(),
+        })
+    }
+}
+
+/// Tilt says nothing in several ways: a field is absent, null, or empty.
+fn said(text: Option<String>) -> Option<String> {
+    text.filter(|text| !text.is_empty())
+}
+
+fn time(text: Option<&str>) -> Option<Timestamp> {
+    text.and_then(Timestamp::parse)
+}
+
+fn condition(conditions: &[RawCondition], name: &str) -> Option<Condition> {
+    let condition = conditions.iter().find(|c| c.name.as_deref() == Some(name))?;
+    let holds = match condition.status.as_deref() {
+        Some("True") => true,
+        Some("False") => false,
+        _ => return None,
+    };
+    Some(Condition {
+        holds,
+        reason: said(condition.reason.clone()),
+        since: time(condition.last_transition_time.as_deref()),
+    })
+}
+
+/// A Tiltfile has no specs; its updates carry its kind in their span id.
+fn resource_type(name: &str, specs: &[TargetSpec], history: &[Update]) -> Option<ResourceType> {
+    let has = |target| specs.iter().any(|spec| spec.target.as_deref() == Some(target));
+    let loads_a_tiltfile = || {
+        history.iter().any(|u| u.span_id.as_deref().is_some_and(|id| id.starts_with("tiltfile:")))
+    };
+    if has("k8s") {
+        Some(ResourceType::K8s)
+    } else if has("docker-compose") {
+        Some(ResourceType::DockerCompose)
+    } else if has("local") {
+        Some(ResourceType::Local)
+    } else if has("image") {
+        Some(ResourceType::ImageOnly)
+    } else if name == "(Tiltfile)" || loads_a_tiltfile() {
+        Some(ResourceType::Tiltfile)
+    } else {
+        None
+    }
+}
+
+/// The tag of `host:port/name:tag`; the port is no tag, and a digest is none either.
+fn tag(reference: &str) -> Option<String> {
+    let name = reference.split('@').next().unwrap_or_default();
+    let last = name.rsplit('/').next().unwrap_or_default();
+    last.split_once(':').and_then(|(_, tag)| said(Some(tag.to_owned())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> (Snapshot, usize) {
+        let mut snapshot = Snapshot::default();
+        let left_out = snapshot.read(text.as_bytes()).expect(text);
+        (snapshot, left_out)
+    }
+
+    #[test]
+    fn a_single_object_and_a_list_read_alike() {
+        let object =
+            r#"{"kind":"UIResource","metadata":{"name":"web"},"status":{"updateStatus":"ok"}}"#;
+        let list = format!(r#"{{"kind":"List","items":[{object}]}}"#);
+        assert_eq!(read(object), read(&list));
+        assert_eq!(read(object).0.resources[0].update_status.as_deref(), Some("ok"));
+    }
+
+    #[test]
+    fn nulls_absent_fields_and_empty_texts_all_say_nothing() {
+        for status in [
+            "{}",
+            "null",
+            r#"{"updateStatus":null,"conditions":null,"specs":null,"waiting":null,"buildHistory":null}"#,
+            r#"{"updateStatus":"","waiting":null,"disableStatus":{"state":""}}"#,
+        ] {
+            let text =
+                format!(r#"{{"kind":"UIResource","metadata":{{"name":"web"}},"status":{status}}}"#);
+            let expected = Resource { name: "web".into(), ..Resource::default() };
+            assert_eq!(read(&text).0.resources, [expected], "{status}");
+        }
+    }
+
+    #[test]
+    fn an_object_of_an_odd_shape_costs_that_object_alone() {
+        let (snapshot, left_out) = read(
+            r#"{"kind":"List","items":[
+                {"kind":"UIResource","metadata":{"name":"a"},"status":{"conditions":"none"}},
+                {"kind":"UIResource","metadata":{},"status":{}},
+                17,
+                {"kind":"Cluster","metadata":{"name":"docker"}},
+                {"kind":"UIResource","metadata":{"name":"b"},"status":{}}]}"#,
+        );
+        assert_eq!(left_out, 3);
+        assert_eq!(snapshot.resources.iter().map(|r| r.name.as_str()).collect::<Vec<_>>(), ["b"]);
+    }
+
+    #[test]
+    fn an_unfinished_build_is_no_build() {
+        for status in [
+            r#"{"building":{"startedAt":"2026-11-22T15:22:07Z"}}"#,
+            r#"{"completed":{"startedAt":"2026-11-22T15:22:07Z"}}"#,
+            r#"{"completed":{"startedAt":"0001-01-01T00:00:00Z","finishedAt":"2026-11-22T15:22:07Z"}}"#,
+        ] {
+            let text = format!(
+                r#"{{"kind":"DockerImage","metadata":{{"name":"a:a"}},"status":{status}}}"#
+            );
+            assert_eq!(read(&text).0.image_builds, [], "{status}");
+        }
+    }
+
+    #[test]
+    fn the_tag_is_what_follows_the_name() {
+        for (reference, expected) in [
+            ("web:tilt-784d6ceae4ab9cfe", Some("tilt-784d6ceae4ab9cfe")),
+            ("localhost:5005/team/web:tilt-1", Some("tilt-1")),
+            ("localhost:5005/web", None),
+            ("web@sha256:abc", None),
+            ("web", None),
+        ] {
+            assert_eq!(tag(reference).as_deref(), expected, "{reference}");
+        }
+    }
+
+    #[test]
+    fn the_type_follows_the_specs() {
+        for (name, specs, span, expected) in [
+            ("web", &["image", "k8s"][..], "", Some(ResourceType::K8s)),
+            ("web", &["image", "docker-compose"], "", Some(ResourceType::DockerCompose)),
+            ("lint", &["local"], "", Some(ResourceType::Local)),
+            ("base", &["image"], "", Some(ResourceType::ImageOnly)),
+            ("(Tiltfile)", &[], "", Some(ResourceType::Tiltfile)),
+            ("ext:x", &[], "tiltfile:ext:x:1", Some(ResourceType::Tiltfile)),
+            ("new", &[], "", None),
+        ] {
+            let specs: Vec<_> =
+                specs.iter().map(|s| TargetSpec { target: Some((*s).to_owned()) }).collect();
+            let history = [Update { span_id: Some(span.to_owned()) }];
+            assert_eq!(resource_type(name, &specs, &history), expected, "{name} {span}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_list_is_an_error_that_quotes_nothing() {
+        for (output, said) in [
+            (&b""[..], "nothing"),
+            (b" \n", "nothing"),
+            (b"\xff\xfe", "UTF-8"),
+            (b"{\"items\": [", "line 1"),
+            (b"token=s3cr3t", "line 1"),
+            (b"{}", "not a list"),
+            (b"[]", "not a list"),
+        ] {
+            let error = Snapshot::default().read(output).expect_err("an error").to_string();
+            assert!(error.contains(said), "{error}");
+            assert!(!error.contains("s3cr3t"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! `--once`: look, remember, send, and say by the exit code how it went.
+
+use std::time::{Duration, SystemTime};
+
+use crate::deliver::{Courier, Delivery, End};
+use crate::derive::{Context, derive};
+use crate::exit::Exit;
+use crate::say;
+use crate::stop::Stop;
+use crate::store::{Store, StoreError};
+use crate::tilt::{Tilt, TiltError};
+
+/// Reports once. What waited from before is sent even where no Tilt runs.
+pub fn report(
+    tilt: &mut Tilt,
+    context: &Context,
+    store: &Store,
+    courier: &mut Courier,
+    timeout: Duration,
+    stop: &Stop,
+) -> Exit {
+    let looked = look(tilt, context, store, stop);
+    let delivered = match courier.deliver(timeout, stop) {
+        Ok(delivery) => {
+            if looked.is_ok() || !delivery.sent.is_empty() {
+                log::info!("{}", say::delivered(&delivery));
+            }
+            outcome(&delivery)
+        }
+        Err(error) => unusable_state(&error),
+    };
+    // That there was nothing to look at matters more than how the rest was sent.
+    looked.err().unwrap_or(delivered)
+}
+
+fn look(tilt: &mut Tilt, context: &Context, store: &Store, stop: &Stop) -> Result<(), Exit> {
+    let snapshot = tilt.look(Duration::MAX, stop).map_err(|error| {
+        log::error!("{error}");
+        no_snapshot(&error)
+    })?;
+    let now = now();
+    let report = derive(&snapshot, context, now);
+    let recorded =
+        store.update(|state| state.record(&report, now)).map_err(|error| unusable_state(&error))?;
+    say::dropped(recorded.dropped);
+    Ok(())
+}
+
+/// What a look that showed nothing means for the exit code.
+pub fn no_snapshot(error: &TiltError) -> Exit {
+    match error {
+        TiltError::NotInstalled { .. }
+        | TiltError::NotRunning { .. }
+        | TiltError::TimedOut { .. } => Exit::NoTilt,
+        TiltError::Stopped => Exit::NotDelivered,
+        _ => Exit::Unexpected,
+    }
+}
+
+fn unusable_state(error: &StoreError) -> Exit {
+    log::error!("{error}");
+    Exit::Unexpected
+}
+
+fn outcome(delivery: &Delivery) -> Exit {
+    match &delivery.end {
+        End::Empty if delivery.rejected > 0 => Exit::Refused,
+        End::Empty => Exit::Done,
+        End::Refused { advice } => {
+            log::error!("{advice}; {}", say::kept(delivery.waiting));
+            Exit::Refused
+        }
+        End::Kept { why, .. } => {
+            log::error!("{why}; {}", say::kept(delivery.waiting));
+            Exit::NotDelivered
+        }
+        End::Busy => {
+            log::error!("another collector is sending; {}", say::kept(delivery.waiting));
+            Exit::NotDelivered
+        }
+        End::Stopped => {
+            log::error!("stopped; {}", say::kept(delivery.waiting));
+            Exit::NotDelivered
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a report has a time")]
+fn now() -> SystemTime {
+    SystemTime::now()
+}

@@ -1,0 +1,78 @@
+//! The sentences that more than one way of running says. Pure.
+
+use std::time::Duration;
+
+use crate::batch::Counts;
+use crate::deliver::Delivery;
+use crate::state::Dropped;
+
+/// `sent 12 events (9 uiresource, 2 dockerimage, 1 cmdimage) in 84ms; 0 waiting`
+pub fn delivered(delivery: &Delivery) -> String {
+    format!(
+        "sent {}{} in {}; {} waiting",
+        events(delivery.sent.values().sum()),
+        by_kind(&delivery.sent),
+        humantime::format_duration(to_the_millisecond(delivery.took)),
+        delivery.waiting
+    )
+}
+
+/// `3 events are kept for next time`
+pub fn kept(waiting: usize) -> String {
+    let are = if waiting == 1 { "is" } else { "are" };
+    format!("{} {are} kept for next time", events(waiting))
+}
+
+/// Warns of events that had to leave unsent; says nothing where none had to.
+pub fn dropped(dropped: Dropped) {
+    if dropped.heartbeats + dropped.builds > 0 {
+        log::warn!(
+            "the queue is full: dropped {} and {} of builds, the oldest",
+            heartbeats(dropped.heartbeats),
+            events(dropped.builds)
+        );
+    }
+    if dropped.expired > 0 {
+        log::warn!("dropped {} that waited for 30 days", events(dropped.expired));
+    }
+}
+
+fn events(count: usize) -> String {
+    if count == 1 { "1 event".to_owned() } else { format!("{count} events") }
+}
+
+fn heartbeats(count: usize) -> String {
+    if count == 1 { "1 heartbeat".to_owned() } else { format!("{count} heartbeats") }
+}
+
+fn by_kind(counts: &Counts) -> String {
+    let kinds: Vec<_> = counts.iter().map(|(kind, n)| format!("{n} {}", kind.as_str())).collect();
+    if kinds.is_empty() { String::new() } else { format!(" ({})", kinds.join(", ")) }
+}
+
+fn to_the_millisecond(duration: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::deliver::End;
+    use crate::event::Kind;
+
+    #[test]
+    fn a_delivery_is_one_line() {
+        let sent =
+            Counts::from([(Kind::CmdImage, 1), (Kind::UiResource, 9), (Kind::DockerImage, 2)]);
+        let took = Duration::from_micros(84_499);
+        let mut delivery = Delivery { sent, rejected: 0, waiting: 0, took, end: End::Empty };
+        assert_eq!(
+            delivered(&delivery),
+            "sent 12 events (9 uiresource, 2 dockerimage, 1 cmdimage) in 84ms; 0 waiting"
+        );
+        delivery.sent = Counts::from([(Kind::UiResource, 1)]);
+        assert_eq!(delivered(&delivery), "sent 1 event (1 uiresource) in 84ms; 0 waiting");
+        delivery.sent = Counts::new();
+        assert_eq!(delivered(&delivery), "sent 0 events in 84ms; 0 waiting");
+    }
+}

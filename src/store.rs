@@ -1,0 +1,301 @@
+//! Where the state lives: one document per destination, in a private folder.
+//!
+//! Every change is read, changed and replaced under a lock, so that any number of collectors can
+//! share it: written whole to a file beside it, synced, renamed over it, and the folder synced. A
+//! reader sees the old document or the new one. A second lock is held while events are on their
+//! way, so that no two collectors send the same ones.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use ring::rand::{SecureRandom, SystemRandom};
+
+use crate::ids;
+use crate::state::{DecodeError, State};
+
+/// Far above what the queue's own bounds allow; a larger file is not ours.
+const SIZE_LIMIT: u64 = 64 * 1024 * 1024;
+/// A change takes milliseconds; whoever holds the lock for longer is stopped or hung.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+const LOCK_POLL: Duration = Duration::from_millis(5);
+const INSTALLATION_ID: &str = "installation-id";
+
+#[derive(Debug, Clone)]
+pub struct Store {
+    dir: PathBuf,
+    stem: String,
+}
+
+/// Held while events are on their way; dropped, or its holder dead, another may send.
+#[derive(Debug)]
+pub struct Sending {
+    _locked: File,
+}
+
+#[derive(Debug)]
+pub enum StoreError {
+    Io {
+        what: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
+    /// Written by a newer program, and left alone.
+    Newer {
+        path: PathBuf,
+        error: DecodeError,
+    },
+    /// Another collector has held the lock for seconds.
+    Busy {
+        path: PathBuf,
+    },
+    /// Anyone on the machine could change what is sent.
+    Exposed {
+        path: PathBuf,
+    },
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io { what, path, source } => {
+                write!(
+                    f,
+                    "cannot {what} {}: {source}; --state-dir chooses another folder",
+                    path.display()
+                )
+            }
+            Self::Newer { path, error } => {
+                write!(
+                    f,
+                    "cannot use {}: {error}; update tilt-honeycomb or give --state-dir",
+                    path.display()
+                )
+            }
+            Self::Busy { path } => write!(
+                f,
+                "another collector has held {} for {} seconds; is one of them suspended?",
+                path.display(),
+                LOCK_PATIENCE.as_secs()
+            ),
+            Self::Exposed { path } => write!(
+                f,
+                "everyone may write to the state folder {}; run chmod 700 on it or give --state-dir",
+                path.display()
+            ),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+type Result<T> = std::result::Result<T, StoreError>;
+
+/// Names what was tried on what, for an error that the system leaves without either.
+fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+    move |source| StoreError::Io { what, path: path.to_owned(), source }
+}
+
+impl Store {
+    /// Names the place; touches nothing yet.
+    pub fn new(dir: PathBuf, stem: String) -> Self {
+        Self { dir, stem }
+    }
+
+    /// Changes the state, durably: when this returns, it is on disk.
+    pub fn update<T>(&self, change: impl FnOnce(&mut State) -> T) -> Result<T> {
+        make_private(&self.dir)?;
+        let lock = self.lock_state()?;
+        let mut state = self.load()?;
+        let result = change(&mut state);
+        self.save(&state)?;
+        drop(lock);
+        Ok(result)
+    }
+
+    /// Reads the state as it is now.
+    pub fn read(&self) -> Result<State> {
+        make_private(&self.dir)?;
+        let lock = self.lock_state()?;
+        let state = self.load()?;
+        drop(lock);
+        Ok(state)
+    }
+
+    /// The right to send; `None` while another collector has it.
+    pub fn try_sending(&self) -> Result<Option<Sending>> {
+        make_private(&self.dir)?;
+        let path = self.path("sending");
+        let file = open_lock(&path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Sending { _locked: file })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(failed("lock", &path)(error)),
+        }
+    }
+
+    fn path(&self, extension: &str) -> PathBuf {
+        self.dir.join(format!("{}.{extension}", self.stem))
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "std has no lock with a deadline")]
+    fn lock_state(&self) -> Result<File> {
+        let path = self.path("lock");
+        let file = open_lock(&path)?;
+        let mut waited = Duration::ZERO;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(file),
+                Err(TryLockError::WouldBlock) if waited < LOCK_PATIENCE => {
+                    std::thread::sleep(LOCK_POLL);
+                    waited += LOCK_POLL;
+                }
+                Err(TryLockError::WouldBlock) => return Err(StoreError::Busy { path }),
+                Err(TryLockError::Error(error)) => return Err(failed("lock", &path)(error)),
+            }
+        }
+    }
+
+    /// Under the lock. A damaged document is moved aside, said, and never used.
+    fn load(&self) -> Result<State> {
+        let path = self.path("json");
+        let bytes = match read_bounded(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(State::default()),
+            Err(error) => return Err(failed("read", &path)(error)),
+        };
+        match State::decode(&bytes) {
+            Ok(state) => Ok(state),
+            Err(error @ DecodeError::Newer { .. }) => Err(StoreError::Newer { path, error }),
+            Err(DecodeError::Corrupt) => {
+                let aside = self.path(&format!("corrupt-{}", unix_millis()));
+                fs::rename(&path, &aside).map_err(failed("move aside", &path))?;
+                log::warn!(
+                    "the state {} was damaged; moved it to {} and started a new one: builds that \
+                     Tilt still shows will be sent again",
+                    path.display(),
+                    aside.display()
+                );
+                Ok(State::default())
+            }
+        }
+    }
+
+    fn save(&self, state: &State) -> Result<()> {
+        let path = self.path("json");
+        replace(&path, &self.path("json.new"), &state.encode()).map_err(failed("write", &path))
+    }
+}
+
+/// The random id of this machine, made when first asked for.
+pub fn installation_id(dir: &Path) -> Result<String> {
+    make_private(dir)?;
+    let path = dir.join(INSTALLATION_ID);
+    if let Some(id) = known_installation_id(dir) {
+        return Ok(id);
+    }
+    let mut random = [0; 16];
+    SystemRandom::new()
+        .fill(&mut random)
+        .map_err(|_| io::Error::other("no randomness to be had"))
+        .map_err(failed("make", &path))?;
+    let fresh = path.with_extension(format!("new-{}", std::process::id()));
+    let written = write_synced(&fresh, ids::hex(&random, 32).as_bytes());
+    // Of two collectors that start at once, the first to link the name decides for both.
+    let linked = written.and_then(|()| fs::hard_link(&fresh, &path));
+    let _ = fs::remove_file(&fresh);
+    match known_installation_id(dir) {
+        Some(id) => Ok(id),
+        None => match linked {
+            Ok(()) => Err(failed("use", &path)(io::Error::other("it holds no id; remove it"))),
+            Err(error) => Err(failed("write", &path)(error)),
+        },
+    }
+}
+
+/// The id of this machine if it has one already.
+pub fn known_installation_id(dir: &Path) -> Option<String> {
+    let bytes = read_bounded(&dir.join(INSTALLATION_ID)).ok()?;
+    let text = String::from_utf8(bytes).ok()?;
+    let id = text.trim();
+    (id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit())).then(|| id.to_owned())
+}
+
+fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open_plain(OpenOptions::new().read(true), path)?
+        .take(SIZE_LIMIT + 1)
+        .read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > SIZE_LIMIT {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "too large to be a state file"));
+    }
+    Ok(bytes)
+}
+
+/// Replaces a file by way of `fresh` beside it: whole, on disk, or not at all.
+fn replace(path: &Path, fresh: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_synced(fresh, bytes)
+        .and_then(|()| fs::rename(fresh, path))
+        .inspect_err(|_| drop(fs::remove_file(fresh)))?;
+    sync_folder(path)
+}
+
+/// A new file: what a crash or a stranger left under the name is removed, never written through.
+fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = open_plain(OpenOptions::new().write(true).create_new(true), path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+fn open_lock(path: &Path) -> Result<File> {
+    open_plain(OpenOptions::new().read(true).write(true).create(true), path)
+        .map_err(failed("open", path))
+}
+
+/// Opens a file that only its owner may read, and nothing that a link points to.
+#[cfg(unix)]
+fn open_plain(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let no_follow = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+    options.mode(0o600).custom_flags(no_follow).open(path)
+}
+
+#[cfg(not(unix))]
+fn open_plain(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    options.open(path)
+}
+
+#[cfg(unix)]
+fn make_private(dir: &Path) -> Result<()> {
+    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed("make", dir))?;
+    let mode = fs::metadata(dir).map_err(failed("look at", dir))?.permissions().mode();
+    if mode & 0o002 == 0 { Ok(()) } else { Err(StoreError::Exposed { path: dir.to_owned() }) }
+}
+
+#[cfg(not(unix))]
+fn make_private(dir: &Path) -> Result<()> {
+    fs::create_dir_all(dir).map_err(failed("make", dir))
+}
+
+/// A rename lasts once the folder that holds the name is on disk.
+#[cfg(unix)]
+fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+}
+
+#[cfg(not(unix))]
+fn sync_folder(_path: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+#[expect(clippy::disallowed_methods, reason = "a name that no earlier damaged state has")]
+fn unix_millis() -> u128 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis())
+}

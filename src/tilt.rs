@@ -1,0 +1,419 @@
+//! The only file that runs `tilt`: one bounded look at a time, a snapshot or a typed error.
+//!
+//! Tilt's exit status comes before its output: a stale server prints a valid empty list and exits
+//! with 1. Every call has a deadline and a bound on what it may print; a `tilt` that hangs is
+//! killed with everything it started.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io::{self, PipeReader, Read};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use crate::config::TiltCommand;
+use crate::model::{ParseError, Snapshot};
+use crate::stop::Stop;
+
+/// Longest time for one look; 500 resources take Tilt 0.9 s.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(20);
+/// Ten thousand resources are about 27 MB.
+const OUTPUT_LIMIT: u64 = 64 * 1024 * 1024;
+const TALK_LIMIT: u64 = 64 * 1024;
+/// How long what a finished `tilt` left behind may hold its output open.
+const LEFTOVER_PATIENCE: Duration = Duration::from_millis(500);
+/// How often a wait looks whether it should stop.
+const STEP: Duration = Duration::from_millis(50);
+
+/// A kind of Tilt object, in the spelling that a call for it alone uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    UiSession,
+    UiResources,
+    DockerImages,
+    CmdImages,
+}
+
+impl Kind {
+    const ALL: [Self; 4] =
+        [Self::UiSession, Self::UiResources, Self::DockerImages, Self::CmdImages];
+
+    fn alone(self) -> &'static str {
+        match self {
+            Self::UiSession => "uisession",
+            Self::UiResources => "uiresources",
+            Self::DockerImages => "dockerimages",
+            Self::CmdImages => "cmdimages",
+        }
+    }
+
+    fn in_a_list(self) -> &'static str {
+        match self {
+            Self::UiSession => "uisessions",
+            kind => kind.alone(),
+        }
+    }
+}
+
+/// How the kinds are asked for, as far as this Tilt has shown what it knows.
+#[derive(Debug, Clone, PartialEq)]
+enum Plan {
+    /// All in one call: it costs about what a single kind does.
+    Together(Vec<Kind>),
+    OneByOne(Vec<Kind>),
+}
+
+/// A Tilt to look at.
+#[derive(Debug)]
+pub struct Tilt {
+    command: TiltCommand,
+    plan: Plan,
+}
+
+/// Why Tilt could not be looked at.
+#[derive(Debug)]
+pub enum TiltError {
+    /// There is no such program.
+    NotInstalled {
+        program: OsString,
+    },
+    /// No Tilt runs there, or it does not answer yet or any more.
+    NotRunning {
+        said: String,
+    },
+    /// This Tilt is too old to know its own resources.
+    NoResources,
+    UnknownKind,
+    TimedOut {
+        after: Duration,
+    },
+    TooMuchOutput,
+    Failed {
+        said: String,
+    },
+    Unreadable(ParseError),
+    Io(io::Error),
+    /// Asked to stop meanwhile.
+    Stopped,
+}
+
+impl fmt::Display for TiltError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotInstalled { program } => write!(
+                f,
+                "cannot run {}: no such program; install Tilt or give --tilt",
+                program.to_string_lossy()
+            ),
+            Self::NotRunning { said } => {
+                write!(f, "no Tilt to report on: {said}; start one, or give its --port")
+            }
+            Self::NoResources => {
+                f.write_str("this Tilt knows no uiresources; update it to 0.20.2 or later")
+            }
+            Self::UnknownKind => f.write_str("tilt get: no such kind of object"),
+            Self::TimedOut { after } => write!(
+                f,
+                "tilt get: no answer after {}; killed it",
+                humantime::format_duration(*after)
+            ),
+            Self::TooMuchOutput => {
+                write!(f, "tilt get: more than {} MB of output", OUTPUT_LIMIT / 1024 / 1024)
+            }
+            Self::Failed { said } => write!(f, "tilt get: {said}"),
+            Self::Unreadable(error) => write!(f, "tilt get: {error}"),
+            Self::Io(error) => write!(f, "tilt get: {error}"),
+            Self::Stopped => f.write_str("tilt get: stopped"),
+        }
+    }
+}
+
+impl std::error::Error for TiltError {}
+
+impl From<io::Error> for TiltError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl Tilt {
+    pub fn new(command: TiltCommand) -> Self {
+        Self { command, plan: Plan::Together(Kind::ALL.to_vec()) }
+    }
+
+    /// One look at everything, within `limit` at the most.
+    pub fn look(&mut self, limit: Duration, stop: &Stop) -> Result<Snapshot, TiltError> {
+        let limit = limit.min(LOOK_TIMEOUT);
+        let calls = Calls { command: &self.command, limit, deadline: now() + limit, stop };
+        let kinds = match &self.plan {
+            Plan::Together(kinds) => {
+                let names: Vec<_> = kinds.iter().map(|kind| kind.in_a_list()).collect();
+                match calls.get(&names.join(",")) {
+                    Err(TiltError::UnknownKind) => {}
+                    output => return snapshot(&[output?]),
+                }
+                // Asking for what this Tilt was seen to know, it may still take no lists.
+                if kinds.len() == Kind::ALL.len() { Kind::ALL.to_vec() } else { kinds.clone() }
+            }
+            Plan::OneByOne(kinds) => kinds.clone(),
+        };
+        let (known, outputs) = calls.get_each(&kinds)?;
+        self.plan =
+            if known.len() < kinds.len() { Plan::Together(known) } else { Plan::OneByOne(known) };
+        snapshot(&outputs)
+    }
+}
+
+fn snapshot(outputs: &[Vec<u8>]) -> Result<Snapshot, TiltError> {
+    let mut snapshot = Snapshot::default();
+    for output in outputs {
+        let left_out = snapshot.read(output).map_err(TiltError::Unreadable)?;
+        if left_out > 0 {
+            log::debug!("left out {left_out} objects of an unknown shape");
+        }
+    }
+    Ok(snapshot)
+}
+
+/// Calls of `tilt` that share a deadline.
+struct Calls<'a> {
+    command: &'a TiltCommand,
+    limit: Duration,
+    deadline: Instant,
+    stop: &'a Stop,
+}
+
+impl Calls<'_> {
+    /// Each kind by itself: those this Tilt knows, with their outputs.
+    fn get_each(&self, kinds: &[Kind]) -> Result<(Vec<Kind>, Vec<Vec<u8>>), TiltError> {
+        let mut known = Vec::new();
+        let mut outputs = Vec::new();
+        for kind in kinds {
+            match self.get(kind.alone()) {
+                Ok(output) => {
+                    known.push(*kind);
+                    outputs.push(output);
+                }
+                Err(TiltError::UnknownKind) if *kind == Kind::UiResources => {
+                    return Err(TiltError::NoResources);
+                }
+                Err(TiltError::UnknownKind) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((known, outputs))
+    }
+
+    fn get(&self, kinds: &str) -> Result<Vec<u8>, TiltError> {
+        let mut arguments = vec!["get".to_owned(), kinds.into(), "-o".into(), "json".into()];
+        if let Some(port) = self.command.port {
+            arguments.extend(["--port".to_owned(), port.to_string()]);
+        }
+        log::debug!("running {} {}", self.command.program.to_string_lossy(), arguments.join(" "));
+        let mut running = Running::start(self.command, arguments)?;
+        let Some(finished) = running.finish(self.deadline, self.stop)? else {
+            return Err(TiltError::TimedOut { after: self.limit });
+        };
+        if finished.succeeded {
+            return Ok(finished.output);
+        }
+        Err(diagnosis(&finished.output, &finished.talk, &finished.status))
+    }
+}
+
+struct Finished {
+    succeeded: bool,
+    status: String,
+    output: Vec<u8>,
+    talk: Vec<u8>,
+}
+
+/// A started `tilt`. Dropped before it has finished, it is killed with all it started.
+struct Running {
+    handle: duct::Handle,
+    output: mpsc::Receiver<io::Result<Vec<u8>>>,
+    talk: mpsc::Receiver<io::Result<Vec<u8>>>,
+    ended: bool,
+}
+
+impl Running {
+    fn start(command: &TiltCommand, arguments: Vec<String>) -> Result<Self, TiltError> {
+        let (output, output_end) = io::pipe()?;
+        let (talk, talk_end) = io::pipe()?;
+        let expression = duct::cmd(&command.program, arguments)
+            .stdin_null()
+            .stdout_file(output_end)
+            .stderr_file(talk_end)
+            .env("TILT_DISABLE_ANALYTICS", "1")
+            .before_spawn(|command| {
+                own_group(command);
+                Ok(())
+            })
+            .unchecked();
+        let handle = expression.start().map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => TiltError::NotInstalled { program: command.program.clone() },
+            _ => TiltError::Io(error),
+        })?;
+        // Our ends of the pipes go with the expression; only what `tilt` holds keeps them open.
+        drop(expression);
+        Ok(Self {
+            handle,
+            output: read_in_background(output, OUTPUT_LIMIT)?,
+            talk: read_in_background(talk, TALK_LIMIT)?,
+            ended: false,
+        })
+    }
+
+    /// `None` if it has not finished by the deadline.
+    fn finish(&mut self, deadline: Instant, stop: &Stop) -> Result<Option<Finished>, TiltError> {
+        let status = loop {
+            if let Some(output) = self.handle.wait_deadline(deadline.min(now() + STEP))? {
+                break output.status;
+            }
+            if stop.requested() {
+                return Err(TiltError::Stopped);
+            }
+            if now() >= deadline {
+                return Ok(None);
+            }
+        };
+        // What `tilt` left behind may hold the pipes; then it goes, and they close.
+        let mut output = self.output.recv_timeout(LEFTOVER_PATIENCE);
+        if output.is_err() {
+            self.kill();
+            output = self.output.recv_timeout(LEFTOVER_PATIENCE);
+        }
+        let Ok(output) = output else { return Ok(None) };
+        let output = output?;
+        let talk = self.talk.recv_timeout(LEFTOVER_PATIENCE).unwrap_or(Ok(Vec::new()))?;
+        self.ended = true;
+        if output.len() as u64 > OUTPUT_LIMIT {
+            return Err(TiltError::TooMuchOutput);
+        }
+        let succeeded = status.success();
+        Ok(Some(Finished { succeeded, status: status.to_string(), output, talk }))
+    }
+
+    fn kill(&self) {
+        for pid in self.handle.pids() {
+            kill_group(pid);
+        }
+        if let Err(error) = self.handle.kill() {
+            log::debug!("could not kill tilt: {error}");
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.kill();
+            // Reaps it; killed, it is gone in a moment.
+            let _ = self.handle.wait_timeout(LEFTOVER_PATIENCE);
+        }
+    }
+}
+
+/// Reads to the end, or one byte past the limit: then the pipe closes, and its writer with it.
+fn read_in_background(
+    pipe: PipeReader,
+    limit: u64,
+) -> io::Result<mpsc::Receiver<io::Result<Vec<u8>>>> {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::Builder::new().name("tilt output".into()).spawn(move || {
+        let mut bytes = Vec::new();
+        let read = pipe.take(limit + 1).read_to_end(&mut bytes);
+        // Nobody listens any more when the call was given up.
+        let _ = sender.send(read.map(|_| bytes));
+    })?;
+    Ok(receiver)
+}
+
+/// Its own process group, so that it can be killed with everything it started, and so that a
+/// signal to ours does not cut short the last look.
+#[cfg(unix)]
+fn own_group(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt;
+    command.process_group(0);
+}
+
+#[cfg(not(unix))]
+fn own_group(_command: &mut std::process::Command) {}
+
+#[cfg(unix)]
+fn kill_group(pid: u32) {
+    use rustix::process::{Pid, Signal, kill_process_group};
+    if let Some(group) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        // It may be gone already.
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+}
+
+#[cfg(not(unix))]
+fn kill_group(_pid: u32) {}
+
+#[expect(clippy::disallowed_methods, reason = "a call of tilt has a deadline")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// Every failure of `tilt get` exits with 1; only its words tell them apart. Some of them it
+/// prints on stdout, and above them it may print many lines about caches.
+fn diagnosis(output: &[u8], talk: &[u8], status: &str) -> TiltError {
+    let talk = String::from_utf8_lossy(talk);
+    let output = String::from_utf8_lossy(&output[..output.len().min(1024)]);
+    let lines = || talk.lines().chain(output.lines()).map(str::trim).filter(|l| !l.is_empty());
+    let says = |phrase: &str| lines().find(|line| line.contains(phrase));
+
+    if says("the server doesn't have a resource type").is_some() {
+        return TiltError::UnknownKind;
+    }
+    let away = [
+        "No tilt apiserver found",
+        "was refused",
+        "connection refused",
+        "connection reset",
+        "Unable to connect to the server",
+    ];
+    if let Some(line) = away.iter().find_map(|phrase| says(phrase)) {
+        return TiltError::NotRunning { said: shortened(line) };
+    }
+    let telling = lines().find(|line| line.to_lowercase().starts_with("error"));
+    let said = telling.or_else(|| lines().next()).map_or_else(|| status.to_owned(), shortened);
+    TiltError::Failed { said }
+}
+
+fn shortened(line: &str) -> String {
+    let line = line.strip_prefix("Error: ").or(line.strip_prefix("error: ")).unwrap_or(line);
+    line.chars().filter(|c| !c.is_control()).take(300).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_tilt_says_when_it_cannot_answer_is_told_apart() {
+        let of = |output: &str, talk: &str| {
+            diagnosis(output.as_bytes(), talk.as_bytes(), "exit status: 1").to_string()
+        };
+        // Recorded from Tilt 0.37.6.
+        for talk in [
+            "Error: No tilt apiserver found: tilt-10351\n",
+            "The connection to the server 127.0.0.1:43931 was refused - did you specify the right host or port?",
+            "E1122 16:00:00 memcache.go:265 ...\nThe connection to the server 127.0.0.1:1 was refused",
+        ] {
+            let error = diagnosis(br#"{"kind":"List","items":[]}"#, talk.as_bytes(), "");
+            assert!(matches!(error, TiltError::NotRunning { .. }), "{talk}: {error:?}");
+        }
+        let unknown = "error: the server doesn't have a resource type \"cmdimages\"";
+        assert!(matches!(diagnosis(b"", unknown.as_bytes(), ""), TiltError::UnknownKind));
+
+        assert_eq!(
+            of("", "Error: open /x/config.lock: denied\nusage"),
+            "tilt get: open /x/config.lock: denied"
+        );
+        assert_eq!(of("parsing env TILT_PORT: bad\n", ""), "tilt get: parsing env TILT_PORT: bad");
+        assert_eq!(of("", ""), "tilt get: exit status: 1");
+        assert_eq!(of("", &"x".repeat(900)).len(), "tilt get: ".len() + 300);
+    }
+}
