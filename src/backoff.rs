@@ -31,6 +31,9 @@ const LONGEST_DELIVERY: Duration = Duration::from_mins(1);
 /// A refused key is fixed by a person; asking more often helps nobody.
 const REFUSED: Duration = Duration::from_mins(10);
 
+const FIRST_WATCH: Duration = Duration::from_mins(1);
+const LONGEST_WATCH: Duration = Duration::from_mins(10);
+
 /// How long a sidecar waits after `failures` deliveries in a row that did not get through.
 pub fn until_next_delivery(failures: u32, retry_after: Option<Duration>, jitter: f64) -> Duration {
     spread(FIRST_DELIVERY, LONGEST_DELIVERY, failures, retry_after, jitter)
@@ -39,6 +42,14 @@ pub fn until_next_delivery(failures: u32, retry_after: Option<Duration>, jitter:
 /// How long a sidecar waits after Honeycomb refused its key or dataset.
 pub fn after_refusal() -> Duration {
     REFUSED
+}
+
+/// How long until a watch of Tilt is started again after `failures` that ended at once.
+pub fn until_next_watch(failures: u32, jitter: f64) -> Duration {
+    match failures {
+        0 | 1 => Duration::ZERO,
+        _ => spread(FIRST_WATCH, LONGEST_WATCH, failures - 1, None, jitter),
+    }
 }
 
 #[cfg(test)]

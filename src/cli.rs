@@ -78,6 +78,14 @@ pub struct Cli {
     #[argh(switch)]
     pub send_error_text: bool,
 
+    /// send the text of image stages too: it may hold build arguments
+    #[argh(switch)]
+    pub send_stage_text: bool,
+
+    /// only look every --interval, instead of watching every build as it happens
+    #[argh(switch)]
+    pub no_watch: bool,
+
     /// allow http:// to hosts other than this one
     #[argh(switch)]
     pub allow_insecure_http: bool,

@@ -24,6 +24,7 @@ const DEFAULT_ORPHAN_AFTER: Duration = Duration::from_mins(5);
 const NAME_LIMIT: usize = 255;
 
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub struct Config {
     pub once: bool,
     pub output: Output,
@@ -36,6 +37,9 @@ pub struct Config {
     pub user: Option<String>,
     pub own_fields: Vec<(String, String)>,
     pub send_error_text: bool,
+    pub send_stage_text: bool,
+    /// A sidecar that only polls.
+    pub no_watch: bool,
     pub tilt_mode: Option<TiltMode>,
 }
 
@@ -206,6 +210,8 @@ impl Config {
             user: cli.user.or_else(|| surroundings.text("TILT_HONEYCOMB_USER")),
             own_fields: cli.field.iter().map(|f| own_field(f)).collect::<Result<_, _>>()?,
             send_error_text: cli.send_error_text,
+            send_stage_text: cli.send_stage_text,
+            no_watch: cli.no_watch,
             tilt_mode: surroundings.text("TILT_HONEYCOMB_MODE").and_then(|m| TiltMode::parse(&m)),
         })
     }

@@ -5,69 +5,114 @@
 
 use std::time::SystemTime;
 
-use crate::config::{Config, TiltMode};
-use crate::event::{EVENT_VERSION, Event, Fields, Kind};
-use crate::failure::Failure;
+use crate::builds;
+use crate::context::{Context, Shared};
+use crate::event::{Event, Fields, Kind};
 use crate::ids;
-use crate::model::{Condition, ImageBuild, ImageKind, Resource, ResourceType, Session, Snapshot};
+use crate::memory::{Memory, Placement, UpdateId};
+use crate::model::{Condition, ImageBuild, Resource, ResourceType, Session, Snapshot, Timestamp};
+use crate::report::{Build, Promise, Report};
+use crate::startup::{self, Told};
+use crate::trace::Span;
 
-/// What the events say beside what Tilt shows: the person's choices and the machine.
-#[derive(Debug, Clone, Default)]
-pub struct Context {
-    /// Used where Tilt knows no user.
-    pub user: Option<String>,
-    /// `--field`: names that [`crate::event::FIELDS`] does not hold.
-    pub own_fields: Vec<(String, String)>,
-    pub send_error_text: bool,
-    pub tilt_mode: Option<TiltMode>,
-    /// None in a dry run on a machine that has none yet.
-    pub installation_id: Option<String>,
-    pub cpu_count: usize,
+/// One look at Tilt, or what a watch has shown since the last one.
+#[derive(Debug, Clone, Copy)]
+pub struct Look<'a> {
+    pub session: Option<&'a Session>,
+    /// All resources, as they are now.
+    pub resources: &'a [Resource],
+    /// The last build of each image, as shown now.
+    pub image_builds: &'a [ImageBuild],
+    /// Versions of resources that a watch has shown since the last look, oldest first.
+    pub passed: &'a [Resource],
+    /// Image builds that a watch has shown since.
+    pub finished: &'a [ImageBuild],
+    pub heartbeats: Heartbeats<'a>,
+    /// A watch may soon show the update of an image build that has none yet.
+    pub is_watched: bool,
+    /// Why the last delivery did not get through.
+    pub send_error: Option<&'a str>,
 }
 
-impl Context {
-    pub fn new(config: &Config, installation_id: Option<String>, cpu_count: usize) -> Self {
+impl<'a> Look<'a> {
+    /// One look at everything, by itself.
+    pub fn at(snapshot: &'a Snapshot) -> Self {
         Self {
-            user: config.user.clone(),
-            own_fields: config.own_fields.clone(),
-            send_error_text: config.send_error_text,
-            tilt_mode: config.tilt_mode,
-            installation_id,
-            cpu_count,
+            session: snapshot.session.as_ref(),
+            resources: &snapshot.resources,
+            image_builds: &snapshot.image_builds,
+            passed: &[],
+            finished: &[],
+            heartbeats: Heartbeats::All,
+            is_watched: false,
+            send_error: None,
         }
     }
 }
 
-/// All that one look at Tilt has to say.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Report {
-    /// The run of Tilt that the builds belong to.
-    pub session: String,
-    pub heartbeats: Vec<Event>,
-    pub builds: Vec<Build>,
+/// What the state holds that a report has to do with.
+#[derive(Debug, Clone, Copy)]
+pub struct Backlog<'a> {
+    /// Events that wait for Honeycomb.
+    pub queued: usize,
+    /// Events that had to be dropped unsent, ever.
+    pub dropped: u64,
+    /// Builds that wait for a watch to show which update they belong to.
+    pub unplaced: &'a [Placement],
 }
 
-/// A completed build, and the key by which it is known within its session.
+/// Which resources' status is told.
+#[derive(Debug, Clone, Copy)]
+pub enum Heartbeats<'a> {
+    /// All, and the environment's as a whole.
+    All,
+    /// Those whose status has changed.
+    Changed(&'a [Change]),
+}
+
+/// A resource's status before it changed.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Build {
-    pub key: String,
-    pub event: Event,
+pub struct Change {
+    pub name: String,
+    pub update_status: Option<String>,
+    pub runtime_status: Option<String>,
 }
 
-pub fn derive(snapshot: &Snapshot, context: &Context, now: SystemTime) -> Report {
-    let session = session_id(snapshot);
-    let shared = shared_fields(snapshot.session.as_ref(), &session, context);
-    Report {
-        heartbeats: snapshot.resources.iter().map(|r| heartbeat(r, &shared, now)).collect(),
-        builds: snapshot.image_builds.iter().map(|b| image_build(b, context, &shared)).collect(),
-        session,
+/// Says what a look means, and takes into `memory` what the next one will need.
+pub fn derive(
+    look: &Look,
+    backlog: &Backlog,
+    memory: &mut Memory,
+    context: &Context,
+    now: SystemTime,
+) -> Report {
+    let shared = Shared::new(look.session, session_id(look), context);
+    let mut report = Report::default();
+    follow_startup(look, &shared, memory, &mut report, now);
+    // Between two reports only what has passed can be new.
+    let (resources, image_builds) = match look.heartbeats {
+        Heartbeats::All => (look.resources, look.image_builds),
+        Heartbeats::Changed(_) => Default::default(),
+    };
+    for version in look.passed.iter().chain(resources) {
+        take_updates(version, &shared, memory, context, &mut report);
     }
+    for build in look.finished.iter().chain(image_builds) {
+        place(build, look, &shared, memory, context, &mut report);
+    }
+    for placement in backlog.unplaced {
+        if let Some(span) = parent_span(placement, look, &shared, memory, &mut report) {
+            report.placed.push((placement.key.clone(), span));
+        }
+    }
+    tell_statuses(look, backlog, &shared, memory, &mut report, now);
+    report
 }
 
 /// The `UISession`'s uid. Where an older Tilt shows none, what is as stable: its start and
 /// Tiltfile, else the uid of the Tiltfile's own resource, which lives as long as the session.
-fn session_id(snapshot: &Snapshot) -> String {
-    let session = snapshot.session.as_ref();
+pub fn session_id(look: &Look) -> String {
+    let session = look.session;
     if let Some(uid) = session.and_then(|session| session.uid.as_ref()) {
         return uid.clone();
     }
@@ -75,77 +120,168 @@ fn session_id(snapshot: &Snapshot) -> String {
         let tiltfile = session.and_then(|session| session.tiltfile.as_deref()).unwrap_or_default();
         return ids::id(&["session", &started_at.text, tiltfile], 32);
     }
-    let tiltfile = snapshot.resources.iter().find(|resource| resource.name == "(Tiltfile)");
+    let tiltfile = look.resources.iter().find(|resource| resource.name == "(Tiltfile)");
     let uid = tiltfile.and_then(|resource| resource.uid.as_deref());
     uid.map_or_else(String::new, |uid| ids::id(&["session", uid], 32))
 }
 
-/// What every event of a report carries.
-struct Shared {
-    /// Before the event's own fields: whose environment it is.
-    first: Fields,
-    /// After them: versions, machine, the person's own fields.
-    last: Fields,
+fn tilt_started_at<'a>(look: &Look<'a>) -> Option<&'a Timestamp> {
+    look.session.and_then(|session| session.tilt_started_at.as_ref())
 }
 
-fn shared_fields(session: Option<&Session>, session_id: &str, context: &Context) -> Shared {
-    let mut first = Fields::default();
-    first.say("tilt_version", session.and_then(|s| s.tilt_version.clone()));
-    let user = session.and_then(|s| s.tilt_cloud_user.clone()).or_else(|| context.user.clone());
-    first.set("user", user.unwrap_or_default());
-
-    let mut last = Fields::default();
-    last.set("event.version", EVENT_VERSION);
-    last.set("collector.version", env!("CARGO_PKG_VERSION"));
-    last.say("session.id", Some(session_id));
-    last.say("tilt_mode", context.tilt_mode.map(TiltMode::as_str));
-    last.set("os.type", os_type());
-    last.set("host.arch", host_arch());
-    last.set("host.cpu_count", context.cpu_count);
-    last.say("installation.id", context.installation_id.clone());
-    for (name, value) in &context.own_fields {
-        last.set(name.clone(), value.clone());
+fn follow_startup(
+    look: &Look,
+    shared: &Shared,
+    memory: &mut Memory,
+    report: &mut Report,
+    now: SystemTime,
+) {
+    let key = "startup".to_owned();
+    let span = Span::of_startup(&shared.session);
+    let frame = |fields: Fields| {
+        let mut framed = shared.first.clone();
+        framed.set("kind", Kind::Startup.as_str());
+        framed.set("name", shared.startup_name);
+        framed.extend(&fields);
+        span.describe(&mut framed);
+        framed.extend(&shared.last);
+        framed
+    };
+    match startup::follow(memory, look.resources, tilt_started_at(look), frame, now) {
+        Told::Nothing => {}
+        Told::SoFar(event) => report.promises.push(Promise { key, resource: None, event }),
+        Told::Over(event) => report.builds.push(Build { key, events: vec![event] }),
     }
-    Shared { first, last }
+    report.look_again = startup::look_again(memory);
 }
 
-/// OpenTelemetry's `os.type`.
-fn os_type() -> &'static str {
-    match std::env::consts::OS {
-        "macos" => "darwin",
-        os => os,
+fn take_updates(
+    resource: &Resource,
+    shared: &Shared,
+    memory: &mut Memory,
+    context: &Context,
+    report: &mut Report,
+) {
+    memory.notice(resource);
+    for update in resource.updates.iter().rev() {
+        report.builds.extend(builds::update(resource, update, memory, shared, context));
+    }
+    memory.notice_waiting(resource);
+    let under_way = resource.current_update.as_ref().map(|current| {
+        builds::update_key(&resource.name, &UpdateId::new(&current.span_id, &current.started_at))
+    });
+    report.under_way.insert(resource.name.clone(), under_way);
+}
+
+/// Puts an image build below its update, or aside while a watch may yet show which that is.
+fn place(
+    image: &ImageBuild,
+    look: &Look,
+    shared: &Shared,
+    memory: &mut Memory,
+    context: &Context,
+    report: &mut Report,
+) {
+    let resource = image.resource.clone().unwrap_or_default();
+    let placement = Placement {
+        key: builds::image_key(image),
+        resource,
+        object: image.object.clone(),
+        started_at: image.started_at.text.clone(),
+    };
+    let parent = parent_span(&placement, look, shared, memory, report);
+    let build = builds::image_build(image, parent.as_ref(), shared, context);
+    let may_be_placed = || look.resources.iter().any(|r| r.name == placement.resource);
+    if parent.is_none() && look.is_watched && may_be_placed() {
+        report.unplaced.push((placement, build));
+    } else {
+        report.builds.push(build);
     }
 }
 
-/// OpenTelemetry's `host.arch`.
-fn host_arch() -> &'static str {
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        "arm" => "arm32",
-        arch => arch,
+/// The span of the update that an image build belongs to. While that is under way, its event is
+/// promised: nothing may point to a span that never comes.
+fn parent_span(
+    placement: &Placement,
+    look: &Look,
+    shared: &Shared,
+    memory: &mut Memory,
+    report: &mut Report,
+) -> Option<Span> {
+    let parent = memory.parent(placement)?;
+    let mut versions = look.passed.iter().rev().chain(look.resources);
+    let resource = versions.find(|resource| resource.name == placement.resource)?;
+    if !parent.has_finished {
+        report.promises.extend(builds::unfinished_update(resource, &parent.id, memory, shared));
+    }
+    Some(builds::parent_span(resource, &parent, memory, &shared.session))
+}
+
+fn tell_statuses(
+    look: &Look,
+    backlog: &Backlog,
+    shared: &Shared,
+    memory: &mut Memory,
+    report: &mut Report,
+    now: SystemTime,
+) {
+    match look.heartbeats {
+        Heartbeats::All => {
+            for resource in look.resources {
+                report.heartbeats.push(heartbeat(resource, None, look, shared, memory, now));
+            }
+            if look.session.is_some() || !look.resources.is_empty() {
+                report.heartbeats.push(session_event(look, backlog, shared, memory, now));
+            }
+        }
+        Heartbeats::Changed(changes) => {
+            for change in changes {
+                if let Some(resource) = look.resources.iter().find(|r| r.name == change.name) {
+                    let event = heartbeat(resource, Some(change), look, shared, memory, now);
+                    report.heartbeats.push(event);
+                }
+            }
+        }
     }
 }
 
-fn heartbeat(resource: &Resource, shared: &Shared, now: SystemTime) -> Event {
+fn heartbeat(
+    resource: &Resource,
+    change: Option<&Change>,
+    look: &Look,
+    shared: &Shared,
+    memory: &mut Memory,
+    now: SystemTime,
+) -> Event {
     let mut fields = shared.first.clone();
     fields.set("name", resource.name.clone());
     fields.say("runtime_status", resource.runtime_status.clone());
     fields.say("update_status", resource.update_status.clone());
     fields.set("kind", Kind::UiResource.as_str());
 
+    if let Some(change) = change {
+        fields.say("previous_runtime_status", change.runtime_status.clone());
+        fields.say("previous_update_status", change.update_status.clone());
+    }
     fields.say("resource_type", resource.resource_type.map(ResourceType::as_str));
-    fields.say("labels", joined(&resource.labels));
+    fields.say_list("labels", &resource.labels);
     condition(&mut fields, "ready", resource.ready.as_ref());
     condition(&mut fields, "up_to_date", resource.up_to_date.as_ref());
     fields.say("ready_reason", resource.ready.as_ref().and_then(|ready| ready.reason.clone()));
     let flipped_at = resource.ready.as_ref().and_then(|ready| ready.since.as_ref());
     fields.say_ms("in_state_ms", flipped_at.and_then(|since| now.duration_since(since.at).ok()));
+    if startup::was_witnessed(memory) && !memory.told_ready.contains(&resource.name) {
+        let time_to_ready = startup::time_to_ready(resource, tilt_started_at(look));
+        fields.say_ms("time_to_ready_ms", time_to_ready);
+        if time_to_ready.is_some() {
+            memory.told_ready.insert(resource.name.clone());
+        }
+    }
     fields.say("disabled", resource.disabled);
     fields.say("trigger_mode", trigger_mode(resource.trigger_mode));
     if let Some(waiting) = &resource.waiting {
         fields.say("waiting_reason", waiting.reason.clone());
-        fields.say("waiting_on", joined(&waiting.on));
+        fields.say_list("waiting_on", &waiting.on);
     }
     fields.say("pod_status", resource.pod_status.clone());
     fields.say("pod_restarts", resource.pod_restarts);
@@ -158,11 +294,76 @@ fn condition(fields: &mut Fields, name: &'static str, condition: Option<&Conditi
     fields.say(name, condition.map(|condition| condition.holds));
 }
 
-/// Honeycomb knows no lists.
-fn joined(names: &[String]) -> Option<String> {
-    let mut names = names.to_vec();
-    names.sort_unstable();
-    (!names.is_empty()).then(|| names.join(","))
+/// The whole environment in one row.
+fn session_event(
+    look: &Look,
+    backlog: &Backlog,
+    shared: &Shared,
+    memory: &Memory,
+    now: SystemTime,
+) -> Event {
+    let mut counts = [0_usize; Standing::ALL.len()];
+    for resource in look.resources {
+        counts[Standing::of(resource) as usize] += 1;
+    }
+    let mut fields = shared.first.clone();
+    fields.set("kind", Kind::Session.as_str());
+    fields.set("resources", look.resources.len());
+    for standing in Standing::ALL {
+        fields.set(standing.field(), counts[standing as usize]);
+    }
+    fields.set("healthy", counts[Standing::Error as usize] == 0);
+    let uptime = tilt_started_at(look).and_then(|start| now.duration_since(start.at).ok());
+    fields.say_ms("uptime_ms", uptime);
+    fields.set("missed_builds", memory.missed_builds());
+    fields.set("queued", backlog.queued);
+    fields.set("dropped", backlog.dropped);
+    fields.say("send_error", look.send_error);
+    fields.extend(&shared.last);
+    Event { kind: Kind::Session, time: now, fields }
+}
+
+/// How a resource stands, all told: each resource counts once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Ok,
+    Error,
+    Pending,
+    InProgress,
+    Disabled,
+}
+
+impl Standing {
+    const ALL: [Self; 5] = [Self::Ok, Self::Error, Self::Pending, Self::InProgress, Self::Disabled];
+
+    fn of(resource: &Resource) -> Self {
+        let is = |word| {
+            [&resource.update_status, &resource.runtime_status]
+                .iter()
+                .any(|status| status.as_deref() == Some(word))
+        };
+        if resource.disabled == Some(true) {
+            Self::Disabled
+        } else if is("error") {
+            Self::Error
+        } else if is("in_progress") {
+            Self::InProgress
+        } else if is("pending") {
+            Self::Pending
+        } else {
+            Self::Ok
+        }
+    }
+
+    fn field(self) -> &'static str {
+        match self {
+            Self::Ok => "resources_ok",
+            Self::Error => "resources_error",
+            Self::Pending => "resources_pending",
+            Self::InProgress => "resources_in_progress",
+            Self::Disabled => "resources_disabled",
+        }
+    }
 }
 
 /// Tilt's numbers in words (`TriggerMode` in its `pkg/model`); it leaves out 0.
@@ -176,50 +377,10 @@ fn trigger_mode(mode: Option<i64>) -> Option<&'static str> {
     }
 }
 
-fn image_build(build: &ImageBuild, context: &Context, shared: &Shared) -> Build {
-    let kind = match build.kind {
-        ImageKind::Docker => Kind::DockerImage,
-        ImageKind::Cmd => Kind::CmdImage,
-    };
-    let mut fields = shared.first.clone();
-    fields.say("image_name", build.image.clone());
-    fields.say_ms("duration_ms", build.finished_at.since(&build.started_at));
-    fields.set("kind", kind.as_str());
-
-    fields.say("resource", build.resource.clone());
-    fields.say("image_tag", build.tag.clone());
-    if !build.stages.is_empty() {
-        fields.set("stages", build.stages.len());
-        fields.set("stages_cached", build.stages.iter().filter(|stage| stage.cached).count());
-    }
-    if let Some(error) = &build.error {
-        failure(&mut fields, error, context);
-    }
-    fields.extend(&shared.last);
-    Build {
-        key: ids::id(
-            &[kind.as_str(), &build.object, &build.started_at.text, &build.finished_at.text],
-            16,
-        ),
-        event: Event { kind, time: build.started_at.at, fields },
-    }
-}
-
-fn failure(fields: &mut Fields, error: &str, context: &Context) {
-    let failure = Failure::of(error);
-    fields.set("error", true);
-    fields.set("error.type", failure.class);
-    fields.say("exit_code", failure.exit_code);
-    fields.set("error.hash", failure.hash);
-    if context.send_error_text {
-        fields.set("error.message", failure.text);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Timestamp, Waiting};
+    use crate::model::{ImageKind, Timestamp, Waiting};
 
     fn at(text: &str) -> Timestamp {
         Timestamp::parse(text).expect(text)
@@ -229,11 +390,16 @@ mod tests {
         serde_json::to_value(&event.fields).expect("JSON")
     }
 
+    fn told(snapshot: &Snapshot, context: &Context, now: SystemTime) -> Report {
+        let backlog = Backlog { queued: 0, dropped: 0, unplaced: &[] };
+        derive(&Look::at(snapshot), &backlog, &mut Memory::default(), context, now)
+    }
+
     #[test]
     fn a_resource_of_which_tilt_says_nothing_has_no_empty_fields() {
         let resource = Resource { name: "web".into(), ..Resource::default() };
         let snapshot = Snapshot { resources: vec![resource], ..Snapshot::default() };
-        let report = derive(&snapshot, &Context::default(), SystemTime::UNIX_EPOCH);
+        let report = told(&snapshot, &Context::default(), SystemTime::UNIX_EPOCH);
         let names: Vec<_> = report.heartbeats[0].fields.names().collect();
         assert_eq!(
             names,
@@ -271,14 +437,14 @@ mod tests {
         let snapshot = Snapshot { resources: vec![resource], ..Snapshot::default() };
         let before = at("2026-11-22T15:00:00Z").at;
         let after = at("2026-11-22T15:00:12.5Z").at;
-        let event = json(&derive(&snapshot, &Context::default(), after).heartbeats[0]);
+        let event = json(&told(&snapshot, &Context::default(), after).heartbeats[0]);
         assert_eq!(event["labels"], "a,b");
         assert_eq!(event["waiting_on"], "db,z");
         assert_eq!(event["ready"], false);
         assert_eq!(event["ready_reason"], "UpdatePending");
         assert_eq!(event["in_state_ms"], 2500.0);
         assert_eq!(event["trigger_mode"], "manual");
-        let event = json(&derive(&snapshot, &Context::default(), before).heartbeats[0]);
+        let event = json(&told(&snapshot, &Context::default(), before).heartbeats[0]);
         assert_eq!(event.get("in_state_ms"), None);
     }
 
@@ -299,16 +465,16 @@ mod tests {
 
     #[test]
     fn a_failure_tells_its_class_and_its_text_only_when_asked() {
-        let quiet = derive(&failed_build(), &Context::default(), SystemTime::UNIX_EPOCH);
-        let event = json(&quiet.builds[0].event);
+        let quiet = told(&failed_build(), &Context::default(), SystemTime::UNIX_EPOCH);
+        let event = json(&quiet.builds[0].events[0]);
         assert_eq!(event["error"], true);
         assert_eq!(event["error.type"], "command_failed");
         assert_eq!(event["exit_code"], 2);
         assert!(!event.to_string().contains("s3cr3t"), "{event}");
 
         let context = Context { send_error_text: true, ..Context::default() };
-        let open = derive(&failed_build(), &context, SystemTime::UNIX_EPOCH);
-        let event = json(&open.builds[0].event);
+        let open = told(&failed_build(), &context, SystemTime::UNIX_EPOCH);
+        let event = json(&open.builds[0].events[0]);
         assert!(event["error.message"].as_str().is_some_and(|text| text.contains("s3cr3t")));
         assert_eq!(open.builds[0].key, quiet.builds[0].key);
     }
@@ -323,8 +489,8 @@ mod tests {
                 Session { tilt_cloud_user: cloud.map(str::to_owned), ..Session::default() };
             let snapshot = Snapshot { session: Some(session), ..failed_build() };
             let context = Context { user, ..Context::default() };
-            let report = derive(&snapshot, &context, SystemTime::UNIX_EPOCH);
-            assert_eq!(json(&report.builds[0].event)["user"], expected);
+            let report = told(&snapshot, &context, SystemTime::UNIX_EPOCH);
+            assert_eq!(json(&report.builds[0].events[0])["user"], expected);
         }
     }
 
@@ -340,11 +506,11 @@ mod tests {
             Resource { name: "(Tiltfile)".into(), uid: Some("u-1".into()), ..Resource::default() };
         let by_resource = Snapshot { resources: vec![tiltfile], ..Snapshot::default() };
         for snapshot in [&by_start, &by_resource] {
-            let id = session_id(snapshot);
-            assert_eq!((id.len(), &id), (32, &session_id(snapshot)));
+            let id = session_id(&Look::at(snapshot));
+            assert_eq!((id.len(), &id), (32, &session_id(&Look::at(snapshot))));
             assert!(!id.contains("ann"));
         }
-        assert_ne!(session_id(&by_start), session_id(&by_resource));
-        assert_eq!(session_id(&Snapshot::default()), "");
+        assert_ne!(session_id(&Look::at(&by_start)), session_id(&Look::at(&by_resource)));
+        assert_eq!(session_id(&Look::at(&Snapshot::default())), "");
     }
 }

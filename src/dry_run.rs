@@ -4,7 +4,8 @@
 use std::io::{self, Write};
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::derive::{Context, derive};
+use crate::context::Context;
+use crate::derive::Look;
 use crate::exit::Exit;
 use crate::once::no_snapshot;
 use crate::state::State;
@@ -20,8 +21,7 @@ pub fn print(tilt: &mut Tilt, context: &Context, interval: Option<Duration>, sto
         let mut problem = None;
         match tilt.look(Duration::MAX, stop) {
             Ok(snapshot) => {
-                let now = now();
-                state.record(&derive(&snapshot, context, now), now);
+                state.take_in(&Look::at(&snapshot), context, now());
                 if print_queue(&mut state).is_err() {
                     // Whoever closed stdout has seen enough.
                     return Exit::Done;

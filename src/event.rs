@@ -2,10 +2,12 @@
 //! field this program can send is here; the README's tables are checked against it. Pure.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::time::{Duration, SystemTime};
 
+use serde::de::{MapAccess, Visitor};
 use serde::ser::SerializeMap;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 use crate::failure;
@@ -18,28 +20,46 @@ const VALUE_LIMIT: usize = 65_535;
 
 /// The field `kind`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
 pub enum Kind {
-    /// A heartbeat: one resource's status at the time of a report.
+    /// A heartbeat: one resource's status at the time of a report, or when it changed.
+    #[serde(rename = "uiresource")]
     UiResource,
+    /// A heartbeat: the whole environment in one row.
+    #[serde(rename = "session")]
+    Session,
+    /// An environment has come up.
+    #[serde(rename = "startup")]
+    Startup,
+    /// A finished update of a resource.
+    #[serde(rename = "update")]
+    Update,
     /// A completed `docker_build`.
+    #[serde(rename = "dockerimage")]
     DockerImage,
     /// A completed `custom_build`.
+    #[serde(rename = "cmdimage")]
     CmdImage,
+    /// A stage of a `docker_build`.
+    #[serde(rename = "dockerimage_stage")]
+    DockerImageStage,
 }
 
 impl Kind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::UiResource => "uiresource",
+            Self::Session => "session",
+            Self::Startup => "startup",
+            Self::Update => "update",
             Self::DockerImage => "dockerimage",
             Self::CmdImage => "cmdimage",
+            Self::DockerImageStage => "dockerimage_stage",
         }
     }
 
     /// A heartbeat says what the next one says again; when room runs out it goes first.
     pub fn is_heartbeat(self) -> bool {
-        self == Self::UiResource
+        matches!(self, Self::UiResource | Self::Session)
     }
 }
 
@@ -80,8 +100,22 @@ impl Fields {
         self.say(name, duration.map(milliseconds));
     }
 
+    /// Sets a list, sorted and joined by commas: Honeycomb knows no lists.
+    pub fn say_list(&mut self, name: &'static str, values: &[String]) {
+        let mut values = values.to_vec();
+        values.sort_unstable();
+        self.say(name, Some(values.join(",")));
+    }
+
     pub fn extend(&mut self, other: &Self) {
         self.0.extend(other.0.iter().cloned());
+    }
+
+    /// Gives a field that is set another value.
+    pub fn replace(&mut self, name: &str, value: &str) {
+        if let Some((_, known)) = self.0.iter_mut().find(|(known, _)| known == name) {
+            *known = Value::from(value);
+        }
     }
 
     pub fn get(&self, name: &str) -> Option<&Value> {
@@ -100,6 +134,26 @@ impl Serialize for Fields {
             map.serialize_entry(name, value)?;
         }
         map.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct InOrder;
+        impl<'de> Visitor<'de> for InOrder {
+            type Value = Fields;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("named values")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
+                let mut fields = Fields::default();
+                while let Some((name, value)) = map.next_entry::<String, Value>()? {
+                    fields.0.push((name.into(), value));
+                }
+                Ok(fields)
+            }
+        }
+        deserializer.deserialize_map(InOrder)
     }
 }
 
@@ -143,6 +197,40 @@ pub const FIELDS: &[(&str, &str)] = &[
     ("resource", "the resource that the image is built for"),
     ("stages", "how many stages the build went through"),
     ("stages_cached", "how many of them came from the cache"),
+    ("previous_update_status", "what `update_status` was, on an event that tells of its change"),
+    ("previous_runtime_status", "what `runtime_status` was, on an event that tells of its change"),
+    ("time_to_ready_ms", "from Tilt's start to the first time ready; of a startup, the slowest's"),
+    ("update_id", "Tilt's id of the update"),
+    ("update_type", "image, live-update, local, k8s, docker-compose or tiltfile"),
+    ("initial", "whether it is the resource's first update of the session"),
+    ("warnings", "how many warnings the update gave"),
+    ("incomplete", "true on an update whose end nobody saw, though its image builds were"),
+    ("stage", "the stage's position, from 1"),
+    ("instruction", "RUN, COPY, FROM ..., or internal, auth, export, push, load ..."),
+    ("cached", "whether the stage came from the cache"),
+    ("stage_hash", "equal for stages with the same text"),
+    ("stage_text", "the stage's text; only with `--send-stage-text`"),
+    ("resources", "how many resources there are"),
+    ("resources_ok", "how many of them are enabled and neither failing nor busy"),
+    ("resources_error", "how many are in error"),
+    ("resources_pending", "how many wait"),
+    ("resources_in_progress", "how many are being updated"),
+    ("resources_disabled", "how many are disabled"),
+    ("resources_ready", "how many became ready during the start-up"),
+    ("resources_failed", "how many failed during the start-up"),
+    ("slowest_resource", "the one that became ready last"),
+    ("ended_by", "settled, timeout or session_end: why the start-up counts as over"),
+    ("healthy", "whether no enabled resource is in error"),
+    ("uptime_ms", "time since Tilt's start"),
+    ("missed_builds", "builds of the session that nobody saw"),
+    ("queued", "events that waited for Honeycomb before this report"),
+    ("dropped", "events that had to be dropped unsent, ever"),
+    ("send_error", "why the last delivery did not get through"),
+    ("trace.trace_id", "the trace"),
+    ("trace.span_id", "the span"),
+    ("trace.parent_id", "the span's parent; absent on a root"),
+    ("service.name", "`tilt`"),
+    ("meta.signal_type", "`trace`"),
     ("error", "true on a failure, absent otherwise"),
     ("error.type", "the failure's class"),
     ("error.hash", "equal for failures whose text differs only in numbers, ids and folders"),

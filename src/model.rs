@@ -11,6 +11,7 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 /// What one look at Tilt showed.
@@ -19,6 +20,8 @@ pub struct Snapshot {
     pub session: Option<Session>,
     pub resources: Vec<Resource>,
     pub image_builds: Vec<ImageBuild>,
+    /// Whether there are images of each [`ImageKind`], built or not.
+    pub has_images: [bool; 2],
 }
 
 /// One run of `tilt up` or `tilt ci` (a `UISession`).
@@ -52,6 +55,30 @@ pub struct Resource {
     pub pod_status: Option<String>,
     pub pod_restarts: Option<i64>,
     pub health_status: Option<String>,
+    /// It builds at least one image.
+    pub builds_images: bool,
+    /// Finished ones, newest first: at most two, one for a Tiltfile.
+    pub updates: Vec<Update>,
+    pub current_update: Option<CurrentUpdate>,
+}
+
+/// A finished update of a resource: a command, an image build with its deploy, a live update, a
+/// Tiltfile load (an entry of `buildHistory`).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Update {
+    /// `build:N` counts the session's updates over all resources; a live update's id repeats.
+    pub span_id: String,
+    pub started_at: Timestamp,
+    pub finished_at: Timestamp,
+    pub error: Option<String>,
+    pub warnings: usize,
+}
+
+/// The update under way.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CurrentUpdate {
+    pub span_id: String,
+    pub started_at: Timestamp,
 }
 
 /// What a resource is made of, by the types of its specs.
@@ -109,6 +136,13 @@ pub struct ImageBuild {
     pub stages: Vec<Stage>,
 }
 
+impl ImageBuild {
+    /// Its end, or its start where a stepped clock put that later.
+    pub fn latest(&self) -> &Timestamp {
+        if self.finished_at.at < self.started_at.at { &self.started_at } else { &self.finished_at }
+    }
+}
+
 /// Which kind of object an image build was read from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ImageKind {
@@ -117,9 +151,15 @@ pub enum ImageKind {
 }
 
 /// One stage of an image build.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Stage {
+    /// Holds build arguments with their values.
+    pub name: String,
     pub cached: bool,
+    /// `BuildKit` shares steps between builds, so these may lie outside of this one.
+    pub started_at: Option<Timestamp>,
+    pub finished_at: Option<Timestamp>,
+    pub error: Option<String>,
 }
 
 /// A moment as Tilt wrote it, so that identities never depend on how it was read.
@@ -191,7 +231,7 @@ impl Snapshot {
     }
 
     /// Adds one object; says whether it could be read. Kinds that nobody asked for are passed over.
-    fn add(&mut self, object: &str) -> bool {
+    pub fn add(&mut self, object: &str) -> bool {
         let Ok(object) = serde_json::from_str::<Object>(object) else { return false };
         match object.kind.as_deref() {
             Some("UISession") => self.session = Some(object.into_session()),
@@ -199,11 +239,16 @@ impl Snapshot {
                 Some(resource) => self.resources.push(resource),
                 None => return false,
             },
-            Some("DockerImage") => self.image_builds.extend(object.into_build(ImageKind::Docker)),
-            Some("CmdImage") => self.image_builds.extend(object.into_build(ImageKind::Cmd)),
+            Some("DockerImage") => self.add_image(object, ImageKind::Docker),
+            Some("CmdImage") => self.add_image(object, ImageKind::Cmd),
             _ => {}
         }
         true
+    }
+
+    fn add_image(&mut self, object: Object, kind: ImageKind) {
+        self.has_images[kind as usize] = true;
+        self.image_builds.extend(object.into_build(kind));
     }
 }
 
@@ -252,7 +297,8 @@ struct Status {
     tilt_start_time: Option<String>,
     tiltfile_key: Option<String>,
     // UIResource
-    build_history: Option<Vec<Update>>,
+    build_history: Option<Vec<Terminated>>,
+    current_build: Option<Running>,
     conditions: Option<Vec<RawCondition>>,
     disable_status: Option<DisableStatus>,
     runtime_status: Option<String>,
@@ -274,10 +320,23 @@ struct TiltBuild {
     version: Option<String>,
 }
 
-#[derive(Deserialize)]
-struct Update {
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+struct Terminated {
     #[serde(rename = "spanID")]
     span_id: Option<String>,
+    start_time: Option<String>,
+    finish_time: Option<String>,
+    error: Option<String>,
+    warnings: Option<Vec<IgnoredAny>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Running {
+    #[serde(rename = "spanID")]
+    span_id: Option<String>,
+    start_time: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -334,8 +393,13 @@ struct Completed {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct StageStatus {
+    name: Option<String>,
     cached: Option<bool>,
+    started_at: Option<String>,
+    finished_at: Option<String>,
+    error: Option<String>,
 }
 
 impl Object {
@@ -357,12 +421,13 @@ impl Object {
         let name = said(metadata.name)?;
         let conditions = status.conditions.unwrap_or_default();
         let k8s = status.k8s_resource_info;
+        let specs = status.specs.unwrap_or_default();
+        let history = status.build_history.unwrap_or_default();
         Some(Resource {
-            resource_type: resource_type(
-                &name,
-                &status.specs.unwrap_or_default(),
-                &status.build_history.unwrap_or_default(),
-            ),
+            resource_type: resource_type(&name, &specs, &history),
+            builds_images: has_target(&specs, "image"),
+            updates: history.into_iter().filter_map(Terminated::into_update).collect(),
+            current_update: status.current_build.and_then(Running::into_update),
             name,
             uid: said(metadata.uid),
             labels: metadata.labels.unwrap_or_default().into_keys().collect(),
@@ -408,9 +473,40 @@ impl Object {
                 .stage_statuses
                 .unwrap_or_default()
                 .into_iter()
-                .map(|stage| Stage { cached: stage.cached == Some(true) })
+                .map(StageStatus::into_stage)
                 .collect(),
         })
+    }
+}
+
+impl Terminated {
+    fn into_update(self) -> Option<Update> {
+        Some(Update {
+            span_id: said(self.span_id)?,
+            started_at: time(self.start_time.as_deref())?,
+            finished_at: time(self.finish_time.as_deref())?,
+            error: said(self.error),
+            warnings: self.warnings.map_or(0, |warnings| warnings.len()),
+        })
+    }
+}
+
+impl Running {
+    fn into_update(self) -> Option<CurrentUpdate> {
+        let started_at = time(self.start_time.as_deref())?;
+        Some(CurrentUpdate { span_id: said(self.span_id)?, started_at })
+    }
+}
+
+impl StageStatus {
+    fn into_stage(self) -> Stage {
+        Stage {
+            name: self.name.unwrap_or_default(),
+            cached: self.cached == Some(true),
+            started_at: time(self.started_at.as_deref()),
+            finished_at: time(self.finished_at.as_deref()),
+            error: said(self.error),
+        }
     }
 }
 
@@ -437,9 +533,13 @@ fn condition(conditions: &[RawCondition], name: &str) -> Option<Condition> {
     })
 }
 
+fn has_target(specs: &[TargetSpec], target: &str) -> bool {
+    specs.iter().any(|spec| spec.target.as_deref() == Some(target))
+}
+
 /// A Tiltfile has no specs; its updates carry its kind in their span id.
-fn resource_type(name: &str, specs: &[TargetSpec], history: &[Update]) -> Option<ResourceType> {
-    let has = |target| specs.iter().any(|spec| spec.target.as_deref() == Some(target));
+fn resource_type(name: &str, specs: &[TargetSpec], history: &[Terminated]) -> Option<ResourceType> {
+    let has = |target| has_target(specs, target);
     let loads_a_tiltfile = || {
         history.iter().any(|u| u.span_id.as_deref().is_some_and(|id| id.starts_with("tiltfile:")))
     };
@@ -553,7 +653,7 @@ mod tests {
         ] {
             let specs: Vec<_> =
                 specs.iter().map(|s| TargetSpec { target: Some((*s).to_owned()) }).collect();
-            let history = [Update { span_id: Some(span.to_owned()) }];
+            let history = [Terminated { span_id: Some(span.to_owned()), ..Terminated::default() }];
             assert_eq!(resource_type(name, &specs, &history), expected, "{name} {span}");
         }
     }

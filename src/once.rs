@@ -2,8 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
+use crate::context::Context;
 use crate::deliver::{Courier, Delivery, End};
-use crate::derive::{Context, derive};
+use crate::derive::Look;
 use crate::exit::Exit;
 use crate::say;
 use crate::stop::Stop;
@@ -38,10 +39,9 @@ fn look(tilt: &mut Tilt, context: &Context, store: &Store, stop: &Stop) -> Resul
         log::error!("{error}");
         no_snapshot(&error)
     })?;
-    let now = now();
-    let report = derive(&snapshot, context, now);
-    let recorded =
-        store.update(|state| state.record(&report, now)).map_err(|error| unusable_state(&error))?;
+    let recorded = store
+        .update(|state| state.take_in(&Look::at(&snapshot), context, now()))
+        .map_err(|error| unusable_state(&error))?;
     say::dropped(recorded.dropped);
     Ok(())
 }

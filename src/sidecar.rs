@@ -1,34 +1,44 @@
 //! The sidecar: one loop that never waits for anything but its next message.
 //!
 //! Two threads do what may take long, one looking at Tilt and one delivering, so that neither
-//! holds up the other, a signal, or the next report. What they find out comes back as messages.
-//! Neither Tilt's nor the network's absence ends the loop: it says so once, and goes on.
+//! holds up the other, a signal, or the next report; watches tell of what changes as it does.
+//! What they find out comes back as messages. Neither Tilt's nor the network's absence ends the
+//! loop: it says so once, and goes on.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::backoff;
 use crate::config::Config;
+use crate::context::Context;
 use crate::deliver::{Courier, Delivery, End, jitter};
-use crate::derive::{Context, Report, derive};
-use crate::event::Event;
+use crate::derive::Change;
 use crate::exit::Exit;
 use crate::model::Snapshot;
 use crate::parent::Parent;
 use crate::say;
 use crate::stop::{self, Stop};
 use crate::store::{Store, StoreError};
-use crate::tilt::{Tilt, TiltError};
+use crate::tilt::{Sight, Tilt, TiltError, Watched};
+use crate::view::View;
+use crate::watching::Watching;
 
 /// Tilt speaks up about a process that takes longer than 1.5 s to end.
 const FAREWELL: Duration = Duration::from_millis(1300);
 /// Of that, the last look at Tilt; the rest is for sending.
 const LAST_LOOK: Duration = Duration::from_millis(700);
 
+/// What changes within this time shares a write to disk and a request.
+const TOGETHER: Duration = Duration::from_millis(25);
+/// After a Tiltfile was loaded, or a watch ended, Tilt takes a moment to show what is there now.
+const SETTLING: Duration = Duration::from_millis(500);
+
 #[derive(Debug)]
 enum Message {
     Stop,
+    Seen(Watched, Sight),
     Looked(Result<Snapshot, TiltError>),
     Delivered(Result<Delivery, StoreError>),
 }
@@ -69,8 +79,14 @@ struct Sidecar<'a> {
     store: &'a Store,
     looker: Worker,
     courier: Worker,
+    watching: Watching,
+    view: View,
     stop: Stop,
     next_report: Instant,
+    /// A look that is due apart from any report.
+    next_look: Option<Instant>,
+    /// What has passed before the view is to be told then.
+    next_telling: Option<Instant>,
     /// Not before then: the last delivery did not get through.
     next_delivery: Instant,
     failures: u32,
@@ -81,8 +97,6 @@ struct Sidecar<'a> {
     tilt_problem: Option<String>,
     store_problem: Option<String>,
     delivery_problem: Option<&'static str>,
-    /// What the last report said of the resources, without its times.
-    last_statuses: Vec<String>,
     /// The next delivery is worth a line.
     worth_saying: bool,
 }
@@ -99,6 +113,8 @@ pub fn run(
     let (sender, messages) = mpsc::channel();
     let on_signal = sender.clone();
     stop::on_signals(&stop, move || drop(on_signal.send(Message::Stop)))?;
+    let on_sight = sender.clone();
+    let tell = move |watched, sight| on_sight.send(Message::Seen(watched, sight)).is_ok();
     let mut sidecar = Sidecar {
         config,
         context,
@@ -109,8 +125,12 @@ pub fn run(
         courier: Worker::start("honeycomb", sender, move |limit, stop| {
             Message::Delivered(courier.deliver(limit, stop))
         })?,
+        watching: Watching::new(config.tilt.clone(), Arc::new(tell), now()),
+        view: View::default(),
         stop,
         next_report: now(),
+        next_look: None,
+        next_telling: None,
         next_delivery: now(),
         failures: 0,
         more_waits: false,
@@ -118,7 +138,6 @@ pub fn run(
         tilt_problem: None,
         store_problem: None,
         delivery_problem: None,
-        last_statuses: Vec::new(),
         worth_saying: true,
     };
     let parent = Parent::now();
@@ -154,10 +173,16 @@ impl Sidecar<'_> {
 
     fn start_what_is_due(&mut self) {
         let now = now();
-        if now >= self.next_report && !self.looker.busy {
+        let report_is_due = now >= self.next_report;
+        if report_is_due && self.watching.is_on() && !self.view.is_outdated() {
+            self.report(now);
+        } else if (report_is_due || is_due(self.next_look, now)) && !self.looker.busy {
+            self.next_look = None;
             self.looker.order(Duration::MAX, &self.stop);
-            // Late after a long look or a sleep: the next one is an interval from now.
-            self.next_report = now + self.config.interval;
+        }
+        if is_due(self.next_telling, now) {
+            let changes = self.view.changes();
+            self.tell(Some(&changes));
         }
         if self.more_waits && now >= self.next_delivery && !self.courier.busy {
             self.more_waits = false;
@@ -166,21 +191,23 @@ impl Sidecar<'_> {
     }
 
     fn next_wake(&self) -> Instant {
-        let mut wake = self.next_report;
+        let mut wakes = vec![now() + self.config.interval];
+        wakes.extend(self.next_telling);
+        if !self.looker.busy {
+            wakes.push(self.next_report);
+            wakes.extend(self.next_look);
+        }
         if self.more_waits && !self.courier.busy {
-            wake = wake.min(self.next_delivery);
+            wakes.push(self.next_delivery);
         }
-        if let Some(since) = self.tilt_gone_since {
-            wake = wake.min(since + self.config.orphan_after);
-        }
-        // A look that outlasts the interval comes back as a message; a wake in the past would
-        // only spin until it does.
-        wake.max(now() + Duration::from_millis(20))
+        wakes.extend(self.tilt_gone_since.map(|since| since + self.config.orphan_after));
+        wakes.into_iter().min().expect("there is always the interval")
     }
 
     fn take(&mut self, message: Message) {
         match message {
             Message::Stop => self.stop.request(),
+            Message::Seen(watched, sight) => self.seen(watched, sight),
             Message::Looked(result) => {
                 self.looker.busy = false;
                 self.looked(result);
@@ -193,41 +220,85 @@ impl Sidecar<'_> {
     }
 
     fn looked(&mut self, result: Result<Snapshot, TiltError>) {
+        let now = now();
+        let report_is_due = now >= self.next_report;
         match result {
             Ok(snapshot) => {
                 self.tilt_gone_since = None;
                 if self.tilt_problem.take().is_some() {
                     log::info!("tilt answers again");
                 }
-                let now = wall_clock();
-                self.record(&derive(&snapshot, self.context, now), now);
+                self.view.replace(snapshot);
+                if !self.config.no_watch && !self.stop.requested() {
+                    self.watching.keep_up(&self.view, now);
+                }
+                if report_is_due || self.stop.requested() {
+                    self.report(now);
+                } else {
+                    let changes = self.view.changes();
+                    self.tell(Some(&changes));
+                }
             }
             Err(TiltError::Stopped) => {}
             Err(error) => {
-                self.tilt_gone_since.get_or_insert_with(now);
+                self.tilt_gone_since.get_or_insert(now);
                 let said = error.to_string();
                 if self.tilt_problem.as_ref() != Some(&said) {
                     log::warn!("{said}");
                 }
                 self.tilt_problem = Some(said);
+                // A report that Tilt gave nothing to say; the next one is an interval away.
+                if report_is_due {
+                    self.next_report = now + self.config.interval;
+                }
             }
         }
         // Also without Tilt: what waited from before may go through now.
         self.more_waits = true;
     }
 
-    fn record(&mut self, report: &Report, now: SystemTime) {
-        match self.store.update(|state| state.record(report, now)) {
+    fn seen(&mut self, watched: Watched, sight: Sight) {
+        match sight {
+            Sight::Shown(fragment) => {
+                self.watching.shown();
+                self.view.show(fragment);
+                let now = now();
+                self.next_telling.get_or_insert(now + TOGETHER);
+                if self.view.is_outdated() {
+                    self.next_look.get_or_insert(now + SETTLING);
+                }
+            }
+            Sight::Ended(why) => {
+                self.watching.ended(watched, why, now());
+                self.next_look.get_or_insert(now() + SETTLING);
+            }
+        }
+    }
+
+    /// Tells of everything, as every interval has it.
+    fn report(&mut self, now: Instant) {
+        self.next_report = now + self.config.interval;
+        self.tell(None);
+    }
+
+    /// Puts on disk what there is to tell: all heartbeats, or those of `changes`, and every build
+    /// that has passed.
+    fn tell(&mut self, changes: Option<&[Change]>) {
+        self.next_telling = None;
+        let mut look = self.view.look(changes, self.watching.is_on());
+        look.send_error = self.delivery_problem;
+        match self.store.update(|state| state.take_in(&look, self.context, wall_clock())) {
             Ok(recorded) => {
+                self.worth_saying |= recorded.new_builds > 0 || !self.view.changes().is_empty();
+                self.view.mark_told();
                 self.note_store(None);
                 say::dropped(recorded.dropped);
-                let statuses: Vec<_> = report.heartbeats.iter().map(status).collect();
-                self.worth_saying |= recorded.new_builds > 0 || statuses != self.last_statuses;
-                self.last_statuses = statuses;
+                self.next_telling = recorded.look_again.map(|after| now() + after);
             }
-            // Nothing is lost that Tilt still shows at the next report.
+            // What has passed stays in the view, to be told with the next report.
             Err(error) => self.note_store(Some(&error)),
         }
+        self.more_waits = true;
     }
 
     fn delivered(&mut self, result: Result<Delivery, StoreError>) {
@@ -304,7 +375,7 @@ impl Sidecar<'_> {
             match &message {
                 Message::Looked(_) => looks -= 1,
                 Message::Delivered(_) => deliveries -= 1,
-                Message::Stop => {}
+                Message::Stop | Message::Seen(..) => {}
             }
             let was_last_look = matches!(message, Message::Looked(_)) && looks == 0;
             self.take(message);
@@ -316,11 +387,8 @@ impl Sidecar<'_> {
     }
 }
 
-/// What makes a resource's heartbeat differ from its last one, other than time passing.
-fn status(heartbeat: &Event) -> String {
-    ["name", "update_status", "runtime_status", "ready", "disabled"]
-        .map(|name| heartbeat.fields.get(name).map(ToString::to_string).unwrap_or_default())
-        .join(" ")
+fn is_due(at: Option<Instant>, now: Instant) -> bool {
+    at.is_some_and(|at| now >= at)
 }
 
 #[expect(clippy::disallowed_methods, reason = "reports come at intervals")]

@@ -1,7 +1,8 @@
-//! What is remembered between two reports: the builds already seen, and the events that
-//! Honeycomb has not yet accepted. One value, so that the two can never disagree. Pure.
+//! What is remembered between two looks at Tilt: the builds already seen, what their sessions'
+//! next looks will need, and the events that Honeycomb has not yet accepted. One value, so that
+//! they can never disagree. Pure.
 //!
-//! A build counts as seen in the same step in which its event joins the queue; an event leaves
+//! A build counts as seen in the same step in which its events join the queue; an event leaves
 //! the queue when Honeycomb has accepted or rejected it, or, counted, when room or time runs out.
 
 use std::collections::{BTreeMap, HashSet};
@@ -11,8 +12,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::derive::Report;
-use crate::event::{Event, Kind, wire_time};
+use crate::context::Context;
+use crate::derive::{Backlog, Look, derive, session_id};
+use crate::event::{Event, Fields, Kind, wire_time};
+use crate::memory::{Memory, Placement, unix_micros};
+use crate::report::{Build, Promise, Report};
+use crate::trace::Span;
 
 const VERSION: u32 = 1;
 /// The most events that wait.
@@ -24,6 +29,10 @@ const SEEN_AGE: u64 = DAY;
 /// Sessions that are kept however long ago they last reported: a suspended laptop and a stepped
 /// clock look alike, and forgetting a session that lives would send its builds again.
 const SESSIONS_KEPT: usize = 16;
+/// A session that has not reported for this long has ended: what it promised is said.
+const SESSION_SILENCE: u64 = 10 * 60;
+/// How long an image build waits for a watch to show its update.
+pub const PLACEMENT_PATIENCE: Duration = Duration::from_secs(5);
 const DAY: u64 = 24 * 3600;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -31,17 +40,43 @@ pub struct State {
     version: u32,
     /// The number that the next event gets.
     next: u64,
+    /// Events that had to leave unsent, ever.
+    #[serde(default)]
+    dropped: u64,
     sessions: BTreeMap<String, Session>,
     queue: Vec<Waiting>,
 }
 
-/// The builds seen in one run of Tilt.
+/// What is remembered of one run of Tilt.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
 struct Session {
     /// Unix seconds.
     reported_at: u64,
     /// When Tilt last showed each build, in Unix seconds.
     builds: BTreeMap<String, u64>,
+    memory: Memory,
+    /// By key: what to say if nothing better comes.
+    promises: BTreeMap<String, Promised>,
+    unplaced: Vec<Unplaced>,
+}
+
+/// [`Promise`], encoded.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Promised {
+    resource: Option<String>,
+    kind: Kind,
+    wire: Box<RawValue>,
+}
+
+/// An image build that is seen, and waits for a watch to show its update.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Unplaced {
+    placement: Placement,
+    /// Unix microseconds.
+    since: u64,
+    /// The build, then its stages, as they go out if no update is found.
+    events: Vec<(Kind, Box<RawValue>)>,
 }
 
 /// An event that waits for Honeycomb.
@@ -62,12 +97,14 @@ impl Waiting {
     }
 }
 
-/// What recording a report did.
+/// What taking in a look did.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Recorded {
     /// Builds that had not been seen.
     pub new_builds: usize,
     pub dropped: Dropped,
+    /// How soon to look again although nothing changes.
+    pub look_again: Option<Duration>,
 }
 
 /// Events that had to leave unsent.
@@ -104,7 +141,8 @@ impl fmt::Display for DecodeError {
 
 impl Default for State {
     fn default() -> Self {
-        Self { version: VERSION, next: 0, sessions: BTreeMap::new(), queue: Vec::new() }
+        let (sessions, queue) = (BTreeMap::new(), Vec::new());
+        Self { version: VERSION, next: 0, dropped: 0, sessions, queue }
     }
 }
 
@@ -131,28 +169,79 @@ impl State {
         &self.queue
     }
 
+    /// Takes in a look at Tilt: what it says that has not been said.
+    pub fn take_in(&mut self, look: &Look, context: &Context, now: SystemTime) -> Recorded {
+        let id = session_id(look);
+        let mut session = self.sessions.remove(&id).unwrap_or_default();
+        let placements: Vec<_> = session.unplaced.iter().map(|u| u.placement.clone()).collect();
+        let backlog =
+            Backlog { queued: self.queue.len(), dropped: self.dropped, unplaced: &placements };
+        let report = derive(look, &backlog, &mut session.memory, context, now);
+        let recorded = self.record(&id, session, &report, now);
+        self.note_dropped(recorded)
+    }
+
     /// Takes in a report: its heartbeats, and the builds that have not been seen.
-    pub fn record(&mut self, report: &Report, now: SystemTime) -> Recorded {
+    fn record(
+        &mut self,
+        id: &str,
+        mut session: Session,
+        report: &Report,
+        now: SystemTime,
+    ) -> Recorded {
         if self.next == 0 {
             // Not from 0: an answer to events of a state that was lost must not settle these.
             self.next = unix_micros(now);
         }
-        let now = unix_seconds(now);
-        let session = self.sessions.entry(report.session.clone()).or_default();
-        let mut recorded = Recorded::default();
-        for build in &report.builds {
-            if session.builds.insert(build.key.clone(), now).is_none() {
-                recorded.new_builds += 1;
-                enqueue(&mut self.queue, &mut self.next, &build.event, now);
+        let seconds = unix_seconds(now);
+        let mut fresh = Vec::new();
+        let mut new_builds = 0;
+        for Build { key, events } in &report.builds {
+            if session.builds.insert(key.clone(), seconds).is_none() {
+                new_builds += 1;
+                session.promises.remove(key);
+                fresh.extend(events.iter().map(|event| (event.kind, wire(event))));
             }
         }
-        session.reported_at = now;
-        for heartbeat in &report.heartbeats {
-            enqueue(&mut self.queue, &mut self.next, heartbeat, now);
+        new_builds += session.put_aside(report, now);
+        session.place(report, now, &mut fresh);
+        session.promise(report, seconds, &mut fresh);
+        session.builds.retain(|_, shown_at| seconds.saturating_sub(*shown_at) < SEEN_AGE);
+        session.reported_at = seconds;
+        let waits = !session.unplaced.is_empty();
+
+        self.sessions.insert(id.to_owned(), session);
+        self.end_silent_sessions(id, seconds, &mut fresh);
+        fresh.extend(report.heartbeats.iter().map(|event| (event.kind, wire(event))));
+        for (kind, wire) in fresh {
+            self.queue.push(Waiting::new(self.next, kind, seconds, wire));
+            self.next += 1;
         }
-        self.forget(&report.session, now);
-        recorded.dropped = self.make_room(now);
+        self.forget_sessions(id, seconds);
+        let look_again = if waits { Some(PLACEMENT_PATIENCE) } else { report.look_again };
+        Recorded { new_builds, dropped: self.make_room(seconds), look_again }
+    }
+
+    fn note_dropped(&mut self, recorded: Recorded) -> Recorded {
+        let Dropped { heartbeats, builds, expired } = recorded.dropped;
+        self.dropped += (heartbeats + builds + expired) as u64;
         recorded
+    }
+
+    /// Says what sessions promised that are over: other than this one, and silent for long.
+    fn end_silent_sessions(&mut self, id: &str, now: u64, fresh: &mut Vec<(Kind, Box<RawValue>)>) {
+        let others = self.sessions.iter_mut().filter(|(other, _)| *other != id);
+        for (_, session) in others {
+            if now.saturating_sub(session.reported_at) > SESSION_SILENCE {
+                for unplaced in std::mem::take(&mut session.unplaced) {
+                    fresh.extend(unplaced.events);
+                }
+                for (key, promised) in std::mem::take(&mut session.promises) {
+                    session.builds.insert(key, now);
+                    fresh.push((promised.kind, promised.wire));
+                }
+            }
+        }
     }
 
     /// Takes out the events that Honeycomb has answered for good.
@@ -161,22 +250,19 @@ impl State {
         self.queue.retain(|waiting| !settled.contains(&waiting.number));
     }
 
-    /// Forgets the builds of this session that Tilt stopped showing a day ago, and sessions that
-    /// have not reported for a day, unless they are among the last few.
-    fn forget(&mut self, session: &str, now: u64) {
-        if let Some(session) = self.sessions.get_mut(session) {
-            session.builds.retain(|_, shown_at| now.saturating_sub(*shown_at) < SEEN_AGE);
+    /// Forgets sessions that have not reported for a day, unless they are among the last few.
+    fn forget_sessions(&mut self, id: &str, now: u64) {
+        if self.sessions.len() <= SESSIONS_KEPT {
+            return;
         }
-        if self.sessions.len() > SESSIONS_KEPT {
-            let mut reports: Vec<_> = self.sessions.values().map(|s| s.reported_at).collect();
-            reports.sort_unstable();
-            let oldest_kept = reports[reports.len() - SESSIONS_KEPT];
-            self.sessions.retain(|name, known| {
-                name == session
-                    || known.reported_at >= oldest_kept
-                    || now.saturating_sub(known.reported_at) < SEEN_AGE
-            });
-        }
+        let mut reports: Vec<_> = self.sessions.values().map(|s| s.reported_at).collect();
+        reports.sort_unstable();
+        let oldest_kept = reports[reports.len() - SESSIONS_KEPT];
+        self.sessions.retain(|known, session| {
+            known == id
+                || session.reported_at >= oldest_kept
+                || now.saturating_sub(session.reported_at) < SEEN_AGE
+        });
     }
 
     fn make_room(&mut self, now: u64) -> Dropped {
@@ -197,26 +283,96 @@ impl State {
     }
 }
 
-fn enqueue(queue: &mut Vec<Waiting>, next: &mut u64, event: &Event, now: u64) {
-    let wire = wire(event);
-    queue.push(Waiting::new(*next, event.kind, now, wire));
-    *next += 1;
+impl Session {
+    /// Remembers the builds whose update is not known yet; how many of them are new.
+    fn put_aside(&mut self, report: &Report, now: SystemTime) -> usize {
+        let mut new = 0;
+        for (placement, build) in &report.unplaced {
+            if self.builds.insert(placement.key.clone(), unix_seconds(now)).is_none() {
+                new += 1;
+                self.unplaced.push(Unplaced {
+                    placement: placement.clone(),
+                    since: unix_micros(now),
+                    events: build.events.iter().map(|event| (event.kind, wire(event))).collect(),
+                });
+            }
+        }
+        new
+    }
+
+    /// Sends off the builds whose update has become known, and those that waited long enough.
+    fn place(&mut self, report: &Report, now: SystemTime, fresh: &mut Vec<(Kind, Box<RawValue>)>) {
+        let patience = u64::try_from(PLACEMENT_PATIENCE.as_micros()).unwrap_or(u64::MAX);
+        for unplaced in std::mem::take(&mut self.unplaced) {
+            let placed = report.placed.iter().find(|(key, _)| *key == unplaced.placement.key);
+            if let Some((_, update)) = placed {
+                let events = unplaced.events.into_iter().enumerate();
+                fresh.extend(
+                    events.map(|(index, (kind, wire))| (kind, adopt(&wire, update, index == 0))),
+                );
+            } else if unix_micros(now).abs_diff(unplaced.since) >= patience {
+                fresh.extend(unplaced.events);
+            } else {
+                self.unplaced.push(unplaced);
+            }
+        }
+    }
+
+    /// Takes in promises, and says those that a resource's next update has overtaken.
+    fn promise(&mut self, report: &Report, now: u64, fresh: &mut Vec<(Kind, Box<RawValue>)>) {
+        for Promise { key, resource, event } in &report.promises {
+            if !self.builds.contains_key(key) {
+                let promised =
+                    Promised { resource: resource.clone(), kind: event.kind, wire: wire(event) };
+                self.promises.insert(key.clone(), promised);
+            }
+        }
+        let overtaken: Vec<_> = self
+            .promises
+            .iter()
+            .filter(|(key, promised)| {
+                let under_way = promised.resource.as_ref().and_then(|r| report.under_way.get(r));
+                under_way.is_some_and(|current| current.as_ref() != Some(*key))
+            })
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in overtaken {
+            if let Some(promised) = self.promises.remove(&key) {
+                fresh.push((promised.kind, promised.wire));
+                self.builds.insert(key, now);
+            }
+        }
+    }
+}
+
+/// Moves an encoded image build, or a stage of it, into the trace of the update that ran it.
+fn adopt(wire: &RawValue, update: &Span, is_build: bool) -> Box<RawValue> {
+    #[derive(Deserialize)]
+    struct Event {
+        time: String,
+        data: Fields,
+    }
+    let Ok(mut event) = serde_json::from_str::<Event>(wire.get()) else { return wire.to_owned() };
+    event.data.replace("trace.trace_id", &update.trace_id);
+    if is_build {
+        event.data.set("trace.parent_id", update.span_id.clone());
+    }
+    encoded(event.time, &event.data)
+}
+
+fn wire(event: &Event) -> Box<RawValue> {
+    encoded(wire_time(event.time), &event.fields)
 }
 
 /// The event as it goes over the wire.
-pub fn wire(event: &Event) -> Box<RawValue> {
+fn encoded(time: String, data: &Fields) -> Box<RawValue> {
     #[derive(Serialize)]
     struct Wire<'a> {
         time: String,
-        data: &'a crate::event::Fields,
+        data: &'a Fields,
     }
-    let wire = Wire { time: wire_time(event.time), data: &event.fields };
-    serde_json::value::to_raw_value(&wire).expect("text keys and plain values always encode")
-}
-
-fn unix_micros(time: SystemTime) -> u64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or_default()
+    serde_json::value::to_raw_value(&Wire { time, data })
+        .expect("text keys and plain values always encode")
 }
 
 fn unix_seconds(time: SystemTime) -> u64 {
@@ -226,8 +382,6 @@ fn unix_seconds(time: SystemTime) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::derive::Build;
-    use crate::event::Fields;
 
     const NOW: u64 = 1_800_000_000;
 
@@ -239,14 +393,22 @@ mod tests {
         Event { kind, time: at(NOW), fields: Fields::default() }
     }
 
-    fn report(session: &str, heartbeats: usize, builds: &[&str]) -> Report {
+    fn report(heartbeats: usize, builds: &[&str]) -> Report {
         Report {
-            session: session.into(),
             heartbeats: vec![event(Kind::UiResource); heartbeats],
             builds: builds
                 .iter()
-                .map(|key| Build { key: (*key).into(), event: event(Kind::DockerImage) })
+                .map(|key| Build { key: (*key).into(), events: vec![event(Kind::DockerImage)] })
                 .collect(),
+            ..Report::default()
+        }
+    }
+
+    impl State {
+        /// As `take_in` does it, with a report that was derived already.
+        fn recorded(&mut self, id: &str, report: &Report, now: SystemTime) -> Recorded {
+            let session = self.sessions.remove(id).unwrap_or_default();
+            self.record(id, session, report, now)
         }
     }
 
@@ -258,21 +420,21 @@ mod tests {
     #[test]
     fn a_build_is_new_once_and_a_heartbeat_always() {
         let mut state = State::default();
-        assert_eq!(state.record(&report("s", 2, &["a", "b"]), at(NOW)).new_builds, 2);
-        assert_eq!(state.record(&report("s", 2, &["a", "b", "c"]), at(NOW + 60)).new_builds, 1);
+        assert_eq!(state.recorded("s", &report(2, &["a", "b"]), at(NOW)).new_builds, 2);
+        assert_eq!(state.recorded("s", &report(2, &["a", "b", "c"]), at(NOW + 60)).new_builds, 1);
         assert_eq!(kinds(&state), (4, 3));
-        assert_eq!(state.record(&report("other", 0, &["a"]), at(NOW)).new_builds, 1);
+        assert_eq!(state.recorded("other", &report(0, &["a"]), at(NOW)).new_builds, 1);
     }
 
     #[test]
     fn what_is_settled_leaves_and_the_rest_stays_in_order() {
         let mut state = State::default();
-        state.record(&report("s", 4, &[]), at(NOW));
+        state.recorded("s", &report(4, &[]), at(NOW));
         let numbers = |state: &State| state.queue().iter().map(|e| e.number).collect::<Vec<_>>();
         let [first, second, third, fourth] = numbers(&state)[..] else { panic!("four events") };
         state.settle(&[first, third, 99]);
         assert_eq!(numbers(&state), [second, fourth]);
-        state.record(&report("s", 1, &[]), at(NOW));
+        state.recorded("s", &report(1, &[]), at(NOW));
         assert_eq!(numbers(&state), [second, fourth, fourth + 1]);
     }
 
@@ -280,28 +442,28 @@ mod tests {
     fn a_build_is_remembered_for_as_long_as_tilt_shows_it_and_a_day_more() {
         let mut state = State::default();
         for hour in 0..100 {
-            let new = state.record(&report("s", 0, &["a"]), at(NOW + hour * 3600)).new_builds;
+            let new = state.recorded("s", &report(0, &["a"]), at(NOW + hour * 3600)).new_builds;
             assert_eq!(new, usize::from(hour == 0), "hour {hour}");
         }
-        state.record(&report("s", 0, &[]), at(NOW + 100 * 3600));
+        state.recorded("s", &report(0, &[]), at(NOW + 100 * 3600));
         assert_eq!(state.sessions["s"].builds.len(), 1);
-        state.record(&report("s", 0, &[]), at(NOW + 99 * 3600 + DAY));
+        state.recorded("s", &report(0, &[]), at(NOW + 99 * 3600 + DAY));
         assert_eq!(state.sessions["s"].builds.len(), 0);
     }
 
     #[test]
     fn another_tilt_that_was_suspended_for_a_month_does_not_send_its_builds_again() {
         let mut state = State::default();
-        state.record(&report("asleep", 0, &["a"]), at(NOW));
-        state.record(&report("awake", 0, &["b"]), at(NOW + 30 * DAY));
-        assert_eq!(state.record(&report("asleep", 0, &["a"]), at(NOW + 30 * DAY)).new_builds, 0);
+        state.recorded("asleep", &report(0, &["a"]), at(NOW));
+        state.recorded("awake", &report(0, &["b"]), at(NOW + 30 * DAY));
+        assert_eq!(state.recorded("asleep", &report(0, &["a"]), at(NOW + 30 * DAY)).new_builds, 0);
     }
 
     #[test]
     fn old_sessions_go_when_there_are_many() {
         let mut state = State::default();
         for run in 0..200 {
-            state.record(&report(&format!("s{run}"), 0, &["a"]), at(NOW + run * 3600));
+            state.recorded(&format!("s{run}"), &report(0, &["a"]), at(NOW + run * 3600));
         }
         assert_eq!(state.sessions.len(), 24);
         assert!(state.sessions.contains_key("s199"));
@@ -312,15 +474,15 @@ mod tests {
         let keys: Vec<_> = (0..QUEUE_LIMIT).map(|n| n.to_string()).collect();
         let keys: Vec<_> = keys.iter().map(String::as_str).collect();
         let mut state = State::default();
-        state.record(&report("s", 5, &keys[..QUEUE_LIMIT - 5]), at(NOW));
+        state.recorded("s", &report(5, &keys[..QUEUE_LIMIT - 5]), at(NOW));
         assert_eq!(state.queue().len(), QUEUE_LIMIT);
 
-        let recorded = state.record(&report("s", 0, &keys[..QUEUE_LIMIT - 2]), at(NOW));
+        let recorded = state.recorded("s", &report(0, &keys[..QUEUE_LIMIT - 2]), at(NOW));
         assert_eq!(recorded.dropped, Dropped { heartbeats: 3, ..Dropped::default() });
         assert_eq!(kinds(&state), (2, QUEUE_LIMIT - 2));
 
         let oldest = state.queue().iter().find(|e| !e.kind.is_heartbeat()).expect("a build").number;
-        let recorded = state.record(&report("t", 0, &keys[..4]), at(NOW));
+        let recorded = state.recorded("t", &report(0, &keys[..4]), at(NOW));
         assert_eq!(recorded.dropped, Dropped { heartbeats: 2, builds: 2, expired: 0 });
         assert_eq!(kinds(&state), (0, QUEUE_LIMIT));
         assert_eq!(state.queue()[0].number, oldest + 2, "the two oldest builds went");
@@ -329,8 +491,8 @@ mod tests {
     #[test]
     fn an_event_waits_thirty_days_at_most() {
         let mut state = State::default();
-        state.record(&report("s", 1, &["a"]), at(NOW));
-        let recorded = state.record(&report("s", 1, &["a"]), at(NOW + 30 * DAY));
+        state.recorded("s", &report(1, &["a"]), at(NOW));
+        let recorded = state.recorded("s", &report(1, &["a"]), at(NOW + 30 * DAY));
         assert_eq!(recorded.dropped, Dropped { expired: 2, ..Dropped::default() });
         assert_eq!(kinds(&state), (1, 0));
     }
@@ -338,15 +500,15 @@ mod tests {
     #[test]
     fn a_clock_set_back_loses_nothing() {
         let mut state = State::default();
-        state.record(&report("s", 0, &["a"]), at(NOW));
-        let recorded = state.record(&report("s", 0, &["a"]), UNIX_EPOCH - Duration::from_secs(1));
+        state.recorded("s", &report(0, &["a"]), at(NOW));
+        let recorded = state.recorded("s", &report(0, &["a"]), UNIX_EPOCH - Duration::from_secs(1));
         assert_eq!((recorded, kinds(&state)), (Recorded::default(), (0, 1)));
     }
 
     #[test]
     fn what_is_written_reads_back_and_what_is_not_ours_is_told_apart() {
         let mut state = State::default();
-        state.record(&report("s", 1, &["a"]), at(NOW));
+        state.recorded("s", &report(1, &["a"]), at(NOW));
         let written = state.encode();
         assert_eq!(State::decode(&written).expect("a state").encode(), written);
 

@@ -1,4 +1,5 @@
-//! The only file that runs `tilt`: one bounded look at a time, a snapshot or a typed error.
+//! The only file that runs `tilt`: one bounded look at a time, a snapshot or a typed error; and
+//! watches, which tell of each object as it changes.
 //!
 //! Tilt's exit status comes before its output: a stale server prints a valid empty list and exits
 //! with 1. Every call has a deadline and a bound on what it may print; a `tilt` that hangs is
@@ -7,12 +8,13 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, PipeReader, Read};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use crate::config::TiltCommand;
-use crate::model::{ParseError, Snapshot};
+use crate::model::{ImageKind, ParseError, Snapshot};
 use crate::stop::Stop;
+use crate::stream::Objects;
 
 /// Longest time for one look; 500 resources take Tilt 0.9 s.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(20);
@@ -174,6 +176,95 @@ fn snapshot(outputs: &[Vec<u8>]) -> Result<Snapshot, TiltError> {
     Ok(snapshot)
 }
 
+/// What can be watched: one kind of object each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Watched {
+    Resources,
+    Images(ImageKind),
+}
+
+/// What a watch has to tell.
+#[derive(Debug)]
+pub enum Sight {
+    /// A changed object.
+    Shown(Snapshot),
+    /// The last there is: why it ended.
+    Ended(String),
+}
+
+/// A watch that runs until it is dropped, or Tilt ends it.
+#[derive(Debug)]
+pub struct Watch {
+    handle: Arc<duct::Handle>,
+}
+
+impl Watch {
+    /// Starts to follow one kind; `tell` is called on a thread of the watch's own, until it
+    /// returns false or the watch has ended.
+    pub fn start(
+        command: &TiltCommand,
+        watched: Watched,
+        tell: impl FnMut(Sight) -> bool + Send + 'static,
+    ) -> Result<Self, TiltError> {
+        let kind = match watched {
+            Watched::Resources => Kind::UiResources,
+            Watched::Images(ImageKind::Docker) => Kind::DockerImages,
+            Watched::Images(ImageKind::Cmd) => Kind::CmdImages,
+        };
+        let arguments = arguments(command, &["get", kind.alone(), "--watch", "-o", "json"]);
+        let (output, talk, handle) = spawn(command, arguments, |_| ())?;
+        let talk = read_in_background(talk, TALK_LIMIT)?;
+        let handle = Arc::new(handle);
+        let watch = Self { handle: Arc::clone(&handle) };
+        std::thread::Builder::new()
+            .name("tilt watch".into())
+            .spawn(move || follow(output, &talk, &handle, tell))?;
+        Ok(watch)
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        // Its thread sees the pipe close, and reaps it.
+        if let Err(error) = self.handle.kill() {
+            log::debug!("could not kill tilt: {error}");
+        }
+    }
+}
+
+fn follow(
+    mut output: PipeReader,
+    talk: &mpsc::Receiver<io::Result<Vec<u8>>>,
+    handle: &duct::Handle,
+    mut tell: impl FnMut(Sight) -> bool,
+) {
+    let mut objects = Objects::default();
+    let mut buffer = vec![0; 64 * 1024];
+    let mut is_heard = true;
+    while is_heard {
+        let bytes = match output.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => &buffer[..count],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(_) => break,
+        };
+        objects.feed(bytes, |object| {
+            let mut fragment = Snapshot::default();
+            if fragment.add(object) {
+                is_heard = is_heard && tell(Sight::Shown(fragment));
+            } else {
+                log::debug!("left out a watched object of an unknown shape");
+            }
+        });
+    }
+    let _ = handle.kill();
+    let status = handle.wait_timeout(LEFTOVER_PATIENCE).ok().flatten();
+    let status = status.map_or("it hangs".to_owned(), |output| output.status.to_string());
+    let talk = talk.recv_timeout(LEFTOVER_PATIENCE).ok().and_then(Result::ok).unwrap_or_default();
+    let first = String::from_utf8_lossy(&talk).lines().next().map(shortened);
+    tell(Sight::Ended(first.unwrap_or(status)));
+}
+
 /// Calls of `tilt` that share a deadline.
 struct Calls<'a> {
     command: &'a TiltCommand,
@@ -204,11 +295,7 @@ impl Calls<'_> {
     }
 
     fn get(&self, kinds: &str) -> Result<Vec<u8>, TiltError> {
-        let mut arguments = vec!["get".to_owned(), kinds.into(), "-o".into(), "json".into()];
-        if let Some(port) = self.command.port {
-            arguments.extend(["--port".to_owned(), port.to_string()]);
-        }
-        log::debug!("running {} {}", self.command.program.to_string_lossy(), arguments.join(" "));
+        let arguments = arguments(self.command, &["get", kinds, "-o", "json"]);
         let mut running = Running::start(self.command, arguments)?;
         let Some(finished) = running.finish(self.deadline, self.stop)? else {
             return Err(TiltError::TimedOut { after: self.limit });
@@ -237,24 +324,7 @@ struct Running {
 
 impl Running {
     fn start(command: &TiltCommand, arguments: Vec<String>) -> Result<Self, TiltError> {
-        let (output, output_end) = io::pipe()?;
-        let (talk, talk_end) = io::pipe()?;
-        let expression = duct::cmd(&command.program, arguments)
-            .stdin_null()
-            .stdout_file(output_end)
-            .stderr_file(talk_end)
-            .env("TILT_DISABLE_ANALYTICS", "1")
-            .before_spawn(|command| {
-                own_group(command);
-                Ok(())
-            })
-            .unchecked();
-        let handle = expression.start().map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => TiltError::NotInstalled { program: command.program.clone() },
-            _ => TiltError::Io(error),
-        })?;
-        // Our ends of the pipes go with the expression; only what `tilt` holds keeps them open.
-        drop(expression);
+        let (output, talk, handle) = spawn(command, arguments, own_group)?;
         Ok(Self {
             handle,
             output: read_in_background(output, OUTPUT_LIMIT)?,
@@ -311,6 +381,42 @@ impl Drop for Running {
             let _ = self.handle.wait_timeout(LEFTOVER_PATIENCE);
         }
     }
+}
+
+fn arguments(command: &TiltCommand, arguments: &[&str]) -> Vec<String> {
+    let mut arguments: Vec<_> = arguments.iter().map(|&argument| argument.to_owned()).collect();
+    if let Some(port) = command.port {
+        arguments.extend(["--port".to_owned(), port.to_string()]);
+    }
+    arguments
+}
+
+/// Starts `tilt`; gives what it prints, what it says, and a handle on it.
+fn spawn(
+    command: &TiltCommand,
+    arguments: Vec<String>,
+    prepare: fn(&mut std::process::Command),
+) -> Result<(PipeReader, PipeReader, duct::Handle), TiltError> {
+    log::debug!("running {} {}", command.program.to_string_lossy(), arguments.join(" "));
+    let (output, output_end) = io::pipe()?;
+    let (talk, talk_end) = io::pipe()?;
+    let expression = duct::cmd(&command.program, arguments)
+        .stdin_null()
+        .stdout_file(output_end)
+        .stderr_file(talk_end)
+        .env("TILT_DISABLE_ANALYTICS", "1")
+        .before_spawn(move |command| {
+            prepare(command);
+            Ok(())
+        })
+        .unchecked();
+    let handle = expression.start().map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => TiltError::NotInstalled { program: command.program.clone() },
+        _ => TiltError::Io(error),
+    })?;
+    // Our ends of the pipes go with the expression; only what `tilt` holds keeps them open.
+    drop(expression);
+    Ok((output, talk, handle))
 }
 
 /// Reads to the end, or one byte past the limit: then the pipe closes, and its writer with it.

@@ -1,0 +1,446 @@
+//! What has to be remembered of one run of Tilt to tell what its next look means: which update
+//! was a resource's first, which update an image build belongs to, how far the environment has
+//! come up, and which builds nobody saw. Pure; kept in the state, so that a restart changes nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Resource, ResourceType, Timestamp, Waiting};
+
+/// Updates kept per resource that builds images: an image's end may be seen after its update's.
+const RECENT_UPDATES: usize = 4;
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Memory {
+    pub startup: Startup,
+    /// The first update of each resource; `None` where it was over before anyone looked.
+    firsts: BTreeMap<String, Option<UpdateId>>,
+    /// The last updates of the resources that build images, newest last.
+    recent: BTreeMap<String, Vec<RecentUpdate>>,
+    /// What each resource waited for when its next update had not begun.
+    waited: BTreeMap<String, Waited>,
+    /// The resources whose time to ready has been told.
+    pub told_ready: BTreeSet<String>,
+    numbers: Numbers,
+}
+
+/// How far the environment has come up.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub enum Startup {
+    /// Nobody has looked yet.
+    #[default]
+    Unmet,
+    /// It was over before anyone looked: nothing can be told of it.
+    Unwitnessed,
+    /// Under way: what has become ready or failed so far.
+    Open { settled: BTreeMap<String, Settled> },
+    /// Updates that began up to then, in Unix microseconds, belong to it.
+    Over { at: u64 },
+}
+
+/// How a resource first came to rest.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Settled {
+    /// Unix microseconds.
+    pub at: u64,
+    pub failed: bool,
+}
+
+/// Identifies an update within its session and resource: a live update's span id repeats.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpdateId {
+    pub span_id: String,
+    /// As Tilt wrote it.
+    pub started_at: String,
+}
+
+impl UpdateId {
+    pub fn new(span_id: &str, started_at: &Timestamp) -> Self {
+        Self { span_id: span_id.to_owned(), started_at: started_at.text.clone() }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct RecentUpdate {
+    id: UpdateId,
+    /// Absent while it is under way.
+    finished_at: Option<String>,
+    /// The image builds that belong to it: object, and start as Tilt wrote it.
+    images: Vec<(String, String)>,
+}
+
+/// [`Waiting`], as it was last seen.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Waited {
+    pub reason: Option<String>,
+    pub on: Vec<String>,
+    /// The resource's newest update at that time.
+    after: Option<UpdateId>,
+    /// The update that ended the wait.
+    until: Option<UpdateId>,
+}
+
+fn newest(resource: &Resource) -> Option<UpdateId> {
+    let current = resource.current_update.as_ref();
+    let current = current.map(|current| UpdateId::new(&current.span_id, &current.started_at));
+    current.or_else(|| {
+        let finished = resource.updates.first()?;
+        Some(UpdateId::new(&finished.span_id, &finished.started_at))
+    })
+}
+
+/// By what the update of an image build can be found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Placement {
+    pub key: String,
+    pub resource: String,
+    pub object: String,
+    /// As Tilt wrote it.
+    pub started_at: String,
+}
+
+/// The update that an image build belongs to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Parent {
+    pub id: UpdateId,
+    pub has_finished: bool,
+}
+
+impl Memory {
+    /// Takes in one version of a resource, before anything is derived from it.
+    pub fn notice(&mut self, resource: &Resource) {
+        for update in &resource.updates {
+            self.numbers.see(&update.span_id);
+        }
+        if let Some(current) = &resource.current_update {
+            self.numbers.see(&current.span_id);
+        }
+        self.notice_first(resource);
+        if resource.builds_images {
+            self.notice_recent(resource);
+        }
+        if let Some(waited) = self.waited.get_mut(&resource.name)
+            && waited.until.is_none()
+            && newest(resource) != waited.after
+        {
+            waited.until = newest(resource);
+        }
+    }
+
+    fn notice_first(&mut self, resource: &Resource) {
+        if self.firsts.contains_key(&resource.name) {
+            return;
+        }
+        let first = match &resource.updates[..] {
+            [] => match &resource.current_update {
+                Some(current) => Some(UpdateId::new(&current.span_id, &current.started_at)),
+                None => return,
+            },
+            // Tilt keeps two of a resource, so one is all there was; of a Tiltfile it keeps one,
+            // and counts them.
+            [only]
+                if resource.resource_type != Some(ResourceType::Tiltfile)
+                    || only.span_id.ends_with(":1") =>
+            {
+                Some(UpdateId::new(&only.span_id, &only.started_at))
+            }
+            _ => None,
+        };
+        self.firsts.insert(resource.name.clone(), first);
+    }
+
+    fn notice_recent(&mut self, resource: &Resource) {
+        let recent = self.recent.entry(resource.name.clone()).or_default();
+        for update in resource.updates.iter().rev() {
+            let id = UpdateId::new(&update.span_id, &update.started_at);
+            remember(recent, id, Some(update.finished_at.text.clone()));
+        }
+        if let Some(current) = &resource.current_update {
+            remember(recent, UpdateId::new(&current.span_id, &current.started_at), None);
+        }
+        let too_many = recent.len().saturating_sub(RECENT_UPDATES);
+        recent.drain(..too_many);
+    }
+
+    /// Whether this update is the resource's first; `None` where that was over before anyone looked
+    /// and it may be this one.
+    pub fn is_first(&self, resource: &Resource, id: &UpdateId) -> Option<bool> {
+        if let Some(first) = self.firsts.get(&resource.name)? {
+            Some(first == id)
+        } else {
+            let is_oldest_shown =
+                resource.updates.last().is_some_and(|oldest| oldest.span_id == id.span_id);
+            (!is_oldest_shown || resource.updates.len() < 2).then_some(false)
+        }
+    }
+
+    /// The update of its resource during which an image build began. Resources and images are
+    /// watched apart, so an update that has ended may still look as if it ran: it is taken for
+    /// this build only while it has no other of the same image.
+    pub fn parent(&mut self, build: &Placement) -> Option<Parent> {
+        let started_at = Timestamp::parse(&build.started_at)?;
+        let recent = self.recent.get_mut(&build.resource)?;
+        let update = recent.iter_mut().rev().find(|update| update.covers(build, &started_at))?;
+        let image = (build.object.clone(), build.started_at.clone());
+        if !update.images.contains(&image) {
+            update.images.push(image);
+        }
+        Some(Parent { id: update.id.clone(), has_finished: update.finished_at.is_some() })
+    }
+
+    /// What the resource waited for before this update began.
+    pub fn waited(&self, resource: &str, id: &UpdateId) -> Option<&Waited> {
+        self.waited.get(resource).filter(|waited| waited.until.as_ref() == Some(id))
+    }
+
+    /// Takes in what a version of a resource waits for, after all else was derived from it.
+    pub fn notice_waiting(&mut self, resource: &Resource) {
+        if let Some(Waiting { reason, on }) = &resource.waiting {
+            let (reason, on) = (reason.clone(), on.clone());
+            let waited = Waited { reason, on, after: newest(resource), until: None };
+            self.waited.insert(resource.name.clone(), waited);
+        }
+    }
+
+    /// Whether an update belongs to the bring-up: the first of its resource, begun before all
+    /// was up. Once told it stays so, whatever is seen later.
+    pub fn is_of_startup(&self, is_first: bool, started_at: &Timestamp) -> bool {
+        is_first
+            && match self.startup {
+                Startup::Open { .. } => true,
+                Startup::Over { at } => unix_micros(started_at.at) <= at,
+                Startup::Unmet | Startup::Unwitnessed => false,
+            }
+    }
+
+    /// Builds of the session that nobody saw.
+    pub fn missed_builds(&self) -> u64 {
+        self.numbers.missing()
+    }
+}
+
+impl RecentUpdate {
+    fn covers(&self, build: &Placement, build_started_at: &Timestamp) -> bool {
+        let began = Timestamp::parse(&self.id.started_at);
+        let ended = self.finished_at.as_deref().and_then(Timestamp::parse);
+        let has_another = self
+            .images
+            .iter()
+            .any(|(object, started_at)| *object == build.object && *started_at != build.started_at);
+        !has_another
+            && began.is_some_and(|began| began.at <= build_started_at.at)
+            && ended.is_none_or(|ended| build_started_at.at <= ended.at)
+    }
+}
+
+fn remember(recent: &mut Vec<RecentUpdate>, id: UpdateId, finished_at: Option<String>) {
+    match recent.iter_mut().find(|known| known.id == id) {
+        Some(known) => known.finished_at = finished_at.or(known.finished_at.take()),
+        None => recent.push(RecentUpdate { id, finished_at, images: Vec::new() }),
+    }
+}
+
+/// The numbers N of the `build:N` that were seen, as ascending ranges with gaps between them.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+struct Numbers(Vec<(u64, u64)>);
+
+impl Numbers {
+    fn see(&mut self, span_id: &str) {
+        let number = span_id.strip_prefix("build:").and_then(|number| number.parse::<u32>().ok());
+        let Some(number @ 1..) = number.map(u64::from) else { return };
+        let after = self.0.partition_point(|(_, last)| *last + 1 < number);
+        match self.0.get_mut(after) {
+            Some((first, last)) if number + 1 >= *first => {
+                *first = number.min(*first);
+                *last = number.max(*last);
+            }
+            _ => self.0.insert(after, (number, number)),
+        }
+        if let [(_, last), (next, next_last), ..] = self.0[after..]
+            && last + 1 == next
+        {
+            self.0[after].1 = next_last;
+            self.0.remove(after + 1);
+        }
+    }
+
+    fn missing(&self) -> u64 {
+        let seen: u64 = self.0.iter().map(|(first, last)| last - first + 1).sum();
+        self.0.last().map_or(0, |(_, last)| last - seen)
+    }
+}
+
+pub fn unix_micros(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{CurrentUpdate, Update};
+    use proptest::prelude::*;
+
+    fn at(seconds: u32) -> Timestamp {
+        Timestamp::parse(&format!("2026-11-22T15:00:{seconds:02}Z")).expect("a time")
+    }
+
+    fn update(number: u32, from: u32, to: u32) -> Update {
+        Update {
+            span_id: format!("build:{number}"),
+            started_at: at(from),
+            finished_at: at(to),
+            error: None,
+            warnings: 0,
+        }
+    }
+
+    fn resource(updates: Vec<Update>, current: Option<(u32, u32)>) -> Resource {
+        let current_update = current.map(|(number, from)| CurrentUpdate {
+            span_id: format!("build:{number}"),
+            started_at: at(from),
+        });
+        let builds_images = true;
+        Resource {
+            name: "web".into(),
+            builds_images,
+            updates,
+            current_update,
+            ..Resource::default()
+        }
+    }
+
+    fn is_first(memory: &Memory, resource: &Resource, number: u32, from: u32) -> Option<bool> {
+        memory.is_first(resource, &UpdateId::new(&format!("build:{number}"), &at(from)))
+    }
+
+    fn image(started_at: u32) -> Placement {
+        Placement {
+            key: String::new(),
+            resource: "web".into(),
+            object: "web:web".into(),
+            started_at: at(started_at).text,
+        }
+    }
+
+    fn parent(memory: &mut Memory, started_at: u32) -> Option<(String, bool)> {
+        memory.parent(&image(started_at)).map(|parent| (parent.id.span_id, parent.has_finished))
+    }
+
+    #[test]
+    fn the_first_update_is_known_when_it_was_seen_alone() {
+        let mut memory = Memory::default();
+        memory.notice(&resource(vec![], Some((3, 1))));
+        let later = resource(vec![update(4, 5, 6), update(3, 1, 2)], None);
+        memory.notice(&later);
+        assert_eq!(is_first(&memory, &later, 3, 1), Some(true));
+        assert_eq!(is_first(&memory, &later, 4, 5), Some(false));
+    }
+
+    #[test]
+    fn of_two_updates_seen_at_once_the_older_may_be_the_first_or_not() {
+        let mut memory = Memory::default();
+        let late = resource(vec![update(9, 5, 6), update(7, 1, 2)], None);
+        memory.notice(&late);
+        assert_eq!(is_first(&memory, &late, 9, 5), Some(false));
+        assert_eq!(is_first(&memory, &late, 7, 1), None);
+    }
+
+    #[test]
+    fn a_wait_explains_the_update_that_ended_it() {
+        let mut memory = Memory::default();
+        let mut waiting = resource(vec![update(1, 1, 2)], None);
+        waiting.waiting =
+            Some(Waiting { reason: Some("waiting-for-dep".into()), on: vec!["db".into()] });
+        let running = resource(vec![update(1, 1, 2)], Some((2, 3)));
+        let done = resource(vec![update(3, 7, 8), update(2, 3, 4)], None);
+        for version in [&waiting, &running, &done] {
+            memory.notice(version);
+            memory.notice_waiting(version);
+        }
+        let reason = |number, from| {
+            let id = UpdateId::new(&format!("build:{number}"), &at(from));
+            memory.waited("web", &id).and_then(|waited| waited.reason.clone())
+        };
+        assert_eq!(reason(1, 1), None);
+        assert_eq!(reason(2, 3).as_deref(), Some("waiting-for-dep"));
+        assert_eq!(reason(3, 7), None);
+    }
+
+    #[test]
+    fn a_tiltfile_counts_its_own_loads() {
+        for (number, expected) in [(1, Some(true)), (2, Some(false))] {
+            let mut load = update(number, 1, 2);
+            load.span_id = format!("tiltfile:(Tiltfile):{number}");
+            let mut tiltfile = resource(vec![load.clone()], None);
+            tiltfile.resource_type = Some(ResourceType::Tiltfile);
+            let mut memory = Memory::default();
+            memory.notice(&tiltfile);
+            let id = UpdateId::new(&load.span_id, &load.started_at);
+            assert_eq!(memory.is_first(&tiltfile, &id), expected, "load {number}");
+        }
+    }
+
+    #[test]
+    fn an_image_belongs_to_the_update_during_which_it_began() {
+        let mut memory = Memory::default();
+        memory.notice(&resource(vec![update(2, 1, 4)], Some((5, 6))));
+        assert_eq!(parent(&mut memory, 0), None);
+        assert_eq!(parent(&mut memory, 1), Some(("build:2".into(), true)));
+        assert_eq!(parent(&mut memory, 5), None);
+        assert_eq!(parent(&mut memory, 9), Some(("build:5".into(), false)));
+        let elsewhere = Placement { resource: "other".into(), ..image(1) };
+        assert_eq!(memory.parent(&elsewhere), None);
+    }
+
+    #[test]
+    fn an_update_builds_an_image_once_so_a_second_build_belongs_to_one_not_seen_yet() {
+        let mut memory = Memory::default();
+        memory.notice(&resource(vec![], Some((5, 6))));
+        assert_eq!(parent(&mut memory, 7), Some(("build:5".into(), false)));
+        assert_eq!(parent(&mut memory, 7), Some(("build:5".into(), false)), "shown again");
+        assert_eq!(parent(&mut memory, 9), None);
+        memory.notice(&resource(vec![update(5, 6, 8)], Some((6, 9))));
+        assert_eq!(parent(&mut memory, 9), Some(("build:6".into(), false)));
+    }
+
+    #[test]
+    fn an_update_stays_known_for_a_while_after_tilt_forgot_it() {
+        let mut memory = Memory::default();
+        for number in 1..=5 {
+            memory.notice(&resource(vec![update(number, number * 10, number * 10 + 1)], None));
+        }
+        assert_eq!(parent(&mut memory, 10), None);
+        assert!(parent(&mut memory, 20).is_some());
+    }
+
+    proptest! {
+        #[test]
+        fn missed_builds_are_the_gaps_in_the_numbers(seen in proptest::collection::vec(1u64..40, 0..60)) {
+            let mut numbers = Numbers::default();
+            for number in &seen {
+                numbers.see(&format!("build:{number}"));
+            }
+            let distinct: BTreeSet<_> = seen.iter().copied().collect();
+            let expected = distinct.last().map_or(0, |last| last - distinct.len() as u64);
+            prop_assert_eq!(numbers.missing(), expected);
+            prop_assert!(numbers.0.windows(2).all(|w| w[0].1 + 1 < w[1].0), "{:?}", numbers);
+        }
+    }
+
+    #[test]
+    fn only_build_numbers_count() {
+        let mut numbers = Numbers::default();
+        for span in ["tiltfile:(Tiltfile):9", "liveupdate:web:web", "build:", "build:0", "build:x"]
+        {
+            numbers.see(span);
+        }
+        numbers.see(&format!("build:{}", u64::MAX));
+        assert_eq!(numbers.0, []);
+        numbers.see(&format!("build:{}", u32::MAX));
+        assert_eq!(numbers.missing(), u64::from(u32::MAX) - 1);
+    }
+}

@@ -1,0 +1,42 @@
+//! What there is to say after a look at Tilt, for the state to take in. Pure.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::event::Event;
+use crate::memory::Placement;
+use crate::trace::Span;
+
+/// All that one look at Tilt has to say.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Report {
+    pub heartbeats: Vec<Event>,
+    pub builds: Vec<Build>,
+    /// Builds that no update is known for yet, as if there were none.
+    pub unplaced: Vec<(Placement, Build)>,
+    /// Builds of the backlog, by key, whose update has become known.
+    pub placed: Vec<(String, Span)>,
+    /// Said if nothing better comes: spans that others on their way point to.
+    pub promises: Vec<Promise>,
+    /// Of each resource looked at, the update under way.
+    pub under_way: BTreeMap<String, Option<String>>,
+    /// How soon to look again although nothing changes.
+    pub look_again: Option<Duration>,
+}
+
+/// A completed build, and the key by which it is known within its session.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Build {
+    pub key: String,
+    /// The build itself, then its stages.
+    pub events: Vec<Event>,
+}
+
+/// An event to be sent if the one that it stands for never comes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Promise {
+    pub key: String,
+    /// The resource whose next update shows that it never will; `None` for the session's own.
+    pub resource: Option<String>,
+    pub event: Event,
+}

@@ -1,0 +1,262 @@
+//! How long it takes until an environment works: from Tilt's start until every resource that
+//! starts by itself has first become ready or failed. Pure.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::event::{Event, Fields, Kind};
+use crate::memory::{Memory, Settled, Startup, unix_micros};
+use crate::model::{Resource, ResourceType, Timestamp};
+
+/// After this long what comes up is no start-up any more; nor is one told that nobody saw.
+const LONGEST: Duration = Duration::from_mins(10);
+/// Tilt shows its Tiltfile as loaded a moment before it shows what the Tiltfile defines.
+const TILTFILE_PAUSE: Duration = Duration::from_secs(2);
+
+/// Why a start-up is told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Everything has become ready or failed.
+    Settled,
+    /// Something had not after ten minutes.
+    TimedOut,
+    /// Tilt ended first.
+    WithSession,
+}
+
+impl Ended {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Settled => "settled",
+            Self::TimedOut => "timeout",
+            Self::WithSession => "session_end",
+        }
+    }
+}
+
+/// What a look means for the start-up.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Told {
+    /// It was told of before, or cannot be.
+    Nothing,
+    /// Still under way: what to tell if Tilt should end now.
+    SoFar(Event),
+    Over(Event),
+}
+
+/// Follows the start-up of a session that began at `tilt_started_at`. `frame` adds what every
+/// event carries.
+pub fn follow(
+    memory: &mut Memory,
+    resources: &[Resource],
+    tilt_started_at: Option<&Timestamp>,
+    frame: impl Fn(Fields) -> Fields,
+    now: SystemTime,
+) -> Told {
+    let Some(started_at) = tilt_started_at else { return Told::Nothing };
+    let age = now.duration_since(started_at.at).unwrap_or_default();
+    if memory.startup == Startup::Unmet {
+        memory.startup = if age > LONGEST {
+            Startup::Unwitnessed
+        } else {
+            Startup::Open { settled: BTreeMap::new() }
+        };
+    }
+    let Startup::Open { settled } = &mut memory.startup else { return Told::Nothing };
+    for resource in resources {
+        if let (true, Some(rest)) = (counts(resource), came_to_rest(resource, now)) {
+            settled.entry(resource.name.clone()).or_insert(rest);
+        }
+    }
+    let ended = if age > LONGEST {
+        Ended::TimedOut
+    } else if all_settled(settled, resources, now) {
+        Ended::Settled
+    } else {
+        Ended::WithSession
+    };
+    let fields = frame(description(settled, started_at, ended));
+    let event = Event { kind: Kind::Startup, time: started_at.at, fields };
+    if ended == Ended::WithSession {
+        return Told::SoFar(event);
+    }
+    memory.startup = Startup::Over { at: unix_micros(now) };
+    Told::Over(event)
+}
+
+/// Whether a first ready resource of this session can say how long that took.
+pub fn was_witnessed(memory: &Memory) -> bool {
+    matches!(memory.startup, Startup::Open { .. } | Startup::Over { .. })
+}
+
+/// Whether Tilt brings the resource up by itself.
+fn counts(resource: &Resource) -> bool {
+    let starts_by_itself = matches!(resource.trigger_mode, None | Some(0 | 1));
+    starts_by_itself && resource.disabled != Some(true)
+}
+
+fn came_to_rest(resource: &Resource, now: SystemTime) -> Option<Settled> {
+    let ready = resource.ready.as_ref()?;
+    let flipped_at = ready.since.as_ref().map_or(now, |since| since.at);
+    let is = |status: &Option<String>| status.as_deref() == Some("error");
+    if ready.holds {
+        Some(Settled { at: unix_micros(flipped_at), failed: false })
+    } else if is(&resource.update_status) {
+        let failed_at = resource.updates.first().map_or(now, |update| update.finished_at.at);
+        Some(Settled { at: unix_micros(failed_at), failed: true })
+    } else if is(&resource.runtime_status) {
+        Some(Settled { at: unix_micros(flipped_at), failed: true })
+    } else {
+        None
+    }
+}
+
+fn all_settled(
+    settled: &BTreeMap<String, Settled>,
+    resources: &[Resource],
+    now: SystemTime,
+) -> bool {
+    let mut tiltfiles =
+        resources.iter().filter(|r| r.resource_type == Some(ResourceType::Tiltfile)).peekable();
+    let pause = u64::try_from(TILTFILE_PAUSE.as_micros()).unwrap_or(u64::MAX);
+    let is_loaded = |tiltfile: &Resource| {
+        let loaded = settled.get(&tiltfile.name);
+        loaded.is_some_and(|loaded| unix_micros(now).saturating_sub(loaded.at) >= pause)
+    };
+    tiltfiles.peek().is_some()
+        && tiltfiles.all(is_loaded)
+        && resources.iter().filter(|r| counts(r)).all(|r| settled.contains_key(&r.name))
+}
+
+fn description(
+    settled: &BTreeMap<String, Settled>,
+    started_at: &Timestamp,
+    ended: Ended,
+) -> Fields {
+    let mut fields = Fields::default();
+    let since_start = |rest: &Settled| {
+        let at = UNIX_EPOCH + Duration::from_micros(rest.at);
+        at.duration_since(started_at.at).unwrap_or_default()
+    };
+    let last = settled.values().map(since_start).max();
+    fields.say_ms("duration_ms", last);
+    let slowest = settled.iter().filter(|(_, rest)| !rest.failed).max_by_key(|(_, rest)| rest.at);
+    if let Some((name, rest)) = slowest {
+        fields.say_ms("time_to_ready_ms", Some(since_start(rest)));
+        fields.set("slowest_resource", name.clone());
+    }
+    let failed = settled.values().filter(|rest| rest.failed).count();
+    fields.set("resources_ready", settled.len() - failed);
+    fields.set("resources_failed", failed);
+    fields.set("ended_by", ended.as_str());
+    if failed > 0 {
+        fields.set("error", true);
+        fields.set("error.type", "resource_failed");
+    }
+    fields
+}
+
+/// How long after Tilt's start the resource became ready.
+pub fn time_to_ready(resource: &Resource, tilt_started_at: Option<&Timestamp>) -> Option<Duration> {
+    let ready = resource.ready.as_ref().filter(|ready| ready.holds)?;
+    ready.since.as_ref()?.since(tilt_started_at?)
+}
+
+/// How soon another look may find that all is up, though nothing in Tilt changes.
+pub fn look_again(memory: &Memory) -> Option<Duration> {
+    matches!(memory.startup, Startup::Open { .. }).then_some(TILTFILE_PAUSE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Condition;
+
+    fn at(text: &str) -> Timestamp {
+        Timestamp::parse(&format!("2026-11-22T15:{text}Z")).expect(text)
+    }
+
+    fn resource(name: &str, ready: bool, since: &str, update_status: &str) -> Resource {
+        Resource {
+            name: name.into(),
+            resource_type: Some(if name == "(Tiltfile)" {
+                ResourceType::Tiltfile
+            } else {
+                ResourceType::Local
+            }),
+            ready: Some(Condition { holds: ready, reason: None, since: Some(at(since)) }),
+            update_status: Some(update_status.into()),
+            ..Resource::default()
+        }
+    }
+
+    fn look(memory: &mut Memory, resources: &[Resource], now: &str) -> (&'static str, String) {
+        let start = at("00:00");
+        match follow(memory, resources, Some(&start), |fields| fields, at(now).at) {
+            Told::Nothing => ("nothing", String::new()),
+            Told::SoFar(event) => ("so far", json(&event)),
+            Told::Over(event) => ("over", json(&event)),
+        }
+    }
+
+    fn json(event: &Event) -> String {
+        serde_json::to_string(&event.fields).expect("JSON")
+    }
+
+    #[test]
+    fn it_ends_when_everything_that_starts_by_itself_is_ready_or_failed() {
+        let tiltfile = resource("(Tiltfile)", true, "00:01", "ok");
+        let mut manual = resource("manual", false, "00:01", "none");
+        manual.trigger_mode = Some(2);
+        let mut disabled = resource("off", false, "00:01", "none");
+        disabled.disabled = Some(true);
+        let building = resource("web", false, "00:01", "in_progress");
+        let web = resource("web", true, "00:20.5", "ok");
+        let broken = resource("codegen", false, "00:01", "error");
+
+        let memory = &mut Memory::default();
+        assert_eq!(look(memory, std::slice::from_ref(&tiltfile), "00:02").0, "so far");
+        let all = [tiltfile.clone(), manual.clone(), disabled.clone(), building];
+        assert_eq!(look(memory, &all, "00:10").0, "so far");
+        let all = [tiltfile, manual, disabled, web, broken];
+        let (told, event) = look(memory, &all, "00:21");
+        assert_eq!(told, "over");
+        assert_eq!(
+            event,
+            r#"{"duration_ms":21000.0,"time_to_ready_ms":20500.0,"slowest_resource":"web","resources_ready":2,"resources_failed":1,"ended_by":"settled","error":true,"error.type":"resource_failed"}"#
+        );
+        assert_eq!(look(memory, &all, "00:22").0, "nothing", "once per session");
+    }
+
+    #[test]
+    fn how_a_resource_first_came_to_rest_stays() {
+        let tiltfile = resource("(Tiltfile)", true, "00:01", "ok");
+        let memory = &mut Memory::default();
+        look(memory, &[tiltfile.clone(), resource("a", true, "00:02", "ok")], "00:02");
+        let broken_since = resource("a", false, "00:30", "error");
+        let (told, event) = look(memory, &[tiltfile, broken_since], "00:31");
+        assert_eq!(told, "over");
+        assert!(event.contains(r#""resources_failed":0"#), "{event}");
+    }
+
+    #[test]
+    fn after_ten_minutes_it_says_that_something_never_came_up() {
+        let stuck = [
+            resource("(Tiltfile)", true, "00:01", "ok"),
+            resource("a", false, "00:02", "in_progress"),
+        ];
+        let memory = &mut Memory::default();
+        assert_eq!(look(memory, &stuck, "09:59").0, "so far");
+        let (told, event) = look(memory, &stuck, "10:01");
+        assert_eq!(told, "over");
+        assert!(event.contains(r#""ended_by":"timeout""#), "{event}");
+    }
+
+    #[test]
+    fn a_start_up_that_nobody_saw_is_not_told() {
+        let up = [resource("(Tiltfile)", true, "00:01", "ok")];
+        let memory = &mut Memory::default();
+        assert_eq!(look(memory, &up, "10:01").0, "nothing");
+        assert!(!was_witnessed(memory));
+    }
+}

@@ -1,0 +1,121 @@
+//! Tilt as a sidecar last saw it, and what passed before its eyes since it last spoke. Pure.
+
+use crate::derive::{Change, Heartbeats, Look};
+use crate::model::{ImageBuild, ImageKind, Resource, ResourceType, Session, Snapshot};
+
+/// More than passes between two records unless the disk takes none for long.
+const PASSED_LIMIT: usize = 10_000;
+
+#[derive(Debug, Default)]
+pub struct View {
+    session: Option<Session>,
+    /// Sorted by name.
+    resources: Vec<Resource>,
+    /// The last build of each image, for as long as Tilt shows it.
+    image_builds: Vec<ImageBuild>,
+    has_images: [bool; 2],
+    passed: Vec<Resource>,
+    finished: Vec<ImageBuild>,
+    /// The statuses last told, sorted by name.
+    told: Vec<Change>,
+    /// Only a look at everything can tell what is there now: the Tiltfile was loaded again, so
+    /// resources may be gone, which a watch does not tell; or the first resource that builds
+    /// images has come.
+    is_outdated: bool,
+}
+
+impl View {
+    /// Takes in a look at everything.
+    pub fn replace(&mut self, snapshot: Snapshot) {
+        self.passed.extend(snapshot.resources.iter().cloned());
+        self.finished.extend(snapshot.image_builds.iter().cloned());
+        self.has_images = snapshot.has_images;
+        self.session = snapshot.session;
+        self.resources = snapshot.resources;
+        self.image_builds = snapshot.image_builds;
+        self.is_outdated = false;
+    }
+
+    /// Takes in an object that a watch has shown.
+    pub fn show(&mut self, fragment: Snapshot) {
+        for resource in fragment.resources {
+            self.passed.push(resource.clone());
+            match self.resources.binary_search_by(|known| known.name.cmp(&resource.name)) {
+                Ok(at) => {
+                    let is_tiltfile = resource.resource_type == Some(ResourceType::Tiltfile);
+                    self.is_outdated |=
+                        is_tiltfile && resource.updates != self.resources[at].updates;
+                    self.resources[at] = resource;
+                }
+                Err(at) => {
+                    self.is_outdated |= resource.builds_images && self.has_images == [false; 2];
+                    self.resources.insert(at, resource);
+                }
+            }
+        }
+        for build in fragment.image_builds {
+            self.finished.push(build.clone());
+            let same =
+                |known: &ImageBuild| known.kind == build.kind && known.object == build.object;
+            match self.image_builds.iter().position(same) {
+                Some(at) => self.image_builds[at] = build,
+                None => self.image_builds.push(build),
+            }
+        }
+        let too_many = self.passed.len().saturating_sub(PASSED_LIMIT);
+        self.passed.drain(..too_many);
+    }
+
+    /// Whether Tilt knows objects of this kind, built or not.
+    pub fn has_images(&self, kind: ImageKind) -> bool {
+        self.has_images[kind as usize]
+    }
+
+    pub fn is_outdated(&self) -> bool {
+        self.is_outdated
+    }
+
+    /// The resources whose status is not what was last told.
+    pub fn changes(&self) -> Vec<Change> {
+        let told = |name: &str| self.told.binary_search_by(|t| t.name.as_str().cmp(name));
+        let before = |resource: &Resource| match told(&resource.name) {
+            Ok(at) => self.told[at].clone(),
+            Err(_) => {
+                Change { name: resource.name.clone(), update_status: None, runtime_status: None }
+            }
+        };
+        let has_changed = |resource: &&Resource| {
+            told(&resource.name).map_or(true, |at| self.told[at] != status(resource))
+        };
+        self.resources.iter().filter(has_changed).map(before).collect()
+    }
+
+    /// What there is to tell: with all heartbeats, or with those of `changes` alone.
+    pub fn look<'a>(&'a self, changes: Option<&'a [Change]>, is_watched: bool) -> Look<'a> {
+        Look {
+            session: self.session.as_ref(),
+            resources: &self.resources,
+            image_builds: &self.image_builds,
+            passed: &self.passed,
+            finished: &self.finished,
+            heartbeats: changes.map_or(Heartbeats::All, Heartbeats::Changed),
+            is_watched,
+            send_error: None,
+        }
+    }
+
+    /// What passed has been told.
+    pub fn mark_told(&mut self) {
+        self.passed.clear();
+        self.finished.clear();
+        self.told = self.resources.iter().map(status).collect();
+    }
+}
+
+fn status(resource: &Resource) -> Change {
+    Change {
+        name: resource.name.clone(),
+        update_status: resource.update_status.clone(),
+        runtime_status: resource.runtime_status.clone(),
+    }
+}

@@ -1,0 +1,111 @@
+//! Keeps the watches that a sidecar needs: of resources always, of a kind of image while there
+//! are objects of that kind, since each watch is a `tilt` process of its own.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::backoff;
+use crate::config::TiltCommand;
+use crate::deliver::jitter;
+use crate::model::ImageKind;
+use crate::tilt::{Sight, Watch, Watched};
+use crate::view::View;
+
+/// A watch that lived for less does not work, however often it is started.
+const WORKS_FOR: Duration = Duration::from_secs(10);
+const IMAGES: [ImageKind; 2] = [ImageKind::Docker, ImageKind::Cmd];
+
+type Tell = Arc<dyn Fn(Watched, Sight) -> bool + Send + Sync>;
+
+#[expect(missing_debug_implementations, reason = "a closure shows nothing")]
+pub struct Watching {
+    command: TiltCommand,
+    tell: Tell,
+    resources: Option<Watch>,
+    images: [Option<Watch>; 2],
+    started_at: Instant,
+    failures: u32,
+    not_before: Instant,
+    /// Why the last watch ended.
+    why: String,
+    /// It was said that there is no watch.
+    was_said: bool,
+}
+
+impl Watching {
+    pub fn new(command: TiltCommand, tell: Tell, now: Instant) -> Self {
+        Self {
+            command,
+            tell,
+            resources: None,
+            images: [None, None],
+            started_at: now,
+            failures: 0,
+            not_before: now,
+            why: String::new(),
+            was_said: false,
+        }
+    }
+
+    /// Whether a watch shows what changes.
+    pub fn is_on(&self) -> bool {
+        self.resources.is_some()
+    }
+
+    /// Starts what is missing and ends what has nothing to show, after a look at everything.
+    pub fn keep_up(&mut self, view: &View, now: Instant) {
+        if now < self.not_before {
+            if !self.is_on() && !std::mem::replace(&mut self.was_said, true) {
+                log::warn!("cannot watch tilt ({}): only looking at every interval", self.why);
+            }
+            return;
+        }
+        if self.resources.is_none() {
+            self.started_at = now;
+            self.resources = self.start(Watched::Resources);
+        }
+        for kind in IMAGES {
+            if !view.has_images(kind) {
+                self.images[kind as usize] = None;
+            } else if self.images[kind as usize].is_none() && self.is_on() {
+                self.images[kind as usize] = self.start(Watched::Images(kind));
+            }
+        }
+    }
+
+    fn start(&mut self, watched: Watched) -> Option<Watch> {
+        let tell = Arc::clone(&self.tell);
+        match Watch::start(&self.command, watched, move |sight| tell(watched, sight)) {
+            Ok(watch) => Some(watch),
+            Err(error) => {
+                self.why = error.to_string();
+                self.not_before = self.started_at + backoff::until_next_watch(2, jitter());
+                None
+            }
+        }
+    }
+
+    /// A watch has shown something: it works.
+    pub fn shown(&mut self) {
+        if std::mem::take(&mut self.was_said) {
+            log::info!("watching tilt again");
+        }
+    }
+
+    /// A watch has ended. The first time it is simply started again; a watch that keeps ending at
+    /// once is tried more and more rarely.
+    pub fn ended(&mut self, watched: Watched, why: String, now: Instant) {
+        log::debug!("a watch of {watched:?} ended: {why}");
+        match watched {
+            Watched::Resources => {
+                self.resources = None;
+                self.images = [None, None];
+            }
+            Watched::Images(kind) => self.images[kind as usize] = None,
+        }
+        let worked = now.saturating_duration_since(self.started_at) >= WORKS_FOR;
+        self.failures = if worked { 0 } else { self.failures + 1 };
+        self.not_before = now + backoff::until_next_watch(self.failures, jitter());
+        self.why = why;
+    }
+}
