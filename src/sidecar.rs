@@ -263,14 +263,14 @@ impl Sidecar<'_> {
                 self.watching.shown();
                 self.view.show(fragment);
                 let now = now();
-                self.next_telling.get_or_insert(now + TOGETHER);
+                sooner(&mut self.next_telling, now + TOGETHER);
                 if self.view.is_outdated() {
-                    self.next_look.get_or_insert(now + SETTLING);
+                    sooner(&mut self.next_look, now + SETTLING);
                 }
             }
             Sight::Ended(why) => {
                 self.watching.ended(watched, why, now());
-                self.next_look.get_or_insert(now() + SETTLING);
+                sooner(&mut self.next_look, now() + SETTLING);
             }
         }
     }
@@ -385,6 +385,10 @@ impl Sidecar<'_> {
             }
         }
     }
+}
+
+fn sooner(planned: &mut Option<Instant>, at: Instant) {
+    *planned = Some(planned.map_or(at, |planned| planned.min(at)));
 }
 
 fn is_due(at: Option<Instant>, now: Instant) -> bool {
