@@ -293,7 +293,7 @@ fn judged(statuses: &[u16]) -> Reply {
         202 => json!({"status": 202}),
         status => json!({"status": status, "error": format!("scripted {status}")}),
     });
-    Reply::new(200, Value::from_iter(fates).to_string()).header("content-type", "application/json")
+    Reply::new(200, fates.collect::<Value>().to_string()).header("content-type", "application/json")
 }
 
 /// `None` when the client has closed.

@@ -94,7 +94,7 @@ fn run(folder: &Folder, arguments: &[String]) -> Result<(), Failure> {
         return said(format!("Error: No tilt apiserver found: tilt-{}", get.api_server()));
     }
     if folder.has("stale") {
-        print(&list(Vec::new()))?;
+        print(&list(&[]))?;
         return said(
             "The connection to the server 127.0.0.1:43931 was refused - did you specify the right \
              host or port?",
@@ -168,7 +168,7 @@ fn plural(kind: &str) -> String {
 fn get_one(folder: &Folder, kind: &str) -> Result<(), Failure> {
     match folder.objects(kind)? {
         Objects::AsTheyStand(text) => Ok(io::stdout().write_all(&text)?),
-        Objects::Changed(objects) => Ok(print(&list(objects))?),
+        Objects::Changed(objects) => Ok(print(&list(&objects))?),
     }
 }
 
@@ -183,7 +183,7 @@ fn get_several(folder: &Folder, kinds: &[String]) -> Result<(), Failure> {
     for kind in kinds {
         objects.extend(folder.objects(kind)?.parsed());
     }
-    Ok(print(&list(objects))?)
+    Ok(print(&list(&objects))?)
 }
 
 /// The current objects twice, then each change, until Tilt ends.
@@ -218,7 +218,7 @@ fn flood(megabytes: u64) -> Result<(), Failure> {
     Ok(())
 }
 
-fn list(items: Vec<Value>) -> Value {
+fn list(items: &[Value]) -> Value {
     json!({"apiVersion": "v1", "items": items, "kind": "List", "metadata": {"resourceVersion": ""}})
 }
 
@@ -300,6 +300,7 @@ impl Folder {
             io::stdin().read_to_end(&mut Vec::new()).expect("stdin can be read");
         }
         if self.has("leave-process") {
+            #[expect(clippy::zombie_processes, reason = "to outlive this one is its purpose")]
             let left = Command::new(env::current_exe().expect("a path"))
                 .arg(LEFT_BEHIND)
                 .stdin(Stdio::null())
