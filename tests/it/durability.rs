@@ -9,10 +9,15 @@ use serde_json::Value;
 use crate::honeycomb::{Answer, Mishap, Part, Reply, Server};
 use crate::sandbox::{Sandbox, builds, eventually, of_kind, recorded_builds};
 
+/// Asks for a pause so long that no delivery waits for it.
+fn away() -> Reply {
+    Reply::new(503, "").header("retry-after", 600)
+}
+
 /// Leaves everything of one report waiting on disk.
 fn report_in_vain(sandbox: &Sandbox, server: &Server) {
-    server.usually(Reply::new(503, ""));
-    sandbox.report_to(server).args(&["--timeout", "150ms"]).finish().exits_with(4);
+    server.usually(away());
+    sandbox.report_to(server).finish().exits_with(4);
     server.usually(Answer::Accept);
 }
 
@@ -281,10 +286,9 @@ fn a_state_with_a_full_queue_makes_room_and_says_so() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     sandbox.tilt().crowd(6000);
     report_in_vain(&sandbox, &server);
-    server.usually(Reply::new(503, ""));
+    server.usually(away());
     sandbox
         .report_to(&server)
-        .args(&["--timeout", "150ms"])
         .finish()
         .exits_with(4)
         .says("the queue is full: dropped 2021 heartbeats");
