@@ -75,6 +75,7 @@ impl Client {
             Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
         };
         let (retry_after, location) = (header(RETRY_AFTER), header(LOCATION));
+        let location = location.map(|text| self.without_key(text));
         let status = response.status().as_u16();
         let body = response.body_mut().with_config().limit(ANSWER_LIMIT).read_to_vec();
         let body = match body {
@@ -83,7 +84,15 @@ impl Client {
             Err(_) if !(200..300).contains(&status) => Vec::new(),
             Err(error) => return Err(self.no_answer(&error)),
         };
+        let body = self.without_key(String::from_utf8_lossy(&body).into_owned()).into_bytes();
         Ok(Answer { status, retry_after, location, body })
+    }
+
+    /// A server may quote the key in its answer, of which a part is shown to the person.
+    fn without_key(&self, text: String) -> String {
+        let key = self.key.expose();
+        // What is too short to be a key could be any part of an answer.
+        if key.len() < 8 || !text.contains(key) { text } else { text.replace(key, "<key>") }
     }
 
     fn no_answer(&self, error: &ureq::Error) -> NoAnswer {

@@ -1,0 +1,25 @@
+//! What the README promises, checked on the built program: in an environment of its own, with a
+//! stand-in `tilt` on its PATH that answers what a real one was recorded to say, and a stand-in
+//! for Honeycomb on loopback.
+
+#![cfg(unix)]
+#![expect(clippy::disallowed_methods, reason = "tests have deadlines, and look until they pass")]
+#![expect(unreachable_pub, reason = "modules that are shared with the stand-ins")]
+#![expect(clippy::print_stderr, reason = "a skipped test says so")]
+
+#[path = "../stand_in/honeycomb.rs"]
+mod honeycomb;
+mod sandbox;
+
+mod cli;
+mod delivery;
+mod durability;
+mod events;
+mod once;
+mod properties;
+mod real_tilt;
+mod secrets;
+mod sidecar;
+mod signals;
+mod tidy;
+mod tilt;

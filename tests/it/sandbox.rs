@@ -1,0 +1,449 @@
+//! A machine to run the program on: its own home, state folder, PATH and environment, a stand-in
+//! for `tilt`, and nothing of the machine that the tests run on.
+//!
+//! Everything that a test waits for is looked at until it is so, or a deadline has passed.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::honeycomb::Server;
+
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_tilt-honeycomb");
+/// Searched for in everything that leaves the program.
+pub const KEY: &str = "hcaik_01canary7key9never4shown2anywhere";
+pub const DATASET: &str = "dev-environments";
+/// Far more than any run may take; whoever needs it is stuck.
+const PATIENCE: Duration = Duration::from_secs(40);
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// Waits until `what` is so.
+#[track_caller]
+pub fn eventually(what: &str, is_so: impl FnMut() -> bool) {
+    assert!(within(PATIENCE, is_so), "not so after {PATIENCE:?}: {what}");
+}
+
+fn within(limit: Duration, mut is_so: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + limit;
+    while !is_so() {
+        if Instant::now() > deadline {
+            return false;
+        }
+        thread::sleep(LOOK_EVERY);
+    }
+    true
+}
+
+pub fn capture(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/captures/0.37.6").join(path)
+}
+
+/// The captures' four kinds, in the order in which single calls ask for them.
+pub const KINDS: [&str; 4] = ["uisession", "uiresources", "dockerimages", "cmdimages"];
+
+pub struct Sandbox {
+    root: TempDir,
+}
+
+impl Sandbox {
+    /// A machine on which Tilt shows the recorded compose environment: nine resources, two
+    /// docker images (one of them failed) and one custom image.
+    pub fn new() -> Self {
+        let sandbox = Self { root: tempfile::tempdir().expect("a temporary folder") };
+        for folder in ["home", "state", "bin", "tilt", "work"] {
+            fs::create_dir(sandbox.path(folder)).expect("a folder");
+        }
+        for kind in KINDS {
+            let name = format!("{kind}.json");
+            let recorded = capture(&format!("compose/{name}"));
+            fs::copy(recorded, sandbox.path("tilt").join(name)).expect("a copy");
+        }
+        std::os::unix::fs::symlink(stand_in_tilt(), sandbox.path("bin/tilt")).expect("a link");
+        sandbox
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.root.path().join(name)
+    }
+
+    pub fn tilt(&self) -> TiltFolder {
+        TiltFolder(self.path("tilt"))
+    }
+
+    pub fn state_dir(&self) -> PathBuf {
+        self.path("state/tilt-honeycomb")
+    }
+
+    /// The state of the one destination that was used.
+    pub fn state_file(&self) -> PathBuf {
+        let mut files = self.state_files();
+        files.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
+        assert_eq!(files.len(), 1, "one state: {files:?}");
+        files.remove(0)
+    }
+
+    pub fn state_files(&self) -> Vec<PathBuf> {
+        let Ok(entries) = fs::read_dir(self.state_dir()) else { return Vec::new() };
+        entries.map(|entry| entry.expect("an entry").path()).collect()
+    }
+
+    /// How many events wait on disk.
+    pub fn waiting(&self) -> usize {
+        let state = fs::read(self.state_file()).expect("a state");
+        let state: Value = serde_json::from_slice(&state).expect("JSON");
+        state["queue"].as_array().expect("a queue").len()
+    }
+
+    /// The program with these options, which hold no spaces.
+    pub fn run(&self, options: &str) -> Invocation {
+        self.command(&[&[PROGRAM], &options.split_whitespace().collect::<Vec<_>>()[..]].concat())
+    }
+
+    /// Any command in the place of the program.
+    pub fn command(&self, words: &[&str]) -> Invocation {
+        let mut command = Command::new(words[0]);
+        command
+            .args(&words[1..])
+            .env_clear()
+            .env("HOME", self.path("home"))
+            .env("XDG_STATE_HOME", self.path("state"))
+            .env("PATH", self.path("bin"))
+            .env("STAND_IN", self.path("tilt"))
+            .current_dir(self.path("work"))
+            .stdin(Stdio::null());
+        Invocation { command }
+    }
+
+    /// One report to a server.
+    pub fn report_to(&self, server: &Server) -> Invocation {
+        self.run("--once").sending_to(server)
+    }
+
+    /// The sidecar, at the shortest interval there is.
+    pub fn sidecar_to(&self, server: &Server) -> Invocation {
+        self.run("--interval 1s").sending_to(server)
+    }
+}
+
+/// Built by `cargo test` because it is one of the package's examples.
+fn stand_in_tilt() -> PathBuf {
+    let path = Path::new(PROGRAM).with_file_name("examples").join("stand-in-tilt");
+    assert!(path.exists(), "no {}: run `cargo build --examples` first", path.display());
+    path
+}
+
+/// What the stand-in answers from; `tests/stand_in/tilt.rs` says which file does what.
+pub struct TiltFolder(PathBuf);
+
+impl TiltFolder {
+    pub fn set(&self, name: &str, contents: impl AsRef<[u8]>) -> &Self {
+        // A reader must never see half of it.
+        let fresh = self.0.join(format!("{name}.fresh"));
+        fs::write(&fresh, contents).expect("a file");
+        fs::rename(fresh, self.0.join(name)).expect("its name");
+        self
+    }
+
+    pub fn unset(&self, name: &str) -> &Self {
+        fs::remove_file(self.0.join(name)).expect("a file that was set");
+        self
+    }
+
+    pub fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.0.join(name)).unwrap_or_default()
+    }
+
+    /// Changes what Tilt shows of a kind.
+    pub fn change(&self, kind: &str, change: impl FnOnce(&mut Vec<Value>)) -> &Self {
+        let name = format!("{kind}.json");
+        let mut list: Value = serde_json::from_str(&self.read(&name)).expect("a list");
+        change(list["items"].as_array_mut().expect("items"));
+        self.set(&name, list.to_string())
+    }
+
+    /// Has the image of `web` built anew.
+    pub fn build_web(&self, started_at: &str, finished_at: &str) -> &Self {
+        self.change("dockerimages", |images| {
+            images[0]["status"]["completed"] =
+                json!({"startedAt": started_at, "finishedAt": finished_at});
+        })
+    }
+
+    /// Shows this many resources more.
+    pub fn crowd(&self, count: usize) -> &Self {
+        self.change("uiresources", |resources| {
+            let mut another = resources[0].clone();
+            for number in 0..count {
+                another["metadata"]["name"] = json!(format!("another-{number}"));
+                resources.push(another.clone());
+            }
+        })
+    }
+
+    pub fn calls(&self) -> Vec<Value> {
+        let calls = self.read("calls");
+        calls.lines().map(|line| serde_json::from_str(line).expect("a call")).collect()
+    }
+
+    /// The arguments of each call, joined by spaces.
+    pub fn called_with(&self) -> Vec<String> {
+        let joined = |call: &Value| {
+            let words = call["arguments"].as_array().expect("arguments");
+            words.iter().map(|w| w.as_str().expect("text")).collect::<Vec<_>>().join(" ")
+        };
+        self.calls().iter().map(joined).collect()
+    }
+}
+
+#[must_use]
+pub struct Invocation {
+    command: Command,
+}
+
+impl Invocation {
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    pub fn without_env(mut self, name: &str) -> Self {
+        self.command.env_remove(name);
+        self
+    }
+
+    /// Arguments that may hold spaces.
+    pub fn args(mut self, arguments: &[&str]) -> Self {
+        self.command.args(arguments);
+        self
+    }
+
+    pub fn sending_to(self, server: &Server) -> Self {
+        self.env("HONEYCOMB_API_ENDPOINT", server.url()).with_key()
+    }
+
+    pub fn with_key(self) -> Self {
+        self.env("HONEYCOMB_API_KEY", KEY).env("HONEYCOMB_DATASET", DATASET)
+    }
+
+    /// Stdin stays open and silent for as long as the process is held.
+    pub fn with_open_stdin(mut self) -> Self {
+        self.command.stdin(Stdio::piped());
+        self
+    }
+
+    #[track_caller]
+    pub fn start(mut self) -> Process {
+        let spawned = self.command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        Process::watch(spawned.expect("the program starts"))
+    }
+
+    #[track_caller]
+    pub fn finish(self) -> Outcome {
+        self.start().finish()
+    }
+}
+
+/// A started program; dropped, it is killed.
+pub struct Process {
+    pid: Pid,
+    started: Instant,
+    progress: Arc<Mutex<Progress>>,
+    stdin: Option<std::process::ChildStdin>,
+}
+
+#[derive(Default)]
+struct Progress {
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+    closed: usize,
+    ended: Option<(std::process::ExitStatus, Instant)>,
+}
+
+impl Process {
+    fn watch(mut child: Child) -> Self {
+        let progress = Arc::new(Mutex::new(Progress::default()));
+        let stdout = child.stdout.take().expect("a pipe");
+        let stderr = child.stderr.take().expect("a pipe");
+        collect(stdout, Arc::clone(&progress), |progress| &mut progress.stdout);
+        collect(stderr, Arc::clone(&progress), |progress| &mut progress.stderr);
+        let process = Self {
+            pid: Pid::from_child(&child),
+            started: Instant::now(),
+            progress: Arc::clone(&progress),
+            stdin: child.stdin.take(),
+        };
+        thread::spawn(move || {
+            let status = child.wait().expect("a child of ours");
+            lock(&progress).ended = Some((status, Instant::now()));
+        });
+        process
+    }
+
+    pub fn stderr(&self) -> String {
+        String::from_utf8_lossy(&lock(&self.progress).stderr).into_owned()
+    }
+
+    pub fn stdout(&self) -> String {
+        String::from_utf8_lossy(&lock(&self.progress).stdout).into_owned()
+    }
+
+    pub fn is_running(&self) -> bool {
+        lock(&self.progress).ended.is_none()
+    }
+
+    /// Whether all who held its stdout and stderr have ended.
+    pub fn is_silent(&self) -> bool {
+        lock(&self.progress).closed == 2
+    }
+
+    #[track_caller]
+    pub fn says(&self, text: &str) -> &Self {
+        let said = within(PATIENCE, || self.stderr().contains(text));
+        assert!(said, "did not say {text:?} but:\n{}", self.stderr());
+        self
+    }
+
+    pub fn close_stdin(&mut self) {
+        self.stdin = None;
+    }
+
+    #[track_caller]
+    pub fn signal(&self, signal: Signal) -> &Self {
+        assert!(self.is_running(), "has ended:\n{}", self.stderr());
+        kill_process(self.pid, signal).expect("a process of ours");
+        self
+    }
+
+    /// Signals, and waits for the end: how long that took.
+    #[track_caller]
+    pub fn ends_after(self, signal: Signal) -> (Outcome, Duration) {
+        let signalled = Instant::now();
+        self.signal(signal);
+        let outcome = self.finish();
+        let took = outcome.ended.saturating_duration_since(signalled);
+        (outcome, took)
+    }
+
+    #[track_caller]
+    pub fn finish(self) -> Outcome {
+        let ended = within(PATIENCE, || !self.is_running());
+        assert!(ended, "still running after {PATIENCE:?}:\n{}", self.stderr());
+        // What it left behind may hold its stderr.
+        within(Duration::from_secs(1), || self.is_silent());
+        let (status, ended) = lock(&self.progress).ended.expect("it has ended");
+        Outcome {
+            code: status.code(),
+            stdout: self.stdout(),
+            stderr: self.stderr(),
+            took: ended - self.started,
+            ended,
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if self.is_running() {
+            let _ = kill_process(self.pid, Signal::KILL);
+        }
+    }
+}
+
+fn lock(progress: &Mutex<Progress>) -> MutexGuard<'_, Progress> {
+    progress.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn collect(
+    mut pipe: impl Read + Send + 'static,
+    progress: Arc<Mutex<Progress>>,
+    part: fn(&mut Progress) -> &mut Vec<u8>,
+) {
+    thread::spawn(move || {
+        let mut bytes = [0; 4096];
+        while let Ok(length @ 1..) = pipe.read(&mut bytes) {
+            part(&mut lock(&progress)).extend(&bytes[..length]);
+        }
+        lock(&progress).closed += 1;
+    });
+}
+
+/// How a run went.
+#[derive(Debug)]
+pub struct Outcome {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+    pub took: Duration,
+    ended: Instant,
+}
+
+impl Outcome {
+    #[track_caller]
+    pub fn exits_with(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    #[track_caller]
+    pub fn says(self, text: &str) -> Self {
+        assert!(self.stderr.contains(text), "did not say {text:?} but:\n{}", self.stderr);
+        self
+    }
+
+    /// One line, however much went wrong.
+    #[track_caller]
+    pub fn says_one_line(self) -> Self {
+        assert_eq!(self.stderr.lines().count(), 1, "{}", self.stderr);
+        self
+    }
+
+    #[track_caller]
+    pub fn says_nothing(self) -> Self {
+        assert_eq!((self.stdout.as_str(), self.stderr.as_str()), ("", ""));
+        self
+    }
+
+    /// What a dry run printed.
+    #[track_caller]
+    pub fn events(&self) -> Vec<Value> {
+        let lines = self.stdout.lines();
+        lines.map(|line| serde_json::from_str(line).expect("an event a line")).collect()
+    }
+}
+
+/// The events of one kind.
+pub fn of_kind(events: &[Value], kind: &str) -> Vec<Value> {
+    events.iter().filter(|event| event["data"]["kind"] == kind).cloned().collect()
+}
+
+/// What tells builds apart: image and start.
+pub fn builds(events: &[Value]) -> Vec<(String, String)> {
+    let text = |value: &Value| value.as_str().expect("text").to_owned();
+    let mut builds: Vec<_> = events
+        .iter()
+        .filter(|event| event["data"]["kind"] != "uiresource")
+        .map(|event| (text(&event["data"]["image_name"]), text(&event["time"])))
+        .collect();
+    builds.sort();
+    builds
+}
+
+/// The three builds of the recorded environment.
+pub fn recorded_builds() -> Vec<(String, String)> {
+    [
+        ("api", "2026-11-22T16:03:32.395415Z"),
+        ("web", "2026-11-22T15:22:07.934675Z"),
+        ("worker", "2026-11-22T15:25:12.885547Z"),
+    ]
+    .map(|(image, start)| (image.to_owned(), start.to_owned()))
+    .to_vec()
+}

@@ -1,0 +1,102 @@
+//! The sidecar: reports at intervals, outlives its Tilt and its network, speaks on change.
+
+use rustix::process::Signal;
+
+use crate::honeycomb::{Answer, Reply, Server};
+use crate::sandbox::{Sandbox, builds, eventually, of_kind, recorded_builds};
+
+#[test]
+fn the_sidecar_reports_at_once_and_then_at_every_interval() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let sidecar = sandbox.sidecar_to(&server).start();
+    eventually("three reports", || of_kind(&server.accepted(), "uiresource").len() >= 27);
+    let requests = server.requests();
+    let between = requests[1].came - requests[0].came;
+    assert!((0.7..1.6).contains(&between.as_secs_f64()), "{between:?}");
+    assert_eq!(builds(&server.accepted()), recorded_builds());
+    sidecar.ends_after(Signal::TERM).0.exits_with(0);
+}
+
+#[test]
+fn the_sidecar_says_what_changed_in_one_line_and_is_quiet_when_nothing_did() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let sidecar = sandbox.sidecar_to(&server).start();
+    sidecar.says("sent 12 events (9 uiresource, 2 dockerimage, 1 cmdimage) in ");
+    eventually("three reports", || server.accepted().len() >= 30);
+    assert_eq!(sidecar.stderr().matches("sent ").count(), 1, "{}", sidecar.stderr());
+
+    sandbox.tilt().build_web("2026-11-22T17:00:00Z", "2026-11-22T17:00:01Z");
+    sidecar.says("sent 10 events (9 uiresource, 1 dockerimage) in ");
+    sandbox.tilt().change("uiresources", |all| {
+        all[1]["status"]["updateStatus"] = "ok".into();
+    });
+    sidecar.says("sent 9 events (9 uiresource) in ").says("; 0 waiting");
+}
+
+#[test]
+fn a_sidecar_without_tilt_says_so_once_and_finds_it_when_it_comes() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    sandbox.tilt().set("no-tilt", "");
+    let sidecar = sandbox.sidecar_to(&server).start();
+    eventually("three looks", || sandbox.tilt().calls().len() >= 3);
+    assert_eq!(sidecar.stderr().matches("no Tilt").count(), 1, "{}", sidecar.stderr());
+    assert_eq!(server.connections(), 0);
+
+    sandbox.tilt().unset("no-tilt");
+    sidecar.says("tilt answers again");
+    eventually("a report", || server.accepted().len() == 12);
+    sandbox.tilt().set("stale", "");
+    sidecar.says("was refused");
+    assert!(sidecar.is_running());
+}
+
+#[test]
+fn a_sidecar_without_honeycomb_says_so_once_and_delivers_when_it_comes() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    server.usually(Reply::new(503, ""));
+    let sidecar = sandbox.sidecar_to(&server).args(&["--timeout", "500ms"]).start();
+    sidecar.says("kept for next time, trying again");
+    eventually("more reports wait", || sandbox.waiting() >= 30);
+    assert_eq!(sidecar.stderr().matches("trying again").count(), 1, "{}", sidecar.stderr());
+
+    server.usually(Answer::Accept);
+    sidecar.says("sent ").says("; 0 waiting");
+    assert_eq!(builds(&server.accepted()), recorded_builds());
+    sidecar.ends_after(Signal::TERM).0.exits_with(0);
+    assert_eq!(sandbox.waiting(), 0);
+}
+
+#[test]
+fn a_sidecar_whose_key_is_refused_stays_and_does_not_insist() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    server.usually(Reply::new(401, r#"{"error":"unknown API key - check your credentials"}"#));
+    let sidecar = sandbox.sidecar_to(&server).start();
+    sidecar.says("check HONEYCOMB_API_KEY");
+    eventually("three reports wait", || sandbox.waiting() >= 30);
+    assert_eq!(server.requests().len(), 1);
+    assert!(sidecar.is_running());
+    assert_eq!(sidecar.stderr().matches("401").count(), 1, "{}", sidecar.stderr());
+}
+
+#[test]
+fn what_waits_from_before_is_sent_also_where_no_tilt_runs() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    server.usually(Reply::new(503, ""));
+    sandbox.report_to(&server).args(&["--timeout", "200ms"]).finish().exits_with(4);
+
+    server.usually(Answer::Accept);
+    sandbox.tilt().set("no-tilt", "");
+    let sidecar = sandbox.sidecar_to(&server).start();
+    sidecar.says("12 waiting from before");
+    eventually("a delivery without Tilt", || server.accepted().len() == 12);
+}
+
+#[test]
+fn a_dry_run_without_once_prints_each_build_once_until_stopped() {
+    let sandbox = Sandbox::new();
+    let dry = sandbox.run("--dry-run --interval 1s").start();
+    eventually("three reports", || dry.stdout().lines().count() >= 30);
+    let outcome = dry.ends_after(Signal::TERM).0.exits_with(0);
+    assert_eq!(builds(&outcome.events()), recorded_builds());
+    assert_eq!(outcome.stderr, "");
+}

@@ -1,0 +1,187 @@
+//! However busy it is, the sidecar ends within 1.5 s of a signal, with everything on disk: Tilt
+//! speaks up about a process that takes longer.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::honeycomb::{Answer, Mishap, Part, Server};
+use crate::sandbox::{PROGRAM, Process, Sandbox, builds, eventually, recorded_builds};
+
+const PROMISED: Duration = Duration::from_millis(1500);
+
+#[track_caller]
+fn ends_in_time(sidecar: Process, signal: Signal) {
+    let (outcome, took) = sidecar.ends_after(signal);
+    assert!(took < PROMISED, "{took:?}\n{}", outcome.stderr);
+    outcome.exits_with(0);
+}
+
+#[test]
+fn asleep_between_reports_it_ends_at_any_of_the_three_signals() {
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
+        let (sandbox, server) = (Sandbox::new(), Server::start());
+        let sidecar = sandbox.run("").sending_to(&server).start();
+        sidecar.says("sent ");
+        ends_in_time(sidecar, signal);
+    }
+}
+
+#[test]
+fn it_ends_while_tilt_hangs() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    sandbox.tilt().set("hang", "").set("ignore-signals", "");
+    let sidecar = sandbox.sidecar_to(&server).start();
+    eventually("a hung tilt", || sandbox.tilt().calls().len() == 1);
+    ends_in_time(sidecar, Signal::TERM);
+}
+
+#[test]
+fn it_ends_while_the_server_stalls_and_keeps_what_was_on_its_way() {
+    for after in [Part::Nothing, Part::Headers] {
+        let (sandbox, server) = (Sandbox::new(), Server::start());
+        server.usually(Answer::Broken { after, then: Mishap::Stall });
+        let sidecar = sandbox.sidecar_to(&server).start();
+        server.request(0);
+        ends_in_time(sidecar, Signal::TERM);
+        assert!(sandbox.waiting() >= 12, "{}", sandbox.waiting());
+    }
+}
+
+#[test]
+fn it_ends_while_both_hang() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    server.usually(Answer::Broken { after: Part::Nothing, then: Mishap::Stall });
+    let sidecar = sandbox.sidecar_to(&server).start();
+    server.request(0);
+    sandbox.tilt().set("hang", "");
+    let calls = sandbox.tilt().calls().len();
+    eventually("a hung tilt", || sandbox.tilt().calls().len() > calls);
+    ends_in_time(sidecar, Signal::TERM);
+    assert!(sandbox.waiting() >= 12, "{}", sandbox.waiting());
+}
+
+#[test]
+fn it_ends_while_it_waits_to_try_again() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    server.usually(Answer::Broken { after: Part::Nothing, then: Mishap::Close });
+    let sidecar = sandbox.sidecar_to(&server).args(&["--timeout", "1m"]).start();
+    server.request(2);
+    ends_in_time(sidecar, Signal::TERM);
+    assert!(sandbox.waiting() >= 12, "{}", sandbox.waiting());
+}
+
+#[test]
+fn it_takes_one_last_look_and_sends_what_it_sees() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let sidecar = sandbox.run("--interval 1h").sending_to(&server).start();
+    sidecar.says("sent ");
+    assert_eq!(builds(&server.accepted()), recorded_builds());
+
+    let start = "2026-11-22T17:00:00.000000Z";
+    sandbox.tilt().build_web(start, "2026-11-22T17:00:01Z");
+    ends_in_time(sidecar, Signal::TERM);
+    let sent = builds(&server.accepted());
+    assert_eq!(sent.len(), 4);
+    assert!(sent.contains(&("web".to_owned(), start.to_owned())), "{sent:?}");
+    assert_eq!(sandbox.waiting(), 0);
+}
+
+#[test]
+fn what_the_last_look_sees_is_kept_where_it_cannot_be_sent() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let sidecar = sandbox.run("--interval 1h").sending_to(&server).start();
+    sidecar.says("sent ");
+    server.usually(Answer::Broken { after: Part::Nothing, then: Mishap::Stall });
+    sandbox.tilt().build_web("2026-11-22T17:00:00Z", "2026-11-22T17:00:01Z");
+    ends_in_time(sidecar, Signal::TERM);
+
+    server.usually(Answer::Accept);
+    sandbox.tilt().set("no-tilt", "");
+    sandbox.report_to(&server).finish().exits_with(3);
+    assert_eq!(builds(&server.accepted()).len(), 4);
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    server.usually(Answer::Broken { after: Part::Nothing, then: Mishap::Stall });
+    let sidecar = sandbox.sidecar_to(&server).start();
+    server.request(0);
+    sandbox.tilt().set("hang", "");
+    let calls = sandbox.tilt().calls().len();
+    sidecar.signal(Signal::TERM);
+    eventually("its last look", || sandbox.tilt().calls().len() > calls);
+    let (outcome, took) = sidecar.ends_after(Signal::TERM);
+    assert!(took < Duration::from_millis(300), "{took:?}");
+    outcome.exits_with(128 + 15);
+    assert!(sandbox.waiting() >= 12, "{}", sandbox.waiting());
+}
+
+#[test]
+fn a_single_report_that_is_stopped_keeps_its_events() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    server.usually(Answer::Broken { after: Part::Nothing, then: Mishap::Close });
+    let report = sandbox.report_to(&server).args(&["--timeout", "1m"]).start();
+    server.request(2);
+    let (outcome, took) = report.ends_after(Signal::INT);
+    assert!(took < PROMISED, "{took:?}");
+    outcome.exits_with(4).says("12 events are kept for next time");
+    assert_eq!(sandbox.waiting(), 12);
+}
+
+#[test]
+fn a_second_signal_ends_a_single_report_whatever_it_waits_for() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    server.usually(Answer::Broken { after: Part::Nothing, then: Mishap::Stall });
+    let report = sandbox.report_to(&server).args(&["--timeout", "1m"]).start();
+    server.request(0);
+    // Two different ones: of two equal ones that wait, a process gets one.
+    report.signal(Signal::INT);
+    let (outcome, took) = report.ends_after(Signal::TERM);
+    assert!(took < PROMISED, "{took:?}");
+    assert!([Some(128 + 2), Some(128 + 15)].contains(&outcome.code), "{outcome:?}");
+    assert_eq!(sandbox.waiting(), 12);
+}
+
+/// Starts a sidecar from a shell that ends as soon as its stdin is closed.
+fn started_by_a_shell(sandbox: &Sandbox, server: &Server) -> Process {
+    let script = r#""$0" --interval 1s & read line"#;
+    sandbox
+        .command(&["/bin/sh", "-c", script, PROGRAM])
+        .sending_to(server)
+        .env("TILT_HONEYCOMB_ORPHAN_AFTER", "1s")
+        .with_open_stdin()
+        .start()
+}
+
+#[test]
+fn an_orphan_ends_when_its_tilt_stays_gone() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let mut shell = started_by_a_shell(&sandbox, &server);
+    shell.says("sent ");
+    shell.close_stdin();
+    eventually("the shell has ended", || !shell.is_running());
+
+    // Its Tilt lives: it stays.
+    let looks = sandbox.tilt().calls().len();
+    eventually("two more looks", || sandbox.tilt().calls().len() >= looks + 2);
+    assert!(!shell.is_silent());
+
+    sandbox.tilt().set("no-tilt", "");
+    eventually("it has ended", || shell.is_silent());
+    assert!(shell.stderr().contains("so is the process that started this one: ending"));
+}
+
+#[test]
+fn a_sidecar_whose_parent_lives_stays_however_long_tilt_is_gone() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let shell = started_by_a_shell(&sandbox, &server);
+    shell.says("sent ");
+    sandbox.tilt().set("no-tilt", "");
+    let looks = sandbox.tilt().calls().len();
+    eventually("four looks in vain", || sandbox.tilt().calls().len() >= looks + 4);
+    sandbox.tilt().unset("no-tilt");
+    shell.says("tilt answers again");
+    assert!(shell.is_running());
+}
