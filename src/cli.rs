@@ -1,7 +1,7 @@
 //! What the person typed, and nothing else: no environment, no defaults that need one.
 //!
-//! `argh` gives the options and their help; the few habits it refuses (`--opt=value`,
-//! `--version`) are met here, before it sees the arguments. Pure.
+//! `argh` gives the options and their help; what it refuses, `--opt=value`, is met here before it
+//! sees the arguments. Pure.
 
 use argh::FromArgs;
 
@@ -97,6 +97,10 @@ pub struct Cli {
     /// say nothing on stderr but usage errors
     #[argh(switch)]
     pub quiet: bool,
+
+    /// print the version
+    #[argh(switch, short = 'V')]
+    pub version: bool,
 }
 
 /// Why there is nothing to run.
@@ -116,14 +120,13 @@ pub fn version() -> String {
 /// Reads the arguments that follow the program's name.
 pub fn parse(arguments: &[String]) -> Result<Cli, Early> {
     let arguments = split_values(arguments);
-    if arguments.iter().any(|a| a == "--version" || a == "-V") {
-        return Err(Early::Answer(version()));
-    }
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    Cli::from_args(&["tilt-honeycomb"], &arguments).map_err(|exit| match exit.status {
-        Ok(()) => Early::Answer(exit.output.trim_end().to_owned()),
-        Err(()) => Early::Usage(usage_error(&exit.output)),
-    })
+    match Cli::from_args(&["tilt-honeycomb"], &arguments) {
+        Ok(cli) if cli.version => Err(Early::Answer(version())),
+        Ok(cli) => Ok(cli),
+        Err(exit) if exit.status.is_ok() => Err(Early::Answer(exit.output.trim_end().to_owned())),
+        Err(exit) => Err(Early::Usage(usage_error(&exit.output))),
+    }
 }
 
 /// `--opt=value` becomes `--opt value`, which is all that argh takes.
@@ -146,7 +149,9 @@ fn usage_error(output: &str) -> String {
     let named = output.lines().skip_while(|line| line.trim() != first).nth(1).map_or("", str::trim);
     let joined =
         if named.starts_with("--") { format!("{first} {named}") } else { first.to_owned() };
-    format!("{}; see tilt-honeycomb --help", joined.trim_end_matches(['.', ':']))
+    let mut letters = joined.trim_end_matches(['.', ':']).chars();
+    let first = letters.next().map(|letter| letter.to_ascii_lowercase());
+    format!("{}{}; see tilt-honeycomb --help", first.unwrap_or_default(), letters.as_str())
 }
 
 #[cfg(test)]

@@ -123,6 +123,8 @@ impl Destination {
 pub struct Endpoint {
     pub url: String,
     pub host: String,
+    /// The host with its port, where one is given.
+    pub authority: String,
     pub is_https: bool,
     pub is_loopback: bool,
 }
@@ -358,7 +360,8 @@ fn endpoint(text: &str, allow_insecure_http: bool) -> Result<Endpoint, ConfigErr
         }
         _ => return bad(&format!("{scheme}:// is not supported; use https://")),
     };
-    Ok(Endpoint { url, host, is_https, is_loopback })
+    let authority = authority.as_str().to_owned();
+    Ok(Endpoint { url, host, authority, is_https, is_loopback })
 }
 
 fn is_loopback(host: &str) -> bool {

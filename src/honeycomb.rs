@@ -52,7 +52,7 @@ impl Client {
         Self {
             agent: config.build().new_agent(),
             url: destination.batch_url(),
-            host: endpoint.host.clone(),
+            host: endpoint.authority.clone(),
             key: destination.key.clone(),
         }
     }

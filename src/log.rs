@@ -1,8 +1,8 @@
 //! What the person reads: one line each on stderr.
 //!
 //! Information comes bare, since Tilt and cron put their own names and times beside it; warnings
-//! and errors say whose they are. Of other crates only warnings are let through (an ignored
-//! proxy, say): below that ureq shows whole requests, the key among them.
+//! and errors say whose they are. Of other crates only ureq's warnings are let through (an ignored
+//! proxy, say): below that it shows whole requests, the key among them.
 
 use std::io::Write;
 
@@ -18,7 +18,8 @@ pub fn init(level: LevelFilter) {
 }
 
 fn is_for_the_person(metadata: &Metadata) -> bool {
-    metadata.target().starts_with("tilt_honeycomb") || metadata.level() <= Level::Warn
+    let is_ureqs = metadata.target().starts_with("ureq");
+    metadata.target().starts_with("tilt_honeycomb") || is_ureqs && metadata.level() <= Level::Warn
 }
 
 impl Log for Stderr {

@@ -1,0 +1,126 @@
+//! Measures, in a storm of saves, how long a finished build takes from Tilt's output to
+//! Honeycomb: `scripts/storm` runs it. Says what it lost or told twice, and then exits with 1.
+
+#![expect(clippy::print_stdout, reason = "a command line prints its result")]
+#![expect(clippy::disallowed_methods, reason = "it measures time")]
+
+#[expect(dead_code, reason = "the tests script more answers")]
+#[path = "honeycomb.rs"]
+mod honeycomb;
+#[path = "storm.rs"]
+mod storm;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::{Duration, Instant, SystemTime};
+use std::{env, fs, thread};
+
+use honeycomb::Server;
+use storm::{Finished, Storm};
+
+fn main() -> ExitCode {
+    let mut arguments = env::args().skip(1);
+    let mut number = |default| arguments.next().map_or(default, |n| n.parse().expect("a number"));
+    let (updates, seed) = (number(200), number(1));
+    let updates = usize::try_from(updates).expect("a count");
+
+    let scratch = tempfile::tempdir().expect("a temporary folder");
+    let folder = scratch.path().join("tilt");
+    fs::create_dir(&folder).expect("a folder");
+    let begins = SystemTime::now() + Duration::from_secs(2);
+    let storm = Storm::new(updates, seed, begins);
+    storm::prepare(&storm, begins, &folder).expect("a stand-in's folder");
+
+    let server = Server::start();
+    let mut collector = collect(&scratch.path().join("state"), &folder, &server.url());
+    thread::sleep(begins.duration_since(SystemTime::now()).unwrap_or_default());
+    let memory_before = memory(&collector);
+    let shown = storm::play(&storm, &folder, 1).expect("the storm is written");
+
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while told(&server).len() < shown.len() && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(20));
+    }
+    let memory_after = memory(&collector);
+    let cpu = cpu(&collector);
+    collector.kill().expect("it runs");
+    collector.wait().expect("a child of ours");
+    report(&storm, &shown, &told(&server), &format!("{memory_before} -> {memory_after}, CPU {cpu}"))
+}
+
+fn collect(state: &Path, folder: &Path, url: &str) -> Child {
+    let programs = programs();
+    Command::new(programs.join("tilt-honeycomb"))
+        .args(["--tilt".as_ref(), programs.join("examples/stand-in-tilt").as_os_str()])
+        .env_clear()
+        .env("STAND_IN", folder)
+        .env("HONEYCOMB_API_KEY", "storm")
+        .env("HONEYCOMB_DATASET", "storm")
+        .env("HONEYCOMB_API_ENDPOINT", url)
+        .args(["--state-dir".as_ref(), state.as_os_str()])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the collector starts")
+}
+
+/// The folder of the build that this program is from.
+fn programs() -> PathBuf {
+    let this = env::current_exe().expect("a path");
+    this.parent().and_then(Path::parent).expect("target/*/examples").to_owned()
+}
+
+/// When each build arrived, each time that it did.
+fn told(server: &Server) -> HashMap<Finished, Vec<Instant>> {
+    let mut told: HashMap<_, Vec<_>> = HashMap::new();
+    for request in server.requests() {
+        for finished in request.events.iter().filter_map(storm::finished) {
+            told.entry(finished).or_default().push(request.came);
+        }
+    }
+    // Of before the storm.
+    told.retain(
+        |finished, _| !matches!(finished, Finished::Update(id) if id.starts_with("tiltfile:")),
+    );
+    told
+}
+
+fn report(
+    storm: &Storm,
+    shown: &HashMap<Finished, Instant>,
+    told: &HashMap<Finished, Vec<Instant>>,
+    process: &str,
+) -> ExitCode {
+    let lost = shown.keys().filter(|finished| !told.contains_key(finished)).count();
+    let twice = told.values().filter(|times| times.len() > 1).count();
+    let mut delays: Vec<_> = shown
+        .iter()
+        .filter_map(|(finished, at)| Some(told.get(finished)?[0].duration_since(*at)))
+        .collect();
+    delays.sort_unstable();
+    let milliseconds = |delay: Option<&Duration>| delay.map_or(0.0, |d| d.as_secs_f64() * 1000.0);
+    let lasted = storm.steps.last().map_or(0.0, |step| step.at.as_secs_f64());
+    println!("builds shown      {:>8}  in {lasted:.1} s", shown.len());
+    println!("lost              {lost:>8}");
+    println!("told twice        {twice:>8}");
+    println!("delay, median     {:>8.1}  ms", milliseconds(delays.get(delays.len() / 2)));
+    println!("delay, 99 of 100  {:>8.1}  ms", milliseconds(delays.get(delays.len() * 99 / 100)));
+    println!("delay, worst      {:>8.1}  ms", milliseconds(delays.last()));
+    println!("resident memory   {process}");
+    if lost + twice > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// Resident, where the system tells (Linux).
+fn memory(process: &Child) -> String {
+    let status = fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.map_or("unknown".to_owned(), |line| line.trim().to_owned())
+}
+
+/// User and system time, in hundredths of a second as Linux counts them.
+fn cpu(process: &Child) -> String {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", process.id())).unwrap_or_default();
+    let ticks: u64 = stat.split(' ').skip(13).take(2).filter_map(|t| t.parse::<u64>().ok()).sum();
+    format!("{} ms", ticks * 10)
+}
