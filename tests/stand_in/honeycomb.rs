@@ -86,7 +86,7 @@ impl Reply {
         self
     }
 
-    fn bytes(&self, part: Part) -> Vec<u8> {
+    pub fn bytes(&self, part: Part) -> Vec<u8> {
         let mut bytes = Vec::new();
         if part == Part::Nothing {
             return bytes;
@@ -105,7 +105,7 @@ impl Reply {
         bytes
     }
 
-    fn whole(&self) -> Vec<u8> {
+    pub fn whole(&self) -> Vec<u8> {
         let mut bytes = self.bytes(Part::Headers);
         bytes.extend(&self.body);
         bytes
@@ -288,7 +288,7 @@ fn give(
 }
 
 /// As Honeycomb answers a batch.
-fn judged(statuses: &[u16]) -> Reply {
+pub fn judged(statuses: &[u16]) -> Reply {
     let fates = statuses.iter().map(|status| match status {
         202 => json!({"status": 202}),
         status => json!({"status": status, "error": format!("scripted {status}")}),
@@ -297,7 +297,7 @@ fn judged(statuses: &[u16]) -> Reply {
 }
 
 /// `None` when the client has closed.
-fn read_head(stream: &mut TcpStream) -> io::Result<Option<Request>> {
+pub fn read_head(stream: &mut TcpStream) -> io::Result<Option<Request>> {
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") {
@@ -323,7 +323,7 @@ fn read_head(stream: &mut TcpStream) -> io::Result<Option<Request>> {
     }))
 }
 
-fn read_body(stream: &mut TcpStream, request: &mut Request) -> io::Result<()> {
+pub fn read_body(stream: &mut TcpStream, request: &mut Request) -> io::Result<()> {
     let length = request.header("content-length").and_then(|length| length.parse().ok());
     request.body = vec![0; length.unwrap_or(0)];
     stream.read_exact(&mut request.body)?;

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `uisession.json`, `uiresources.json`, `dockerimages.json`, `cmdimages.json` | what a `get` of that kind prints; without its file a kind is unknown |
 //! | `combined.json` | what a `get` of a comma list prints; otherwise the list is put together |
-//! | `watch-KIND.jsonl` | newer versions of objects, one a line; lines may be added at any time |
+//! | `watch-KIND.jsonl` | newer versions of objects, one a line; lines may be added at any time; replaced by another file, watches read on there |
 //! | `replay-speed` | a number: `watch-KIND.jsonl` happens at the pace of its own times, so much faster |
 //! | `end` | watches end, as they do when Tilt ends |
 //!
@@ -19,7 +19,7 @@
 //! | `single-kinds-only`, `no-watch` | it takes no comma lists; it knows no `--watch` |
 //! | `stdout`, `stderr`, `exit` | it prints exactly this, and exits with this |
 //! | `flood` | it prints so many megabytes |
-//! | `sleep`, `hang` | it takes so many milliseconds, or for ever |
+//! | `sleep`, `hang` | it takes so many milliseconds, or until the file is gone |
 //! | `ignore-signals` | only SIGKILL ends it |
 //! | `leave-process` | a process that it started lives on and holds its stdout |
 //! | `read-stdin` | it reads its stdin to the end first |
@@ -287,9 +287,8 @@ impl Folder {
             "TILT_DISABLE_ANALYTICS": variable("TILT_DISABLE_ANALYTICS"),
         });
         let calls = OpenOptions::new().create(true).append(true).open(self.path("calls"));
-        // One write, so that calls side by side do not mix.
-        let written = calls.and_then(|mut file| file.write_all(format!("{call}\n").as_bytes()));
-        written.expect("the folder can be written to");
+        // One write, so that calls side by side do not mix. On a full disk Tilt answers still.
+        let _ = calls.and_then(|mut file| file.write_all(format!("{call}\n").as_bytes()));
     }
 
     fn misbehave(&self) {
@@ -311,8 +310,8 @@ impl Folder {
         if let Some(milliseconds) = self.number("sleep") {
             thread::sleep(Duration::from_millis(milliseconds));
         }
-        if self.has("hang") {
-            wait_for_ever();
+        while self.has("hang") {
+            thread::sleep(POLL);
         }
     }
 
@@ -332,8 +331,9 @@ impl Folder {
     }
 
     fn objects_with(&self, kind: &str, journal: &mut Journal) -> Result<Objects, Failure> {
-        let recorded = fs::read(self.path(&format!("{kind}.json"))).ok();
+        // In this order: whoever replaces both writes the list first.
         let changes = journal.due();
+        let recorded = fs::read(self.path(&format!("{kind}.json"))).ok();
         match recorded {
             None if !journal.exists() => unknown(kind),
             Some(text) if changes.is_empty() => Ok(Objects::AsTheyStand(text)),
@@ -395,9 +395,28 @@ impl Journal {
     }
 
     fn read_on(&mut self) {
-        if self.file.is_none() {
+        let was_replaced = self.was_replaced();
+        self.read_lines();
+        if was_replaced || self.file.is_none() {
             self.file = File::open(&self.path).ok().map(BufReader::new);
+            self.read_lines();
         }
+    }
+
+    #[cfg(unix)]
+    fn was_replaced(&self) -> bool {
+        use std::os::unix::fs::MetadataExt;
+        let open = self.file.as_ref().and_then(|file| file.get_ref().metadata().ok());
+        let named = fs::metadata(&self.path).ok();
+        open.zip(named).is_some_and(|(open, named)| open.ino() != named.ino())
+    }
+
+    #[cfg(not(unix))]
+    fn was_replaced(&self) -> bool {
+        false
+    }
+
+    fn read_lines(&mut self) {
         let Some(file) = &mut self.file else { return };
         while file.read_line(&mut self.unfinished).is_ok_and(|length| length > 0) {
             if !self.unfinished.ends_with('\n') {
