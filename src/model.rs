@@ -463,7 +463,7 @@ impl Object {
         Some(ImageBuild {
             kind,
             object: said(metadata.name)?,
-            image: said(self.spec.unwrap_or_default().image),
+            image: said(self.spec.unwrap_or_default().image).map(without_credentials),
             tag: status.tagged.as_deref().and_then(tag),
             resource: metadata.annotations.and_then(|annotations| said(annotations.resource)),
             started_at: time(completed.started_at.as_deref())?,
@@ -513,6 +513,17 @@ impl StageStatus {
 /// Tilt says nothing in several ways: a field is absent, null, or empty.
 fn said(text: Option<String>) -> Option<String> {
     text.filter(|text| !text.is_empty())
+}
+
+/// `robot:password@registry.example/web` is no image that Docker takes, but people write it.
+fn without_credentials(reference: String) -> String {
+    let start = reference.find("://").map_or(0, |at| at + "://".len());
+    let host_ends = reference[start..].find('/').map_or(reference.len(), |at| start + at);
+    match reference[start..host_ends].rfind('@') {
+        // Without a host there is only a digest that could follow the sign.
+        Some(at) if host_ends < reference.len() => reference[start + at + 1..].to_owned(),
+        _ => reference,
+    }
 }
 
 fn time(text: Option<&str>) -> Option<Timestamp> {
@@ -624,6 +635,23 @@ mod tests {
                 r#"{{"kind":"DockerImage","metadata":{{"name":"a:a"}},"status":{status}}}"#
             );
             assert_eq!(read(&text).0.image_builds, [], "{status}");
+        }
+    }
+
+    #[test]
+    fn an_images_name_holds_no_credentials() {
+        for (reference, expected) in [
+            ("web", "web"),
+            ("localhost:5005/team/web", "localhost:5005/team/web"),
+            ("robot:s3cr3t@registry.example/team/web", "registry.example/team/web"),
+            ("robot:s3@cr3t@registry.example/web", "registry.example/web"),
+            ("https://robot:s3cr3t@registry.example/web", "registry.example/web"),
+            ("registry.example/web@sha256:abc", "registry.example/web@sha256:abc"),
+            ("web@sha256:abc", "web@sha256:abc"),
+            ("@/", "/"),
+            ("", ""),
+        ] {
+            assert_eq!(without_credentials(reference.into()), expected, "{reference}");
         }
     }
 
