@@ -26,6 +26,8 @@ pub enum Verdict {
     Retry { why: String, after: Option<Duration> },
     /// The request is larger than the server takes.
     TooLarge,
+    /// This request will never go through; one with fewer events, or others, may.
+    Malformed { advice: String },
     /// The same request will not go through until a person acts: what to fix.
     Refused { advice: String },
 }
@@ -69,6 +71,9 @@ pub fn judge(answer: &Answer, now: SystemTime) -> Verdict {
         )),
         400 if mentions_size(&said) => Verdict::TooLarge,
         413 => Verdict::TooLarge,
+        400 => Verdict::Malformed {
+            advice: format!("the request was refused (HTTP 400{})", prefixed(": ", &said)),
+        },
         401 => refused(
             "the API key is not known here; check HONEYCOMB_API_KEY, and that \
              HONEYCOMB_API_ENDPOINT is the key's region",
@@ -206,7 +211,7 @@ mod tests {
             }
         }
         assert!(matches!(judged(415, ""), Verdict::Refused { .. }));
-        assert!(matches!(judged(400, r#"{"error":"malformed"}"#), Verdict::Refused { .. }));
+        assert!(matches!(judged(400, r#"{"error":"malformed"}"#), Verdict::Malformed { .. }));
     }
 
     #[test]

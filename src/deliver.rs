@@ -10,6 +10,7 @@ use crate::answer::{Fate, Verdict, judge};
 use crate::backoff;
 use crate::batch::{Batch, Counts, Cut, Limits, cut};
 use crate::honeycomb::{Client, NoAnswer};
+use crate::state::Waiting;
 use crate::stop::Stop;
 use crate::store::{Sending, Store, StoreError};
 
@@ -50,9 +51,70 @@ pub enum End {
     Refused {
         advice: String,
     },
+    /// The rest stays because the time was up, and for no other reason.
+    OutOfTime,
     /// Another collector was sending all the while.
     Busy,
     Stopped,
+}
+
+/// The time that one delivery may take.
+#[derive(Debug, Clone, Copy)]
+struct Allowance {
+    limit: Duration,
+    deadline: Instant,
+}
+
+impl Allowance {
+    fn left(self) -> Duration {
+        self.deadline.saturating_duration_since(now())
+    }
+
+    /// What is left is too little to wait for an answer: a request that is given up at the
+    /// deadline may have been taken, and goes out again.
+    fn is_used_up(self) -> bool {
+        self.is_used_up_at(now())
+    }
+
+    fn is_used_up_at(self, at: Instant) -> bool {
+        self.deadline.saturating_duration_since(at) < self.limit / 4
+    }
+}
+
+/// Events that the server, which calls the whole request malformed, does not even take alone.
+#[derive(Debug, Default)]
+struct Doubts {
+    /// They are the front of the queue.
+    numbers: Vec<u64>,
+    /// The server has taken others: it is these events that it does not like.
+    has_proof: bool,
+}
+
+impl Doubts {
+    /// A server that refuses so many one after another would refuse any.
+    const MOST: usize = 3;
+
+    fn beyond<'a>(&self, queue: &'a [Waiting]) -> &'a [Waiting] {
+        let doubted = queue.iter().take_while(|waiting| self.numbers.contains(&waiting.number));
+        &queue[doubted.count()..]
+    }
+
+    /// Sets one more aside; false when there are too many.
+    fn take_in(&mut self, number: u64) -> bool {
+        self.numbers.push(number);
+        self.has_proof || self.numbers.len() <= Self::MOST
+    }
+
+    /// As long as the server may dislike everything, one event tells as much as many.
+    fn limits(&self) -> Limits {
+        if self.has_proof { Limits::DEFAULT } else { Limits { events: 1, ..Limits::DEFAULT } }
+    }
+
+    /// Whether these are the first that were taken beside what is in doubt.
+    fn clear_up(&mut self, fates: &[Fate]) -> bool {
+        let is_proof = !self.numbers.is_empty() && fates.contains(&Fate::Accepted);
+        is_proof && !std::mem::replace(&mut self.has_proof, true)
+    }
 }
 
 impl Courier {
@@ -70,8 +132,9 @@ impl Courier {
             took: Duration::ZERO,
             end: End::Busy,
         };
-        if let Some(sending) = self.wait_for_turn(started + limit, stop)? {
-            delivery.end = self.send_batches(&mut delivery, started + limit, stop)?;
+        let time = Allowance { limit, deadline: started + limit };
+        if let Some(sending) = self.wait_for_turn(time.deadline, stop)? {
+            delivery.end = self.send_batches(&mut delivery, &sending, time, stop)?;
             drop(sending);
         }
         delivery.waiting = self.store.read()?.queue().len();
@@ -93,15 +156,20 @@ impl Courier {
     fn send_batches(
         &mut self,
         delivery: &mut Delivery,
-        deadline: Instant,
+        sending: &Sending,
+        time: Allowance,
         stop: &Stop,
     ) -> Result<End, StoreError> {
         self.settle(&[])?;
         let mut limits = Limits::DEFAULT;
         let mut failures = 0;
+        let mut doubts = Doubts::default();
+        let mut is_first = true;
         loop {
-            let batch = match cut(self.store.read()?.queue(), limits) {
-                Cut::Empty => return Ok(End::Empty),
+            let state = self.store.read()?;
+            let batch = match cut(doubts.beyond(state.queue()), limits) {
+                Cut::Empty if doubts.numbers.is_empty() => return Ok(End::Empty),
+                Cut::Empty => return self.settle_doubts(doubts, delivery, time),
                 Cut::Batch(batch) => batch,
                 Cut::TooLarge(number) => {
                     self.drop_too_large(number, delivery)?;
@@ -111,12 +179,24 @@ impl Courier {
             if stop.requested() {
                 return Ok(End::Stopped);
             }
-            let (why, retry_after) = match self.send(&batch, deadline) {
+            if time.is_used_up() {
+                return Ok(End::OutOfTime);
+            }
+            if !sending.holds() {
+                return Ok(End::Busy);
+            }
+            if std::mem::take(&mut is_first) {
+                self.store.try_writing()?;
+            }
+            let (why, retry_after) = match self.send(&batch, time) {
                 Verdict::Judged(fates) => {
                     let later = self.settle_judged(&batch, &fates, delivery)?;
                     if fates.len() < batch.numbers.len() {
                         // Which events such a server took is sure only as far as it answers.
                         limits.events = fates.len();
+                    }
+                    if doubts.clear_up(&fates) {
+                        limits = Limits::DEFAULT;
                     }
                     match later {
                         None => {
@@ -134,12 +214,22 @@ impl Courier {
                     }
                     continue;
                 }
+                Verdict::Malformed { advice } => {
+                    if let Some(less) = limits.halved(batch.numbers.len()) {
+                        limits = less;
+                    } else if doubts.take_in(batch.numbers[0]) {
+                        limits = doubts.limits();
+                    } else {
+                        return Ok(End::Refused { advice });
+                    }
+                    continue;
+                }
                 Verdict::Retry { why, after } => (why, after),
                 Verdict::Refused { advice } => return Ok(End::Refused { advice }),
             };
             failures += 1;
             let again_at = now() + backoff::pause(failures, retry_after, jitter());
-            if again_at >= deadline {
+            if time.is_used_up_at(again_at) {
                 return Ok(End::Kept { why, retry_after });
             }
             log::debug!("{why}; trying again");
@@ -149,9 +239,51 @@ impl Courier {
         }
     }
 
-    fn send(&self, batch: &Batch, deadline: Instant) -> Verdict {
-        let left = deadline.saturating_duration_since(now());
-        match self.client.post(&batch.body, left) {
+    /// The events that the server took no request with: once more by themselves, if it has taken
+    /// others meanwhile. Then they are at fault, and must not block the queue for ever.
+    fn settle_doubts(
+        &mut self,
+        doubts: Doubts,
+        delivery: &mut Delivery,
+        time: Allowance,
+    ) -> Result<End, StoreError> {
+        for number in doubts.numbers {
+            let state = self.store.read()?;
+            let one = state.queue().iter().find(|waiting| waiting.number == number);
+            let Some(one) = one else { continue };
+            let Cut::Batch(batch) = cut(std::slice::from_ref(one), Limits::DEFAULT) else {
+                continue;
+            };
+            if time.is_used_up() {
+                return Ok(End::OutOfTime);
+            }
+            match self.send(&batch, time) {
+                Verdict::Judged(fates) => {
+                    if let Some(status) = self.settle_judged(&batch, &fates, delivery)? {
+                        let why = format!("HTTP {status} for some events");
+                        return Ok(End::Kept { why, retry_after: None });
+                    }
+                }
+                Verdict::Malformed { .. } if doubts.has_proof => {
+                    log::warn!("honeycomb takes no request with a certain event: dropped it");
+                    delivery.rejected += 1;
+                    self.settle(&[number])?;
+                }
+                Verdict::Malformed { advice } | Verdict::Refused { advice } => {
+                    return Ok(End::Refused { advice });
+                }
+                Verdict::Retry { why, after } => {
+                    return Ok(End::Kept { why, retry_after: after });
+                }
+                Verdict::TooLarge => self.drop_too_large(number, delivery)?,
+            }
+        }
+        let is_empty = self.store.read()?.queue().is_empty();
+        Ok(if is_empty { End::Empty } else { End::OutOfTime })
+    }
+
+    fn send(&self, batch: &Batch, time: Allowance) -> Verdict {
+        match self.client.post(&batch.body, time.left()) {
             Ok(answer) => judge(&answer, wall_clock()),
             Err(NoAnswer(why)) => Verdict::Retry { why, after: None },
         }

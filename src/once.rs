@@ -74,6 +74,10 @@ fn outcome(delivery: &Delivery) -> Exit {
             log::error!("{why}; {}", say::kept(delivery.waiting));
             Exit::NotDelivered
         }
+        End::OutOfTime => {
+            log::error!("the time was up; {}", say::kept(delivery.waiting));
+            Exit::NotDelivered
+        }
         End::Busy => {
             log::error!("another collector is sending; {}", say::kept(delivery.waiting));
             Exit::NotDelivered

@@ -308,6 +308,10 @@ impl Sidecar<'_> {
         };
         let (problem, pause) = match &delivery.end {
             End::Empty | End::Busy | End::Stopped => (None, Duration::ZERO),
+            End::OutOfTime => {
+                self.more_waits = true;
+                (None, Duration::ZERO)
+            }
             End::Kept { why, retry_after } => {
                 // A delivery that got some through is not a failure; the rest follows at once.
                 self.failures = if delivery.sent.is_empty() { self.failures + 1 } else { 1 };

@@ -3,7 +3,8 @@
 //! Every change is read, changed and replaced under a lock, so that any number of collectors can
 //! share it: written whole to a file beside it, synced, renamed over it, and the folder synced. A
 //! reader sees the old document or the new one. A second lock is held while events are on their
-//! way, so that no two collectors send the same ones.
+//! way, so that no two collectors send the same ones. A lock whose file was removed, alone or with
+//! the folder, holds nobody off: it counts only while its name still leads to it.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -32,7 +33,15 @@ pub struct Store {
 /// Held while events are on their way; dropped, or its holder dead, another may send.
 #[derive(Debug)]
 pub struct Sending {
-    _locked: File,
+    locked: File,
+    path: PathBuf,
+}
+
+impl Sending {
+    /// Whether it still keeps others from sending.
+    pub fn holds(&self) -> bool {
+        is_the_file_at(&self.locked, &self.path)
+    }
 }
 
 #[derive(Debug)]
@@ -110,9 +119,28 @@ impl Store {
         let lock = self.lock_state()?;
         let mut state = self.load()?;
         let result = change(&mut state);
+        if !is_the_file_at(&lock, &self.path("lock")) {
+            // Another may have changed the state meanwhile; writing ours would undo that.
+            let removed = io::Error::new(io::ErrorKind::NotFound, "its lock was removed");
+            return Err(failed("write", &self.path("json"))(removed));
+        }
         self.save(&state)?;
         drop(lock);
         Ok(result)
+    }
+
+    /// Whether the next change could be written: where it could not, nothing may be sent, because
+    /// it could not be noted as sent, and would go out again and again.
+    pub fn try_writing(&self) -> Result<()> {
+        make_private(&self.dir)?;
+        let lock = self.lock_state()?;
+        let (path, trial) = (self.path("json"), self.path("json.new"));
+        // As long as the state is: settling only makes it shorter.
+        let bytes = read_bounded(&path).map_err(failed("read", &path))?;
+        let written = write_new(&trial, &bytes).map(drop);
+        let removed = fs::remove_file(&trial);
+        drop(lock);
+        written.and(removed).map_err(failed("write", &path))
     }
 
     /// Reads the state as it is now.
@@ -130,7 +158,7 @@ impl Store {
         let path = self.path("sending");
         let file = open_lock(&path)?;
         match file.try_lock() {
-            Ok(()) => Ok(Some(Sending { _locked: file })),
+            Ok(()) => Ok(Some(Sending { locked: file, path }).filter(Sending::holds)),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(failed("lock", &path)(error)),
         }
@@ -143,11 +171,13 @@ impl Store {
     #[expect(clippy::disallowed_methods, reason = "std has no lock with a deadline")]
     fn lock_state(&self) -> Result<File> {
         let path = self.path("lock");
-        let file = open_lock(&path)?;
+        let mut file = open_lock(&path)?;
         let mut waited = Duration::ZERO;
         loop {
             match file.try_lock() {
-                Ok(()) => return Ok(file),
+                Ok(()) if is_the_file_at(&file, &path) => return Ok(file),
+                // Whoever comes next would not meet this one.
+                Ok(()) => file = open_lock(&path)?,
                 Err(TryLockError::WouldBlock) if waited < LOCK_PATIENCE => {
                     std::thread::sleep(LOCK_POLL);
                     waited += LOCK_POLL;
@@ -242,15 +272,19 @@ fn replace(path: &Path, fresh: &Path, bytes: &[u8]) -> io::Result<()> {
     sync_folder(path)
 }
 
-/// A new file: what a crash or a stranger left under the name is removed, never written through.
 fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_new(path, bytes)?.sync_all()
+}
+
+/// A new file: what a crash or a stranger left under the name is removed, never written through.
+fn write_new(path: &Path, bytes: &[u8]) -> io::Result<File> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     let mut file = open_plain(OpenOptions::new().write(true).create_new(true), path)?;
     file.write_all(bytes)?;
-    file.sync_all()
+    Ok(file)
 }
 
 fn open_lock(path: &Path) -> Result<File> {
@@ -258,17 +292,37 @@ fn open_lock(path: &Path) -> Result<File> {
         .map_err(failed("open", path))
 }
 
-/// Opens a file that only its owner may read, and nothing that a link points to.
+/// Opens a file that only its owner may read, and nothing that a link points to; a pipe or a
+/// device in its place is refused, and not waited for.
 #[cfg(unix)]
 fn open_plain(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    use rustix::fs::OFlags;
     use std::os::unix::fs::OpenOptionsExt;
-    let no_follow = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
-    options.mode(0o600).custom_flags(no_follow).open(path)
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    let file = options.mode(0o600).custom_flags(flags).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a plain file"));
+    }
+    Ok(file)
 }
 
 #[cfg(not(unix))]
 fn open_plain(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     options.open(path)
+}
+
+/// Whether the name still leads to this open file.
+#[cfg(unix)]
+fn is_the_file_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let named = fs::symlink_metadata(path).and_then(|named| Ok((named, file.metadata()?)));
+    named.is_ok_and(|(named, open)| (named.dev(), named.ino()) == (open.dev(), open.ino()))
+}
+
+/// Windows removes no file that is open.
+#[cfg(not(unix))]
+fn is_the_file_at(_file: &File, _path: &Path) -> bool {
+    true
 }
 
 #[cfg(unix)]
