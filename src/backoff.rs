@@ -4,8 +4,9 @@ use std::time::Duration;
 
 const FIRST: Duration = Duration::from_millis(250);
 const LONGEST: Duration = Duration::from_secs(5);
-/// A server may ask for a pause, but not for silence.
-const LONGEST_ASKED: Duration = Duration::from_mins(10);
+/// A server may ask for a pause, but not for silence: nothing waits for longer than a minute
+/// after it is well again.
+const LONGEST_ASKED: Duration = Duration::from_mins(1);
 
 /// How long to wait before try number `attempt` (from 1) of one delivery. `jitter` is from 0 to 1:
 /// many collectors that lost the same server must not come back in the same moment.
@@ -27,9 +28,10 @@ fn spread(
 
 /// Between two deliveries of a sidecar, while the server is away.
 const FIRST_DELIVERY: Duration = Duration::from_secs(5);
-const LONGEST_DELIVERY: Duration = Duration::from_mins(1);
-/// A refused key is fixed by a person; asking more often helps nobody.
-const REFUSED: Duration = Duration::from_mins(10);
+const LONGEST_DELIVERY: Duration = Duration::from_secs(15);
+/// A refused key is fixed by a person, soon or late: then asking more often helps nobody.
+const FIRST_AFTER_REFUSAL: Duration = Duration::from_secs(15);
+const LONGEST_AFTER_REFUSAL: Duration = Duration::from_mins(10);
 
 const FIRST_WATCH: Duration = Duration::from_mins(1);
 const LONGEST_WATCH: Duration = Duration::from_mins(10);
@@ -39,9 +41,9 @@ pub fn until_next_delivery(failures: u32, retry_after: Option<Duration>, jitter:
     spread(FIRST_DELIVERY, LONGEST_DELIVERY, failures, retry_after, jitter)
 }
 
-/// How long a sidecar waits after Honeycomb refused its key or dataset.
-pub fn after_refusal() -> Duration {
-    REFUSED
+/// How long a sidecar waits after Honeycomb refused its key or dataset `refusals` times in a row.
+pub fn after_refusal(refusals: u32, jitter: f64) -> Duration {
+    spread(FIRST_AFTER_REFUSAL, LONGEST_AFTER_REFUSAL, refusals, None, jitter)
 }
 
 /// How long until a watch of Tilt is started again after `failures` that ended at once.
@@ -67,10 +69,26 @@ mod tests {
     }
 
     #[test]
+    fn after_an_outage_of_any_length_a_sidecar_is_back_soon_and_never_hurries() {
+        for failures in 0..200 {
+            for jitter in [0.0, 0.5, 1.0] {
+                let pause = until_next_delivery(failures, None, jitter).as_secs_f64();
+                assert!((2.5..=15.0).contains(&pause), "{failures}: {pause}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_refused_key_is_tried_soon_at_first_and_then_rarely() {
+        let seconds: Vec<_> = (1..=8).map(|n| after_refusal(n, 1.0).as_secs()).collect();
+        assert_eq!(seconds, [15, 30, 60, 120, 240, 480, 600, 600]);
+    }
+
+    #[test]
     fn what_the_server_asks_is_honoured_within_reason() {
         let asked = |seconds| pause(1, Some(Duration::from_secs(seconds)), 1.0).as_secs();
         assert_eq!(asked(3), 3);
-        assert_eq!(asked(u64::MAX), 600);
+        assert_eq!(asked(u64::MAX), 60);
         assert_eq!(pause(3, Some(Duration::ZERO), 1.0), Duration::from_secs(1));
     }
 }

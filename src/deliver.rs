@@ -160,22 +160,22 @@ impl Courier {
         time: Allowance,
         stop: &Stop,
     ) -> Result<End, StoreError> {
-        self.settle(&[])?;
         let mut limits = Limits::DEFAULT;
         let mut failures = 0;
         let mut doubts = Doubts::default();
+        let mut answered = Vec::new();
         let mut is_first = true;
         loop {
-            let state = self.store.read()?;
-            let batch = match cut(doubts.beyond(state.queue()), limits) {
+            let batch = match self.settle(&answered, &doubts, limits)? {
                 Cut::Empty if doubts.numbers.is_empty() => return Ok(End::Empty),
-                Cut::Empty => return self.settle_doubts(doubts, delivery, time),
+                Cut::Empty => return self.settle_doubts(&doubts, delivery, time),
                 Cut::Batch(batch) => batch,
                 Cut::TooLarge(number) => {
-                    self.drop_too_large(number, delivery)?;
+                    answered = drop_too_large(number, delivery);
                     continue;
                 }
             };
+            answered = Vec::new();
             if stop.requested() {
                 return Ok(End::Stopped);
             }
@@ -190,7 +190,6 @@ impl Courier {
             }
             let (why, retry_after) = match self.send(&batch, time) {
                 Verdict::Judged(fates) => {
-                    let later = self.settle_judged(&batch, &fates, delivery)?;
                     if fates.len() < batch.numbers.len() {
                         // Which events such a server took is sure only as far as it answers.
                         limits.events = fates.len();
@@ -198,19 +197,18 @@ impl Courier {
                     if doubts.clear_up(&fates) {
                         limits = Limits::DEFAULT;
                     }
-                    match later {
-                        None => {
-                            failures = 0;
-                            continue;
-                        }
-                        Some(status) => (format!("HTTP {status} for some events"), None),
-                    }
+                    let later;
+                    (answered, later) = judged(&batch, &fates, delivery);
+                    let Some(status) = later else {
+                        failures = 0;
+                        continue;
+                    };
+                    (format!("HTTP {status} for some events"), None)
                 }
                 Verdict::TooLarge => {
-                    if let Some(less) = limits.halved(batch.numbers.len()) {
-                        limits = less;
-                    } else {
-                        self.drop_too_large(batch.numbers[0], delivery)?;
+                    match limits.halved(batch.numbers.len()) {
+                        Some(less) => limits = less,
+                        None => answered = drop_too_large(batch.numbers[0], delivery),
                     }
                     continue;
                 }
@@ -227,6 +225,7 @@ impl Courier {
                 Verdict::Retry { why, after } => (why, after),
                 Verdict::Refused { advice } => return Ok(End::Refused { advice }),
             };
+            self.settle(&std::mem::take(&mut answered), &doubts, limits)?;
             failures += 1;
             let again_at = now() + backoff::pause(failures, retry_after, jitter());
             if time.is_used_up_at(again_at) {
@@ -243,11 +242,11 @@ impl Courier {
     /// others meanwhile. Then they are at fault, and must not block the queue for ever.
     fn settle_doubts(
         &mut self,
-        doubts: Doubts,
+        doubts: &Doubts,
         delivery: &mut Delivery,
         time: Allowance,
     ) -> Result<End, StoreError> {
-        for number in doubts.numbers {
+        for &number in &doubts.numbers {
             let state = self.store.read()?;
             let one = state.queue().iter().find(|waiting| waiting.number == number);
             let Some(one) = one else { continue };
@@ -259,7 +258,9 @@ impl Courier {
             }
             match self.send(&batch, time) {
                 Verdict::Judged(fates) => {
-                    if let Some(status) = self.settle_judged(&batch, &fates, delivery)? {
+                    let (answered, later) = judged(&batch, &fates, delivery);
+                    self.settle(&answered, doubts, Limits::DEFAULT)?;
+                    if let Some(status) = later {
                         let why = format!("HTTP {status} for some events");
                         return Ok(End::Kept { why, retry_after: None });
                     }
@@ -267,7 +268,7 @@ impl Courier {
                 Verdict::Malformed { .. } if doubts.has_proof => {
                     log::warn!("honeycomb takes no request with a certain event: dropped it");
                     delivery.rejected += 1;
-                    self.settle(&[number])?;
+                    self.settle(&[number], doubts, Limits::DEFAULT)?;
                 }
                 Verdict::Malformed { advice } | Verdict::Refused { advice } => {
                     return Ok(End::Refused { advice });
@@ -275,7 +276,10 @@ impl Courier {
                 Verdict::Retry { why, after } => {
                     return Ok(End::Kept { why, retry_after: after });
                 }
-                Verdict::TooLarge => self.drop_too_large(number, delivery)?,
+                Verdict::TooLarge => {
+                    let answered = drop_too_large(number, delivery);
+                    self.settle(&answered, doubts, Limits::DEFAULT)?;
+                }
             }
         }
         let is_empty = self.store.read()?.queue().is_empty();
@@ -289,51 +293,56 @@ impl Courier {
         }
     }
 
-    /// Settles what was accepted or rejected; the status of an event that stays, if one does.
-    fn settle_judged(
+    /// Writes down what was answered for; gives the next batch, in the same step since each reads
+    /// the whole state.
+    fn settle(
         &mut self,
-        batch: &Batch,
-        fates: &[Fate],
-        delivery: &mut Delivery,
-    ) -> Result<Option<u16>, StoreError> {
-        let mut answered = Vec::with_capacity(fates.len());
-        let mut reasons = BTreeMap::<&str, usize>::new();
-        let mut later = None;
-        for ((number, kind), fate) in batch.numbers.iter().zip(&batch.kinds).zip(fates) {
-            match fate {
-                Fate::Accepted => {
-                    *delivery.sent.entry(*kind).or_default() += 1;
-                    answered.push(*number);
-                }
-                Fate::Rejected { reason } => {
-                    *reasons.entry(reason).or_default() += 1;
-                    answered.push(*number);
-                }
-                Fate::Later { status } => later = Some(*status),
-            }
-        }
-        for (reason, count) in reasons {
-            delivery.rejected += count;
-            log::warn!("honeycomb rejected {count} event(s) for good: {reason}");
-        }
-        self.settle(&answered)?;
-        Ok(later)
-    }
-
-    fn drop_too_large(&mut self, number: u64, delivery: &mut Delivery) -> Result<(), StoreError> {
-        log::warn!("dropped an event that is too large for Honeycomb even by itself");
-        delivery.rejected += 1;
-        self.settle(&[number])
-    }
-
-    fn settle(&mut self, answered: &[u64]) -> Result<(), StoreError> {
+        answered: &[u64],
+        doubts: &Doubts,
+        limits: Limits,
+    ) -> Result<Cut, StoreError> {
         self.unsettled.extend(answered);
-        if !self.unsettled.is_empty() {
-            self.store.update(|state| state.settle(&self.unsettled))?;
-            self.unsettled.clear();
+        if self.unsettled.is_empty() {
+            return Ok(cut(doubts.beyond(self.store.read()?.queue()), limits));
         }
-        Ok(())
+        let next = self.store.update(|state| {
+            state.settle(&self.unsettled);
+            cut(doubts.beyond(state.queue()), limits)
+        })?;
+        self.unsettled.clear();
+        Ok(next)
     }
+}
+
+fn drop_too_large(number: u64, delivery: &mut Delivery) -> Vec<u64> {
+    log::warn!("dropped an event that is too large for Honeycomb even by itself");
+    delivery.rejected += 1;
+    vec![number]
+}
+
+/// The events that are settled, accepted or rejected; and the status of one that stays, if any.
+fn judged(batch: &Batch, fates: &[Fate], delivery: &mut Delivery) -> (Vec<u64>, Option<u16>) {
+    let mut answered = Vec::with_capacity(fates.len());
+    let mut reasons = BTreeMap::<&str, usize>::new();
+    let mut later = None;
+    for ((number, kind), fate) in batch.numbers.iter().zip(&batch.kinds).zip(fates) {
+        match fate {
+            Fate::Accepted => {
+                *delivery.sent.entry(*kind).or_default() += 1;
+                answered.push(*number);
+            }
+            Fate::Rejected { reason } => {
+                *reasons.entry(reason).or_default() += 1;
+                answered.push(*number);
+            }
+            Fate::Later { status } => later = Some(*status),
+        }
+    }
+    for (reason, count) in reasons {
+        delivery.rejected += count;
+        log::warn!("honeycomb rejected {count} event(s) for good: {reason}");
+    }
+    (answered, later)
 }
 
 /// From 0 to 1; without randomness, as spread as one process can be.

@@ -2,6 +2,7 @@
 //! only so that tests can reach the pure parts; it promises nothing to others.
 
 pub mod answer;
+pub mod awake;
 pub mod backoff;
 pub mod batch;
 pub mod builds;

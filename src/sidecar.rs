@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::awake::{self, Awake};
 use crate::backoff;
 use crate::config::Config;
 use crate::context::Context;
@@ -26,9 +27,9 @@ use crate::view::View;
 use crate::watching::Watching;
 
 /// Tilt speaks up about a process that takes longer than 1.5 s to end.
-const FAREWELL: Duration = Duration::from_millis(1300);
+const FAREWELL: Duration = Duration::from_millis(1100);
 /// Of that, the last look at Tilt; the rest is for sending.
-const LAST_LOOK: Duration = Duration::from_millis(700);
+const LAST_LOOK: Duration = Duration::from_millis(600);
 
 /// What changes within this time shares a write to disk and a request.
 const TOGETHER: Duration = Duration::from_millis(25);
@@ -90,6 +91,8 @@ struct Sidecar<'a> {
     /// Not before then: the last delivery did not get through.
     next_delivery: Instant,
     failures: u32,
+    refusals: u32,
+    awake: Awake,
     /// More to send than the delivery under way may have seen.
     more_waits: bool,
     tilt_gone_since: Option<Instant>,
@@ -133,7 +136,10 @@ pub fn run(
         next_telling: None,
         next_delivery: now(),
         failures: 0,
-        more_waits: false,
+        refusals: 0,
+        awake: Awake::since(now(), wall_clock()),
+        // Perhaps from before; a Tilt that hangs must not hold it up.
+        more_waits: true,
         tilt_gone_since: None,
         tilt_problem: None,
         store_problem: None,
@@ -143,6 +149,7 @@ pub fn run(
     let parent = Parent::now();
     sidecar.greet();
     while !sidecar.orphaned(parent) {
+        sidecar.make_up_for_sleep();
         sidecar.start_what_is_due();
         let wait = sidecar.next_wake().saturating_duration_since(now());
         match messages.recv_timeout(wait) {
@@ -171,6 +178,16 @@ impl Sidecar<'_> {
         }
     }
 
+    /// Whoever opens a laptop wants to see it soon, and what was away is another network now.
+    fn make_up_for_sleep(&mut self) {
+        let now = now();
+        if self.awake.was_asleep(now, wall_clock()) {
+            (self.failures, self.refusals) = (0, 0);
+            (self.next_report, self.next_delivery) = (now, now);
+            self.more_waits = true;
+        }
+    }
+
     fn start_what_is_due(&mut self) {
         let now = now();
         let report_is_due = now >= self.next_report;
@@ -191,7 +208,7 @@ impl Sidecar<'_> {
     }
 
     fn next_wake(&self) -> Instant {
-        let mut wakes = vec![now() + self.config.interval];
+        let mut wakes = vec![now() + self.config.interval.min(awake::LOOK_EVERY)];
         wakes.extend(self.next_telling);
         if !self.looker.busy {
             wakes.push(self.next_report);
@@ -285,7 +302,8 @@ impl Sidecar<'_> {
     /// that has passed.
     fn tell(&mut self, changes: Option<&[Change]>) {
         self.next_telling = None;
-        let mut look = self.view.look(changes, self.watching.is_on());
+        let is_watched = self.watching.is_on() && !self.stop.requested();
+        let mut look = self.view.look(changes, is_watched);
         look.send_error = self.delivery_problem;
         match self.store.update(|state| state.take_in(&look, self.context, wall_clock())) {
             Ok(recorded) => {
@@ -320,7 +338,10 @@ impl Sidecar<'_> {
                 (Some(("kept", why, "trying again")), pause)
             }
             End::Refused { advice } => {
-                (Some(("refused", advice, "asking again rarely")), backoff::after_refusal())
+                self.refusals += 1;
+                self.more_waits = true;
+                let pause = backoff::after_refusal(self.refusals, jitter());
+                (Some(("refused", advice, "asking again rarely")), pause)
             }
         };
         self.next_delivery = now() + pause;
@@ -329,7 +350,7 @@ impl Sidecar<'_> {
                 log::warn!("{why}; {}, {then}", say::kept(delivery.waiting));
             }
         } else {
-            self.failures = 0;
+            (self.failures, self.refusals) = (0, 0);
             self.worth_saying |= self.delivery_problem.take().is_some();
         }
         if !delivery.sent.is_empty() {

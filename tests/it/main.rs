@@ -5,21 +5,24 @@
 #![cfg(unix)]
 #![expect(clippy::disallowed_methods, reason = "tests have deadlines, and look until they pass")]
 #![expect(unreachable_pub, reason = "modules that are shared with the stand-ins")]
-#![expect(clippy::print_stderr, reason = "a skipped test says so")]
 
 #[path = "../stand_in/honeycomb.rs"]
 mod honeycomb;
 mod sandbox;
+#[path = "../stand_in/storm.rs"]
+mod storm;
 
 mod cli;
 mod delivery;
 mod durability;
 mod events;
+mod live;
 mod once;
 mod properties;
 mod real_tilt;
 mod secrets;
 mod sidecar;
 mod signals;
+mod stand_in;
 mod tidy;
 mod tilt;

@@ -119,7 +119,7 @@ impl TiltFault {
         match self {
             Self::NotRunning => &[("no-tilt", b"")],
             Self::Stale => &[("stale", b"")],
-            Self::NotInstalled => &[],
+            Self::NotInstalled | Self::WatchesEnd => &[],
             Self::Hanging => &[("hang", b"")],
             Self::Stubborn => &[("hang", b""), ("ignore-signals", b""), ("leave-process", b"")],
             Self::LeavingAProcess => &[("leave-process", b"")],
@@ -130,7 +130,6 @@ impl TiltFault {
             Self::Flooding => &[("flood", b"100")],
             Self::NotUtf8 => &[("stdout", b"{\"kind\": \"List\", \"items\": [\"\xff\xfe\"]}")],
             Self::Slow => &[("sleep", b"700")],
-            Self::WatchesEnd => &[],
         }
     }
 }

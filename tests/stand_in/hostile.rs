@@ -359,7 +359,7 @@ impl Hostile {
 
     /// Until the mood changes or the client gives up.
     fn hold(&self, stream: &TcpStream, epoch: u64) {
-        self.hold_for(stream, epoch, Duration::from_secs(600));
+        self.hold_for(stream, epoch, Duration::from_mins(10));
     }
 
     fn hold_for(&self, stream: &TcpStream, epoch: u64, limit: Duration) {
