@@ -164,8 +164,11 @@ impl Courier {
         let mut failures = 0;
         let mut doubts = Doubts::default();
         let mut answered = Vec::new();
-        let mut is_first = true;
+        if !self.store.read()?.queue().is_empty() {
+            self.store.try_writing()?;
+        }
         loop {
+            // Read again each time, just before it is sent: it may be another state by now.
             let batch = match self.settle(&answered, &doubts, limits)? {
                 Cut::Empty if doubts.numbers.is_empty() => return Ok(End::Empty),
                 Cut::Empty => return self.settle_doubts(&doubts, delivery, time),
@@ -184,9 +187,6 @@ impl Courier {
             }
             if !sending.holds() {
                 return Ok(End::Busy);
-            }
-            if std::mem::take(&mut is_first) {
-                self.store.try_writing()?;
             }
             let (why, retry_after) = match self.send(&batch, time) {
                 Verdict::Judged(fates) => {

@@ -26,3 +26,5 @@ mod signals;
 mod stand_in;
 mod tidy;
 mod tilt;
+#[cfg(target_os = "linux")]
+mod torture;

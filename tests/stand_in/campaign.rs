@@ -590,13 +590,9 @@ impl Campaign {
             self.put_off += 1;
             return world.resume();
         }
+        let waiting = on_disk(self.scratch.path());
         self.damage(fault, &file);
-        // What was queued and not yet noted goes as well, heartbeats among it.
-        let mut lost = displayed;
-        if fault == StateFault::Unlocked {
-            lost.extend(on_disk(self.scratch.path()));
-        }
-        self.server.note_destroyed(&lost);
+        self.server.note_destroyed(waiting, &displayed);
         world.forgotten(Instant::now());
         drop(locked);
         self.count(fault.name());

@@ -24,6 +24,8 @@ pub const KEY: &str = "hcaik_01canary7key9never4shown2anywhere";
 const POLL: Duration = Duration::from_millis(2);
 /// How long after a death its last request may still be read from the network.
 const ECHO: Duration = Duration::from_secs(2);
+/// How long after a state was read its events are sent at the latest.
+const ON_THE_WAY: Duration = Duration::from_millis(300);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Mood {
@@ -114,6 +116,8 @@ struct Ledger {
     /// By request: what was read and not yet judged.
     in_flight: HashMap<u64, Vec<String>>,
     last_death: Option<Instant>,
+    /// What waited in a state that was destroyed then: read before, it may still be sent.
+    destroyed: Option<(Instant, HashSet<String>)>,
     leaks: Vec<String>,
     injected: BTreeMap<&'static str, u64>,
     requests: u64,
@@ -227,9 +231,12 @@ impl Hostile {
         ledger.excuse_unnoted(on_disk, Excuse::ProcessEnded);
     }
 
-    /// The state was destroyed while Tilt showed these.
-    pub fn note_destroyed(&self, displayed: &HashSet<String>) {
-        lock(&self.ledger).excuse_unnoted(displayed, Excuse::StateDestroyed);
+    /// The state was destroyed, in which these waited, while Tilt showed those.
+    pub fn note_destroyed(&self, waiting: HashSet<String>, displayed: &HashSet<String>) {
+        let mut ledger = lock(&self.ledger);
+        ledger.excuse_unnoted(displayed, Excuse::StateDestroyed);
+        ledger.excuse_unnoted(&waiting, Excuse::StateDestroyed);
+        ledger.destroyed = Some((Instant::now(), waiting));
     }
 
     /// Since then the disk took no notes; what was taken by `until` could not be noted.
@@ -378,6 +385,12 @@ impl Hostile {
                 202 => {
                     ledger.take(key);
                     let times = ledger.times(key);
+                    let was_on_its_way = ledger.destroyed.as_ref().is_some_and(|(at, waiting)| {
+                        at.elapsed() < ON_THE_WAY && waiting.contains(key)
+                    });
+                    if was_on_its_way {
+                        ledger.excuse(key, times, Excuse::StateDestroyed);
+                    }
                     if reaction.is_broken {
                         ledger.excuse(key, times, Excuse::AnswerBroke);
                     } else if is_gone && died {
