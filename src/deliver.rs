@@ -91,23 +91,22 @@ struct Doubts {
 }
 
 impl Doubts {
-    /// A server that refuses so many one after another would refuse any.
-    const MOST: usize = 3;
-
+    /// What to send instead: all others; or, as long as the server may dislike everything, the
+    /// newest event, which has the least to do with these.
     fn beyond<'a>(&self, queue: &'a [Waiting]) -> &'a [Waiting] {
-        let doubted = queue.iter().take_while(|waiting| self.numbers.contains(&waiting.number));
-        &queue[doubted.count()..]
+        let is_doubted = |waiting: &&Waiting| self.numbers.contains(&waiting.number);
+        let others = &queue[queue.iter().take_while(is_doubted).count()..];
+        if self.numbers.is_empty() || self.has_proof {
+            others
+        } else {
+            &others[others.len().saturating_sub(1)..]
+        }
     }
 
-    /// Sets one more aside; false when there are too many.
+    /// Sets one more aside; false when the server dislikes whatever it is sent.
     fn take_in(&mut self, number: u64) -> bool {
         self.numbers.push(number);
-        self.has_proof || self.numbers.len() <= Self::MOST
-    }
-
-    /// As long as the server may dislike everything, one event tells as much as many.
-    fn limits(&self) -> Limits {
-        if self.has_proof { Limits::DEFAULT } else { Limits { events: 1, ..Limits::DEFAULT } }
+        self.has_proof || self.numbers.len() == 1
     }
 
     /// Whether these are the first that were taken beside what is in doubt.
@@ -216,7 +215,7 @@ impl Courier {
                     if let Some(less) = limits.halved(batch.numbers.len()) {
                         limits = less;
                     } else if doubts.take_in(batch.numbers[0]) {
-                        limits = doubts.limits();
+                        limits = Limits::DEFAULT;
                     } else {
                         return Ok(End::Refused { advice });
                     }

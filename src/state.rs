@@ -214,7 +214,9 @@ impl State {
         new_builds += session.put_aside(report, now);
         session.place(report, now, &mut fresh);
         session.promise(report, seconds, &mut fresh);
-        session.builds.retain(|_, shown_at| seconds.saturating_sub(*shown_at) < SEEN_AGE);
+        if !report.is_partial {
+            session.builds.retain(|_, shown_at| seconds.saturating_sub(*shown_at) < SEEN_AGE);
+        }
         session.reported_at = seconds;
         let waits = !session.unplaced.is_empty();
 
@@ -453,6 +455,16 @@ mod tests {
         assert_eq!(state.sessions["s"].builds.len(), 1);
         state.record("s", &report(0, &[]), at(NOW + 99 * 3600 + DAY));
         assert_eq!(state.sessions["s"].builds.len(), 0);
+    }
+
+    #[test]
+    fn what_a_watch_shows_first_after_a_weekend_asleep_makes_no_other_build_new() {
+        let mut state = State::default();
+        state.record("s", &report(0, &["a", "b"]), at(NOW));
+        let passed = Report { is_partial: true, ..report(0, &["c"]) };
+        assert_eq!(state.record("s", &passed, at(NOW + 3 * DAY)).new_builds, 1);
+        let all = report(0, &["a", "b", "c"]);
+        assert_eq!(state.record("s", &all, at(NOW + 3 * DAY + 1)).new_builds, 0);
     }
 
     #[test]

@@ -181,6 +181,9 @@ impl Store {
                 Err(TryLockError::WouldBlock) if waited < LOCK_PATIENCE => {
                     std::thread::sleep(LOCK_POLL);
                     waited += LOCK_POLL;
+                    if !is_the_file_at(&file, &path) {
+                        file = open_lock(&path)?;
+                    }
                 }
                 Err(TryLockError::WouldBlock) => return Err(StoreError::Busy { path }),
                 Err(TryLockError::Error(error)) => return Err(failed("lock", &path)(error)),

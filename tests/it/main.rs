@@ -16,6 +16,7 @@ mod cli;
 mod delivery;
 mod durability;
 mod events;
+mod faults;
 mod live;
 mod once;
 mod properties;

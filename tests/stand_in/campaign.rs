@@ -196,8 +196,6 @@ struct Round {
     process: Option<ProcessFault>,
     /// No single reports until the sidecars have delivered.
     sidecars_alone: bool,
-    /// When the disk began to be full.
-    full_since: Option<Instant>,
 }
 
 struct Campaign {
@@ -211,6 +209,8 @@ struct Campaign {
     wanted: Vec<Role>,
     singles: bool,
     is_full: bool,
+    /// Since when the state cannot be written.
+    unwritable_since: Option<Instant>,
     injected: BTreeMap<&'static str, u64>,
     put_off: u64,
     problems: Arc<Mutex<Vec<String>>>,
@@ -218,6 +218,8 @@ struct Campaign {
     drained_in: [Option<Duration>; 2],
     longest_farewell: Duration,
     reports: u64,
+    /// What was done when, told if something went wrong.
+    course: Vec<String>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -280,12 +282,14 @@ impl Campaign {
             wanted: Vec::new(),
             singles: true,
             is_full: false,
+            unwritable_since: None,
             injected: BTreeMap::new(),
             put_off: 0,
             problems: Arc::default(),
             drained_in: [None; 2],
             longest_farewell: Duration::ZERO,
             reports: 0,
+            course: Vec::new(),
         };
         campaign.install_tilt();
         campaign
@@ -418,7 +422,7 @@ impl Campaign {
     }
 
     fn round(&mut self, is_long: bool) {
-        let mut round = self.draw(is_long);
+        let round = self.draw(is_long);
         // Two collectors, or five.
         self.wanted = match self.random.below(4) {
             0 => Vec::new(),
@@ -436,8 +440,10 @@ impl Campaign {
             }
         }
         if let Some(fault) = round.state {
-            self.spoil_state(fault, &mut round);
+            self.spoil_state(fault);
         }
+        let at = self.server.began.elapsed().as_secs_f64();
+        self.course.push(format!("{at:.3} s: {round:?}, {} others", self.wanted.len()));
         let lasts = 200 + self.random.below(if is_long { 4000 } else { 700 });
         let ends = Instant::now() + Duration::from_millis(lasts);
         while Instant::now() < ends {
@@ -548,20 +554,20 @@ impl Campaign {
         }
     }
 
-    fn spoil_state(&mut self, fault: StateFault, round: &mut Round) {
+    fn spoil_state(&mut self, fault: StateFault) {
         match fault {
             StateFault::ReplacedByAFile => {
                 let aside = self.scratch.path().join("aside");
                 fs::write(&aside, "a file").expect("a file");
                 if exchange(&self.state_dir(), &aside).is_ok() {
-                    round.full_since = Some(Instant::now());
+                    self.unwritable_since = Some(Instant::now());
                     self.count(fault.name());
                 }
             }
             StateFault::DiskFull => {
                 self.is_full = true;
                 self.collectors.iter().for_each(|collector| limit(collector.pid, Some(FULL)));
-                round.full_since = Some(Instant::now());
+                self.unwritable_since = Some(Instant::now());
                 self.count(fault.name());
             }
             _ => self.destroy_state(fault),
@@ -592,7 +598,7 @@ impl Campaign {
         }
         let waiting = on_disk(self.scratch.path());
         self.damage(fault, &file);
-        self.server.note_destroyed(waiting, &displayed);
+        self.server.note_destroyed(waiting, &world.displayed_lately());
         world.forgotten(Instant::now());
         drop(locked);
         self.count(fault.name());
@@ -640,7 +646,7 @@ impl Campaign {
                 self.install_tilt();
             }
         }
-        if let Some(since) = round.full_since {
+        if let Some(since) = self.unwritable_since.take() {
             // What was on its way when the disk became full could not be noted.
             self.server.note_full(&on_disk(self.scratch.path()), since + Duration::from_secs(1));
         }
@@ -783,6 +789,9 @@ impl Campaign {
         problems.extend(self.server.leaks().into_iter().take(5));
         if self.server.strangers() > 0 {
             problems.push(format!("{} requests followed a redirect", self.server.strangers()));
+        }
+        if !problems.is_empty() {
+            problems.extend(self.course.iter().cloned());
         }
         let mut table = String::new();
         let mut row = |what: &str, value: String| {

@@ -297,7 +297,7 @@ pub fn judged(statuses: &[u16]) -> Reply {
 }
 
 /// `None` when the client has closed.
-pub fn read_head(stream: &mut TcpStream) -> io::Result<Option<Request>> {
+pub fn read_head(stream: &mut impl Read) -> io::Result<Option<Request>> {
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") {
@@ -323,7 +323,7 @@ pub fn read_head(stream: &mut TcpStream) -> io::Result<Option<Request>> {
     }))
 }
 
-pub fn read_body(stream: &mut TcpStream, request: &mut Request) -> io::Result<()> {
+pub fn read_body(stream: &mut impl Read, request: &mut Request) -> io::Result<()> {
     let length = request.header("content-length").and_then(|length| length.parse().ok());
     request.body = vec![0; length.unwrap_or(0)];
     stream.read_exact(&mut request.body)?;

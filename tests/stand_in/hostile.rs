@@ -107,8 +107,8 @@ impl fmt::Display for Excuse {
 
 #[derive(Debug, Default)]
 struct Ledger {
-    /// How often each event was taken, and when last.
-    taken: HashMap<String, (u32, Instant)>,
+    /// When each event was taken, each time.
+    taken: HashMap<String, Vec<Instant>>,
     /// The event, and which of its acceptances.
     excused: HashMap<(String, u32), Excuse>,
     /// Refused for good by a status of its own, or by 400 for it alone.
@@ -125,7 +125,7 @@ struct Ledger {
 
 impl Ledger {
     fn times(&self, key: &str) -> u32 {
-        self.taken.get(key).map_or(0, |(times, _)| *times)
+        self.taken.get(key).map_or(0, |times| u32::try_from(times.len()).expect("a few"))
     }
 
     fn excuse(&mut self, key: &str, times: u32, excuse: Excuse) {
@@ -133,8 +133,7 @@ impl Ledger {
     }
 
     fn take(&mut self, key: &str) {
-        let entry = self.taken.entry(key.to_owned()).or_insert((0, Instant::now()));
-        *entry = (entry.0 + 1, Instant::now());
+        self.taken.entry(key.to_owned()).or_default().push(Instant::now());
     }
 
     /// What is not yet noted as taken, on disk or in flight, may come again.
@@ -160,6 +159,7 @@ pub struct Repeats {
 }
 
 pub struct Hostile {
+    pub began: Instant,
     port: u16,
     mood: Mutex<(Mood, u64)>,
     ledger: Mutex<Ledger>,
@@ -178,6 +178,7 @@ impl Hostile {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let elsewhere = TcpListener::bind("127.0.0.1:0")?;
         let server = Arc::new(Self {
+            began: Instant::now(),
             port: listener.local_addr()?.port(),
             mood: Mutex::new((Mood::Fine, 0)),
             ledger: Mutex::default(),
@@ -243,9 +244,9 @@ impl Hostile {
     pub fn note_full(&self, on_disk: &HashSet<String>, until: Instant) {
         let mut ledger = lock(&self.ledger);
         for key in on_disk {
-            if let Some((times, at)) = ledger.taken.get(key).copied()
-                && at <= until
-            {
+            let last = ledger.taken.get(key).and_then(|times| times.last());
+            if last.is_some_and(|at| *at <= until) {
+                let times = ledger.times(key);
                 ledger.excuse(key, times, Excuse::DiskFull);
             }
         }
@@ -277,11 +278,15 @@ impl Hostile {
     pub fn repeats(&self) -> Repeats {
         let ledger = lock(&self.ledger);
         let mut repeats = Repeats::default();
-        for (key, (times, _)) in &ledger.taken {
-            for time in 1..*times {
-                match ledger.excused.get(&(key.clone(), time)) {
+        for (key, times) in &ledger.taken {
+            for (number, two) in (1..).zip(times.windows(2)) {
+                match ledger.excused.get(&(key.clone(), number)) {
                     Some(excuse) => *repeats.explained.entry(*excuse).or_default() += 1,
-                    None => repeats.unexplained.push(key.clone()),
+                    None => {
+                        let at = |at: Instant| at.duration_since(self.began).as_secs_f64();
+                        let when = format!("at {:.3} s and {:.3} s", at(two[0]), at(two[1]));
+                        repeats.unexplained.push(format!("{key}, {when}"));
+                    }
                 }
             }
         }

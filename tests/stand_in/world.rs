@@ -6,7 +6,7 @@
 //! that was started after the build was shown, and whose exit code says that it wrote down what it
 //! saw. When a state was damaged on purpose, every build that is shown needs another witness.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -17,6 +17,8 @@ use serde_json::{Value, json};
 use crate::random::Random;
 
 const RESOURCES: usize = 12;
+/// A look takes a while, and what it saw is written down after that.
+const IN_HAND: Duration = Duration::from_secs(10);
 const TILTFILE: &str = "(Tiltfile)";
 const LOADED_AT: &str = "2026-11-22T16:59:58.000001Z";
 /// A watch's journal starts anew after so many lines, so that long runs stay as fast as short ones.
@@ -40,6 +42,8 @@ pub struct World {
     is_paused: bool,
     /// The key of every build that was ever shown as finished.
     shown: HashSet<String>,
+    /// What was shown until then; a collector may have it in hand still.
+    left: VecDeque<(Instant, String)>,
 }
 
 #[derive(Debug)]
@@ -121,6 +125,7 @@ impl World {
             last_start: SystemTime::now(),
             is_paused: false,
             shown: HashSet::from([update_key(TILTFILE, LOADED_AT)]),
+            left: VecDeque::new(),
         };
         let list = |items: &[Value]| json!({"kind": "List", "items": items}).to_string();
         world.write("uisession.json", &list(&[session()]))?;
@@ -182,6 +187,13 @@ impl World {
         &self.shown
     }
 
+    /// What a collector may have seen and not yet written down.
+    pub fn displayed_lately(&self) -> HashSet<String> {
+        let mut lately = self.displayed();
+        lately.extend(self.left.iter().map(|(_, key)| key.clone()));
+        lately
+    }
+
     /// What Tilt shows as finished now.
     pub fn displayed(&self) -> HashSet<String> {
         let mut displayed = HashSet::from([update_key(TILTFILE, LOADED_AT)]);
@@ -209,9 +221,11 @@ impl World {
             image_ends_at: builds_images.then(|| now + takes / 2),
             ends_at: now + takes,
         });
-        if builds_images {
-            resource.image = None;
-        }
+        let name = resource.name.clone();
+        let image = resource.image.take_if(|_| builds_images);
+        let leave = image.iter().flat_map(|image| image_keys(&name, &image.starts));
+        self.left.extend(leave.map(|key| (now, key)));
+        self.left.retain(|(at, _)| now.duration_since(*at) < IN_HAND);
         self.show("uiresources", index)?;
         if builds_images { self.show("dockerimages", index) } else { Ok(()) }
     }
@@ -245,7 +259,9 @@ impl World {
         };
         self.shown.insert(update_key(&resource.name, &update.starts));
         resource.history.insert(0, update);
-        resource.history.truncate(2);
+        let leaves = resource.history.split_off(resource.history.len().min(2));
+        let leave = leaves.iter().map(|update| (now, update_key(&resource.name, &update.starts)));
+        self.left.extend(leave);
         resource.under_way = None;
         self.show("uiresources", index)?;
         // Only now can anyone have seen it.

@@ -1,0 +1,422 @@
+//! The faults of a bad day, one at a time: of the disk, of the process, of the way to Honeycomb.
+//! The campaign of `torture.rs` mixes them.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::honeycomb::{Answer, Mishap, Part, Reply, Server, judged, read_body, read_head};
+use crate::sandbox::{
+    Invocation, KEY, PROGRAM, Sandbox, builds, eventually, of_kind, recorded_builds,
+};
+
+/// Leaves everything of one report waiting on disk; how many events that is.
+fn report_in_vain(sandbox: &Sandbox, server: &Server) -> usize {
+    server.usually(Reply::new(503, "").header("retry-after", 600));
+    sandbox.report_to(server).finish().exits_with(4);
+    server.usually(Answer::Accept);
+    sandbox.waiting()
+}
+
+/// Holds the lock under which the state is changed.
+fn hold_state(sandbox: &Sandbox) -> File {
+    let lock = File::open(sandbox.state_file().with_extension("lock")).expect("a lock");
+    lock.lock().expect("it is free");
+    lock
+}
+
+#[test]
+fn killed_before_the_first_write_it_tells_everything_the_next_time() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    report_in_vain(&sandbox, &server);
+    sandbox.report_to(&server).finish().exits_with(0);
+    sandbox.tilt().build_web("2026-11-22T17:00:00Z", "2026-11-22T17:00:01Z");
+    let lock = hold_state(&sandbox);
+    let report = sandbox.report_to(&server).start();
+    eventually("it has looked", || sandbox.tilt().calls().len() == 3);
+    report.signal(Signal::KILL);
+    report.finish();
+    drop(lock);
+    sandbox.report_to(&server).finish().exits_with(0);
+    assert_eq!(builds(&server.accepted()).len(), recorded_builds().len() + 1);
+}
+
+#[test]
+fn killed_between_the_answer_and_its_note_it_repeats_what_was_answered_and_no_more() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let waiting = report_in_vain(&sandbox, &server);
+    sandbox.tilt().set("no-tilt", "");
+    // The note needs the lock, which is taken while the answer is on its way.
+    let state = sandbox.state_file();
+    let locked = Arc::new(Mutex::new(None));
+    let holder = Arc::clone(&locked);
+    server.usually(Answer::By(Arc::new(move |_| {
+        let lock = File::open(state.with_extension("lock")).expect("a lock");
+        lock.lock().expect("nobody holds it while a request is under way");
+        *holder.lock().expect("no one panicked") = Some(lock);
+        Answer::Accept
+    })));
+    let before = server.requests().len();
+    let report = sandbox.report_to(&server).start();
+    eventually("it was answered", || server.accepted().len() == waiting);
+    report.signal(Signal::KILL);
+    report.finish();
+    *locked.lock().expect("no one panicked") = None;
+    assert_eq!(sandbox.waiting(), waiting);
+
+    server.usually(Answer::Accept);
+    sandbox.report_to(&server).finish().exits_with(3);
+    assert_eq!(server.requests().len(), before + 2);
+    assert_eq!((server.accepted().len(), sandbox.waiting()), (2 * waiting, 0));
+}
+
+#[test]
+fn killed_between_write_and_rename_it_leaves_nothing_that_hinders() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let waiting = report_in_vain(&sandbox, &server);
+    fs::write(sandbox.state_file().with_extension("json.new"), "{\"version\":1,\"que")
+        .expect("half");
+    sandbox.tilt().set("no-tilt", "");
+    sandbox.report_to(&server).finish().exits_with(3);
+    assert_eq!((server.accepted().len(), sandbox.waiting()), (waiting, 0));
+}
+
+#[test]
+fn killed_at_any_moment_a_sidecar_loses_no_build() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let mut delay = 0x9e37_u64;
+    for _ in 0..25 {
+        let sidecar = sandbox.sidecar_to(&server).start();
+        delay = delay.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let until = Instant::now() + Duration::from_micros((delay >> 33) % 60_000);
+        while Instant::now() < until {
+            thread::yield_now();
+        }
+        sidecar.signal(Signal::KILL);
+        sidecar.finish();
+    }
+    sandbox.report_to(&server).finish().exits_with(0);
+    let mut sent = builds(&server.accepted());
+    sent.dedup();
+    assert_eq!(sent, recorded_builds());
+}
+
+#[test]
+fn a_full_disk_sends_nothing_twice_and_loses_nothing() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    sandbox.tilt().crowd(300);
+    let waiting = report_in_vain(&sandbox, &server);
+    let before = server.requests().len();
+    // 16 KiB, or 32: in any case less than the state.
+    let full = r#"trap "" XFSZ; ulimit -f 32; exec "$0" --once"#;
+    for _ in 0..3 {
+        let report = sandbox.command(&["/bin/sh", "-c", full, PROGRAM]).sending_to(&server);
+        report.finish().exits_with(1).says("cannot write");
+    }
+    assert_eq!(server.requests().len(), before, "what cannot be noted as sent is not sent");
+    assert_eq!(sandbox.waiting(), waiting);
+    sandbox.tilt().set("no-tilt", "");
+    sandbox.report_to(&server).finish().exits_with(3);
+    assert_eq!((server.accepted().len(), sandbox.waiting()), (waiting, 0));
+}
+
+#[test]
+fn a_state_folder_replaced_by_a_file_and_back_costs_nothing() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let sidecar = sandbox.sidecar_to(&server).start();
+    sidecar.says("sent ");
+    let (folder, aside) = (sandbox.state_dir(), sandbox.path("work/aside"));
+    // A collector that runs may make the folder anew between the two steps.
+    eventually("it is replaced", || {
+        let _ = fs::rename(&folder, &aside);
+        fs::write(&folder, "a file").is_ok() || fs::remove_dir_all(&folder).is_err()
+    });
+    sidecar.says("state/tilt-honeycomb");
+    sandbox.tilt().build_web("2026-11-22T17:00:00Z", "2026-11-22T17:00:01Z");
+    let looks = sandbox.tilt().calls().len();
+    eventually("two more reports", || sandbox.tilt().calls().len() >= looks + 2);
+    fs::remove_file(&folder).expect("the file");
+    fs::rename(&aside, &folder).expect("the folder");
+    sidecar.says("the state is usable again");
+    eventually("the build arrives", || builds(&server.accepted()).len() > recorded_builds().len());
+    sidecar.ends_after(Signal::TERM).0.exits_with(0);
+    assert_eq!(builds(&server.accepted()).len(), recorded_builds().len() + 1);
+}
+
+#[test]
+fn a_state_folder_that_is_removed_is_made_anew() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let sidecar = sandbox.sidecar_to(&server).start();
+    sidecar.says("sent ");
+    fs::remove_dir_all(sandbox.state_dir()).expect("a folder");
+    sandbox.tilt().build_web("2026-11-22T17:00:00Z", "2026-11-22T17:00:01Z");
+    let is_there = || {
+        let sent = builds(&server.accepted());
+        sent.iter().any(|(_, start)| start.starts_with("2026-11-22T17:00:00"))
+    };
+    eventually("the build arrives", is_there);
+    sidecar.ends_after(Signal::TERM).0.exits_with(0);
+}
+
+#[test]
+fn a_lock_that_was_removed_keeps_nobody_waiting() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    report_in_vain(&sandbox, &server);
+    let held = hold_state(&sandbox);
+    let report = sandbox.report_to(&server).start();
+    fs::remove_file(sandbox.state_file().with_extension("lock")).expect("a lock");
+    report.finish().exits_with(0);
+    drop(held);
+    assert_eq!(sandbox.waiting(), 0);
+}
+
+#[test]
+fn a_pipe_a_folder_or_a_device_in_the_states_place_is_named_and_not_waited_for() {
+    use rustix::fs::{CWD, Mode, mkfifoat};
+    for extension in ["json", "lock", "sending"] {
+        for is_pipe in [true, false] {
+            let (sandbox, server) = (Sandbox::new(), Server::start());
+            report_in_vain(&sandbox, &server);
+            let path = sandbox.state_file().with_extension(extension);
+            fs::remove_file(&path).expect("a file");
+            if is_pipe {
+                mkfifoat(CWD, &path, Mode::from(0o600)).expect("a pipe");
+            } else {
+                fs::create_dir(&path).expect("a folder");
+            }
+            let outcome = sandbox.report_to(&server).finish().exits_with(1);
+            assert!(outcome.stderr.contains(extension), "{}", outcome.stderr);
+            assert!(outcome.took < Duration::from_secs(8), "{extension}: {:?}", outcome.took);
+        }
+    }
+}
+
+#[test]
+fn one_flipped_bit_moves_the_state_aside() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    report_in_vain(&sandbox, &server);
+    let whole = fs::read(sandbox.state_file()).expect("a state");
+    let text = String::from_utf8(whole.clone()).expect("text");
+    // In a version, which would come from a newer program; in an event, which would be another.
+    let version = text.find("\"version\":1").expect("a version") + "\"version\":".len();
+    let event = text.find("dockerimage").expect("an event") + 1;
+    for at in [version, event] {
+        let mut flipped = whole.clone();
+        flipped[at] ^= 2;
+        fs::write(sandbox.state_file(), flipped).expect("a damaged state");
+        let report = sandbox.report_to(&server).finish().exits_with(0);
+        report.says("was damaged; moved it to");
+        assert_eq!(builds(&server.requests().last().expect("one").events), recorded_builds());
+    }
+}
+
+#[test]
+fn one_event_with_which_no_request_is_taken_does_not_block_the_rest() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    server.usually(Answer::By(Arc::new(|request| {
+        let is_there = request.events.iter().any(|event| event["data"]["image_name"] == "web");
+        if is_there { Reply::new(400, "{\"error\":\"malformed\"}").into() } else { Answer::Accept }
+    })));
+    let waiting = {
+        let dry = sandbox.run("--once --dry-run").finish().exits_with(0).events();
+        let is_webs = |event: &&serde_json::Value| event["data"]["image_name"] == "web";
+        dry.len() - dry.iter().filter(is_webs).count()
+    };
+    let report = sandbox.report_to(&server).finish();
+    assert!([Some(4), Some(5)].contains(&report.code), "{report:?}");
+    // As many as it takes: not all of them need fit into one delivery.
+    eventually("the rest arrives", || {
+        sandbox.tilt().set("no-tilt", "");
+        sandbox.report_to(&server).finish();
+        server.accepted().len() >= waiting
+    });
+    assert_eq!(sandbox.waiting(), 0, "what no request is taken with is gone");
+    assert!(report.stderr.contains("takes no request with a certain event"), "{report:?}");
+}
+
+#[test]
+fn a_server_that_calls_every_request_malformed_costs_nothing_and_is_not_pestered() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    server.usually(Reply::new(400, "{\"error\":\"malformed\"}"));
+    let report = sandbox.report_to(&server).finish().exits_with(5);
+    report.says("the request was refused (HTTP 400: malformed)").says_one_line();
+    let waiting = sandbox.waiting();
+    assert!(waiting >= 12, "{waiting}");
+    assert!(server.requests().len() <= 10, "{}", server.requests().len());
+    server.usually(Answer::Accept);
+    sandbox.tilt().set("no-tilt", "");
+    sandbox.report_to(&server).finish().exits_with(3);
+    assert_eq!((server.accepted().len(), sandbox.waiting()), (waiting, 0));
+}
+
+#[test]
+fn ten_thousand_waiting_events_are_delivered_in_seconds_and_in_order() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    sandbox.tilt().crowd(9_900);
+    let waiting = report_in_vain(&sandbox, &server);
+    assert!(waiting >= 9_900, "{waiting}");
+    sandbox.tilt().set("no-tilt", "");
+    let outcome = sandbox.report_to(&server).finish().exits_with(3);
+    assert_eq!((server.accepted().len(), sandbox.waiting()), (waiting, 0));
+    assert!(outcome.took < Duration::from_secs(20), "{:?}", outcome.took);
+    let last = server.requests();
+    assert!(last.len() <= 2 + waiting.div_ceil(500), "large batches: {}", last.len());
+}
+
+#[test]
+fn a_key_that_works_again_has_the_backlog_delivered() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    server.usually(Reply::new(401, "{\"error\":\"unknown API key\"}"));
+    let sidecar = sandbox.sidecar_to(&server).start();
+    sidecar.says("asking again rarely");
+    server.usually(Answer::Accept);
+    sidecar.says("sent ").says("; 0 waiting");
+    assert_eq!(sidecar.stderr().matches("401").count(), 1, "{}", sidecar.stderr());
+    assert_eq!(builds(&server.accepted()), recorded_builds());
+}
+
+#[test]
+fn a_sidecar_is_back_soon_after_an_outage() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    server.usually(Answer::Broken { after: Part::Nothing, then: Mishap::Close });
+    let sidecar = sandbox.sidecar_to(&server).args(&["--timeout", "300ms"]).start();
+    sidecar.says("trying again");
+    let met = server.requests().len();
+    eventually("it has been away for some tries", || server.requests().len() >= met + 4);
+    server.usually(Answer::Accept);
+    let back = Instant::now();
+    sidecar.says("; 0 waiting");
+    assert!(back.elapsed() < Duration::from_secs(18), "{:?}", back.elapsed());
+}
+
+/// One report through a proxy, to a host that only the proxy could know.
+fn report_through(sandbox: &Sandbox, proxy: &str) -> Invocation {
+    let options =
+        "--once --timeout 1s --api-endpoint http://honeycomb.invalid --allow-insecure-http";
+    sandbox.run(options).with_key().env("HTTP_PROXY", proxy)
+}
+
+#[test]
+fn a_proxy_that_is_down_or_wants_credentials_leaves_everything_for_next_time() {
+    let sandbox = Sandbox::new();
+    let free = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its number");
+    report_through(&sandbox, &format!("http://{free}")).finish().exits_with(4).says_one_line();
+    let waiting = sandbox.waiting();
+    assert!(waiting >= 12, "{waiting}");
+
+    let heard = Arc::<Mutex<String>>::default();
+    let told = Arc::clone(&heard);
+    let wants = serve(move |mut stream| {
+        let asked = read_head(&mut stream).expect("a request").expect("one");
+        let refusal = "HTTP/1.1 407 Proxy Authentication Required\r\n\
+                       proxy-authenticate: Basic realm=\"x\"\r\ncontent-length: 0\r\n\r\n";
+        stream.write_all(refusal.as_bytes()).expect("an answer");
+        let mut rest = String::new();
+        let _ = stream.read_to_string(&mut rest);
+        told.lock().expect("no one panicked").push_str(&format!("{asked:?}{rest}"));
+    });
+    let outcome = report_through(&sandbox, &format!("http://127.0.0.1:{wants}")).finish();
+    let outcome = outcome.exits_with(4).says("proxy").says_one_line();
+    assert!(!outcome.stderr.contains(KEY), "{}", outcome.stderr);
+    let heard = heard.lock().expect("no one panicked").clone();
+    assert!(heard.contains("CONNECT") && !heard.contains(KEY), "{heard}");
+
+    let proxy = Server::start();
+    sandbox.tilt().set("no-tilt", "");
+    report_through(&sandbox, &proxy.url()).finish().exits_with(3);
+    assert!(proxy.accepted().len() >= waiting);
+    assert_eq!(sandbox.waiting(), 0);
+}
+
+fn certificate(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/certificates").join(name)
+}
+
+/// A server behind this certificate: its port, and the keys that it was told.
+fn tls_server(name: &str) -> (u16, Arc<Mutex<Vec<String>>>) {
+    let chain = vec![CertificateDer::from_pem_file(certificate(name)).expect("a certificate")];
+    let key = PrivateKeyDer::from_pem_file(certificate("server.key")).expect("a key");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("the usual ones")
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .expect("they belong together");
+    let (config, heard) = (Arc::new(config), Arc::<Mutex<Vec<String>>>::default());
+    let told = Arc::clone(&heard);
+    let port = serve(move |stream| {
+        let key = serve_tls(stream, Arc::clone(&config));
+        told.lock().expect("no one panicked").extend(key);
+    });
+    (port, heard)
+}
+
+/// Has each connection served, for as long as the process lives; the port.
+fn serve(mut server: impl FnMut(TcpStream) + Send + 'static) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("its number").port();
+    thread::spawn(move || listener.incoming().flatten().for_each(&mut server));
+    port
+}
+
+/// Accepts one batch; `None` if the client did not go through with it.
+fn serve_tls(stream: TcpStream, config: Arc<rustls::ServerConfig>) -> Option<String> {
+    let connection = rustls::ServerConnection::new(config).expect("a connection");
+    let mut stream = rustls::StreamOwned::new(connection, stream);
+    let mut request = read_head(&mut stream).ok()??;
+    read_body(&mut stream, &mut request).ok()?;
+    stream.write_all(&judged(&vec![202; request.events.len()]).whole()).ok()?;
+    stream.flush().ok()?;
+    request.header("x-honeycomb-team").map(str::to_owned)
+}
+
+fn report_by_tls(sandbox: &Sandbox, port: u16, trusted: &str) -> Invocation {
+    sandbox
+        .run("--once --timeout 2s")
+        .with_key()
+        .env("HONEYCOMB_API_ENDPOINT", format!("https://localhost:{port}"))
+        .env("SSL_CERT_FILE", certificate(trusted))
+}
+
+#[test]
+fn a_certificate_of_an_unknown_authority_expired_or_for_another_name_is_not_spoken_to() {
+    for (shown, trusted, said) in [
+        ("good.pem", "stranger.pem", "UnknownIssuer"),
+        ("expired.pem", "authority.pem", "xpired"),
+        ("wrong-name.pem", "authority.pem", "name"),
+    ] {
+        let sandbox = Sandbox::new();
+        let (port, heard) = tls_server(shown);
+        let outcome = report_by_tls(&sandbox, port, trusted).finish().exits_with(4);
+        let outcome = outcome.says("certificate").says(said).says_one_line();
+        assert!(!outcome.stderr.contains(KEY), "{}", outcome.stderr);
+        assert_eq!(heard.lock().expect("no one panicked")[..], [""; 0], "{shown}");
+        assert!(sandbox.waiting() >= 12, "{shown}");
+    }
+}
+
+#[test]
+fn a_certificate_of_an_authority_that_the_person_trusts_is_enough() {
+    let sandbox = Sandbox::new();
+    let (port, heard) = tls_server("good.pem");
+    report_by_tls(&sandbox, port, "authority.pem").finish().exits_with(0);
+    assert_eq!(heard.lock().expect("no one panicked")[..], [KEY]);
+    assert_eq!(sandbox.waiting(), 0);
+}
+
+#[test]
+fn both_kinds_of_build_of_one_report_are_among_what_is_kept() {
+    // What the tests above count on.
+    let sandbox = Sandbox::new();
+    let events = sandbox.run("--once --dry-run").finish().exits_with(0).events();
+    assert_eq!((of_kind(&events, "dockerimage").len(), of_kind(&events, "cmdimage").len()), (2, 1));
+}
