@@ -1,0 +1,25 @@
+//! Any answer of a server, or of what speaks in its place. The first bytes are its status and how
+//! long its headers are.
+
+#![no_main]
+
+use std::time::UNIX_EPOCH;
+
+use libfuzzer_sys::fuzz_target;
+use tilt_honeycomb::answer::{Answer, Verdict, judge};
+
+fuzz_target!(|bytes: &[u8]| {
+    let [a, b, length, rest @ ..] = bytes else { return };
+    let (header, body) = rest.split_at(usize::from(*length).min(rest.len()));
+    let header = String::from_utf8_lossy(header).into_owned();
+    let answer = Answer {
+        status: u16::from_be_bytes([*a, *b]) % 700,
+        retry_after: Some(header.clone()),
+        location: Some(header),
+        body: body.to_vec(),
+    };
+    let verdict = judge(&answer, UNIX_EPOCH);
+    // Nothing counts as taken but by a 2xx.
+    let is_judged = matches!(verdict, Verdict::Judged(_));
+    assert!(!is_judged || (200..300).contains(&answer.status));
+});

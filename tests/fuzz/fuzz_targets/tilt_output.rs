@@ -1,0 +1,33 @@
+//! Any bytes that `tilt` may print: read as a list, cut into objects, derived, put on the queue.
+
+#![no_main]
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use libfuzzer_sys::fuzz_target;
+use tilt_honeycomb::context::Context;
+use tilt_honeycomb::derive::Look;
+use tilt_honeycomb::model::Snapshot;
+use tilt_honeycomb::state::State;
+use tilt_honeycomb::stream::Objects;
+
+fuzz_target!(|bytes: &[u8]| {
+    let mut whole = Snapshot::default();
+    let _ = whole.read(bytes);
+    let mut watched = Snapshot::default();
+    let mut objects = Objects::default();
+    for part in bytes.chunks(7) {
+        objects.feed(part, |object| {
+            watched.add(object);
+        });
+    }
+    let now = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+    let mut state = State::default();
+    for snapshot in [&whole, &watched, &whole] {
+        state.take_in(&Look::at(snapshot), &Context::default(), now);
+    }
+    // What was taken in is not new a second time.
+    let recorded = state.take_in(&Look::at(&whole), &Context::default(), now);
+    assert_eq!(recorded.new_builds, 0);
+    State::decode(&state.encode()).expect("what was written reads back");
+});
