@@ -34,6 +34,8 @@ const LAST_LOOK: Duration = Duration::from_millis(600);
 
 /// What changes within this time shares a write to disk and a request.
 const TOGETHER: Duration = Duration::from_millis(25);
+/// What could not be written is tried again after this.
+const RETELLING: Duration = Duration::from_secs(1);
 /// After a Tiltfile was loaded, or a watch ended, Tilt takes a moment to show what is there now.
 const SETTLING: Duration = Duration::from_millis(500);
 
@@ -314,8 +316,11 @@ impl Sidecar<'_> {
                 }
                 self.next_telling = recorded.look_again.map(|after| clock::now() + after);
             }
-            // What has passed stays in the view, to be told with the next report.
-            Err(error) => self.note_store(Some(&error)),
+            // What has passed stays in the view, to be told when the disk takes it again.
+            Err(error) => {
+                self.note_store(Some(&error));
+                self.next_telling = Some(clock::now() + RETELLING);
+            }
         }
         self.more_waits = true;
     }

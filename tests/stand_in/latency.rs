@@ -47,6 +47,10 @@ fn main() -> ExitCode {
     let cpu = cpu(&collector);
     collector.kill().expect("it runs");
     collector.wait().expect("a child of ours");
+    let said = fs::read_to_string(scratch.path().join("state.log")).unwrap_or_default();
+    for warning in said.lines().filter(|line| line.starts_with("tilt-honeycomb: ")) {
+        println!("it warned: {warning}");
+    }
     report(&storm, &shown, &told(&server), &format!("{memory_before} -> {memory_after}, CPU {cpu}"))
 }
 
@@ -61,7 +65,7 @@ fn collect(state: &Path, folder: &Path, url: &str) -> Child {
         .env("HONEYCOMB_API_ENDPOINT", url)
         .args(["--state-dir".as_ref(), state.as_os_str()])
         .stdin(Stdio::null())
-        .stderr(Stdio::null())
+        .stderr(fs::File::create(state.with_extension("log")).expect("a log"))
         .spawn()
         .expect("the collector starts")
 }
@@ -93,7 +97,12 @@ fn report(
     told: &HashMap<Finished, Vec<Instant>>,
     process: &str,
 ) -> ExitCode {
-    let lost = shown.keys().filter(|finished| !told.contains_key(finished)).count();
+    let mut lost: Vec<_> = shown.keys().filter(|finished| !told.contains_key(finished)).collect();
+    lost.sort();
+    for finished in lost.iter().take(10) {
+        println!("lost: {finished:?}");
+    }
+    let lost = lost.len();
     let twice = told.values().filter(|times| times.len() > 1).count();
     let mut delays: Vec<_> = shown
         .iter()
