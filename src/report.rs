@@ -14,6 +14,8 @@ pub struct Report {
     pub builds: Vec<Build>,
     /// Builds that no update is known for yet, as if there were none.
     pub unplaced: Vec<(Placement, Build)>,
+    /// Whether builds may go on waiting for their update to be shown.
+    pub is_watched: bool,
     /// Builds of the backlog, by key, whose update has become known.
     pub placed: Vec<(String, Span)>,
     /// Said if nothing better comes: spans that others on their way point to.

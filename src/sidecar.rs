@@ -285,7 +285,8 @@ impl Sidecar<'_> {
     /// that has passed.
     fn tell(&mut self, changes: Option<&[Change]>) {
         self.next_telling = None;
-        let mut look = self.view.look(changes, self.watching.is_on());
+        let is_watched = self.watching.is_on() && !self.stop.requested();
+        let mut look = self.view.look(changes, is_watched);
         look.send_error = self.delivery_problem;
         match self.store.update(|state| state.take_in(&look, self.context, wall_clock())) {
             Ok(recorded) => {

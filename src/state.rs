@@ -172,28 +172,22 @@ impl State {
     /// Takes in a look at Tilt: what it says that has not been said.
     pub fn take_in(&mut self, look: &Look, context: &Context, now: SystemTime) -> Recorded {
         let id = session_id(look);
-        let mut session = self.sessions.remove(&id).unwrap_or_default();
-        let placements: Vec<_> = session.unplaced.iter().map(|u| u.placement.clone()).collect();
-        let backlog =
-            Backlog { queued: self.queue.len(), dropped: self.dropped, unplaced: &placements };
+        let (queued, dropped) = (self.queue.len(), self.dropped);
+        let session = self.sessions.entry(id.clone()).or_default();
+        let unplaced: Vec<_> = session.unplaced.iter().map(|u| u.placement.clone()).collect();
+        let backlog = Backlog { queued, dropped, unplaced: &unplaced };
         let report = derive(look, &backlog, &mut session.memory, context, now);
-        let recorded = self.record(&id, session, &report, now);
-        self.note_dropped(recorded)
+        self.record(&id, &report, now)
     }
 
-    /// Takes in a report: its heartbeats, and the builds that have not been seen.
-    fn record(
-        &mut self,
-        id: &str,
-        mut session: Session,
-        report: &Report,
-        now: SystemTime,
-    ) -> Recorded {
+    /// Takes in a session's report: its heartbeats, and the builds that have not been seen.
+    pub fn record(&mut self, id: &str, report: &Report, now: SystemTime) -> Recorded {
         if self.next == 0 {
             // Not from 0: an answer to events of a state that was lost must not settle these.
             self.next = unix_micros(now);
         }
         let seconds = unix_seconds(now);
+        let mut session = self.sessions.remove(id).unwrap_or_default();
         let mut fresh = Vec::new();
         let mut new_builds = 0;
         for Build { key, events } in &report.builds {
@@ -219,13 +213,9 @@ impl State {
         }
         self.forget_sessions(id, seconds);
         let look_again = if waits { Some(PLACEMENT_PATIENCE) } else { report.look_again };
-        Recorded { new_builds, dropped: self.make_room(seconds), look_again }
-    }
-
-    fn note_dropped(&mut self, recorded: Recorded) -> Recorded {
-        let Dropped { heartbeats, builds, expired } = recorded.dropped;
-        self.dropped += (heartbeats + builds + expired) as u64;
-        recorded
+        let dropped = self.make_room(seconds);
+        self.dropped += (dropped.heartbeats + dropped.builds + dropped.expired) as u64;
+        Recorded { new_builds, dropped, look_again }
     }
 
     /// Says what sessions promised that are over: other than this one, and silent for long.
@@ -310,7 +300,7 @@ impl Session {
                 fresh.extend(
                     events.map(|(index, (kind, wire))| (kind, adopt(&wire, update, index == 0))),
                 );
-            } else if unix_micros(now).abs_diff(unplaced.since) >= patience {
+            } else if !report.is_watched || unix_micros(now).abs_diff(unplaced.since) >= patience {
                 fresh.extend(unplaced.events);
             } else {
                 self.unplaced.push(unplaced);
@@ -404,14 +394,6 @@ mod tests {
         }
     }
 
-    impl State {
-        /// As `take_in` does it, with a report that was derived already.
-        fn recorded(&mut self, id: &str, report: &Report, now: SystemTime) -> Recorded {
-            let session = self.sessions.remove(id).unwrap_or_default();
-            self.record(id, session, report, now)
-        }
-    }
-
     fn kinds(state: &State) -> (usize, usize) {
         let heartbeats = state.queue().iter().filter(|e| e.kind.is_heartbeat()).count();
         (heartbeats, state.queue().len() - heartbeats)
@@ -420,21 +402,21 @@ mod tests {
     #[test]
     fn a_build_is_new_once_and_a_heartbeat_always() {
         let mut state = State::default();
-        assert_eq!(state.recorded("s", &report(2, &["a", "b"]), at(NOW)).new_builds, 2);
-        assert_eq!(state.recorded("s", &report(2, &["a", "b", "c"]), at(NOW + 60)).new_builds, 1);
+        assert_eq!(state.record("s", &report(2, &["a", "b"]), at(NOW)).new_builds, 2);
+        assert_eq!(state.record("s", &report(2, &["a", "b", "c"]), at(NOW + 60)).new_builds, 1);
         assert_eq!(kinds(&state), (4, 3));
-        assert_eq!(state.recorded("other", &report(0, &["a"]), at(NOW)).new_builds, 1);
+        assert_eq!(state.record("other", &report(0, &["a"]), at(NOW)).new_builds, 1);
     }
 
     #[test]
     fn what_is_settled_leaves_and_the_rest_stays_in_order() {
         let mut state = State::default();
-        state.recorded("s", &report(4, &[]), at(NOW));
+        state.record("s", &report(4, &[]), at(NOW));
         let numbers = |state: &State| state.queue().iter().map(|e| e.number).collect::<Vec<_>>();
         let [first, second, third, fourth] = numbers(&state)[..] else { panic!("four events") };
         state.settle(&[first, third, 99]);
         assert_eq!(numbers(&state), [second, fourth]);
-        state.recorded("s", &report(1, &[]), at(NOW));
+        state.record("s", &report(1, &[]), at(NOW));
         assert_eq!(numbers(&state), [second, fourth, fourth + 1]);
     }
 
@@ -442,28 +424,28 @@ mod tests {
     fn a_build_is_remembered_for_as_long_as_tilt_shows_it_and_a_day_more() {
         let mut state = State::default();
         for hour in 0..100 {
-            let new = state.recorded("s", &report(0, &["a"]), at(NOW + hour * 3600)).new_builds;
+            let new = state.record("s", &report(0, &["a"]), at(NOW + hour * 3600)).new_builds;
             assert_eq!(new, usize::from(hour == 0), "hour {hour}");
         }
-        state.recorded("s", &report(0, &[]), at(NOW + 100 * 3600));
+        state.record("s", &report(0, &[]), at(NOW + 100 * 3600));
         assert_eq!(state.sessions["s"].builds.len(), 1);
-        state.recorded("s", &report(0, &[]), at(NOW + 99 * 3600 + DAY));
+        state.record("s", &report(0, &[]), at(NOW + 99 * 3600 + DAY));
         assert_eq!(state.sessions["s"].builds.len(), 0);
     }
 
     #[test]
     fn another_tilt_that_was_suspended_for_a_month_does_not_send_its_builds_again() {
         let mut state = State::default();
-        state.recorded("asleep", &report(0, &["a"]), at(NOW));
-        state.recorded("awake", &report(0, &["b"]), at(NOW + 30 * DAY));
-        assert_eq!(state.recorded("asleep", &report(0, &["a"]), at(NOW + 30 * DAY)).new_builds, 0);
+        state.record("asleep", &report(0, &["a"]), at(NOW));
+        state.record("awake", &report(0, &["b"]), at(NOW + 30 * DAY));
+        assert_eq!(state.record("asleep", &report(0, &["a"]), at(NOW + 30 * DAY)).new_builds, 0);
     }
 
     #[test]
     fn old_sessions_go_when_there_are_many() {
         let mut state = State::default();
         for run in 0..200 {
-            state.recorded(&format!("s{run}"), &report(0, &["a"]), at(NOW + run * 3600));
+            state.record(&format!("s{run}"), &report(0, &["a"]), at(NOW + run * 3600));
         }
         assert_eq!(state.sessions.len(), 24);
         assert!(state.sessions.contains_key("s199"));
@@ -474,15 +456,15 @@ mod tests {
         let keys: Vec<_> = (0..QUEUE_LIMIT).map(|n| n.to_string()).collect();
         let keys: Vec<_> = keys.iter().map(String::as_str).collect();
         let mut state = State::default();
-        state.recorded("s", &report(5, &keys[..QUEUE_LIMIT - 5]), at(NOW));
+        state.record("s", &report(5, &keys[..QUEUE_LIMIT - 5]), at(NOW));
         assert_eq!(state.queue().len(), QUEUE_LIMIT);
 
-        let recorded = state.recorded("s", &report(0, &keys[..QUEUE_LIMIT - 2]), at(NOW));
+        let recorded = state.record("s", &report(0, &keys[..QUEUE_LIMIT - 2]), at(NOW));
         assert_eq!(recorded.dropped, Dropped { heartbeats: 3, ..Dropped::default() });
         assert_eq!(kinds(&state), (2, QUEUE_LIMIT - 2));
 
         let oldest = state.queue().iter().find(|e| !e.kind.is_heartbeat()).expect("a build").number;
-        let recorded = state.recorded("t", &report(0, &keys[..4]), at(NOW));
+        let recorded = state.record("t", &report(0, &keys[..4]), at(NOW));
         assert_eq!(recorded.dropped, Dropped { heartbeats: 2, builds: 2, expired: 0 });
         assert_eq!(kinds(&state), (0, QUEUE_LIMIT));
         assert_eq!(state.queue()[0].number, oldest + 2, "the two oldest builds went");
@@ -491,8 +473,8 @@ mod tests {
     #[test]
     fn an_event_waits_thirty_days_at_most() {
         let mut state = State::default();
-        state.recorded("s", &report(1, &["a"]), at(NOW));
-        let recorded = state.recorded("s", &report(1, &["a"]), at(NOW + 30 * DAY));
+        state.record("s", &report(1, &["a"]), at(NOW));
+        let recorded = state.record("s", &report(1, &["a"]), at(NOW + 30 * DAY));
         assert_eq!(recorded.dropped, Dropped { expired: 2, ..Dropped::default() });
         assert_eq!(kinds(&state), (1, 0));
     }
@@ -500,15 +482,15 @@ mod tests {
     #[test]
     fn a_clock_set_back_loses_nothing() {
         let mut state = State::default();
-        state.recorded("s", &report(0, &["a"]), at(NOW));
-        let recorded = state.recorded("s", &report(0, &["a"]), UNIX_EPOCH - Duration::from_secs(1));
+        state.record("s", &report(0, &["a"]), at(NOW));
+        let recorded = state.record("s", &report(0, &["a"]), UNIX_EPOCH - Duration::from_secs(1));
         assert_eq!((recorded, kinds(&state)), (Recorded::default(), (0, 1)));
     }
 
     #[test]
     fn what_is_written_reads_back_and_what_is_not_ours_is_told_apart() {
         let mut state = State::default();
-        state.recorded("s", &report(1, &["a"]), at(NOW));
+        state.record("s", &report(1, &["a"]), at(NOW));
         let written = state.encode();
         assert_eq!(State::decode(&written).expect("a state").encode(), written);
 

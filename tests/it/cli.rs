@@ -204,7 +204,7 @@ fn verbose_says_more_but_nothing_on_stdout() {
     let outcome = sandbox.report_to(&server).args(&["--verbose"]).finish().exits_with(0);
     let outcome = outcome
         .says("running tilt get uisessions,uiresources,dockerimages,cmdimages -o json")
-        .says("sent 12 events (9 uiresource, 2 dockerimage, 1 cmdimage) in ");
+        .says("sent 39 events (9 uiresource, 1 session, 9 update, 2 dockerimage, 1 cmdimage, 17 dockerimage_stage) in ");
     assert_eq!(outcome.stdout, "");
 }
 

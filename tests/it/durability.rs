@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::honeycomb::{Answer, Mishap, Part, Reply, Server};
-use crate::sandbox::{Sandbox, builds, eventually, of_kind, recorded_builds};
+use crate::sandbox::{RECORDED, Sandbox, builds, eventually, of_kind, recorded_builds};
 
 /// Asks for a pause so long that no delivery waits for it.
 fn away() -> Reply {
@@ -82,7 +82,7 @@ fn a_build_that_finishes_while_honeycomb_is_away_arrives_later_with_its_own_time
 fn a_build_that_finishes_while_honeycomb_is_away_is_kept_by_a_sidecar() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let sidecar = sandbox.sidecar_to(&server).args(&["--timeout", "300ms"]).start();
-    eventually("a report", || server.accepted().len() >= 12);
+    eventually("a report", || server.accepted().len() >= RECORDED);
     server.usually(Answer::Broken { after: Part::Nothing, then: Mishap::Close });
     sandbox.tilt().build_web("2026-11-22T17:00:00Z", "2026-11-22T17:00:01Z");
     sidecar.says("kept for next time, trying again");
@@ -107,7 +107,7 @@ fn killed_while_the_server_stalls_it_delivers_everything_at_the_next_start() {
         assert_eq!(run.finish().code, None);
     }
     let waiting = sandbox.waiting();
-    assert!(waiting >= 12, "{waiting}");
+    assert!(waiting >= RECORDED, "{waiting}");
 
     server.usually(Answer::Accept);
     sandbox.tilt().set("no-tilt", "");
@@ -207,7 +207,7 @@ fn a_state_folder_that_cannot_be_used_is_named_and_ends_no_sidecar() {
 
     fs::remove_file(&taken).expect("the file");
     sidecar.says("the state is usable again");
-    eventually("a report", || server.accepted().len() >= 12);
+    eventually("a report", || server.accepted().len() >= RECORDED);
 }
 
 #[test]
@@ -225,7 +225,7 @@ fn a_read_only_state_is_named() {
     let outcome = sandbox.report_to(&server).finish();
     permit(0o700);
     outcome.exits_with(1).says("Permission denied").says("--state-dir");
-    assert_eq!(sandbox.waiting(), 12);
+    assert_eq!(sandbox.waiting(), RECORDED);
 }
 
 #[test]
@@ -291,7 +291,7 @@ fn a_state_with_a_full_queue_makes_room_and_says_so() {
         .report_to(&server)
         .finish()
         .exits_with(4)
-        .says("the queue is full: dropped 2021 heartbeats");
+        .says("the queue is full: dropped 2049 heartbeats");
     assert_eq!(sandbox.waiting(), 10_000);
     server.usually(Answer::Accept);
     sandbox.tilt().set("no-tilt", "");

@@ -8,9 +8,10 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 
 use crate::honeycomb::Server;
-use crate::sandbox::{Sandbox, capture, of_kind};
+use crate::sandbox::{RECORDED, Sandbox, capture, of_kind};
 
-const KINDS: [&str; 3] = ["uiresource", "dockerimage", "cmdimage"];
+const KINDS: [&str; 6] =
+    ["uiresource", "session", "update", "dockerimage", "cmdimage", "dockerimage_stage"];
 
 fn expected(kind: &str) -> Vec<Value> {
     let path = format!("{}/tests/expect/{kind}.jsonl", env!("CARGO_MANIFEST_DIR"));
@@ -73,7 +74,7 @@ fn assert_as_expected(events: &[Value], is_dry: bool) {
 #[test]
 fn a_dry_run_prints_every_event_whole() {
     let dry = Sandbox::new().run("--once --dry-run").finish().exits_with(0);
-    assert_eq!(dry.events().len(), 12);
+    assert_eq!(dry.events().len(), RECORDED);
     assert_as_expected(&dry.events(), true);
 }
 
@@ -198,7 +199,7 @@ fn the_persons_choices_are_on_every_event() {
         .finish()
         .exits_with(0)
         .events();
-    assert_eq!(events.len(), 12);
+    assert_eq!(events.len(), RECORDED);
     for event in &events {
         let data = &event["data"];
         assert_eq!(data["user"], "ann");

@@ -10,11 +10,14 @@
 #[path = "../stand_in/honeycomb.rs"]
 mod honeycomb;
 mod sandbox;
+#[path = "../stand_in/storm.rs"]
+mod storm;
 
 mod cli;
 mod delivery;
 mod durability;
 mod events;
+mod live;
 mod once;
 mod properties;
 mod real_tilt;

@@ -1,7 +1,7 @@
 //! `--once`: one report from cron, by hand or in CI.
 
 use crate::honeycomb::{Answer, Reply, Server};
-use crate::sandbox::{Sandbox, builds, of_kind, recorded_builds};
+use crate::sandbox::{RECORDED, Sandbox, builds, of_kind, recorded_builds};
 
 #[test]
 fn one_report_sends_every_resource_and_every_build() {
@@ -34,12 +34,12 @@ fn what_waited_is_sent_even_where_no_tilt_runs() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     server.usually(Reply::new(503, ""));
     sandbox.report_to(&server).args(&["--timeout", "300ms"]).finish().exits_with(4);
-    assert_eq!(sandbox.waiting(), 12);
+    assert_eq!(sandbox.waiting(), RECORDED);
 
     server.usually(Answer::Accept);
     sandbox.tilt().set("no-tilt", "");
     sandbox.report_to(&server).finish().exits_with(3).says("no Tilt");
-    assert_eq!(server.accepted().len(), 12);
+    assert_eq!(server.accepted().len(), RECORDED);
     assert_eq!(sandbox.waiting(), 0);
 }
 
@@ -51,7 +51,7 @@ fn a_dry_run_needs_no_key_sends_nothing_and_leaves_no_trace() {
         .env("HONEYCOMB_API_ENDPOINT", server.url())
         .finish()
         .exits_with(0);
-    assert_eq!(dry.events().len(), 12);
+    assert_eq!(dry.events().len(), RECORDED);
     assert_eq!(dry.stderr, "");
     assert_eq!(server.connections(), 0);
     assert_eq!(sandbox.state_files().len(), 0);

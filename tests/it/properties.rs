@@ -13,9 +13,11 @@ use proptest::sample::Index;
 use serde_json::{Value, json};
 use tilt_honeycomb::answer::{Answer, Fate, Verdict, judge};
 use tilt_honeycomb::batch::{Batch, Cut, Limits, cut};
-use tilt_honeycomb::derive::{Build, Context, Report, derive};
+use tilt_honeycomb::context::Context;
+use tilt_honeycomb::derive::Look;
 use tilt_honeycomb::event::{Event, Fields, Kind};
 use tilt_honeycomb::model::Snapshot;
+use tilt_honeycomb::report::{Build, Report};
 use tilt_honeycomb::state::State;
 
 use crate::sandbox::{KINDS, capture};
@@ -100,16 +102,16 @@ impl Course {
         self.window.start = self.window.end.min(self.window.start + forgets);
         let build = |number| {
             let name = format!("build-{number}");
-            Build { event: event(Kind::DockerImage, &name), key: name }
+            Build { events: vec![event(Kind::DockerImage, &name)], key: name }
         };
         let shown: Vec<_> = self.window.clone().map(build).collect();
         self.shown.extend(shown.iter().map(|build| build.key.clone()));
         let report = Report {
-            session: "session".into(),
             builds: shown,
             heartbeats: vec![event(Kind::UiResource, "web")],
+            ..Report::default()
         };
-        self.state.record(&report, self.now);
+        self.state.record("session", &report, self.now);
     }
 
     fn restart(&mut self) {
@@ -241,11 +243,11 @@ proptest! {
         let names: Vec<_> = lengths.iter().enumerate().map(|(n, l)| format!("{n}{}", "x".repeat(*l))).collect();
         let builds = names.iter().map(|name| Build {
             key: name.clone(),
-            event: event(Kind::CmdImage, name),
+            events: vec![event(Kind::CmdImage, name)],
         });
-        let report = Report { session: "s".into(), heartbeats: Vec::new(), builds: builds.collect() };
+        let report = Report { builds: builds.collect(), ..Report::default() };
         let mut state = State::default();
-        state.record(&report, UNIX_EPOCH);
+        state.record("s", &report, UNIX_EPOCH);
         let mut sent = Vec::new();
         while let Cut::Batch(batch) = cut(state.queue(), limits) {
             let events = events(&batch);
@@ -274,17 +276,17 @@ proptest! {
     fn a_changed_state_is_read_or_refused_and_never_panics(changes in vec(change(), 1..4)) {
         let mut state = State::default();
         let report = Report {
-            session: "s".into(),
             heartbeats: vec![event(Kind::UiResource, "web")],
-            builds: vec![Build { key: "b".into(), event: event(Kind::DockerImage, "web") }],
+            builds: vec![Build { key: "b".into(), events: vec![event(Kind::DockerImage, "web")] }],
+            ..Report::default()
         };
-        state.record(&report, UNIX_EPOCH);
+        state.record("s", &report, UNIX_EPOCH);
         let mut document: Value = serde_json::from_slice(&state.encode()).expect("JSON");
         for change in &changes {
             apply(&mut document, change);
         }
         if let Ok(mut state) = State::decode(document.to_string().as_bytes()) {
-            state.record(&report, SystemTime::now());
+            state.record("s", &report, SystemTime::now());
             cut(state.queue(), LIMITS);
             State::decode(&state.encode()).expect("what was written reads back");
         }
@@ -304,14 +306,15 @@ proptest! {
             }
             let _ = snapshot.read(document.to_string().as_bytes());
         }
-        let report = derive(&snapshot, &Context::default(), now);
-        let builds = report.builds.iter().map(|build| &build.event);
-        for event in report.heartbeats.iter().chain(builds) {
-            for name in event.fields.names().filter(|name| name.ends_with("_ms")) {
-                let value = event.fields.get(name).and_then(Value::as_f64);
-                prop_assert!(value.is_some_and(|ms| ms >= 0.0), "{name}: {value:?}");
+        let mut state = State::default();
+        state.take_in(&Look::at(&snapshot), &Context::default(), now);
+        for waiting in state.queue() {
+            let event: Value = serde_json::from_str(waiting.wire.get()).expect("JSON");
+            for (name, value) in event["data"].as_object().expect("fields") {
+                if name.ends_with("_ms") {
+                    prop_assert!(value.as_f64().is_some_and(|ms| ms >= 0.0), "{name}: {value}");
+                }
             }
         }
-        State::default().record(&report, now);
     }
 }

@@ -5,7 +5,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -46,6 +46,12 @@ fn within(limit: Duration, mut is_so: impl FnMut() -> bool) -> bool {
 pub fn capture(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/captures/0.37.6").join(path)
 }
+
+/// The events of a first report on the recorded environment: 9 `uiresource` and a `session`, 9
+/// `update`, and 3 image builds with 17 stages.
+pub const RECORDED: usize = 39;
+/// Of these, what every report says again.
+pub const HEARTBEATS: usize = 10;
 
 /// The captures' four kinds, in the order in which single calls ask for them.
 pub const KINDS: [&str; 4] = ["uisession", "uiresources", "dockerimages", "cmdimages"];
@@ -128,9 +134,14 @@ impl Sandbox {
         self.run("--once").sending_to(server)
     }
 
-    /// The sidecar, at the shortest interval there is.
+    /// The sidecar that looks, at the shortest interval there is.
     pub fn sidecar_to(&self, server: &Server) -> Invocation {
-        self.run("--interval 1s").sending_to(server)
+        self.run("--no-watch --interval 1s").sending_to(server)
+    }
+
+    /// The sidecar that watches.
+    pub fn live_to(&self, server: &Server) -> Invocation {
+        self.run("").sending_to(server)
     }
 }
 
@@ -150,6 +161,15 @@ impl TiltFolder {
         let fresh = self.0.join(format!("{name}.fresh"));
         fs::write(&fresh, contents).expect("a file");
         fs::rename(fresh, self.0.join(name)).expect("its name");
+        self
+    }
+
+    /// Has a watch show one more version of an object.
+    pub fn add(&self, journal: &str, object: &Value) -> &Self {
+        let path = self.0.join(journal);
+        let journal = fs::OpenOptions::new().create(true).append(true).open(path);
+        let written = journal.and_then(|mut j| j.write_all(format!("{object}\n").as_bytes()));
+        written.expect("the journal");
         self
     }
 
@@ -182,6 +202,7 @@ impl TiltFolder {
     pub fn crowd(&self, count: usize) -> &Self {
         self.change("uiresources", |resources| {
             let mut another = resources[0].clone();
+            another["status"]["buildHistory"] = Value::Null;
             for number in 0..count {
                 another["metadata"]["name"] = json!(format!("another-{number}"));
                 resources.push(another.clone());
@@ -425,12 +446,12 @@ pub fn of_kind(events: &[Value], kind: &str) -> Vec<Value> {
     events.iter().filter(|event| event["data"]["kind"] == kind).cloned().collect()
 }
 
-/// What tells builds apart: image and start.
+/// What tells image builds apart: image and start.
 pub fn builds(events: &[Value]) -> Vec<(String, String)> {
     let text = |value: &Value| value.as_str().expect("text").to_owned();
     let mut builds: Vec<_> = events
         .iter()
-        .filter(|event| event["data"]["kind"] != "uiresource")
+        .filter(|event| matches!(event["data"]["kind"].as_str(), Some("dockerimage" | "cmdimage")))
         .map(|event| (text(&event["data"]["image_name"]), text(&event["time"])))
         .collect();
     builds.sort();

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use crate::honeycomb::{Answer, Mishap, Part, Reply, Server};
-use crate::sandbox::{KEY, Outcome, Sandbox, eventually};
+use crate::sandbox::{KEY, Outcome, RECORDED, Sandbox, eventually};
 
 const COMMAND_TOKEN: &str = "canary-token-of-a-failing-command";
 const BUILD_ARG: &str = "canary-value-of-a-build-arg";
@@ -107,7 +107,7 @@ fn a_report_tells_no_commands_arguments_paths_or_files() {
     let (sandbox, server) = (sandbox_with_canaries(), Server::start());
     server.then([Reply::new(503, "").into()]);
     let outcome = sandbox.report_to(&server).args(&["--verbose"]).finish().exits_with(0);
-    assert_eq!(server.accepted().len(), 12);
+    assert_eq!(server.accepted().len(), RECORDED);
     let all = [&OF_TILT[..], &[KEY]].concat();
     assert_told_nothing(&outcome, &all);
     assert_wrote_nothing(&sandbox, &all);
@@ -129,7 +129,7 @@ fn what_waits_on_disk_holds_none_of_it() {
     let outcome = report.finish().exits_with(4);
     let all = [&OF_TILT[..], &[KEY]].concat();
     assert_told_nothing(&outcome, &all);
-    assert_eq!(sandbox.waiting(), 12);
+    assert_eq!(sandbox.waiting(), RECORDED);
     assert_wrote_nothing(&sandbox, &all);
 }
 

@@ -3,7 +3,7 @@
 use rustix::process::Signal;
 
 use crate::honeycomb::{Answer, Reply, Server};
-use crate::sandbox::{Sandbox, builds, eventually, of_kind, recorded_builds};
+use crate::sandbox::{RECORDED, Sandbox, builds, eventually, of_kind, recorded_builds};
 
 #[test]
 fn the_sidecar_reports_at_once_and_then_at_every_interval() {
@@ -21,16 +21,17 @@ fn the_sidecar_reports_at_once_and_then_at_every_interval() {
 fn the_sidecar_says_what_changed_in_one_line_and_is_quiet_when_nothing_did() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let sidecar = sandbox.sidecar_to(&server).start();
-    sidecar.says("sent 12 events (9 uiresource, 2 dockerimage, 1 cmdimage) in ");
+    sidecar.says("sent 39 events (9 uiresource, 1 session, 9 update, 2 dockerimage, 1 cmdimage, 17 dockerimage_stage) in ");
     eventually("three reports", || server.accepted().len() >= 30);
     assert_eq!(sidecar.stderr().matches("sent ").count(), 1, "{}", sidecar.stderr());
 
     sandbox.tilt().build_web("2026-11-22T17:00:00Z", "2026-11-22T17:00:01Z");
-    sidecar.says("sent 10 events (9 uiresource, 1 dockerimage) in ");
+    sidecar
+        .says("sent 20 events (9 uiresource, 1 session, 1 dockerimage, 9 dockerimage_stage) in ");
     sandbox.tilt().change("uiresources", |all| {
         all[1]["status"]["updateStatus"] = "ok".into();
     });
-    sidecar.says("sent 9 events (9 uiresource) in ").says("; 0 waiting");
+    sidecar.says("sent 10 events (9 uiresource, 1 session) in ").says("; 0 waiting");
 }
 
 #[test]
@@ -44,7 +45,7 @@ fn a_sidecar_without_tilt_says_so_once_and_finds_it_when_it_comes() {
 
     sandbox.tilt().unset("no-tilt");
     sidecar.says("tilt answers again");
-    eventually("a report", || server.accepted().len() == 12);
+    eventually("a report", || server.accepted().len() == RECORDED);
     sandbox.tilt().set("stale", "");
     sidecar.says("was refused");
     assert!(sidecar.is_running());
@@ -87,8 +88,8 @@ fn what_waits_from_before_is_sent_also_where_no_tilt_runs() {
     server.usually(Answer::Accept);
     sandbox.tilt().set("no-tilt", "");
     let sidecar = sandbox.sidecar_to(&server).start();
-    sidecar.says("12 waiting from before");
-    eventually("a delivery without Tilt", || server.accepted().len() == 12);
+    sidecar.says("39 waiting from before");
+    eventually("a delivery without Tilt", || server.accepted().len() == RECORDED);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::honeycomb::{Answer, Mishap, Part, Server};
-use crate::sandbox::{PROGRAM, Process, Sandbox, builds, eventually, recorded_builds};
+use crate::sandbox::{PROGRAM, Process, RECORDED, Sandbox, builds, eventually, recorded_builds};
 
 const PROMISED: Duration = Duration::from_millis(1500);
 
@@ -44,7 +44,7 @@ fn it_ends_while_the_server_stalls_and_keeps_what_was_on_its_way() {
         let sidecar = sandbox.sidecar_to(&server).start();
         server.request(0);
         ends_in_time(sidecar, Signal::TERM);
-        assert!(sandbox.waiting() >= 12, "{}", sandbox.waiting());
+        assert!(sandbox.waiting() >= RECORDED, "{}", sandbox.waiting());
     }
 }
 
@@ -58,7 +58,7 @@ fn it_ends_while_both_hang() {
     let calls = sandbox.tilt().calls().len();
     eventually("a hung tilt", || sandbox.tilt().calls().len() > calls);
     ends_in_time(sidecar, Signal::TERM);
-    assert!(sandbox.waiting() >= 12, "{}", sandbox.waiting());
+    assert!(sandbox.waiting() >= RECORDED, "{}", sandbox.waiting());
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn it_ends_while_it_waits_to_try_again() {
     let sidecar = sandbox.sidecar_to(&server).args(&["--timeout", "1m"]).start();
     server.request(2);
     ends_in_time(sidecar, Signal::TERM);
-    assert!(sandbox.waiting() >= 12, "{}", sandbox.waiting());
+    assert!(sandbox.waiting() >= RECORDED, "{}", sandbox.waiting());
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn a_second_signal_ends_it_at_once() {
     let (outcome, took) = sidecar.ends_after(Signal::TERM);
     assert!(took < Duration::from_millis(300), "{took:?}");
     outcome.exits_with(128 + 15);
-    assert!(sandbox.waiting() >= 12, "{}", sandbox.waiting());
+    assert!(sandbox.waiting() >= RECORDED, "{}", sandbox.waiting());
 }
 
 #[test]
@@ -126,8 +126,8 @@ fn a_single_report_that_is_stopped_keeps_its_events() {
     server.request(2);
     let (outcome, took) = report.ends_after(Signal::INT);
     assert!(took < PROMISED, "{took:?}");
-    outcome.exits_with(4).says("12 events are kept for next time");
-    assert_eq!(sandbox.waiting(), 12);
+    outcome.exits_with(4).says("39 events are kept for next time");
+    assert_eq!(sandbox.waiting(), RECORDED);
 }
 
 #[test]
@@ -141,12 +141,12 @@ fn a_second_signal_ends_a_single_report_whatever_it_waits_for() {
     let (outcome, took) = report.ends_after(Signal::TERM);
     assert!(took < PROMISED, "{took:?}");
     assert!([Some(128 + 2), Some(128 + 15)].contains(&outcome.code), "{outcome:?}");
-    assert_eq!(sandbox.waiting(), 12);
+    assert_eq!(sandbox.waiting(), RECORDED);
 }
 
 /// Starts a sidecar from a shell that ends as soon as its stdin is closed.
 fn started_by_a_shell(sandbox: &Sandbox, server: &Server) -> Process {
-    let script = r#""$0" --interval 1s & read line"#;
+    let script = r#""$0" --no-watch --interval 1s & read line"#;
     sandbox
         .command(&["/bin/sh", "-c", script, PROGRAM])
         .sending_to(server)
