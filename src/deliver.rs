@@ -15,6 +15,8 @@ use crate::store::{Sending, Store, StoreError};
 
 /// How often to look whether another collector has finished sending.
 const BUSY_POLL: Duration = Duration::from_millis(50);
+/// A try with less time than this would only fail, and hide why the ones before it did.
+const LEAST_TRY: Duration = Duration::from_millis(100);
 
 /// Carries events from the store to Honeycomb.
 #[derive(Debug)]
@@ -139,7 +141,7 @@ impl Courier {
             };
             failures += 1;
             let again_at = now() + backoff::pause(failures, retry_after, jitter());
-            if again_at >= deadline {
+            if again_at + LEAST_TRY >= deadline {
                 return Ok(End::Kept { why, retry_after });
             }
             log::debug!("{why}; trying again");

@@ -95,6 +95,12 @@ impl Client {
         if key.len() < 8 || !text.contains(key) { text } else { text.replace(key, "<key>") }
     }
 
+    /// Ends a request under way, from another thread, and all later ones.
+    pub fn interrupter(&self) -> impl FnOnce() + Send + 'static {
+        let agent = self.agent.clone();
+        move || agent.shutdown()
+    }
+
     fn no_answer(&self, error: &ureq::Error) -> NoAnswer {
         let cause = match error {
             ureq::Error::Timeout(step) => format!("timed out ({step})"),

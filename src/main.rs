@@ -100,12 +100,14 @@ fn report(config: &Config) -> anyhow::Result<Exit> {
             };
             let context = Context::new(config, id, cpu_count);
             let store = Store::new(state_dir.clone(), destination.file_stem());
-            let mut courier = Courier::new(store.clone(), Client::new(destination));
+            let client = Client::new(destination);
+            let interrupt = client.interrupter();
+            let mut courier = Courier::new(store.clone(), client);
             if !config.once {
                 return Ok(sidecar::run(config, &context, tilt, &store, courier)?);
             }
             let stop = Stop::default();
-            stop::on_signals(&stop, || ())?;
+            stop::on_signals(&stop, interrupt)?;
             Ok(once::report(&mut tilt, &context, &store, &mut courier, config.timeout, &stop))
         }
     }

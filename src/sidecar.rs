@@ -133,7 +133,8 @@ pub fn run(
         next_telling: None,
         next_delivery: now(),
         failures: 0,
-        more_waits: false,
+        // Perhaps from before; a Tilt that hangs must not hold it up.
+        more_waits: true,
         tilt_gone_since: None,
         tilt_problem: None,
         store_problem: None,

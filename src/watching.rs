@@ -13,6 +13,8 @@ use crate::view::View;
 
 /// A watch that lived for less does not work, however often it is started.
 const WORKS_FOR: Duration = Duration::from_secs(10);
+/// Tilt's end ends all its watches within moments.
+const SAME_END: Duration = Duration::from_millis(400);
 const IMAGES: [ImageKind; 2] = [ImageKind::Docker, ImageKind::Cmd];
 
 type Tell = Arc<dyn Fn(Watched, Sight) -> bool + Send + Sync>;
@@ -24,6 +26,7 @@ pub struct Watching {
     resources: Option<Watch>,
     images: [Option<Watch>; 2],
     started_at: Instant,
+    ended_at: Instant,
     failures: u32,
     not_before: Instant,
     /// Why the last watch ended.
@@ -40,6 +43,7 @@ impl Watching {
             resources: None,
             images: [None, None],
             started_at: now,
+            ended_at: now,
             failures: 0,
             not_before: now,
             why: String::new(),
@@ -103,9 +107,13 @@ impl Watching {
             }
             Watched::Images(kind) => self.images[kind as usize] = None,
         }
+        self.why = why;
+        if now.saturating_duration_since(self.ended_at) < SAME_END {
+            return;
+        }
+        self.ended_at = now;
         let worked = now.saturating_duration_since(self.started_at) >= WORKS_FOR;
         self.failures = if worked { 0 } else { self.failures + 1 };
         self.not_before = now + backoff::until_next_watch(self.failures, jitter());
-        self.why = why;
     }
 }

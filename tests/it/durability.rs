@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::honeycomb::{Answer, Mishap, Part, Reply, Server};
-use crate::sandbox::{RECORDED, Sandbox, builds, eventually, of_kind, recorded_builds};
+use crate::sandbox::{RECORDED, Sandbox, builds, eventually, of_kind, recorded_builds, skipped};
 
 /// Asks for a pause so long that no delivery waits for it.
 fn away() -> Reply {
@@ -213,7 +213,7 @@ fn a_state_folder_that_cannot_be_used_is_named_and_ends_no_sidecar() {
 #[test]
 fn a_read_only_state_is_named() {
     if rustix::process::geteuid().is_root() {
-        eprintln!("skipped: nothing is read-only to root");
+        skipped("nothing is read-only to root");
         return;
     }
     let (sandbox, server) = (Sandbox::new(), Server::start());

@@ -5,7 +5,6 @@
 #![cfg(unix)]
 #![expect(clippy::disallowed_methods, reason = "tests have deadlines, and look until they pass")]
 #![expect(unreachable_pub, reason = "modules that are shared with the stand-ins")]
-#![expect(clippy::print_stderr, reason = "a skipped test says so")]
 
 #[path = "../stand_in/honeycomb.rs"]
 mod honeycomb;
@@ -24,5 +23,6 @@ mod real_tilt;
 mod secrets;
 mod sidecar;
 mod signals;
+mod stand_in;
 mod tidy;
 mod tilt;

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use rustix::process::Signal;
 
-use crate::sandbox::{Invocation, Process, Sandbox, of_kind};
+use crate::sandbox::{Invocation, Process, Sandbox, eventually, of_kind, skipped};
 
 const TILTFILE: &str = r"
 local_resource('passes', 'true', labels=['quick'])
@@ -45,7 +45,7 @@ fn tilt_up(sandbox: &Sandbox, tilt: &str, port: u16) -> Process {
 #[test]
 fn a_real_tilts_resources_are_reported() {
     let Some(tilt) = real_tilt() else {
-        eprintln!("skipped: no tilt on PATH");
+        skipped("no tilt on PATH");
         return;
     };
     let (sandbox, port) = (Sandbox::new(), free_port());
@@ -55,7 +55,7 @@ fn a_real_tilts_resources_are_reported() {
 
     let up = tilt_up(&sandbox, tilt.to_str().expect("text"), port);
     let mut events = Vec::new();
-    crate::sandbox::eventually("the environment is up", || {
+    eventually("the environment is up", || {
         events = of_kind(&look().events(), "uiresource");
         let has = |name: &str, field: &str, value: &str| {
             events.iter().any(|e| e["data"]["name"] == name && e["data"][field] == value)

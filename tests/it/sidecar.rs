@@ -93,6 +93,19 @@ fn what_waits_from_before_is_sent_also_where_no_tilt_runs() {
 }
 
 #[test]
+fn a_hung_tilt_does_not_hold_up_what_waits_from_before() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    server.usually(Reply::new(503, "").header("retry-after", 600));
+    sandbox.report_to(&server).finish().exits_with(4);
+
+    server.usually(Answer::Accept);
+    sandbox.tilt().set("hang", "");
+    let sidecar = sandbox.sidecar_to(&server).start();
+    sidecar.says("sent 39 events (");
+    assert!(!sidecar.stderr().contains("no answer"), "{}", sidecar.stderr());
+}
+
+#[test]
 fn a_dry_run_without_once_prints_each_build_once_until_stopped() {
     let sandbox = Sandbox::new();
     let dry = sandbox.run("--dry-run --interval 1s").start();

@@ -24,7 +24,8 @@
 //! | `leave-process` | a process that it started lives on and holds its stdout |
 //! | `read-stdin` | it reads its stdin to the end first |
 //!
-//! Each call adds a JSON line to `calls`. The folder is written to: point at a copy.
+//! Each call adds a JSON line to `calls`. The folder is written to: point at a copy. Whatever
+//! still runs when the folder is removed ends.
 
 #![expect(clippy::print_stderr, reason = "a command line talks")]
 #![expect(clippy::disallowed_methods, reason = "it has an environment and a clock, and polls")]
@@ -34,7 +35,7 @@ use std::env;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{self, Command, ExitCode, Stdio};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -42,16 +43,17 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 const POLL: Duration = Duration::from_millis(3);
+const HANGING_POLL: Duration = Duration::from_millis(50);
 /// The argument that makes this program the process that is left behind.
 const LEFT_BEHIND: &str = "--left-behind";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    if arguments.first().is_some_and(|argument| argument == LEFT_BEHIND) {
-        wait_for_ever();
-    }
     let folder = env::var_os("STAND_IN").expect("STAND_IN names the folder to answer from");
     let folder = Folder(folder.into());
+    if arguments.first().is_some_and(|argument| argument == LEFT_BEHIND) {
+        folder.outlast();
+    }
     folder.note_call(&arguments);
     folder.misbehave();
     match run(&folder, &arguments) {
@@ -80,12 +82,6 @@ impl From<io::Error> for Failure {
 
 fn said<T>(text: impl Into<String>) -> Result<T, Failure> {
     Err(Failure::Said(text.into()))
-}
-
-fn wait_for_ever() -> ! {
-    loop {
-        thread::park();
-    }
 }
 
 fn run(folder: &Folder, arguments: &[String]) -> Result<(), Failure> {
@@ -197,7 +193,7 @@ fn watch(folder: &Folder, kind: &str) -> Result<(), Failure> {
         for object in journal.due() {
             print(&object)?;
         }
-        if folder.has("end") {
+        if folder.has("end") || !folder.0.exists() {
             return Ok(());
         }
         thread::sleep(POLL);
@@ -272,6 +268,14 @@ impl Folder {
         self.path(name).exists()
     }
 
+    /// For ever, as far as anyone who looks can tell.
+    fn outlast(&self) -> ! {
+        while self.0.exists() {
+            thread::sleep(HANGING_POLL);
+        }
+        process::exit(1);
+    }
+
     fn number(&self, name: &str) -> Option<u64> {
         let text = fs::read_to_string(self.path(name)).ok()?;
         Some(text.trim().parse().expect("a number"))
@@ -281,7 +285,7 @@ impl Folder {
         let variable = |name| env::var(name).ok();
         let call = json!({
             "arguments": arguments,
-            "pid": std::process::id(),
+            "pid": process::id(),
             "TILT_PORT": variable("TILT_PORT"),
             "TILT_HOST": variable("TILT_HOST"),
             "TILT_DISABLE_ANALYTICS": variable("TILT_DISABLE_ANALYTICS"),
@@ -312,7 +316,7 @@ impl Folder {
             thread::sleep(Duration::from_millis(milliseconds));
         }
         if self.has("hang") {
-            wait_for_ever();
+            self.outlast();
         }
     }
 
@@ -444,7 +448,7 @@ impl Replay {
 fn replay_start(folder: &Folder) -> SystemTime {
     let path = folder.path("replay-start");
     let now = humantime::format_rfc3339_nanos(SystemTime::now()).to_string();
-    let own = folder.path(&format!("replay-start-{}", std::process::id()));
+    let own = folder.path(&format!("replay-start-{}", process::id()));
     fs::write(&own, now).expect("the folder can be written to");
     // Fails for all but the first, and they read what the first wrote.
     let _ = fs::hard_link(&own, &path);
