@@ -98,15 +98,15 @@ impl Courier {
         deadline: Instant,
         stop: &Stop,
     ) -> Result<End, StoreError> {
-        self.settle(&[])?;
         let mut limits = Limits::DEFAULT;
         let mut failures = 0;
+        let mut next = self.settle(&[], limits)?;
         loop {
-            let batch = match cut(self.store.read()?.queue(), limits) {
+            let batch = match next {
                 Cut::Empty => return Ok(End::Empty),
                 Cut::Batch(batch) => batch,
                 Cut::TooLarge(number) => {
-                    self.drop_too_large(number, delivery)?;
+                    next = self.drop_too_large(number, limits, delivery)?;
                     continue;
                 }
             };
@@ -115,11 +115,12 @@ impl Courier {
             }
             let (why, retry_after) = match self.send(&batch, deadline) {
                 Verdict::Judged(fates) => {
-                    let later = self.settle_judged(&batch, &fates, delivery)?;
                     if fates.len() < batch.numbers.len() {
                         // Which events such a server took is sure only as far as it answers.
                         limits.events = fates.len();
                     }
+                    let (answered, later) = judged(&batch, &fates, delivery);
+                    next = self.settle(&answered, limits)?;
                     match later {
                         None => {
                             failures = 0;
@@ -129,14 +130,18 @@ impl Courier {
                     }
                 }
                 Verdict::TooLarge => {
-                    if let Some(less) = limits.halved(batch.numbers.len()) {
+                    next = if let Some(less) = limits.halved(batch.numbers.len()) {
                         limits = less;
+                        self.settle(&[], limits)?
                     } else {
-                        self.drop_too_large(batch.numbers[0], delivery)?;
-                    }
+                        self.drop_too_large(batch.numbers[0], limits, delivery)?
+                    };
                     continue;
                 }
-                Verdict::Retry { why, after } => (why, after),
+                Verdict::Retry { why, after } => {
+                    next = Cut::Batch(batch);
+                    (why, after)
+                }
                 Verdict::Refused { advice } => return Ok(End::Refused { advice }),
             };
             failures += 1;
@@ -159,51 +164,56 @@ impl Courier {
         }
     }
 
-    /// Settles what was accepted or rejected; the status of an event that stays, if one does.
-    fn settle_judged(
+    fn drop_too_large(
         &mut self,
-        batch: &Batch,
-        fates: &[Fate],
+        number: u64,
+        limits: Limits,
         delivery: &mut Delivery,
-    ) -> Result<Option<u16>, StoreError> {
-        let mut answered = Vec::with_capacity(fates.len());
-        let mut reasons = BTreeMap::<&str, usize>::new();
-        let mut later = None;
-        for ((number, kind), fate) in batch.numbers.iter().zip(&batch.kinds).zip(fates) {
-            match fate {
-                Fate::Accepted => {
-                    *delivery.sent.entry(*kind).or_default() += 1;
-                    answered.push(*number);
-                }
-                Fate::Rejected { reason } => {
-                    *reasons.entry(reason).or_default() += 1;
-                    answered.push(*number);
-                }
-                Fate::Later { status } => later = Some(*status),
-            }
-        }
-        for (reason, count) in reasons {
-            delivery.rejected += count;
-            log::warn!("honeycomb rejected {count} event(s) for good: {reason}");
-        }
-        self.settle(&answered)?;
-        Ok(later)
-    }
-
-    fn drop_too_large(&mut self, number: u64, delivery: &mut Delivery) -> Result<(), StoreError> {
+    ) -> Result<Cut, StoreError> {
         log::warn!("dropped an event that is too large for Honeycomb even by itself");
         delivery.rejected += 1;
-        self.settle(&[number])
+        self.settle(&[number], limits)
     }
 
-    fn settle(&mut self, answered: &[u64]) -> Result<(), StoreError> {
+    /// Writes down what was answered for; gives the next batch, in the same step since each reads
+    /// the whole state.
+    fn settle(&mut self, answered: &[u64], limits: Limits) -> Result<Cut, StoreError> {
         self.unsettled.extend(answered);
-        if !self.unsettled.is_empty() {
-            self.store.update(|state| state.settle(&self.unsettled))?;
-            self.unsettled.clear();
+        if self.unsettled.is_empty() {
+            return Ok(cut(self.store.read()?.queue(), limits));
         }
-        Ok(())
+        let next = self.store.update(|state| {
+            state.settle(&self.unsettled);
+            cut(state.queue(), limits)
+        })?;
+        self.unsettled.clear();
+        Ok(next)
     }
+}
+
+/// The events that are settled, accepted or rejected; and the status of one that stays, if any.
+fn judged(batch: &Batch, fates: &[Fate], delivery: &mut Delivery) -> (Vec<u64>, Option<u16>) {
+    let mut answered = Vec::with_capacity(fates.len());
+    let mut reasons = BTreeMap::<&str, usize>::new();
+    let mut later = None;
+    for ((number, kind), fate) in batch.numbers.iter().zip(&batch.kinds).zip(fates) {
+        match fate {
+            Fate::Accepted => {
+                *delivery.sent.entry(*kind).or_default() += 1;
+                answered.push(*number);
+            }
+            Fate::Rejected { reason } => {
+                *reasons.entry(reason).or_default() += 1;
+                answered.push(*number);
+            }
+            Fate::Later { status } => later = Some(*status),
+        }
+    }
+    for (reason, count) in reasons {
+        delivery.rejected += count;
+        log::warn!("honeycomb rejected {count} event(s) for good: {reason}");
+    }
+    (answered, later)
 }
 
 /// From 0 to 1; without randomness, as spread as one process can be.

@@ -94,15 +94,26 @@ pub fn derive(
         Heartbeats::All => (look.resources, look.image_builds),
         Heartbeats::Changed(_) => Default::default(),
     };
+    let images =
+        look.finished.iter().chain(image_builds).map(|image| (placement(image), Some(image)));
+    let unplaced = backlog.unplaced.iter().map(|placement| (placement.clone(), None));
+    let mut seekers: Vec<_> = images.chain(unplaced).collect();
+    // The oldest first: an update that still looks as if it ran belongs to the build that began
+    // first after it.
+    seekers.sort_by_key(|(placement, _)| Timestamp::parse(&placement.started_at).map(|t| t.at));
+    seekers.retain(|seeker| !place(seeker, look, &shared, memory, context, &mut report));
     for version in look.passed.iter().chain(resources) {
         take_updates(version, &shared, memory, context, &mut report);
+        // After each version, since memory keeps no more than a few updates.
+        seekers.retain(|seeker| {
+            seeker.0.resource != version.name
+                || !place(seeker, look, &shared, memory, context, &mut report)
+        });
     }
-    for build in look.finished.iter().chain(image_builds) {
-        place(build, look, &shared, memory, context, &mut report);
-    }
-    for placement in backlog.unplaced {
-        if let Some(span) = parent_span(placement, look, &shared, memory, &mut report) {
-            report.placed.push((placement.key.clone(), span));
+    for (placement, image) in seekers {
+        if let Some(image) = image {
+            let build = builds::image_build(image, None, &shared, context);
+            put_aside(placement, build, look, &mut report);
         }
     }
     tell_statuses(look, backlog, &shared, memory, &mut report, now);
@@ -173,26 +184,38 @@ fn take_updates(
     report.under_way.insert(resource.name.clone(), under_way);
 }
 
-/// Puts an image build below its update, or aside while a watch may yet show which that is.
+fn placement(image: &ImageBuild) -> Placement {
+    Placement {
+        key: builds::image_key(image),
+        resource: image.resource.clone().unwrap_or_default(),
+        object: image.object.clone(),
+        started_at: image.started_at.text.clone(),
+    }
+}
+
+/// Puts an image build, or one of the backlog's, below its update; says whether that is known.
 fn place(
-    image: &ImageBuild,
+    (placement, image): &(Placement, Option<&ImageBuild>),
     look: &Look,
     shared: &Shared,
     memory: &mut Memory,
     context: &Context,
     report: &mut Report,
-) {
-    let resource = image.resource.clone().unwrap_or_default();
-    let placement = Placement {
-        key: builds::image_key(image),
-        resource,
-        object: image.object.clone(),
-        started_at: image.started_at.text.clone(),
-    };
-    let parent = parent_span(&placement, look, shared, memory, report);
-    let build = builds::image_build(image, parent.as_ref(), shared, context);
-    let may_be_placed = || look.resources.iter().any(|r| r.name == placement.resource);
-    if parent.is_none() && look.is_watched && may_be_placed() {
+) -> bool {
+    let Some(update) = parent_span(placement, look, shared, memory, report) else { return false };
+    match image {
+        Some(image) => {
+            report.builds.push(builds::image_build(image, Some(&update), shared, context));
+        }
+        None => report.placed.push((placement.key.clone(), update)),
+    }
+    true
+}
+
+/// A build without an update waits while a watch may yet show it; otherwise it goes by itself.
+fn put_aside(placement: Placement, build: Build, look: &Look, report: &mut Report) {
+    let may_be_placed = look.resources.iter().any(|r| r.name == placement.resource);
+    if look.is_watched && may_be_placed {
         report.unplaced.push((placement, build));
     } else {
         report.builds.push(build);
@@ -380,7 +403,7 @@ fn trigger_mode(mode: Option<i64>) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{ImageKind, Timestamp, Waiting};
+    use crate::model::{CurrentUpdate, ImageKind, Update, Waiting};
 
     fn at(text: &str) -> Timestamp {
         Timestamp::parse(text).expect(text)
@@ -461,6 +484,85 @@ mod tests {
             stages: Vec::new(),
         };
         Snapshot { image_builds: vec![build], ..Snapshot::default() }
+    }
+
+    #[test]
+    fn a_burst_of_updates_leaves_no_image_build_without_its_own() {
+        let clock = |second: u32| at(&format!("2026-11-22T15:00:{second:02}Z"));
+        let version = |number: u32| Resource {
+            name: "web".into(),
+            builds_images: true,
+            updates: vec![Update {
+                span_id: format!("build:{number}"),
+                started_at: clock(number),
+                finished_at: clock(number + 1),
+                error: None,
+                warnings: 0,
+            }],
+            ..Resource::default()
+        };
+        let passed: Vec<_> = (1..30).map(version).collect();
+        let images: Vec<_> = (1..30)
+            .map(|number| ImageBuild {
+                object: "web:web".into(),
+                resource: Some("web".into()),
+                started_at: clock(number),
+                finished_at: clock(number),
+                ..failed_build().image_builds.remove(0)
+            })
+            .collect();
+        let nothing = Snapshot::default();
+        let look = Look {
+            passed: &passed,
+            finished: &images,
+            heartbeats: Heartbeats::Changed(&[]),
+            is_watched: true,
+            ..Look::at(&nothing)
+        };
+        let backlog = Backlog { queued: 0, dropped: 0, unplaced: &[] };
+        let report =
+            derive(&look, &backlog, &mut Memory::default(), &Context::default(), clock(31).at);
+        assert_eq!((report.unplaced.len(), report.builds.len()), (0, 2 * 29));
+        let events = report.builds.iter().flat_map(|build| &build.events);
+        let images: Vec<_> = events.filter(|event| event.kind == Kind::CmdImage).collect();
+        assert!(images.iter().all(|image| image.fields.get("trace.parent_id").is_some()));
+    }
+
+    #[test]
+    fn of_two_builds_that_seek_the_same_running_update_the_older_has_it() {
+        let clock = |second: u32| at(&format!("2026-11-22T15:00:{second:02}Z"));
+        let running = Resource {
+            name: "web".into(),
+            builds_images: true,
+            current_update: Some(CurrentUpdate { span_id: "build:8".into(), started_at: clock(1) }),
+            ..Resource::default()
+        };
+        let newer = ImageBuild {
+            object: "web:web".into(),
+            resource: Some("web".into()),
+            started_at: clock(9),
+            finished_at: clock(9),
+            ..failed_build().image_builds.remove(0)
+        };
+        let older =
+            Placement { started_at: clock(2).text, key: "older".into(), ..placement(&newer) };
+        let nothing = Snapshot::default();
+        let look = Look {
+            resources: std::slice::from_ref(&running),
+            passed: std::slice::from_ref(&running),
+            finished: std::slice::from_ref(&newer),
+            heartbeats: Heartbeats::Changed(&[]),
+            is_watched: true,
+            ..Look::at(&nothing)
+        };
+        let backlog = Backlog { queued: 0, dropped: 0, unplaced: std::slice::from_ref(&older) };
+        let report =
+            derive(&look, &backlog, &mut Memory::default(), &Context::default(), clock(9).at);
+        assert_eq!(
+            report.placed.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(),
+            ["older"]
+        );
+        assert_eq!(report.unplaced.len(), 1, "its own update will be shown");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::{Resource, ResourceType, Timestamp, Waiting};
 
 /// Updates kept per resource that builds images: an image's end may be seen after its update's.
-const RECENT_UPDATES: usize = 4;
+const RECENT_UPDATES: usize = 8;
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -410,11 +410,11 @@ mod tests {
     #[test]
     fn an_update_stays_known_for_a_while_after_tilt_forgot_it() {
         let mut memory = Memory::default();
-        for number in 1..=5 {
-            memory.notice(&resource(vec![update(number, number * 10, number * 10 + 1)], None));
+        for number in 1..=9 {
+            memory.notice(&resource(vec![update(number, number * 5, number * 5 + 1)], None));
         }
-        assert_eq!(parent(&mut memory, 10), None);
-        assert!(parent(&mut memory, 20).is_some());
+        assert_eq!(parent(&mut memory, 5), None);
+        assert!(parent(&mut memory, 10).is_some());
     }
 
     proptest! {

@@ -26,9 +26,9 @@ use crate::view::View;
 use crate::watching::Watching;
 
 /// Tilt speaks up about a process that takes longer than 1.5 s to end.
-const FAREWELL: Duration = Duration::from_millis(1300);
+const FAREWELL: Duration = Duration::from_millis(1100);
 /// Of that, the last look at Tilt; the rest is for sending.
-const LAST_LOOK: Duration = Duration::from_millis(700);
+const LAST_LOOK: Duration = Duration::from_millis(600);
 
 /// What changes within this time shares a write to disk and a request.
 const TOGETHER: Duration = Duration::from_millis(25);

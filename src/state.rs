@@ -152,12 +152,15 @@ impl State {
         struct Versioned {
             version: u64,
         }
-        let Versioned { version } =
-            serde_json::from_slice(bytes).map_err(|_| DecodeError::Corrupt)?;
-        if version > u64::from(VERSION) {
-            return Err(DecodeError::Newer { version });
+        match serde_json::from_slice::<Self>(bytes) {
+            Ok(state) if state.version == VERSION => Ok(state),
+            _ => match serde_json::from_slice(bytes) {
+                Ok(Versioned { version }) if version > u64::from(VERSION) => {
+                    Err(DecodeError::Newer { version })
+                }
+                _ => Err(DecodeError::Corrupt),
+            },
         }
-        serde_json::from_slice(bytes).map_err(|_| DecodeError::Corrupt)
     }
 
     pub fn encode(&self) -> Vec<u8> {

@@ -295,7 +295,7 @@ fn a_state_with_a_full_queue_makes_room_and_says_so() {
     assert_eq!(sandbox.waiting(), 10_000);
     server.usually(Answer::Accept);
     sandbox.tilt().set("no-tilt", "");
-    sandbox.report_to(&server).finish().exits_with(3);
+    sandbox.report_to(&server).args(&["--timeout", "1m"]).finish().exits_with(3);
     let sent = server.accepted();
     assert_eq!((sent.len(), builds(&sent)), (10_000, recorded_builds()));
     assert!(sent.iter().all(Value::is_object));

@@ -1,5 +1,7 @@
 //! The sidecar: reports at intervals, outlives its Tilt and its network, speaks on change.
 
+use std::time::Duration;
+
 use rustix::process::Signal;
 
 use crate::honeycomb::{Answer, Reply, Server};
@@ -12,7 +14,7 @@ fn the_sidecar_reports_at_once_and_then_at_every_interval() {
     eventually("three reports", || of_kind(&server.accepted(), "uiresource").len() >= 27);
     let requests = server.requests();
     let between = requests[1].came - requests[0].came;
-    assert!((0.7..1.6).contains(&between.as_secs_f64()), "{between:?}");
+    assert!(between > Duration::from_millis(300), "{between:?}");
     assert_eq!(builds(&server.accepted()), recorded_builds());
     sidecar.ends_after(Signal::TERM).0.exits_with(0);
 }
