@@ -1,7 +1,6 @@
 //! Measures, in a storm of saves, how long a finished build takes from Tilt's output to
 //! Honeycomb: `scripts/storm` runs it. Says what it lost or told twice, and then exits with 1.
 
-#![expect(unreachable_pub, reason = "modules that are shared with the tests")]
 #![expect(clippy::print_stdout, reason = "a command line prints its result")]
 #![expect(clippy::disallowed_methods, reason = "it measures time")]
 #![expect(unreachable_pub, reason = "modules that are shared with the tests")]
