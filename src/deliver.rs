@@ -2,13 +2,14 @@
 //! or the time is up. An event is settled, on disk, as soon as it has been answered for.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::answer::{Fate, Verdict, judge};
 use crate::backoff;
 use crate::batch::{Batch, Counts, Cut, Limits, cut};
+use crate::clock;
 use crate::honeycomb::{Client, NoAnswer};
 use crate::stop::Stop;
 use crate::store::{Sending, Store, StoreError};
@@ -64,7 +65,7 @@ impl Courier {
 
     /// Delivers for at most `limit`, retries included.
     pub fn deliver(&mut self, limit: Duration, stop: &Stop) -> Result<Delivery, StoreError> {
-        let started = now();
+        let started = clock::now();
         let mut delivery = Delivery {
             sent: Counts::new(),
             rejected: 0,
@@ -77,7 +78,7 @@ impl Courier {
             drop(sending);
         }
         delivery.waiting = self.store.read()?.queue().len();
-        delivery.took = now() - started;
+        delivery.took = clock::now() - started;
         Ok(delivery)
     }
 
@@ -86,7 +87,7 @@ impl Courier {
             if let Some(sending) = self.store.try_sending()? {
                 return Ok(Some(sending));
             }
-            if now() >= deadline || stop.wait_until(deadline.min(now() + BUSY_POLL)) {
+            if clock::now() >= deadline || stop.wait_until(deadline.min(clock::now() + BUSY_POLL)) {
                 return Ok(None);
             }
         }
@@ -145,7 +146,7 @@ impl Courier {
                 Verdict::Refused { advice } => return Ok(End::Refused { advice }),
             };
             failures += 1;
-            let again_at = now() + backoff::pause(failures, retry_after, jitter());
+            let again_at = clock::now() + backoff::pause(failures, retry_after, jitter());
             if again_at + LEAST_TRY >= deadline {
                 return Ok(End::Kept { why, retry_after });
             }
@@ -157,9 +158,9 @@ impl Courier {
     }
 
     fn send(&self, batch: &Batch, deadline: Instant) -> Verdict {
-        let left = deadline.saturating_duration_since(now());
+        let left = deadline.saturating_duration_since(clock::now());
         match self.client.post(&batch.body, left) {
-            Ok(answer) => judge(&answer, wall_clock()),
+            Ok(answer) => judge(&answer, clock::wall()),
             Err(NoAnswer(why)) => Verdict::Retry { why, after: None },
         }
     }
@@ -221,14 +222,4 @@ pub fn jitter() -> f64 {
     let mut random = [0];
     let _ = SystemRandom::new().fill(&mut random);
     f64::from(random[0]) / 255.0
-}
-
-#[expect(clippy::disallowed_methods, reason = "a delivery has a deadline")]
-fn now() -> Instant {
-    Instant::now()
-}
-
-#[expect(clippy::disallowed_methods, reason = "a server may ask to wait until a date")]
-fn wall_clock() -> SystemTime {
-    SystemTime::now()
 }

@@ -23,18 +23,20 @@ pub fn kept(waiting: usize) -> String {
     format!("{} {are} kept for next time", events(waiting))
 }
 
-/// Warns of events that had to leave unsent; says nothing where none had to.
-pub fn dropped(dropped: Dropped) {
+/// Which events had to leave unsent; `None` where none had to.
+pub fn dropped(dropped: Dropped) -> Option<String> {
+    let mut told = Vec::new();
     if dropped.heartbeats + dropped.builds > 0 {
-        log::warn!(
+        told.push(format!(
             "the queue is full: dropped {} and {} of builds, the oldest",
             heartbeats(dropped.heartbeats),
             events(dropped.builds)
-        );
+        ));
     }
     if dropped.expired > 0 {
-        log::warn!("dropped {} that waited for 30 days", events(dropped.expired));
+        told.push(format!("dropped {} that waited for 30 days", events(dropped.expired)));
     }
+    (!told.is_empty()).then(|| told.join("; "))
 }
 
 fn events(count: usize) -> String {
@@ -59,6 +61,19 @@ mod tests {
     use super::*;
     use crate::deliver::End;
     use crate::event::Kind;
+
+    #[test]
+    fn what_was_dropped_is_one_line_or_none() {
+        let said = |heartbeats, builds, expired| dropped(Dropped { heartbeats, builds, expired });
+        assert_eq!(said(0, 0, 0), None);
+        assert_eq!(
+            said(1, 2, 3).as_deref(),
+            Some(
+                "the queue is full: dropped 1 heartbeat and 2 events of builds, the oldest; \
+                 dropped 3 events that waited for 30 days"
+            )
+        );
+    }
 
     #[test]
     fn a_delivery_is_one_line() {

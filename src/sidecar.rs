@@ -8,9 +8,10 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use crate::backoff;
+use crate::clock;
 use crate::config::Config;
 use crate::context::Context;
 use crate::deliver::{Courier, Delivery, End, jitter};
@@ -125,13 +126,13 @@ pub fn run(
         courier: Worker::start("honeycomb", sender, move |limit, stop| {
             Message::Delivered(courier.deliver(limit, stop))
         })?,
-        watching: Watching::new(config.tilt.clone(), Arc::new(tell), now()),
+        watching: Watching::new(config.tilt.clone(), Arc::new(tell), clock::now()),
         view: View::default(),
         stop,
-        next_report: now(),
+        next_report: clock::now(),
         next_look: None,
         next_telling: None,
-        next_delivery: now(),
+        next_delivery: clock::now(),
         failures: 0,
         // Perhaps from before; a Tilt that hangs must not hold it up.
         more_waits: true,
@@ -145,7 +146,7 @@ pub fn run(
     sidecar.greet();
     while !sidecar.orphaned(parent) {
         sidecar.start_what_is_due();
-        let wait = sidecar.next_wake().saturating_duration_since(now());
+        let wait = sidecar.next_wake().saturating_duration_since(clock::now());
         match messages.recv_timeout(wait) {
             Ok(Message::Stop) => break,
             Ok(message) => sidecar.take(message),
@@ -173,7 +174,7 @@ impl Sidecar<'_> {
     }
 
     fn start_what_is_due(&mut self) {
-        let now = now();
+        let now = clock::now();
         let report_is_due = now >= self.next_report;
         if report_is_due && self.watching.is_on() && !self.view.is_outdated() {
             self.report(now);
@@ -192,7 +193,7 @@ impl Sidecar<'_> {
     }
 
     fn next_wake(&self) -> Instant {
-        let mut wakes = vec![now() + self.config.interval];
+        let mut wakes = vec![clock::now() + self.config.interval];
         wakes.extend(self.next_telling);
         if !self.looker.busy {
             wakes.push(self.next_report);
@@ -221,7 +222,7 @@ impl Sidecar<'_> {
     }
 
     fn looked(&mut self, result: Result<Snapshot, TiltError>) {
-        let now = now();
+        let now = clock::now();
         let report_is_due = now >= self.next_report;
         match result {
             Ok(snapshot) => {
@@ -263,15 +264,15 @@ impl Sidecar<'_> {
             Sight::Shown(fragment) => {
                 self.watching.shown();
                 self.view.show(fragment);
-                let now = now();
+                let now = clock::now();
                 sooner(&mut self.next_telling, now + TOGETHER);
                 if self.view.is_outdated() {
                     sooner(&mut self.next_look, now + SETTLING);
                 }
             }
             Sight::Ended(why) => {
-                self.watching.ended(watched, why, now());
-                sooner(&mut self.next_look, now() + SETTLING);
+                self.watching.ended(watched, why, clock::now());
+                sooner(&mut self.next_look, clock::now() + SETTLING);
             }
         }
     }
@@ -289,13 +290,15 @@ impl Sidecar<'_> {
         let is_watched = self.watching.is_on() && !self.stop.requested();
         let mut look = self.view.look(changes, is_watched);
         look.send_error = self.delivery_problem;
-        match self.store.update(|state| state.take_in(&look, self.context, wall_clock())) {
+        match self.store.update(|state| state.take_in(&look, self.context, clock::wall())) {
             Ok(recorded) => {
                 self.worth_saying |= recorded.new_builds > 0 || !self.view.changes().is_empty();
                 self.view.mark_told();
                 self.note_store(None);
-                say::dropped(recorded.dropped);
-                self.next_telling = recorded.look_again.map(|after| now() + after);
+                if let Some(dropped) = say::dropped(recorded.dropped) {
+                    log::warn!("{dropped}");
+                }
+                self.next_telling = recorded.look_again.map(|after| clock::now() + after);
             }
             // What has passed stays in the view, to be told with the next report.
             Err(error) => self.note_store(Some(&error)),
@@ -321,7 +324,7 @@ impl Sidecar<'_> {
                 (Some(("refused", advice, "asking again rarely")), backoff::after_refusal())
             }
         };
-        self.next_delivery = now() + pause;
+        self.next_delivery = clock::now() + pause;
         if let Some((problem, why, then)) = problem {
             if self.delivery_problem.replace(problem) != Some(problem) {
                 log::warn!("{why}; {}, {then}", say::kept(delivery.waiting));
@@ -353,8 +356,9 @@ impl Sidecar<'_> {
     /// Whether the Tilt it followed stays gone and so is the process that started it. One answer
     /// that no Tilt is there proves nothing: a live one may lose its entry for a while.
     fn orphaned(&self, parent: Parent) -> bool {
-        let gone_for_long =
-            self.tilt_gone_since.is_some_and(|since| now() - since >= self.config.orphan_after);
+        let gone_for_long = self
+            .tilt_gone_since
+            .is_some_and(|since| clock::now() - since >= self.config.orphan_after);
         if gone_for_long && parent.is_gone() {
             log::info!("tilt is gone, and so is the process that started this one: ending");
             return true;
@@ -365,14 +369,14 @@ impl Sidecar<'_> {
     /// One last look, everything on disk, and what can still be sent in time. A look or a
     /// delivery under way hears the same signal, and comes back at once unless it hangs.
     fn say_farewell(&mut self, messages: &Receiver<Message>) {
-        let deadline = now() + FAREWELL;
+        let deadline = clock::now() + FAREWELL;
         let unhurried = Stop::default();
         self.stop.request();
         let mut looks = 1 + usize::from(self.looker.busy);
         let mut deliveries = usize::from(self.courier.busy);
         self.looker.order(LAST_LOOK, &unhurried);
         while looks + deliveries > 0 {
-            let left = || deadline.saturating_duration_since(now());
+            let left = || deadline.saturating_duration_since(clock::now());
             let Ok(message) = messages.recv_timeout(left()) else { return };
             match &message {
                 Message::Looked(_) => looks -= 1,
@@ -395,14 +399,4 @@ fn sooner(planned: &mut Option<Instant>, at: Instant) {
 
 fn is_due(at: Option<Instant>, now: Instant) -> bool {
     at.is_some_and(|at| now >= at)
-}
-
-#[expect(clippy::disallowed_methods, reason = "reports come at intervals")]
-fn now() -> Instant {
-    Instant::now()
-}
-
-#[expect(clippy::disallowed_methods, reason = "a report has a time")]
-fn wall_clock() -> SystemTime {
-    SystemTime::now()
 }

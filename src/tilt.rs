@@ -11,6 +11,7 @@ use std::io::{self, PipeReader, Read};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
+use crate::clock;
 use crate::config::TiltCommand;
 use crate::model::{ImageKind, ParseError, Snapshot};
 use crate::stop::Stop;
@@ -145,7 +146,7 @@ impl Tilt {
     /// One look at everything, within `limit` at the most.
     pub fn look(&mut self, limit: Duration, stop: &Stop) -> Result<Snapshot, TiltError> {
         let limit = limit.min(LOOK_TIMEOUT);
-        let calls = Calls { command: &self.command, limit, deadline: now() + limit, stop };
+        let calls = Calls { command: &self.command, limit, deadline: clock::now() + limit, stop };
         let kinds = match &self.plan {
             Plan::Together(kinds) => {
                 let names: Vec<_> = kinds.iter().map(|kind| kind.in_a_list()).collect();
@@ -336,13 +337,13 @@ impl Running {
     /// `None` if it has not finished by the deadline.
     fn finish(&mut self, deadline: Instant, stop: &Stop) -> Result<Option<Finished>, TiltError> {
         let status = loop {
-            if let Some(output) = self.handle.wait_deadline(deadline.min(now() + STEP))? {
+            if let Some(output) = self.handle.wait_deadline(deadline.min(clock::now() + STEP))? {
                 break output.status;
             }
             if stop.requested() {
                 return Err(TiltError::Stopped);
             }
-            if now() >= deadline {
+            if clock::now() >= deadline {
                 return Ok(None);
             }
         };
@@ -456,11 +457,6 @@ fn kill_group(pid: u32) {
 
 #[cfg(not(unix))]
 fn kill_group(_pid: u32) {}
-
-#[expect(clippy::disallowed_methods, reason = "a call of tilt has a deadline")]
-fn now() -> Instant {
-    Instant::now()
-}
 
 /// Every failure of `tilt get` exits with 1; only its words tell them apart. Some of them it
 /// prints on stdout, and above them it may print many lines about caches.
