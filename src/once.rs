@@ -25,7 +25,8 @@ pub fn report(
     let delivered = match courier.deliver(timeout, stop) {
         Ok(delivery) => {
             if looked.is_ok() || !delivery.sent.is_empty() {
-                log::info!("{}", say::delivered(&delivery));
+                let Delivery { sent, took, waiting, .. } = &delivery;
+                log::info!("{}", say::delivered(sent, *took, *waiting));
             }
             outcome(&delivery)
         }

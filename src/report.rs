@@ -14,6 +14,8 @@ pub struct Report {
     pub builds: Vec<Build>,
     /// Builds that no update is known for yet, as if there were none.
     pub unplaced: Vec<(Placement, Build)>,
+    /// Whether it tells of all that Tilt shows.
+    pub is_full: bool,
     /// Whether builds may go on waiting for their update to be shown.
     pub is_watched: bool,
     /// Builds of the backlog, by key, whose update has become known.

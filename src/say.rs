@@ -3,17 +3,15 @@
 use std::time::Duration;
 
 use crate::batch::Counts;
-use crate::deliver::Delivery;
 use crate::state::Dropped;
 
 /// `sent 12 events (9 uiresource, 2 dockerimage, 1 cmdimage) in 84ms; 0 waiting`
-pub fn delivered(delivery: &Delivery) -> String {
+pub fn delivered(sent: &Counts, took: Duration, waiting: usize) -> String {
     format!(
-        "sent {}{} in {}; {} waiting",
-        events(delivery.sent.values().sum()),
-        by_kind(&delivery.sent),
-        humantime::format_duration(to_the_millisecond(delivery.took)),
-        delivery.waiting
+        "sent {}{} in {}; {waiting} waiting",
+        events(sent.values().sum()),
+        by_kind(sent),
+        humantime::format_duration(to_the_millisecond(took)),
     )
 }
 
@@ -59,7 +57,6 @@ fn to_the_millisecond(duration: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::deliver::End;
     use crate::event::Kind;
 
     #[test]
@@ -80,14 +77,12 @@ mod tests {
         let sent =
             Counts::from([(Kind::CmdImage, 1), (Kind::UiResource, 9), (Kind::DockerImage, 2)]);
         let took = Duration::from_micros(84_499);
-        let mut delivery = Delivery { sent, rejected: 0, waiting: 0, took, end: End::Empty };
         assert_eq!(
-            delivered(&delivery),
+            delivered(&sent, took, 0),
             "sent 12 events (9 uiresource, 2 dockerimage, 1 cmdimage) in 84ms; 0 waiting"
         );
-        delivery.sent = Counts::from([(Kind::UiResource, 1)]);
-        assert_eq!(delivered(&delivery), "sent 1 event (1 uiresource) in 84ms; 0 waiting");
-        delivery.sent = Counts::new();
-        assert_eq!(delivered(&delivery), "sent 0 events in 84ms; 0 waiting");
+        let one = Counts::from([(Kind::UiResource, 1)]);
+        assert_eq!(delivered(&one, took, 3), "sent 1 event (1 uiresource) in 84ms; 3 waiting");
+        assert_eq!(delivered(&Counts::new(), took, 0), "sent 0 events in 84ms; 0 waiting");
     }
 }

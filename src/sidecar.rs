@@ -11,6 +11,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use crate::backoff;
+use crate::batch::Counts;
 use crate::clock;
 use crate::config::Config;
 use crate::context::Context;
@@ -98,8 +99,18 @@ struct Sidecar<'a> {
     tilt_problem: Option<String>,
     store_problem: Option<String>,
     delivery_problem: Option<&'static str>,
-    /// The next delivery is worth a line.
-    worth_saying: bool,
+    /// Something has changed since the last line that said what was sent.
+    has_news: bool,
+    /// The next delivery ends a report, or a problem: then a line says what was sent since the last.
+    says_next: bool,
+    sent: Sent,
+}
+
+/// What was sent since it was last said.
+#[derive(Debug, Default)]
+struct Sent {
+    counts: Counts,
+    took: Duration,
 }
 
 /// Reports now, then at every interval, until stopped or left alone.
@@ -140,7 +151,9 @@ pub fn run(
         tilt_problem: None,
         store_problem: None,
         delivery_problem: None,
-        worth_saying: true,
+        has_news: true,
+        says_next: true,
+        sent: Sent::default(),
     };
     let parent = Parent::now();
     sidecar.greet();
@@ -280,6 +293,7 @@ impl Sidecar<'_> {
     /// Tells of everything, as every interval has it.
     fn report(&mut self, now: Instant) {
         self.next_report = now + self.config.interval;
+        self.says_next = true;
         self.tell(None);
     }
 
@@ -292,7 +306,7 @@ impl Sidecar<'_> {
         look.send_error = self.delivery_problem;
         match self.store.update(|state| state.take_in(&look, self.context, clock::wall())) {
             Ok(recorded) => {
-                self.worth_saying |= recorded.new_builds > 0 || !self.view.changes().is_empty();
+                self.has_news |= recorded.new_builds > 0 || !self.view.changes().is_empty();
                 self.view.mark_told();
                 self.note_store(None);
                 if let Some(dropped) = say::dropped(recorded.dropped) {
@@ -331,13 +345,24 @@ impl Sidecar<'_> {
             }
         } else {
             self.failures = 0;
-            self.worth_saying |= self.delivery_problem.take().is_some();
+            self.says_next |= self.delivery_problem.take().is_some();
         }
-        if !delivery.sent.is_empty() {
-            let level = if self.worth_saying { log::Level::Info } else { log::Level::Debug };
-            log::log!(level, "{}", say::delivered(&delivery));
-            self.worth_saying = false;
+        self.say_sent(&delivery);
+    }
+
+    /// One line per report that changed something; between reports nothing, however much is sent.
+    fn say_sent(&mut self, delivery: &Delivery) {
+        for (kind, count) in &delivery.sent {
+            *self.sent.counts.entry(*kind).or_default() += count;
         }
+        self.sent.took += delivery.took;
+        if !self.says_next || self.sent.counts.is_empty() {
+            return;
+        }
+        let sent = std::mem::take(&mut self.sent);
+        let level = if self.has_news { log::Level::Info } else { log::Level::Debug };
+        log::log!(level, "{}", say::delivered(&sent.counts, sent.took, delivery.waiting));
+        (self.says_next, self.has_news) = (false, false);
     }
 
     fn note_store(&mut self, error: Option<&StoreError>) {
