@@ -34,6 +34,7 @@ impl View {
         self.resources = snapshot.resources;
         self.image_builds = snapshot.image_builds;
         self.is_outdated = false;
+        self.bound();
     }
 
     /// Takes in an object that a watch has shown.
@@ -62,8 +63,15 @@ impl View {
                 None => self.image_builds.push(build),
             }
         }
+        self.bound();
+    }
+
+    /// The oldest go: what is newer shows the latest two updates of a resource still.
+    fn bound(&mut self) {
         let too_many = self.passed.len().saturating_sub(PASSED_LIMIT);
         self.passed.drain(..too_many);
+        let too_many = self.finished.len().saturating_sub(PASSED_LIMIT);
+        self.finished.drain(..too_many);
     }
 
     /// Whether Tilt knows objects of this kind, built or not.
@@ -176,8 +184,9 @@ mod tests {
     #[test]
     fn what_passes_while_nothing_can_be_told_is_bounded() {
         let mut view = View::default();
-        for _ in 0..PASSED_LIMIT + 10 {
+        for _ in 0..PASSED_LIMIT {
             view.show(of(vec![resource("a", "ok")]));
+            view.replace(of(vec![resource("a", "ok")]));
         }
         assert_eq!(view.look(None, true).passed.len(), PASSED_LIMIT);
     }
