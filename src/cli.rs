@@ -10,9 +10,9 @@ use argh::FromArgs;
 #[expect(rustdoc::bare_urls, reason = "doc comments are the help texts")]
 #[derive(FromArgs, Debug, Default, PartialEq)]
 #[argh(
-    description = "Reports the health of a Tilt environment to Honeycomb: each resource's\n\
-                   status as a heartbeat, each image build once. Without --once it stays and\n\
-                   reports every --interval; that is how the Tiltfile runs it.",
+    description = "Reports the health of a Tilt environment to Honeycomb: every build once, as part\n\
+                   of a trace, and each resource's status. Without --once it stays, follows Tilt,\n\
+                   and reports every --interval; that is how the Tiltfile runs it.",
     usage = "[options]",
     help_triggers("-h", "--help"),
     note = "The key is never an argument: HONEYCOMB_API_KEY or --api-key-file.",

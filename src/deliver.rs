@@ -2,13 +2,14 @@
 //! or the time is up. An event is settled, on disk, as soon as it has been answered for.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::answer::{Fate, Verdict, judge};
 use crate::backoff;
 use crate::batch::{Batch, Counts, Cut, Limits, cut};
+use crate::clock;
 use crate::honeycomb::{Client, NoAnswer};
 use crate::state::Waiting;
 use crate::stop::Stop;
@@ -67,13 +68,13 @@ struct Allowance {
 
 impl Allowance {
     fn left(self) -> Duration {
-        self.deadline.saturating_duration_since(now())
+        self.deadline.saturating_duration_since(clock::now())
     }
 
     /// What is left is too little to wait for an answer: a request that is given up at the
     /// deadline may have been taken, and goes out again.
     fn is_used_up(self) -> bool {
-        self.is_used_up_at(now())
+        self.is_used_up_at(clock::now())
     }
 
     fn is_used_up_at(self, at: Instant) -> bool {
@@ -123,7 +124,7 @@ impl Courier {
 
     /// Delivers for at most `limit`, retries included.
     pub fn deliver(&mut self, limit: Duration, stop: &Stop) -> Result<Delivery, StoreError> {
-        let started = now();
+        let started = clock::now();
         let mut delivery = Delivery {
             sent: Counts::new(),
             rejected: 0,
@@ -137,7 +138,7 @@ impl Courier {
             drop(sending);
         }
         delivery.waiting = self.store.read()?.queue().len();
-        delivery.took = now() - started;
+        delivery.took = clock::now() - started;
         Ok(delivery)
     }
 
@@ -146,7 +147,7 @@ impl Courier {
             if let Some(sending) = self.store.try_sending()? {
                 return Ok(Some(sending));
             }
-            if now() >= deadline || stop.wait_until(deadline.min(now() + BUSY_POLL)) {
+            if clock::now() >= deadline || stop.wait_until(deadline.min(clock::now() + BUSY_POLL)) {
                 return Ok(None);
             }
         }
@@ -226,7 +227,7 @@ impl Courier {
             };
             self.settle(&std::mem::take(&mut answered), &doubts, limits)?;
             failures += 1;
-            let again_at = now() + backoff::pause(failures, retry_after, jitter());
+            let again_at = clock::now() + backoff::pause(failures, retry_after, jitter());
             if time.is_used_up_at(again_at) {
                 return Ok(End::Kept { why, retry_after });
             }
@@ -287,7 +288,7 @@ impl Courier {
 
     fn send(&self, batch: &Batch, time: Allowance) -> Verdict {
         match self.client.post(&batch.body, time.left()) {
-            Ok(answer) => judge(&answer, wall_clock()),
+            Ok(answer) => judge(&answer, clock::wall()),
             Err(NoAnswer(why)) => Verdict::Retry { why, after: None },
         }
     }
@@ -349,14 +350,4 @@ pub fn jitter() -> f64 {
     let mut random = [0];
     let _ = SystemRandom::new().fill(&mut random);
     f64::from(random[0]) / 255.0
-}
-
-#[expect(clippy::disallowed_methods, reason = "a delivery has a deadline")]
-fn now() -> Instant {
-    Instant::now()
-}
-
-#[expect(clippy::disallowed_methods, reason = "a server may ask to wait until a date")]
-fn wall_clock() -> SystemTime {
-    SystemTime::now()
 }

@@ -87,8 +87,8 @@ pub fn derive(
     now: SystemTime,
 ) -> Report {
     let shared = Shared::new(look.session, session_id(look), context);
-    let is_partial = matches!(look.heartbeats, Heartbeats::Changed(_));
-    let mut report = Report { is_watched: look.is_watched, is_partial, ..Report::default() };
+    let is_full = matches!(look.heartbeats, Heartbeats::All);
+    let mut report = Report { is_full, is_watched: look.is_watched, ..Report::default() };
     follow_startup(look, &shared, memory, &mut report, now);
     // Between two reports only what has passed can be new.
     let (resources, image_builds) = match look.heartbeats {

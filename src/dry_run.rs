@@ -2,8 +2,9 @@
 //! long as it runs, so each build is printed once and nothing on disk changes.
 
 use std::io::{self, Write};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
+use crate::clock;
 use crate::context::Context;
 use crate::derive::Look;
 use crate::exit::Exit;
@@ -17,11 +18,11 @@ pub fn print(tilt: &mut Tilt, context: &Context, interval: Option<Duration>, sto
     let mut state = State::default();
     let mut last_problem = None;
     loop {
-        let due = monotonic() + interval.unwrap_or_default();
+        let due = clock::now() + interval.unwrap_or_default();
         let mut problem = None;
         match tilt.look(Duration::MAX, stop) {
             Ok(snapshot) => {
-                state.take_in(&Look::at(&snapshot), context, now());
+                state.take_in(&Look::at(&snapshot), context, clock::wall());
                 if print_queue(&mut state).is_err() {
                     // Whoever closed stdout has seen enough.
                     return Exit::Done;
@@ -54,14 +55,4 @@ fn print_queue(state: &mut State) -> io::Result<()> {
     let printed: Vec<_> = state.queue().iter().map(|event| event.number).collect();
     state.settle(&printed);
     stdout.flush()
-}
-
-#[expect(clippy::disallowed_methods, reason = "a report has a time")]
-fn now() -> SystemTime {
-    SystemTime::now()
-}
-
-#[expect(clippy::disallowed_methods, reason = "reports come at intervals")]
-fn monotonic() -> Instant {
-    Instant::now()
 }

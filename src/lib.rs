@@ -1,36 +1,48 @@
-//! The rooms of `tilt-honeycomb`, in the order in which data passes through them. A library
-//! only so that tests can reach the pure parts; it promises nothing to others.
+//! The rooms of `tilt-honeycomb`. A library only so that tests can reach the pure parts; it
+//! promises nothing to others.
 
+// What the person wants.
+pub mod cli;
+pub mod config;
+pub mod exit;
+pub mod log;
+pub mod say;
+
+// What Tilt shows.
+pub mod model;
+pub mod stream;
+pub mod tilt;
+pub mod view;
+pub mod watching;
+
+// What there is to say of it.
+pub mod builds;
+pub mod context;
+pub mod derive;
+pub mod event;
+pub mod failure;
+pub mod ids;
+pub mod memory;
+pub mod report;
+pub mod startup;
+pub mod trace;
+
+// What is remembered.
+pub mod state;
+pub mod store;
+
+// How it gets to Honeycomb.
 pub mod answer;
 pub mod awake;
 pub mod backoff;
 pub mod batch;
-pub mod builds;
-pub mod cli;
-pub mod config;
-pub mod context;
 pub mod deliver;
-pub mod derive;
-pub mod dry_run;
-pub mod event;
-pub mod exit;
-pub mod failure;
 pub mod honeycomb;
-pub mod ids;
-pub mod log;
-pub mod memory;
-pub mod model;
+
+// The ways to run, and what they share.
+pub mod clock;
+pub mod dry_run;
 pub mod once;
 pub mod parent;
-pub mod report;
-pub mod say;
 pub mod sidecar;
-pub mod startup;
-pub mod state;
 pub mod stop;
-pub mod store;
-pub mod stream;
-pub mod tilt;
-pub mod trace;
-pub mod view;
-pub mod watching;

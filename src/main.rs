@@ -71,9 +71,10 @@ fn level(cli: &Cli) -> LevelFilter {
 
 /// `DO_NOT_TRACK`: a sidecar stays, because Tilt takes an exit for a failure.
 fn do_nothing(once: bool) -> Exit {
-    log::warn!("DO_NOT_TRACK is set: nothing is read, nothing is sent");
     let stop = Stop::default();
-    if !once && stop::on_signals(&stop, || ()).is_ok() {
+    let heeds_signals = !once && stop::on_signals(&stop, || ()).is_ok();
+    log::warn!("DO_NOT_TRACK is set: nothing is read, nothing is sent");
+    if heeds_signals {
         stop.wait();
     }
     Exit::Done

@@ -1,7 +1,8 @@
 //! `--once`: look, remember, send, and say by the exit code how it went.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use crate::clock;
 use crate::context::Context;
 use crate::deliver::{Courier, Delivery, End};
 use crate::derive::Look;
@@ -24,7 +25,8 @@ pub fn report(
     let delivered = match courier.deliver(timeout, stop) {
         Ok(delivery) => {
             if looked.is_ok() || !delivery.sent.is_empty() {
-                log::info!("{}", say::delivered(&delivery));
+                let Delivery { sent, took, waiting, .. } = &delivery;
+                log::info!("{}", say::delivered(sent, *took, *waiting));
             }
             outcome(&delivery)
         }
@@ -40,9 +42,11 @@ fn look(tilt: &mut Tilt, context: &Context, store: &Store, stop: &Stop) -> Resul
         no_snapshot(&error)
     })?;
     let recorded = store
-        .update(|state| state.take_in(&Look::at(&snapshot), context, now()))
+        .update(|state| state.take_in(&Look::at(&snapshot), context, clock::wall()))
         .map_err(|error| unusable_state(&error))?;
-    say::dropped(recorded.dropped);
+    if let Some(dropped) = say::dropped(recorded.dropped) {
+        log::warn!("{dropped}");
+    }
     Ok(())
 }
 
@@ -87,9 +91,4 @@ fn outcome(delivery: &Delivery) -> Exit {
             Exit::NotDelivered
         }
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "a report has a time")]
-fn now() -> SystemTime {
-    SystemTime::now()
 }

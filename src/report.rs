@@ -14,8 +14,8 @@ pub struct Report {
     pub builds: Vec<Build>,
     /// Builds that no update is known for yet, as if there were none.
     pub unplaced: Vec<(Placement, Build)>,
-    /// It says only what passed: that a build is not in it does not mean that Tilt forgot it.
-    pub is_partial: bool,
+    /// Whether it tells of all that Tilt shows.
+    pub is_full: bool,
     /// Whether builds may go on waiting for their update to be shown.
     pub is_watched: bool,
     /// Builds of the backlog, by key, whose update has become known.

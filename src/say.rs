@@ -3,17 +3,15 @@
 use std::time::Duration;
 
 use crate::batch::Counts;
-use crate::deliver::Delivery;
 use crate::state::Dropped;
 
 /// `sent 12 events (9 uiresource, 2 dockerimage, 1 cmdimage) in 84ms; 0 waiting`
-pub fn delivered(delivery: &Delivery) -> String {
+pub fn delivered(sent: &Counts, took: Duration, waiting: usize) -> String {
     format!(
-        "sent {}{} in {}; {} waiting",
-        events(delivery.sent.values().sum()),
-        by_kind(&delivery.sent),
-        humantime::format_duration(to_the_millisecond(delivery.took)),
-        delivery.waiting
+        "sent {}{} in {}; {waiting} waiting",
+        events(sent.values().sum()),
+        by_kind(sent),
+        humantime::format_duration(to_the_millisecond(took)),
     )
 }
 
@@ -23,18 +21,20 @@ pub fn kept(waiting: usize) -> String {
     format!("{} {are} kept for next time", events(waiting))
 }
 
-/// Warns of events that had to leave unsent; says nothing where none had to.
-pub fn dropped(dropped: Dropped) {
+/// Which events had to leave unsent; `None` where none had to.
+pub fn dropped(dropped: Dropped) -> Option<String> {
+    let mut told = Vec::new();
     if dropped.heartbeats + dropped.builds > 0 {
-        log::warn!(
+        told.push(format!(
             "the queue is full: dropped {} and {} of builds, the oldest",
             heartbeats(dropped.heartbeats),
             events(dropped.builds)
-        );
+        ));
     }
     if dropped.expired > 0 {
-        log::warn!("dropped {} that waited for 30 days", events(dropped.expired));
+        told.push(format!("dropped {} that waited for 30 days", events(dropped.expired)));
     }
+    (!told.is_empty()).then(|| told.join("; "))
 }
 
 fn events(count: usize) -> String {
@@ -57,22 +57,32 @@ fn to_the_millisecond(duration: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::deliver::End;
     use crate::event::Kind;
+
+    #[test]
+    fn what_was_dropped_is_one_line_or_none() {
+        let said = |heartbeats, builds, expired| dropped(Dropped { heartbeats, builds, expired });
+        assert_eq!(said(0, 0, 0), None);
+        assert_eq!(
+            said(1, 2, 3).as_deref(),
+            Some(
+                "the queue is full: dropped 1 heartbeat and 2 events of builds, the oldest; \
+                 dropped 3 events that waited for 30 days"
+            )
+        );
+    }
 
     #[test]
     fn a_delivery_is_one_line() {
         let sent =
             Counts::from([(Kind::CmdImage, 1), (Kind::UiResource, 9), (Kind::DockerImage, 2)]);
         let took = Duration::from_micros(84_499);
-        let mut delivery = Delivery { sent, rejected: 0, waiting: 0, took, end: End::Empty };
         assert_eq!(
-            delivered(&delivery),
+            delivered(&sent, took, 0),
             "sent 12 events (9 uiresource, 2 dockerimage, 1 cmdimage) in 84ms; 0 waiting"
         );
-        delivery.sent = Counts::from([(Kind::UiResource, 1)]);
-        assert_eq!(delivered(&delivery), "sent 1 event (1 uiresource) in 84ms; 0 waiting");
-        delivery.sent = Counts::new();
-        assert_eq!(delivered(&delivery), "sent 0 events in 84ms; 0 waiting");
+        let one = Counts::from([(Kind::UiResource, 1)]);
+        assert_eq!(delivered(&one, took, 3), "sent 1 event (1 uiresource) in 84ms; 3 waiting");
+        assert_eq!(delivered(&Counts::new(), took, 0), "sent 0 events in 84ms; 0 waiting");
     }
 }

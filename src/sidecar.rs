@@ -8,10 +8,12 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use crate::awake::{self, Awake};
 use crate::backoff;
+use crate::batch::Counts;
+use crate::clock;
 use crate::config::Config;
 use crate::context::Context;
 use crate::deliver::{Courier, Delivery, End, jitter};
@@ -31,8 +33,13 @@ const FAREWELL: Duration = Duration::from_millis(1100);
 /// Of that, the last look at Tilt; the rest is for sending.
 const LAST_LOOK: Duration = Duration::from_millis(600);
 
+/// However well the watches work, everything is looked at this often: one that hangs says nothing.
+const LOOK_AT_LEAST: Duration = Duration::from_mins(5);
+
 /// What changes within this time shares a write to disk and a request.
 const TOGETHER: Duration = Duration::from_millis(25);
+/// What could not be written is tried again after this.
+const RETELLING: Duration = Duration::from_secs(1);
 /// After a Tiltfile was loaded, or a watch ended, Tilt takes a moment to show what is there now.
 const SETTLING: Duration = Duration::from_millis(500);
 
@@ -93,6 +100,7 @@ struct Sidecar<'a> {
     failures: u32,
     refusals: u32,
     awake: Awake,
+    looked_at: Instant,
     /// More to send than the delivery under way may have seen.
     more_waits: bool,
     tilt_gone_since: Option<Instant>,
@@ -100,8 +108,18 @@ struct Sidecar<'a> {
     tilt_problem: Option<String>,
     store_problem: Option<String>,
     delivery_problem: Option<&'static str>,
-    /// The next delivery is worth a line.
-    worth_saying: bool,
+    /// Something has changed since the last line that said what was sent.
+    has_news: bool,
+    /// The next delivery ends a report, or a problem: then a line says what was sent since the last.
+    says_next: bool,
+    sent: Sent,
+}
+
+/// What was sent since it was last said.
+#[derive(Debug, Default)]
+struct Sent {
+    counts: Counts,
+    took: Duration,
 }
 
 /// Reports now, then at every interval, until stopped or left alone.
@@ -128,30 +146,33 @@ pub fn run(
         courier: Worker::start("honeycomb", sender, move |limit, stop| {
             Message::Delivered(courier.deliver(limit, stop))
         })?,
-        watching: Watching::new(config.tilt.clone(), Arc::new(tell), now()),
+        watching: Watching::new(config.tilt.clone(), Arc::new(tell), clock::now()),
         view: View::default(),
         stop,
-        next_report: now(),
+        next_report: clock::now(),
         next_look: None,
         next_telling: None,
-        next_delivery: now(),
+        next_delivery: clock::now(),
         failures: 0,
         refusals: 0,
-        awake: Awake::since(now(), wall_clock()),
+        looked_at: clock::now(),
+        awake: Awake::since(clock::now(), clock::wall()),
         // Perhaps from before; a Tilt that hangs must not hold it up.
         more_waits: true,
         tilt_gone_since: None,
         tilt_problem: None,
         store_problem: None,
         delivery_problem: None,
-        worth_saying: true,
+        has_news: true,
+        says_next: true,
+        sent: Sent::default(),
     };
     let parent = Parent::now();
     sidecar.greet();
     while !sidecar.orphaned(parent) {
         sidecar.make_up_for_sleep();
         sidecar.start_what_is_due();
-        let wait = sidecar.next_wake().saturating_duration_since(now());
+        let wait = sidecar.next_wake().saturating_duration_since(clock::now());
         match messages.recv_timeout(wait) {
             Ok(Message::Stop) => break,
             Ok(message) => sidecar.take(message),
@@ -180,8 +201,8 @@ impl Sidecar<'_> {
 
     /// Whoever opens a laptop wants to see it soon, and what was away is another network now.
     fn make_up_for_sleep(&mut self) {
-        let now = now();
-        if self.awake.was_asleep(now, wall_clock()) {
+        let now = clock::now();
+        if self.awake.was_asleep(now, clock::wall()) {
             (self.failures, self.refusals) = (0, 0);
             (self.next_report, self.next_delivery) = (now, now);
             self.more_waits = true;
@@ -189,9 +210,10 @@ impl Sidecar<'_> {
     }
 
     fn start_what_is_due(&mut self) {
-        let now = now();
+        let now = clock::now();
         let report_is_due = now >= self.next_report;
-        if report_is_due && self.watching.is_on() && !self.view.is_outdated() {
+        let is_fresh = !self.view.is_outdated() && now - self.looked_at < LOOK_AT_LEAST;
+        if report_is_due && self.watching.is_on() && is_fresh {
             self.report(now);
         } else if (report_is_due || is_due(self.next_look, now)) && !self.looker.busy {
             self.next_look = None;
@@ -208,7 +230,7 @@ impl Sidecar<'_> {
     }
 
     fn next_wake(&self) -> Instant {
-        let mut wakes = vec![now() + self.config.interval.min(awake::LOOK_EVERY)];
+        let mut wakes = vec![clock::now() + self.config.interval.min(awake::LOOK_EVERY)];
         wakes.extend(self.next_telling);
         if !self.looker.busy {
             wakes.push(self.next_report);
@@ -237,11 +259,12 @@ impl Sidecar<'_> {
     }
 
     fn looked(&mut self, result: Result<Snapshot, TiltError>) {
-        let now = now();
+        let now = clock::now();
         let report_is_due = now >= self.next_report;
         match result {
             Ok(snapshot) => {
                 self.tilt_gone_since = None;
+                self.looked_at = now;
                 if self.tilt_problem.take().is_some() {
                     log::info!("tilt answers again");
                 }
@@ -279,15 +302,15 @@ impl Sidecar<'_> {
             Sight::Shown(fragment) => {
                 self.watching.shown();
                 self.view.show(fragment);
-                let now = now();
+                let now = clock::now();
                 sooner(&mut self.next_telling, now + TOGETHER);
                 if self.view.is_outdated() {
                     sooner(&mut self.next_look, now + SETTLING);
                 }
             }
             Sight::Ended(why) => {
-                self.watching.ended(watched, why, now());
-                sooner(&mut self.next_look, now() + SETTLING);
+                self.watching.ended(watched, why, clock::now());
+                sooner(&mut self.next_look, clock::now() + SETTLING);
             }
         }
     }
@@ -295,6 +318,7 @@ impl Sidecar<'_> {
     /// Tells of everything, as every interval has it.
     fn report(&mut self, now: Instant) {
         self.next_report = now + self.config.interval;
+        self.says_next = true;
         self.tell(None);
     }
 
@@ -305,16 +329,21 @@ impl Sidecar<'_> {
         let is_watched = self.watching.is_on() && !self.stop.requested();
         let mut look = self.view.look(changes, is_watched);
         look.send_error = self.delivery_problem;
-        match self.store.update(|state| state.take_in(&look, self.context, wall_clock())) {
+        match self.store.update(|state| state.take_in(&look, self.context, clock::wall())) {
             Ok(recorded) => {
-                self.worth_saying |= recorded.new_builds > 0 || !self.view.changes().is_empty();
+                self.has_news |= recorded.new_builds > 0 || !self.view.changes().is_empty();
                 self.view.mark_told();
                 self.note_store(None);
-                say::dropped(recorded.dropped);
-                self.next_telling = recorded.look_again.map(|after| now() + after);
+                if let Some(dropped) = say::dropped(recorded.dropped) {
+                    log::warn!("{dropped}");
+                }
+                self.next_telling = recorded.look_again.map(|after| clock::now() + after);
             }
-            // What has passed stays in the view, to be told with the next report.
-            Err(error) => self.note_store(Some(&error)),
+            // What has passed stays in the view, to be told when the disk takes it again.
+            Err(error) => {
+                self.note_store(Some(&error));
+                self.next_telling = Some(clock::now() + RETELLING);
+            }
         }
         self.more_waits = true;
     }
@@ -344,20 +373,31 @@ impl Sidecar<'_> {
                 (Some(("refused", advice, "asking again rarely")), pause)
             }
         };
-        self.next_delivery = now() + pause;
+        self.next_delivery = clock::now() + pause;
         if let Some((problem, why, then)) = problem {
             if self.delivery_problem.replace(problem) != Some(problem) {
                 log::warn!("{why}; {}, {then}", say::kept(delivery.waiting));
             }
         } else {
             (self.failures, self.refusals) = (0, 0);
-            self.worth_saying |= self.delivery_problem.take().is_some();
+            self.says_next |= self.delivery_problem.take().is_some();
         }
-        if !delivery.sent.is_empty() {
-            let level = if self.worth_saying { log::Level::Info } else { log::Level::Debug };
-            log::log!(level, "{}", say::delivered(&delivery));
-            self.worth_saying = false;
+        self.say_sent(&delivery);
+    }
+
+    /// One line per report that changed something; between reports nothing, however much is sent.
+    fn say_sent(&mut self, delivery: &Delivery) {
+        for (kind, count) in &delivery.sent {
+            *self.sent.counts.entry(*kind).or_default() += count;
         }
+        self.sent.took += delivery.took;
+        if !self.says_next || self.sent.counts.is_empty() {
+            return;
+        }
+        let sent = std::mem::take(&mut self.sent);
+        let level = if self.has_news { log::Level::Info } else { log::Level::Debug };
+        log::log!(level, "{}", say::delivered(&sent.counts, sent.took, delivery.waiting));
+        (self.says_next, self.has_news) = (false, false);
     }
 
     fn note_store(&mut self, error: Option<&StoreError>) {
@@ -376,8 +416,9 @@ impl Sidecar<'_> {
     /// Whether the Tilt it followed stays gone and so is the process that started it. One answer
     /// that no Tilt is there proves nothing: a live one may lose its entry for a while.
     fn orphaned(&self, parent: Parent) -> bool {
-        let gone_for_long =
-            self.tilt_gone_since.is_some_and(|since| now() - since >= self.config.orphan_after);
+        let gone_for_long = self
+            .tilt_gone_since
+            .is_some_and(|since| clock::now() - since >= self.config.orphan_after);
         if gone_for_long && parent.is_gone() {
             log::info!("tilt is gone, and so is the process that started this one: ending");
             return true;
@@ -388,14 +429,14 @@ impl Sidecar<'_> {
     /// One last look, everything on disk, and what can still be sent in time. A look or a
     /// delivery under way hears the same signal, and comes back at once unless it hangs.
     fn say_farewell(&mut self, messages: &Receiver<Message>) {
-        let deadline = now() + FAREWELL;
+        let deadline = clock::now() + FAREWELL;
         let unhurried = Stop::default();
         self.stop.request();
         let mut looks = 1 + usize::from(self.looker.busy);
         let mut deliveries = usize::from(self.courier.busy);
         self.looker.order(LAST_LOOK, &unhurried);
         while looks + deliveries > 0 {
-            let left = || deadline.saturating_duration_since(now());
+            let left = || deadline.saturating_duration_since(clock::now());
             let Ok(message) = messages.recv_timeout(left()) else { return };
             match &message {
                 Message::Looked(_) => looks -= 1,
@@ -418,14 +459,4 @@ fn sooner(planned: &mut Option<Instant>, at: Instant) {
 
 fn is_due(at: Option<Instant>, now: Instant) -> bool {
     at.is_some_and(|at| now >= at)
-}
-
-#[expect(clippy::disallowed_methods, reason = "reports come at intervals")]
-fn now() -> Instant {
-    Instant::now()
-}
-
-#[expect(clippy::disallowed_methods, reason = "a report has a time")]
-fn wall_clock() -> SystemTime {
-    SystemTime::now()
 }

@@ -27,6 +27,9 @@ pub const QUEUE_LIMIT: usize = 10_000;
 const QUEUE_AGE: Duration = Duration::from_secs(30 * DAY);
 /// How long a build that Tilt no longer shows is remembered.
 const SEEN_AGE: u64 = DAY;
+/// Beyond this many builds of a session that Tilt no longer shows, the oldest are forgotten sooner:
+/// what has left Tilt's history does not come back, and a day of rapid saves makes thousands.
+const UNSHOWN_KEPT: usize = 1_000;
 /// Sessions that are kept however long ago they last reported: a suspended laptop and a stepped
 /// clock look alike, and forgetting a session that lives would send its builds again.
 const SESSIONS_KEPT: usize = 16;
@@ -60,6 +63,8 @@ struct Session {
     reported_at: u64,
     /// When Tilt last showed each build, in Unix seconds.
     builds: BTreeMap<String, u64>,
+    /// When all that Tilt shows was last reported, in Unix seconds.
+    reported_in_full_at: u64,
     memory: Memory,
     /// By key: what to say if nothing better comes.
     promises: BTreeMap<String, Promised>,
@@ -214,10 +219,11 @@ impl State {
         new_builds += session.put_aside(report, now);
         session.place(report, now, &mut fresh);
         session.promise(report, seconds, &mut fresh);
-        if !report.is_partial {
-            session.builds.retain(|_, shown_at| seconds.saturating_sub(*shown_at) < SEEN_AGE);
-        }
         session.reported_at = seconds;
+        if report.is_full {
+            session.reported_in_full_at = seconds;
+        }
+        session.forget_builds(seconds);
         let waits = !session.unplaced.is_empty();
 
         self.sessions.insert(id.to_owned(), session);
@@ -290,6 +296,21 @@ impl State {
 }
 
 impl Session {
+    /// Forgets the builds that Tilt stopped showing a day ago, or many builds ago.
+    fn forget_builds(&mut self, now: u64) {
+        // What passes first after a weekend asleep says nothing of the builds that Tilt still shows.
+        if self.reported_in_full_at == now {
+            self.builds.retain(|_, shown_at| now.saturating_sub(*shown_at) < SEEN_AGE);
+        }
+        let is_unshown = |shown_at: &&u64| **shown_at < self.reported_in_full_at;
+        let mut unshown: Vec<_> = self.builds.values().filter(is_unshown).copied().collect();
+        if unshown.len() > UNSHOWN_KEPT {
+            unshown.sort_unstable();
+            let oldest_kept = unshown[unshown.len() - UNSHOWN_KEPT];
+            self.builds.retain(|_, shown_at| *shown_at >= oldest_kept);
+        }
+    }
+
     /// Remembers the builds whose update is not known yet; how many of them are new.
     fn put_aside(&mut self, report: &Report, now: SystemTime) -> usize {
         let mut new = 0;
@@ -409,6 +430,7 @@ mod tests {
 
     fn report(heartbeats: usize, builds: &[&str]) -> Report {
         Report {
+            is_full: true,
             heartbeats: vec![event(Kind::UiResource); heartbeats],
             builds: builds
                 .iter()
@@ -461,10 +483,23 @@ mod tests {
     fn what_a_watch_shows_first_after_a_weekend_asleep_makes_no_other_build_new() {
         let mut state = State::default();
         state.record("s", &report(0, &["a", "b"]), at(NOW));
-        let passed = Report { is_partial: true, ..report(0, &["c"]) };
+        let passed = Report { is_full: false, ..report(0, &["c"]) };
         assert_eq!(state.record("s", &passed, at(NOW + 3 * DAY)).new_builds, 1);
         let all = report(0, &["a", "b", "c"]);
         assert_eq!(state.record("s", &all, at(NOW + 3 * DAY + 1)).new_builds, 0);
+    }
+
+    #[test]
+    fn a_day_of_rapid_saves_is_forgotten_as_it_goes() {
+        let mut state = State::default();
+        for second in 0..5_000 {
+            let mut report = report(0, &["shown", &format!("build {second}")]);
+            report.is_full = second % 60 == 0;
+            let new = state.record("s", &report, at(NOW + second)).new_builds;
+            assert_eq!(new, 1 + usize::from(second == 0), "second {second}");
+        }
+        let known = state.sessions["s"].builds.len();
+        assert!((UNSHOWN_KEPT..UNSHOWN_KEPT + 100).contains(&known), "{known}");
     }
 
     #[test]

@@ -6,6 +6,8 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use crate::clock;
+
 /// A request to stop, shared by all threads. One that nobody ever requests is `Stop::default()`.
 #[derive(Debug, Clone, Default)]
 pub struct Stop(Arc<(Mutex<bool>, Condvar)>);
@@ -30,8 +32,7 @@ impl Stop {
     pub fn wait_until(&self, until: Instant) -> bool {
         let mut requested = self.requested_flag();
         while !*requested {
-            #[expect(clippy::disallowed_methods, reason = "waiting needs a clock")]
-            let left = until.saturating_duration_since(Instant::now());
+            let left = until.saturating_duration_since(clock::now());
             if left.is_zero() {
                 return false;
             }

@@ -10,10 +10,11 @@ use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use ring::rand::{SecureRandom, SystemRandom};
 
+use crate::clock;
 use crate::ids;
 use crate::state::{DecodeError, State};
 
@@ -352,7 +353,6 @@ fn sync_folder(_path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-#[expect(clippy::disallowed_methods, reason = "a name that no earlier damaged state has")]
 fn unix_millis() -> u128 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis())
+    clock::wall().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis())
 }

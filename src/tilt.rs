@@ -11,6 +11,7 @@ use std::io::{self, PipeReader, Read};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
+use crate::clock;
 use crate::config::TiltCommand;
 use crate::model::{ImageKind, ParseError, Snapshot};
 use crate::stop::Stop;
@@ -145,7 +146,7 @@ impl Tilt {
     /// One look at everything, within `limit` at the most.
     pub fn look(&mut self, limit: Duration, stop: &Stop) -> Result<Snapshot, TiltError> {
         let limit = limit.min(LOOK_TIMEOUT);
-        let calls = Calls { command: &self.command, limit, deadline: now() + limit, stop };
+        let calls = Calls { command: &self.command, limit, deadline: clock::now() + limit, stop };
         let kinds = match &self.plan {
             Plan::Together(kinds) => {
                 let names: Vec<_> = kinds.iter().map(|kind| kind.in_a_list()).collect();
@@ -242,6 +243,13 @@ fn follow(
     let mut buffer = vec![0; 64 * 1024];
     let mut is_heard = true;
     while is_heard {
+        if !has_something(&output) {
+            // What `tilt` left behind may hold the pipe open for ever, and say nothing.
+            match handle.try_wait() {
+                Ok(None) => continue,
+                _ => break,
+            }
+        }
         let bytes = match output.read(&mut buffer) {
             Ok(0) => break,
             Ok(count) => &buffer[..count],
@@ -263,6 +271,21 @@ fn follow(
     let talk = talk.recv_timeout(LEFTOVER_PATIENCE).ok().and_then(Result::ok).unwrap_or_default();
     let first = String::from_utf8_lossy(&talk).lines().next().map(shortened);
     tell(Sight::Ended(first.unwrap_or(status)));
+}
+
+/// Waits a while until there is something to read, or the end.
+#[cfg(unix)]
+fn has_something(output: &PipeReader) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let while_quiet = Timespec { tv_sec: 1, tv_nsec: 0 };
+    let mut watched = [PollFd::new(output, PollFlags::IN)];
+    // Where it cannot be known, reading finds out.
+    poll(&mut watched, Some(&while_quiet)) != Ok(0)
+}
+
+#[cfg(not(unix))]
+fn has_something(_output: &PipeReader) -> bool {
+    true
 }
 
 /// Calls of `tilt` that share a deadline.
@@ -336,13 +359,13 @@ impl Running {
     /// `None` if it has not finished by the deadline.
     fn finish(&mut self, deadline: Instant, stop: &Stop) -> Result<Option<Finished>, TiltError> {
         let status = loop {
-            if let Some(output) = self.handle.wait_deadline(deadline.min(now() + STEP))? {
+            if let Some(output) = self.handle.wait_deadline(deadline.min(clock::now() + STEP))? {
                 break output.status;
             }
             if stop.requested() {
                 return Err(TiltError::Stopped);
             }
-            if now() >= deadline {
+            if clock::now() >= deadline {
                 return Ok(None);
             }
         };
@@ -456,11 +479,6 @@ fn kill_group(pid: u32) {
 
 #[cfg(not(unix))]
 fn kill_group(_pid: u32) {}
-
-#[expect(clippy::disallowed_methods, reason = "a call of tilt has a deadline")]
-fn now() -> Instant {
-    Instant::now()
-}
 
 /// Every failure of `tilt get` exits with 1; only its words tell them apart. Some of them it
 /// prints on stdout, and above them it may print many lines about caches.

@@ -34,6 +34,7 @@ impl View {
         self.resources = snapshot.resources;
         self.image_builds = snapshot.image_builds;
         self.is_outdated = false;
+        self.bound();
     }
 
     /// Takes in an object that a watch has shown.
@@ -62,8 +63,15 @@ impl View {
                 None => self.image_builds.push(build),
             }
         }
+        self.bound();
+    }
+
+    /// The oldest go: what is newer shows the latest two updates of a resource still.
+    fn bound(&mut self) {
         let too_many = self.passed.len().saturating_sub(PASSED_LIMIT);
         self.passed.drain(..too_many);
+        let too_many = self.finished.len().saturating_sub(PASSED_LIMIT);
+        self.finished.drain(..too_many);
     }
 
     /// Whether Tilt knows objects of this kind, built or not.
@@ -117,5 +125,69 @@ fn status(resource: &Resource) -> Change {
         name: resource.name.clone(),
         update_status: resource.update_status.clone(),
         runtime_status: resource.runtime_status.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resource(name: &str, update_status: &str) -> Resource {
+        let update_status = Some(update_status.to_owned());
+        Resource { name: name.into(), update_status, ..Resource::default() }
+    }
+
+    fn of(resources: Vec<Resource>) -> Snapshot {
+        Snapshot { resources, ..Snapshot::default() }
+    }
+
+    fn changed(view: &View) -> Vec<(String, Option<String>)> {
+        view.changes().into_iter().map(|change| (change.name, change.update_status)).collect()
+    }
+
+    #[test]
+    fn a_change_is_told_once_with_what_was_told_before() {
+        let mut view = View::default();
+        view.replace(of(vec![resource("a", "ok"), resource("b", "ok")]));
+        assert_eq!(changed(&view), [("a".into(), None), ("b".into(), None)], "nothing told yet");
+        view.mark_told();
+        view.show(of(vec![resource("b", "pending")]));
+        view.show(of(vec![resource("b", "error")]));
+        assert_eq!(changed(&view), [("b".into(), Some("ok".into()))]);
+        assert_eq!(view.look(None, true).passed.len(), 2, "each version has passed");
+        view.mark_told();
+        assert_eq!(changed(&view), []);
+        view.show(of(vec![resource("b", "error")]));
+        assert_eq!(changed(&view), []);
+    }
+
+    #[test]
+    fn a_look_at_everything_forgets_what_is_gone() {
+        let mut view = View::default();
+        view.replace(of(vec![resource("a", "ok"), resource("b", "ok")]));
+        view.replace(of(vec![resource("b", "ok")]));
+        assert_eq!(view.look(None, true).resources.len(), 1);
+    }
+
+    #[test]
+    fn the_first_resource_with_images_calls_for_a_look() {
+        let mut view = View::default();
+        view.replace(of(vec![resource("a", "ok")]));
+        let builds_images = Resource { builds_images: true, ..resource("web", "ok") };
+        view.show(of(vec![builds_images.clone()]));
+        assert!(view.is_outdated());
+        view.replace(of(vec![builds_images.clone()]));
+        view.show(of(vec![builds_images]));
+        assert!(!view.is_outdated(), "once, also where an older tilt knows no images");
+    }
+
+    #[test]
+    fn what_passes_while_nothing_can_be_told_is_bounded() {
+        let mut view = View::default();
+        for _ in 0..PASSED_LIMIT {
+            view.show(of(vec![resource("a", "ok")]));
+            view.replace(of(vec![resource("a", "ok")]));
+        }
+        assert_eq!(view.look(None, true).passed.len(), PASSED_LIMIT);
     }
 }

@@ -414,6 +414,23 @@ fn a_certificate_of_an_authority_that_the_person_trusts_is_enough() {
 }
 
 #[test]
+fn a_watch_that_ends_is_started_again_also_where_a_process_it_left_holds_its_output() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let watches = || {
+        let calls = sandbox.tilt().called_with();
+        calls.iter().filter(|call| call.contains("uiresources --watch")).count()
+    };
+    sandbox.tilt().set("leave-process", "");
+    let sidecar = sandbox.live_to(&server).start();
+    eventually("it watches", || watches() == 1);
+    sidecar.says("sent ");
+    sandbox.tilt().unset("leave-process").set("end", "");
+    eventually("it starts to watch again", || watches() > 1);
+    sandbox.tilt().unset("end");
+    sidecar.ends_after(Signal::TERM).0.exits_with(0);
+}
+
+#[test]
 fn both_kinds_of_build_of_one_report_are_among_what_is_kept() {
     // What the tests above count on.
     let sandbox = Sandbox::new();

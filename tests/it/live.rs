@@ -396,3 +396,38 @@ fn a_build_is_on_its_way_within_a_second() {
         of_kind(&server.accepted(), "update").iter().any(|e| e["data"]["update_id"] == "build:40")
     });
 }
+
+#[test]
+fn what_the_disk_did_not_take_is_told_as_soon_as_it_does() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let sidecar = sandbox.run("--interval 1h").sending_to(&server).start();
+    eventually("a watch", || {
+        sandbox.tilt().called_with().iter().any(|c| c.contains("uiresources --watch"))
+    });
+    sidecar.says("sent ");
+    // A file in the place of the folder: nothing can be written, whoever runs this.
+    let (folder, aside) = (sandbox.state_dir(), sandbox.path("aside"));
+    fs::rename(&folder, &aside).expect("a move");
+    fs::write(&folder, "").expect("a file in its place");
+    let done = json!({
+        "kind": "UIResource",
+        "metadata": {"name": "lint"},
+        "status": {
+            "buildHistory": [{
+                "spanID": "build:41",
+                "startTime": "2026-11-22T17:00:00Z",
+                "finishTime": "2026-11-22T17:00:01Z",
+            }],
+            "updateStatus": "ok",
+        },
+    });
+    sandbox.tilt().add("watch-uiresources.jsonl", &done);
+    sidecar.says("--state-dir chooses another folder");
+    fs::remove_file(&folder).expect("the file");
+    fs::rename(&aside, &folder).expect("a move");
+    // The next report is an hour away.
+    eventually("the update", || {
+        of_kind(&server.accepted(), "update").iter().any(|e| e["data"]["update_id"] == "build:41")
+    });
+    sidecar.says("the state is usable again");
+}

@@ -1,9 +1,9 @@
 //! Measures, in a storm of saves, how long a finished build takes from Tilt's output to
 //! Honeycomb: `scripts/storm` runs it. Says what it lost or told twice, and then exits with 1.
 
-#![expect(unreachable_pub, reason = "modules that are shared with the tests")]
 #![expect(clippy::print_stdout, reason = "a command line prints its result")]
 #![expect(clippy::disallowed_methods, reason = "it measures time")]
+#![expect(unreachable_pub, reason = "modules that are shared with the tests")]
 
 #[expect(dead_code, reason = "the tests script more answers")]
 #[path = "honeycomb.rs"]
@@ -47,7 +47,15 @@ fn main() -> ExitCode {
     let cpu = cpu(&collector);
     collector.kill().expect("it runs");
     collector.wait().expect("a child of ours");
-    report(&storm, &shown, &told(&server), &format!("{memory_before} -> {memory_after}, CPU {cpu}"))
+    let said = fs::read_to_string(scratch.path().join("state.log")).unwrap_or_default();
+    for warning in said.lines().filter(|line| line.starts_with("tilt-honeycomb: ")) {
+        println!("it warned: {warning}");
+    }
+    end_watches(&folder);
+    let exit = report(&storm, &shown, &told(&server));
+    println!("own memory        {memory_before} -> {memory_after}, resident");
+    println!("own CPU           {cpu:>8}  ms");
+    exit
 }
 
 fn collect(state: &Path, folder: &Path, url: &str) -> Child {
@@ -61,9 +69,15 @@ fn collect(state: &Path, folder: &Path, url: &str) -> Child {
         .env("HONEYCOMB_API_ENDPOINT", url)
         .args(["--state-dir".as_ref(), state.as_os_str()])
         .stdin(Stdio::null())
-        .stderr(Stdio::null())
+        .stderr(fs::File::create(state.with_extension("log")).expect("a log"))
         .spawn()
         .expect("the collector starts")
+}
+
+/// A watch whose reader was killed notices when it next has something to show, which is never.
+fn end_watches(folder: &Path) {
+    fs::write(folder.join("end"), "").expect("a file");
+    thread::sleep(Duration::from_millis(100));
 }
 
 /// The folder of the build that this program is from.
@@ -91,9 +105,13 @@ fn report(
     storm: &Storm,
     shown: &HashMap<Finished, Instant>,
     told: &HashMap<Finished, Vec<Instant>>,
-    process: &str,
 ) -> ExitCode {
-    let lost = shown.keys().filter(|finished| !told.contains_key(finished)).count();
+    let mut lost: Vec<_> = shown.keys().filter(|finished| !told.contains_key(finished)).collect();
+    lost.sort();
+    for finished in lost.iter().take(10) {
+        println!("lost: {finished:?}");
+    }
+    let lost = lost.len();
     let twice = told.values().filter(|times| times.len() > 1).count();
     let mut delays: Vec<_> = shown
         .iter()
@@ -108,7 +126,6 @@ fn report(
     println!("delay, median     {:>8.1}  ms", milliseconds(delays.get(delays.len() / 2)));
     println!("delay, 99 of 100  {:>8.1}  ms", milliseconds(delays.get(delays.len() * 99 / 100)));
     println!("delay, worst      {:>8.1}  ms", milliseconds(delays.last()));
-    println!("resident memory   {process}");
     if lost + twice > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
@@ -119,9 +136,9 @@ fn memory(process: &Child) -> String {
     line.map_or("unknown".to_owned(), |line| line.trim().to_owned())
 }
 
-/// User and system time, in hundredths of a second as Linux counts them.
-fn cpu(process: &Child) -> String {
+/// User and system time in milliseconds; Linux tells hundredths of a second.
+fn cpu(process: &Child) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{}/stat", process.id())).unwrap_or_default();
     let ticks: u64 = stat.split(' ').skip(13).take(2).filter_map(|t| t.parse::<u64>().ok()).sum();
-    format!("{} ms", ticks * 10)
+    ticks * 10
 }

@@ -76,7 +76,20 @@ fn facts(data: &Value) -> Vec<String> {
     for (field, name) in [("update_status", "update"), ("runtime_status", "runtime")] {
         facts.extend(text(data, field).map(|status| format!("{name} {status}")));
     }
-    facts.extend(data["duration_ms"].as_f64().map(|ms| format!("{:.1}s", ms / 1000.0)));
+    for (field, name) in [
+        ("resources_ok", "ok"),
+        ("resources_error", "in error"),
+        ("resources_pending", "pending"),
+        ("resources_in_progress", "in progress"),
+        ("missed_builds", "builds missed"),
+    ] {
+        let count = data[field].as_u64().filter(|count| *count > 0);
+        facts.extend(count.map(|count| format!("{count} {name}")));
+    }
+    facts.extend(data["duration_ms"].as_f64().map(seconds));
+    if let Some(ms) = data["time_to_ready_ms"].as_f64() {
+        facts.push(format!("ready after {}", seconds(ms)));
+    }
     match (data["stages"].as_u64(), data["stages_cached"].as_u64()) {
         (Some(stages), Some(cached)) if cached > 0 => {
             facts.push(format!("{stages} stages, {cached} cached"));
@@ -90,6 +103,10 @@ fn facts(data: &Value) -> Vec<String> {
         facts.push(format!("failed: {class}{}", code.unwrap_or_default()));
     }
     facts
+}
+
+fn seconds(ms: f64) -> String {
+    format!("{:.1}s", ms / 1000.0)
 }
 
 fn text<'a>(data: &'a Value, field: &str) -> Option<&'a str> {
