@@ -321,7 +321,8 @@ fn a_proxy_that_is_down_or_wants_credentials_leaves_everything_for_next_time() {
         stream.write_all(refusal.as_bytes()).expect("an answer");
         let mut rest = String::new();
         let _ = stream.read_to_string(&mut rest);
-        told.lock().expect("no one panicked").push_str(&format!("{asked:?}{rest}"));
+        let mut told = told.lock().expect("no one panicked");
+        *told += &[format!("{asked:?}"), rest].concat();
     });
     let outcome = report_through(&sandbox, &format!("http://127.0.0.1:{wants}")).finish();
     let outcome = outcome.exits_with(4).says("proxy").says_one_line();
