@@ -34,7 +34,7 @@ const FAREWELL: Duration = Duration::from_millis(1100);
 const LAST_LOOK: Duration = Duration::from_millis(600);
 
 /// However well the watches work, everything is looked at this often: one that hangs says nothing.
-const LOOK_AT_LEAST: Duration = Duration::from_mins(5);
+const LOOK_AT_LEAST: Duration = Duration::from_hours(1);
 
 /// What changes within this time shares a write to disk and a request.
 const TOGETHER: Duration = Duration::from_millis(25);
