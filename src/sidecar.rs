@@ -16,7 +16,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::context::Context;
 use crate::deliver::{Courier, Delivery, End, jitter};
-use crate::derive::Change;
+use crate::derive::{Change, Phase};
 use crate::exit::Exit;
 use crate::model::Snapshot;
 use crate::parent::Parent;
@@ -29,6 +29,9 @@ use crate::watching::Watching;
 
 /// Tilt speaks up about a process that takes longer than 1.5 s to end.
 const FAREWELL: Duration = Duration::from_millis(1100);
+/// A `tilt ci` that ends by itself waits for up to 30 s, and what is not sent by then may be lost
+/// with the machine; but it is the job that waits.
+const CI_FAREWELL: Duration = Duration::from_secs(5);
 /// Of that, the last look at Tilt; the rest is for sending.
 const LAST_LOOK: Duration = Duration::from_millis(600);
 
@@ -306,6 +309,12 @@ impl Sidecar<'_> {
         let is_watched = self.watching.is_on() && !self.stop.requested();
         let mut look = self.view.look(changes, is_watched);
         look.send_error = self.delivery_problem;
+        if self.stop.requested() {
+            look.phase = match self.view.outcome() {
+                Some(outcome) => Phase::Over(Some(outcome)),
+                None => Phase::Leaving,
+            };
+        }
         match self.store.update(|state| state.take_in(&look, self.context, clock::wall())) {
             Ok(recorded) => {
                 self.has_news |= recorded.new_builds > 0 || !self.view.changes().is_empty();
@@ -399,15 +408,16 @@ impl Sidecar<'_> {
     /// One last look, everything on disk, and what can still be sent in time. A look or a
     /// delivery under way hears the same signal, and comes back at once unless it hangs.
     fn say_farewell(&mut self, messages: &Receiver<Message>) {
-        let deadline = clock::now() + FAREWELL;
+        let started = clock::now();
+        let mut deadline = started + FAREWELL;
         let unhurried = Stop::default();
         self.stop.request();
         let mut looks = 1 + usize::from(self.looker.busy);
         let mut deliveries = usize::from(self.courier.busy);
         self.looker.order(LAST_LOOK, &unhurried);
         while looks + deliveries > 0 {
-            let left = || deadline.saturating_duration_since(clock::now());
-            let Ok(message) = messages.recv_timeout(left()) else { return };
+            let left = |until: Instant| until.saturating_duration_since(clock::now());
+            let Ok(message) = messages.recv_timeout(left(deadline)) else { return };
             match &message {
                 Message::Looked(_) => looks -= 1,
                 Message::Delivered(_) => deliveries -= 1,
@@ -416,7 +426,10 @@ impl Sidecar<'_> {
             let was_last_look = matches!(message, Message::Looked(_)) && looks == 0;
             self.take(message);
             if was_last_look {
-                self.courier.order(left(), &unhurried);
+                if self.view.outcome().is_some() {
+                    deadline = started + CI_FAREWELL;
+                }
+                self.courier.order(left(deadline), &unhurried);
                 deliveries += 1;
             }
         }
