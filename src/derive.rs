@@ -181,7 +181,7 @@ pub fn outcome(look: &Look, memory: &Memory) -> Option<Outcome> {
 }
 
 /// Resources that Tilt starts by itself and that are not at rest.
-fn unfinished(resources: &[Resource]) -> usize {
+pub fn unfinished(resources: &[Resource]) -> usize {
     let is_busy =
         |r: &&Resource| matches!(Standing::of(r), Standing::Pending | Standing::InProgress);
     resources.iter().filter(|r| startup::counts(r)).filter(is_busy).count()

@@ -35,6 +35,9 @@ const CI_FAREWELL: Duration = Duration::from_secs(5);
 /// Of that, the last look at Tilt; the rest is for sending.
 const LAST_LOOK: Duration = Duration::from_millis(600);
 
+/// What ended a `tilt ci` still reads `pending` or `in_progress` for a moment after.
+const LAG: Duration = Duration::from_millis(200);
+
 /// What changes within this time shares a write to disk and a request.
 const TOGETHER: Duration = Duration::from_millis(25);
 /// What could not be written is tried again after this.
@@ -50,9 +53,16 @@ enum Message {
     Delivered(Result<Delivery, StoreError>),
 }
 
+/// After a pause, for at most so long.
+struct Order {
+    pause: Duration,
+    limit: Duration,
+    stop: Stop,
+}
+
 /// A thread that does one thing at a time, for at most the time it is given.
 struct Worker {
-    orders: Sender<(Duration, Stop)>,
+    orders: Sender<Order>,
     busy: bool,
 }
 
@@ -62,9 +72,10 @@ impl Worker {
         messages: Sender<Message>,
         mut work: impl FnMut(Duration, &Stop) -> Message + Send + 'static,
     ) -> io::Result<Self> {
-        let (orders, todo) = mpsc::channel::<(Duration, Stop)>();
+        let (orders, todo) = mpsc::channel::<Order>();
         std::thread::Builder::new().name(name.into()).spawn(move || {
-            for (limit, stop) in todo {
+            for Order { pause, limit, stop } in todo {
+                stop.wait_until(clock::now() + pause);
                 if messages.send(work(limit, &stop)).is_err() {
                     return;
                 }
@@ -74,9 +85,13 @@ impl Worker {
     }
 
     fn order(&mut self, limit: Duration, stop: &Stop) {
+        self.order_after(Duration::ZERO, limit, stop);
+    }
+
+    fn order_after(&mut self, pause: Duration, limit: Duration, stop: &Stop) {
         self.busy = true;
         // The thread ends only with the process.
-        let _ = self.orders.send((limit, stop.clone()));
+        let _ = self.orders.send(Order { pause, limit, stop: stop.clone() });
     }
 }
 
@@ -89,6 +104,8 @@ struct Sidecar<'a> {
     watching: Watching,
     view: View,
     stop: Stop,
+    /// How often the last look may be taken again.
+    looks_again: u8,
     next_report: Instant,
     /// A look that is due apart from any report.
     next_look: Option<Instant>,
@@ -145,6 +162,7 @@ pub fn run(
         watching: Watching::new(config.tilt.clone(), Arc::new(tell), clock::now()),
         view: View::default(),
         stop,
+        looks_again: 1,
         next_report: clock::now(),
         next_look: None,
         next_telling: None,
@@ -252,7 +270,7 @@ impl Sidecar<'_> {
                 if !self.config.no_watch && !self.stop.requested() {
                     self.watching.keep_up(&self.view, now);
                 }
-                if report_is_due || self.stop.requested() {
+                if (report_is_due || self.stop.requested()) && !self.lags() {
                     self.report(now);
                 } else {
                     let changes = self.view.changes();
@@ -267,6 +285,10 @@ impl Sidecar<'_> {
                     log::warn!("{said}");
                 }
                 self.tilt_problem = Some(said);
+                if self.stop.requested() && self.view.outcome().is_some() {
+                    // The second last look failed: the first one's is the final state.
+                    self.report(now);
+                }
                 // A report that Tilt gave nothing to say; the next one is an interval away.
                 if report_is_due {
                     self.next_report = now + self.config.interval;
@@ -311,8 +333,8 @@ impl Sidecar<'_> {
         look.send_error = self.delivery_problem;
         if self.stop.requested() {
             look.phase = match self.view.outcome() {
-                Some(outcome) => Phase::Over(Some(outcome)),
-                None => Phase::Leaving,
+                Some(outcome) if !self.lags() => Phase::Over(Some(outcome)),
+                _ => Phase::Leaving,
             };
         }
         match self.store.update(|state| state.take_in(&look, self.context, clock::wall())) {
@@ -405,6 +427,11 @@ impl Sidecar<'_> {
         false
     }
 
+    /// Whether Tilt has decided to end but may not show yet what made it do so.
+    fn lags(&self) -> bool {
+        self.looks_again > 0 && self.view.outcome().is_some() && self.view.is_unfinished()
+    }
+
     /// One last look, everything on disk, and what can still be sent in time. A look or a
     /// delivery under way hears the same signal, and comes back at once unless it hangs.
     fn say_farewell(&mut self, messages: &Receiver<Message>) {
@@ -428,6 +455,13 @@ impl Sidecar<'_> {
             if was_last_look {
                 if self.view.outcome().is_some() {
                     deadline = started + CI_FAREWELL;
+                }
+                if self.lags() {
+                    log::debug!("tilt ends and does not show yet why; looking once more");
+                    self.looks_again -= 1;
+                    self.looker.order_after(LAG, LAST_LOOK, &unhurried);
+                    looks += 1;
+                    continue;
                 }
                 self.courier.order(left(deadline), &unhurried);
                 deliveries += 1;

@@ -1,6 +1,6 @@
 //! Tilt as a sidecar last saw it, and what passed before its eyes since it last spoke. Pure.
 
-use crate::derive::{Change, Heartbeats, Look, Phase};
+use crate::derive::{self, Change, Heartbeats, Look, Phase};
 use crate::model::{ImageBuild, ImageKind, Outcome, Resource, ResourceType, Session, Snapshot};
 
 /// More than passes between two records unless the disk takes none for long.
@@ -84,6 +84,11 @@ impl View {
     /// How the run ended, if Tilt is about to end by itself.
     pub fn outcome(&self) -> Option<Outcome> {
         self.outcome
+    }
+
+    /// Whether a resource that Tilt starts by itself is not at rest.
+    pub fn is_unfinished(&self) -> bool {
+        derive::unfinished(&self.resources) > 0
     }
 
     pub fn is_outdated(&self) -> bool {

@@ -293,6 +293,26 @@ fn a_status_that_the_last_look_did_not_see_yet_comes_with_the_post_step() {
 }
 
 #[test]
+fn the_last_look_is_taken_once_more_while_tilt_does_not_show_what_ended_it() {
+    let mut busy = just_now(recorded());
+    busy["view"]["uiResources"][2]["status"]["updateStatus"] = json!("in_progress");
+    for (snapshot, expected) in [(busy, 1), (just_now(recorded()), 0)] {
+        let (sandbox, server) = (Sandbox::new(), Server::start());
+        show(&sandbox, &snapshot);
+        be_done(&sandbox, "");
+        let sidecar = sandbox.run("--no-watch --interval 1h --verbose").sending_to(&server);
+        let sidecar = sidecar.env("TILT_HONEYCOMB_MODE", "ci").start();
+        sidecar.says("sent ");
+        let outcome = sidecar.ends_after(Signal::TERM).0.exits_with(0);
+        assert_eq!(outcome.stderr.matches("looking once more").count(), expected);
+        let all = server.accepted();
+        let ends = of_kind(&all, "session");
+        assert_eq!(ends.iter().filter(|s| s["data"].get("outcome").is_some()).count(), 1);
+        assert_eq!(names(&all, "startup"), ["tilt ci"]);
+    }
+}
+
+#[test]
 fn what_a_cancelled_run_promised_is_flushed_by_a_later_step() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let mut snapshot = just_now(recorded());
