@@ -76,7 +76,8 @@ fn started_update(
         fields.say("waiting_reason", waited.reason.clone());
         fields.say_list("waiting_on", &waited.on);
     }
-    Span::of_update(&shared.session, &resource.name, id, of_startup).describe(&mut fields);
+    let startup = of_startup.then_some(&shared.startup);
+    Span::of_update(&shared.session, &resource.name, id, startup).describe(&mut fields);
     fields
 }
 
@@ -223,11 +224,12 @@ fn failure(fields: &mut Fields, error: &str, context: &Context) {
 }
 
 /// The span of the update that an image build belongs to.
-pub fn parent_span(resource: &Resource, parent: &Parent, memory: &Memory, session: &str) -> Span {
+pub fn parent_span(resource: &Resource, parent: &Parent, memory: &Memory, shared: &Shared) -> Span {
     let is_first = memory.is_first(resource, &parent.id) == Some(true);
     let of_startup = Timestamp::parse(&parent.id.started_at)
         .is_some_and(|started_at| memory.is_of_startup(is_first, &started_at));
-    Span::of_update(session, &resource.name, &parent.id, of_startup)
+    let startup = of_startup.then_some(&shared.startup);
+    Span::of_update(&shared.session, &resource.name, &parent.id, startup)
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use argh::FromArgs;
     note = "The key is never an argument: HONEYCOMB_API_KEY or --api-key-file.",
     example = "Look at what would be sent, without a key:\n  {command_name} --once --dry-run",
     example = "One report, from cron or by hand:\n  {command_name} --once",
+    example = "After tilt ci --output-snapshot-on-exit=tilt.json:\n  {command_name} --once --snapshot tilt.json",
     error_code(0, "done"),
     error_code(1, "unexpected"),
     error_code(2, "usage or configuration"),
@@ -29,6 +30,18 @@ pub struct Cli {
     /// report once, then exit
     #[argh(switch)]
     pub once: bool,
+
+    /// report from what `tilt ci --output-snapshot-on-exit` left, in place of a running Tilt
+    #[argh(option, arg_name = "file")]
+    pub snapshot: Option<String>,
+
+    /// send what waits, look at nothing, then exit
+    #[argh(switch)]
+    pub flush: bool,
+
+    /// say what went wrong, and exit with 0: for a job that no report may fail
+    #[argh(switch)]
+    pub never_fail: bool,
 
     /// print the events as JSON lines on stdout; send nothing, change no state
     #[argh(switch)]
@@ -101,6 +114,24 @@ pub struct Cli {
     /// print the version
     #[argh(switch, short = 'V')]
     pub version: bool,
+}
+
+impl Cli {
+    /// Without any of these it stays.
+    pub fn reports_once(&self) -> bool {
+        self.once || self.flush || self.snapshot.is_some()
+    }
+}
+
+/// Whether the arguments, be they right or wrong, ask for an exit with 0.
+pub fn never_fails(arguments: &[String]) -> bool {
+    arguments.iter().any(|argument| argument == "--never-fail")
+}
+
+/// Whether arguments that cannot be read ask for one report.
+pub fn ends(arguments: &[String]) -> bool {
+    let ending = ["--once", "--flush", "--snapshot"];
+    arguments.iter().any(|a| ending.contains(&a.split('=').next().unwrap_or_default()))
 }
 
 /// Why there is nothing to run.

@@ -12,9 +12,11 @@ use std::time::Duration;
 use http::Uri;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use crate::ci;
 use crate::cli::Cli;
 use crate::event::FIELDS;
 use crate::ids;
+use crate::trace::Outside;
 
 const DEFAULT_ENDPOINT: &str = "https://api.honeycomb.io";
 const DEFAULT_INTERVAL: Duration = Duration::from_mins(1);
@@ -27,6 +29,7 @@ const NAME_LIMIT: usize = 255;
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub struct Config {
     pub once: bool,
+    pub source: Source,
     pub output: Output,
     pub interval: Duration,
     /// Bounds one delivery, retries included.
@@ -41,6 +44,29 @@ pub struct Config {
     /// A sidecar that only polls.
     pub no_watch: bool,
     pub tilt_mode: Option<TiltMode>,
+    /// Which pipeline, run and change a CI machine works on.
+    pub whereabouts: Vec<(&'static str, String)>,
+    /// The span of a pipeline's that `tilt ci` is part of.
+    pub outside: Option<Outside>,
+    /// After a snapshot, unless `--quiet`.
+    pub summary: Option<SummaryConfig>,
+}
+
+/// Where the summary of a run of `tilt ci` goes beside stdout.
+#[derive(Debug, PartialEq)]
+pub struct SummaryConfig {
+    /// `GITHUB_STEP_SUMMARY`.
+    pub github_page: Option<PathBuf>,
+}
+
+/// What there is to report on.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Source {
+    Tilt,
+    /// What a `tilt ci` left.
+    Snapshot(PathBuf),
+    /// Only what waits.
+    Queue,
 }
 
 /// Where events go.
@@ -166,6 +192,8 @@ fn mistake<T>(message: impl Into<String>) -> Result<T, ConfigError> {
 pub struct Surroundings<'a> {
     pub variable: &'a dyn Fn(&str) -> Option<OsString>,
     pub read_file: &'a dyn Fn(&str) -> std::io::Result<String>,
+    /// Whose CI machine it is.
+    pub ci_provider: Option<String>,
 }
 
 impl fmt::Debug for Surroundings<'_> {
@@ -188,6 +216,11 @@ impl Surroundings<'_> {
 
 impl Config {
     pub fn resolve(cli: Cli, surroundings: &Surroundings) -> Result<Self, ConfigError> {
+        let source = source(&cli)?;
+        let tilt_mode = tilt_mode(surroundings.variable).or_else(|| {
+            // Only `tilt ci` leaves one.
+            matches!(source, Source::Snapshot(_)).then_some(TiltMode::Ci)
+        });
         let state_dir = state_dir(cli.state_dir.as_deref(), surroundings);
         let output = if cli.dry_run {
             Output::Print { state_dir: state_dir.ok() }
@@ -195,7 +228,8 @@ impl Config {
             Output::Send { destination: destination(&cli, surroundings)?, state_dir: state_dir? }
         };
         Ok(Self {
-            once: cli.once,
+            once: cli.reports_once(),
+            source,
             output,
             interval: duration("--interval", cli.interval.as_deref(), DEFAULT_INTERVAL, INTERVALS)?,
             timeout: duration("--timeout", cli.timeout.as_deref(), DEFAULT_TIMEOUT, TIMEOUTS)?,
@@ -214,9 +248,39 @@ impl Config {
             send_error_text: cli.send_error_text,
             send_stage_text: cli.send_stage_text,
             no_watch: cli.no_watch,
-            tilt_mode: surroundings.text("TILT_HONEYCOMB_MODE").and_then(|m| TiltMode::parse(&m)),
+            tilt_mode,
+            whereabouts: ci::fields(surroundings.ci_provider.as_deref(), &|name| {
+                surroundings.text(name)
+            }),
+            outside: outside(surroundings).filter(|_| tilt_mode == Some(TiltMode::Ci)),
+            summary: (!cli.quiet)
+                .then(|| SummaryConfig { github_page: surroundings.path("GITHUB_STEP_SUMMARY") }),
         })
     }
+}
+
+/// Which command runs Tilt, as the Tiltfile says.
+pub fn tilt_mode(variable: &dyn Fn(&str) -> Option<OsString>) -> Option<TiltMode> {
+    TiltMode::parse(variable("TILT_HONEYCOMB_MODE")?.to_str()?)
+}
+
+fn source(cli: &Cli) -> Result<Source, ConfigError> {
+    match &cli.snapshot {
+        Some(_) if cli.flush => mistake("--snapshot flushes too; leave out --flush"),
+        Some(path) => Ok(Source::Snapshot(PathBuf::from(path))),
+        None if cli.flush && cli.dry_run => {
+            mistake("--flush has nothing to print; leave out --dry-run")
+        }
+        None => Ok(if cli.flush { Source::Queue } else { Source::Tilt }),
+    }
+}
+
+/// The standard's variable before the older one.
+fn outside(surroundings: &Surroundings) -> Option<Outside> {
+    let standard = surroundings.text("TRACEPARENT");
+    standard
+        .and_then(|text| Outside::from_traceparent(&text))
+        .or_else(|| Outside::from_honeycomb_trace(&surroundings.text("HONEYCOMB_TRACE")?))
 }
 
 /// Whether the person asked, as consoledonottrack.com has it, for nothing to be read or sent.
@@ -414,7 +478,10 @@ mod tests {
             "empty.txt" => Ok("\n".to_owned()),
             _ => Err(std::io::Error::from(std::io::ErrorKind::NotFound)),
         };
-        Config::resolve(cli, &Surroundings { variable: &variable, read_file: &read_file })
+        Config::resolve(
+            cli,
+            &Surroundings { variable: &variable, read_file: &read_file, ci_provider: None },
+        )
     }
 
     const USUAL: &[(&str, &str)] =
@@ -552,7 +619,8 @@ mod tests {
         {
             let variable = |name: &str| (name == "DO_NOT_TRACK").then(|| OsString::from(value));
             let read_file = |_: &str| Ok(String::new());
-            let surroundings = Surroundings { variable: &variable, read_file: &read_file };
+            let surroundings =
+                Surroundings { variable: &variable, read_file: &read_file, ci_provider: None };
             assert_eq!(do_not_track(&surroundings), expected, "{value:?}");
         }
     }

@@ -3,6 +3,7 @@
 use crate::config::{Config, TiltMode};
 use crate::event::{EVENT_VERSION, Fields};
 use crate::model::Session;
+use crate::trace::{Outside, Span};
 
 /// The person's choices and the machine.
 #[derive(Debug, Clone, Default)]
@@ -17,6 +18,10 @@ pub struct Context {
     /// None in a dry run on a machine that has none yet.
     pub installation_id: Option<String>,
     pub cpu_count: usize,
+    /// Which pipeline, run and change a CI machine works on.
+    pub whereabouts: Vec<(&'static str, String)>,
+    /// The span of a pipeline's that `tilt ci` is part of.
+    pub outside: Option<Outside>,
 }
 
 impl Context {
@@ -29,6 +34,8 @@ impl Context {
             tilt_mode: config.tilt_mode,
             installation_id,
             cpu_count,
+            whereabouts: config.whereabouts.clone(),
+            outside: config.outside.clone(),
         }
     }
 }
@@ -42,11 +49,17 @@ pub struct Shared {
     pub last: Fields,
     /// The run of Tilt.
     pub session: String,
+    pub startup: Span,
     pub startup_name: &'static str,
 }
 
 impl Shared {
-    pub fn new(session: Option<&Session>, session_id: String, context: &Context) -> Self {
+    pub fn new(
+        session: Option<&Session>,
+        session_id: String,
+        startup: Span,
+        context: &Context,
+    ) -> Self {
         let mut first = Fields::default();
         first.say("tilt_version", session.and_then(|s| s.tilt_version.clone()));
         let user = session.and_then(|s| s.tilt_cloud_user.clone()).or_else(|| context.user.clone());
@@ -61,6 +74,9 @@ impl Shared {
         last.set("host.arch", host_arch());
         last.set("host.cpu_count", context.cpu_count);
         last.say("installation.id", context.installation_id.clone());
+        for (name, value) in &context.whereabouts {
+            last.set(*name, value.clone());
+        }
         for (name, value) in &context.own_fields {
             last.set(name.clone(), value.clone());
         }
@@ -68,7 +84,7 @@ impl Shared {
             Some(TiltMode::Ci) => "tilt ci",
             Some(TiltMode::Up) | None => "tilt up",
         };
-        Self { first, last, session: session_id, startup_name }
+        Self { first, last, session: session_id, startup, startup_name }
     }
 }
 

@@ -9,8 +9,10 @@ use crate::builds;
 use crate::context::{Context, Shared};
 use crate::event::{Event, Fields, Kind};
 use crate::ids;
-use crate::memory::{Memory, Placement, UpdateId};
-use crate::model::{Condition, ImageBuild, Resource, ResourceType, Session, Snapshot, Timestamp};
+use crate::memory::{Memory, Placement, Startup, UpdateId};
+use crate::model::{
+    Condition, ImageBuild, Outcome, Resource, ResourceType, Session, Snapshot, Timestamp,
+};
 use crate::report::{Build, Promise, Report};
 use crate::startup::{self, Told};
 use crate::trace::Span;
@@ -32,6 +34,20 @@ pub struct Look<'a> {
     pub is_watched: bool,
     /// Why the last delivery did not get through.
     pub send_error: Option<&'a str>,
+    pub phase: Phase,
+    /// The time of what is shown, where that is not the time at which it is taken in.
+    pub seen_at: Option<SystemTime>,
+}
+
+/// Whether more looks at the same session will follow.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Phase {
+    #[default]
+    Running,
+    /// This collector has been asked to end; the session may or may not go on.
+    Leaving,
+    /// The session has ended, so far as known with this outcome: what is shown is final.
+    Over(Option<Outcome>),
 }
 
 impl<'a> Look<'a> {
@@ -46,6 +62,8 @@ impl<'a> Look<'a> {
             heartbeats: Heartbeats::All,
             is_watched: false,
             send_error: None,
+            phase: Phase::Running,
+            seen_at: None,
         }
     }
 }
@@ -86,9 +104,18 @@ pub fn derive(
     context: &Context,
     now: SystemTime,
 ) -> Report {
-    let shared = Shared::new(look.session, session_id(look), context);
+    if memory.startup == Startup::Unmet {
+        memory.outside.clone_from(&context.outside);
+    }
+    let id = session_id(look);
+    let root = memory.root(&id);
+    let shared = Shared::new(look.session, id, root, context);
     let is_full = matches!(look.heartbeats, Heartbeats::All);
-    let mut report = Report { is_full, is_watched: look.is_watched, ..Report::default() };
+    let (is_watched, phase) = (look.is_watched, look.phase);
+    let mut report = Report { is_full, is_watched, phase, ..Report::default() };
+    if let Phase::Over(Some(outcome)) = phase {
+        memory.outcome = Some(outcome);
+    }
     follow_startup(look, &shared, memory, &mut report, now);
     // Between two reports only what has passed can be new.
     let (resources, image_builds) = match look.heartbeats {
@@ -141,6 +168,25 @@ fn tilt_started_at<'a>(look: &Look<'a>) -> Option<&'a Timestamp> {
     look.session.and_then(|session| session.tilt_started_at.as_ref())
 }
 
+/// How the run ended: in Tilt's own words where they were heard, else as far as its resources
+/// tell. What had not come to rest when Tilt looked away tells nothing.
+pub fn outcome(look: &Look, memory: &Memory) -> Option<Outcome> {
+    let counts = standings(look.resources);
+    let count = |standing| counts[standing as usize];
+    memory.outcome.or_else(|| match (count(Standing::Error), unfinished(look.resources)) {
+        (1.., _) => Some(Outcome::Failure),
+        (0, 0) if !look.resources.is_empty() => Some(Outcome::Success),
+        _ => None,
+    })
+}
+
+/// Resources that Tilt starts by itself and that are not at rest.
+pub fn unfinished(resources: &[Resource]) -> usize {
+    let is_busy =
+        |r: &&Resource| matches!(Standing::of(r), Standing::Pending | Standing::InProgress);
+    resources.iter().filter(|r| startup::counts(r)).filter(is_busy).count()
+}
+
 fn follow_startup(
     look: &Look,
     shared: &Shared,
@@ -149,17 +195,25 @@ fn follow_startup(
     now: SystemTime,
 ) {
     let key = "startup".to_owned();
-    let span = Span::of_startup(&shared.session);
+    let is_over = matches!(look.phase, Phase::Over(_));
+    let outcome = outcome(look, memory);
     let frame = |fields: Fields| {
         let mut framed = shared.first.clone();
         framed.set("kind", Kind::Startup.as_str());
         framed.set("name", shared.startup_name);
         framed.extend(&fields);
-        span.describe(&mut framed);
+        if let (true, Some(outcome)) = (is_over, outcome) {
+            framed.set("outcome", outcome.as_str());
+            if outcome == Outcome::Failure && framed.get("error").is_none() {
+                framed.set("error", true);
+                framed.set("error.type", "resource_failed");
+            }
+        }
+        shared.startup.describe(&mut framed);
         framed.extend(&shared.last);
         framed
     };
-    match startup::follow(memory, look.resources, tilt_started_at(look), frame, now) {
+    match startup::follow(memory, look.resources, tilt_started_at(look), is_over, frame, now) {
         Told::Nothing => {}
         Told::SoFar(event) => report.promises.push(Promise { key, resource: None, event }),
         Told::Over(event) => report.builds.push(Build { key, events: vec![event] }),
@@ -238,7 +292,7 @@ fn parent_span(
     if !parent.has_finished {
         report.promises.extend(builds::unfinished_update(resource, &parent.id, memory, shared));
     }
-    Some(builds::parent_span(resource, &parent, memory, &shared.session))
+    Some(builds::parent_span(resource, &parent, memory, shared))
 }
 
 fn tell_statuses(
@@ -252,10 +306,12 @@ fn tell_statuses(
     match look.heartbeats {
         Heartbeats::All => {
             for resource in look.resources {
-                report.heartbeats.push(heartbeat(resource, None, look, shared, memory, now));
+                let event = heartbeat(resource, None, look, shared, memory, now);
+                tell_status(resource_key(resource), event, look, report);
             }
             if look.session.is_some() || !look.resources.is_empty() {
-                report.heartbeats.push(session_event(look, backlog, shared, memory, now));
+                let event = session_event(look, backlog, shared, memory, now);
+                tell_status(session_key(look, memory), event, look, report);
             }
         }
         Heartbeats::Changed(changes) => {
@@ -267,6 +323,28 @@ fn tell_statuses(
             }
         }
     }
+}
+
+/// A final status is told once, whoever sees it: the sidecar's last look or a snapshot that Tilt
+/// left. Any other is told at each report.
+fn tell_status(key: String, event: Event, look: &Look, report: &mut Report) {
+    match look.phase {
+        Phase::Over(_) => report.builds.push(Build { key, events: vec![event] }),
+        Phase::Running | Phase::Leaving => report.heartbeats.push(event),
+    }
+}
+
+/// The key by which a resource's final status is known within its session.
+fn resource_key(resource: &Resource) -> String {
+    let [update, runtime] = [&resource.update_status, &resource.runtime_status]
+        .map(|status| status.as_deref().unwrap_or_default());
+    ids::id(&["final uiresource", &resource.name, update, runtime], 16)
+}
+
+fn session_key(look: &Look, memory: &Memory) -> String {
+    let counts = standings(look.resources).map(|count| count.to_string());
+    let outcome = memory.outcome.map_or("", Outcome::as_str);
+    ids::id(&["final session", outcome, &counts.join(",")], 16)
 }
 
 fn heartbeat(
@@ -326,10 +404,7 @@ fn session_event(
     memory: &Memory,
     now: SystemTime,
 ) -> Event {
-    let mut counts = [0_usize; Standing::ALL.len()];
-    for resource in look.resources {
-        counts[Standing::of(resource) as usize] += 1;
-    }
+    let counts = standings(look.resources);
     let mut fields = shared.first.clone();
     fields.set("kind", Kind::Session.as_str());
     fields.set("resources", look.resources.len());
@@ -337,6 +412,9 @@ fn session_event(
         fields.set(standing.field(), counts[standing as usize]);
     }
     fields.set("healthy", counts[Standing::Error as usize] == 0);
+    if matches!(look.phase, Phase::Over(_)) {
+        fields.say("outcome", outcome(look, memory).map(Outcome::as_str));
+    }
     let uptime = tilt_started_at(look).and_then(|start| now.duration_since(start.at).ok());
     fields.say_ms("uptime_ms", uptime);
     fields.set("missed_builds", memory.missed_builds());
@@ -345,6 +423,14 @@ fn session_event(
     fields.say("send_error", look.send_error);
     fields.extend(&shared.last);
     Event { kind: Kind::Session, time: now, fields }
+}
+
+fn standings(resources: &[Resource]) -> [usize; Standing::ALL.len()] {
+    let mut counts = [0; Standing::ALL.len()];
+    for resource in resources {
+        counts[Standing::of(resource) as usize] += 1;
+    }
+    counts
 }
 
 /// How a resource stands, all told: each resource counts once.

@@ -2,16 +2,35 @@
 //! long as it runs, so each build is printed once and nothing on disk changes.
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::time::Duration;
 
+use crate::after;
 use crate::clock;
 use crate::context::Context;
 use crate::derive::Look;
 use crate::exit::Exit;
+use crate::exit_snapshot;
 use crate::once::no_snapshot;
 use crate::state::State;
 use crate::stop::Stop;
 use crate::tilt::Tilt;
+
+/// Prints what a run of Tilt left.
+pub fn print_left(path: &Path, context: &Context) -> Exit {
+    let left = match exit_snapshot::read(path) {
+        Ok(left) => left,
+        Err(error) => {
+            log::error!("{error}");
+            return Exit::Unexpected;
+        }
+    };
+    let mut state = State::default();
+    state.take_in(&after::look(&left), context, clock::wall());
+    // Whoever closed stdout has seen enough.
+    let _ = print_queue(&mut state);
+    Exit::Done
+}
 
 /// Prints reports: one, or one every `interval` until stopped.
 pub fn print(tilt: &mut Tilt, context: &Context, interval: Option<Duration>, stop: &Stop) -> Exit {

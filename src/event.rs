@@ -220,6 +220,7 @@ pub const FIELDS: &[(&str, &str)] = &[
     ("resources_failed", "how many failed during the start-up"),
     ("slowest_resource", "the one that became ready last"),
     ("ended_by", "settled, timeout or session_end: why the start-up counts as over"),
+    ("outcome", "success or failure: how `tilt ci` ended, on its last events"),
     ("healthy", "whether no enabled resource is in error"),
     ("uptime_ms", "time since Tilt's start"),
     ("missed_builds", "builds of the session that nobody saw"),
@@ -244,6 +245,16 @@ pub const FIELDS: &[(&str, &str)] = &[
     ("host.arch", "amd64, arm64 ..."),
     ("host.cpu_count", "processors at hand"),
     ("installation.id", "a random id, made once per machine"),
+    ("ci.provider", "whose CI machine it is"),
+    ("ci.attempt", "which try of the run it is, from 1"),
+    ("cicd.pipeline.name", "the workflow, or where there is one a project, the project"),
+    ("cicd.pipeline.run.id", "the run"),
+    ("cicd.pipeline.run.url.full", "where to see it"),
+    ("cicd.pipeline.task.name", "the job"),
+    ("vcs.repository.name", "the repository, without its owner"),
+    ("vcs.ref.head.name", "the branch or tag"),
+    ("vcs.ref.head.revision", "the commit"),
+    ("vcs.change.id", "the pull or merge request"),
 ];
 
 #[cfg(test)]

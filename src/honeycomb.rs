@@ -1,4 +1,4 @@
-//! The only file that speaks HTTP: one POST, and whatever was answered.
+//! The only file that speaks HTTP: one POST, or one GET, and whatever was answered.
 //!
 //! The key goes into one header of one request to one host: redirects are not followed, TLS is
 //! verified against the system's roots, and no error that leaves here can hold it.
@@ -17,9 +17,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A status per event is about 16 bytes, so 500 of them are 8 KB; an error page may be longer.
 const ANSWER_LIMIT: u64 = 256 * 1024;
 
+#[derive(Clone)]
 pub struct Client {
     agent: Agent,
     url: String,
+    auth_url: String,
     host: String,
     key: crate::config::ApiKey,
 }
@@ -52,6 +54,7 @@ impl Client {
         Self {
             agent: config.build().new_agent(),
             url: destination.batch_url(),
+            auth_url: format!("{}/1/auth", endpoint.url),
             host: endpoint.authority.clone(),
             key: destination.key.clone(),
         }
@@ -86,6 +89,14 @@ impl Client {
         };
         let body = self.without_key(String::from_utf8_lossy(&body).into_owned()).into_bytes();
         Ok(Answer { status, retry_after, location, body })
+    }
+
+    /// Whose key it is: the answer to `GET /1/auth`. Nothing depends on it, so no failure is told.
+    pub fn auth(&self, limit: Duration) -> Option<Vec<u8>> {
+        let request = self.agent.get(&self.auth_url).config().timeout_global(Some(limit)).build();
+        let mut response = request.header("X-Honeycomb-Team", self.key.expose()).call().ok()?;
+        let body = response.body_mut().with_config().limit(ANSWER_LIMIT).read_to_vec().ok()?;
+        (response.status().as_u16() == 200).then_some(body)
     }
 
     /// A server may quote the key in its answer, of which a part is shown to the person.

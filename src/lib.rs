@@ -2,13 +2,16 @@
 //! promises nothing to others.
 
 // What the person wants.
+pub mod ci;
 pub mod cli;
 pub mod config;
 pub mod exit;
 pub mod log;
 pub mod say;
+pub mod summary;
 
 // What Tilt shows.
+pub mod exit_snapshot;
 pub mod model;
 pub mod stream;
 pub mod tilt;
@@ -38,8 +41,10 @@ pub mod backoff;
 pub mod batch;
 pub mod deliver;
 pub mod honeycomb;
+pub mod link;
 
 // The ways to run, and what they share.
+pub mod after;
 pub mod clock;
 pub mod dry_run;
 pub mod once;

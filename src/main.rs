@@ -1,11 +1,12 @@
 //! Arguments and environment in, an exit code out.
 
+use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use log::LevelFilter;
 use tilt_honeycomb::cli::{self, Cli, Early};
-use tilt_honeycomb::config::{self, Config, Output, Surroundings};
+use tilt_honeycomb::config::{self, Config, Output, Source, Surroundings, TiltMode};
 use tilt_honeycomb::context::Context;
 use tilt_honeycomb::deliver::Courier;
 use tilt_honeycomb::exit::Exit;
@@ -13,7 +14,7 @@ use tilt_honeycomb::honeycomb::Client;
 use tilt_honeycomb::stop::{self, Stop};
 use tilt_honeycomb::store::{self, Store};
 use tilt_honeycomb::tilt::Tilt;
-use tilt_honeycomb::{dry_run, once, sidecar};
+use tilt_honeycomb::{after, dry_run, once, sidecar};
 
 fn main() -> ExitCode {
     let arguments: Vec<_> =
@@ -25,9 +26,9 @@ fn main() -> ExitCode {
             let _ = writeln!(io::stdout(), "{text}");
             Exit::Done
         }
-        Err(Early::Usage(mistake)) => usage(&mistake),
+        Err(Early::Usage(mistake)) => stay_beside_ci(usage(&mistake), cli::ends(&arguments)),
     };
-    exit.into()
+    if cli::never_fails(&arguments) { Exit::Done.into() } else { exit.into() }
 }
 
 /// Said whatever `--quiet` says: nothing else would tell why nothing works.
@@ -38,22 +39,40 @@ fn usage(mistake: &str) -> Exit {
 
 fn run(cli: Cli) -> Exit {
     tilt_honeycomb::log::init(level(&cli));
-    #[expect(clippy::disallowed_methods, reason = "the environment is read here")]
-    let variable = |name: &str| std::env::var_os(name);
     let read_file = |path: &str| std::fs::read_to_string(path);
-    let surroundings = Surroundings { variable: &variable, read_file: &read_file };
+    let ci_provider = ci_info::get().name;
+    let surroundings = Surroundings { variable: &variable, read_file: &read_file, ci_provider };
 
+    let once = cli.reports_once();
     if config::do_not_track(&surroundings) {
-        return do_nothing(cli.once);
+        return do_nothing(once);
     }
-    let config = match Config::resolve(cli, &surroundings) {
-        Ok(config) => config,
-        Err(mistake) => return usage(&mistake.to_string()),
+    let exit = match Config::resolve(cli, &surroundings) {
+        Ok(config) => report(&config).unwrap_or_else(|error| {
+            log::error!("{error:#}");
+            Exit::Unexpected
+        }),
+        Err(mistake) => usage(&mistake.to_string()),
     };
-    report(&config).unwrap_or_else(|error| {
-        log::error!("{error:#}");
-        Exit::Unexpected
-    })
+    stay_beside_ci(exit, once)
+}
+
+#[expect(clippy::disallowed_methods, reason = "the environment is read here")]
+fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name)
+}
+
+/// `tilt ci` takes any exit for a failure of the job: a sidecar that cannot work stays, and idles.
+fn stay_beside_ci(exit: Exit, ends: bool) -> Exit {
+    if ends || exit == Exit::Done || config::tilt_mode(&variable) != Some(TiltMode::Ci) {
+        return exit;
+    }
+    let stop = Stop::default();
+    if stop::on_signals(&stop, || ()).is_ok() {
+        log::warn!("idling, since an exit would fail tilt ci");
+        stop.wait();
+    }
+    Exit::Done
 }
 
 /// cron mails whatever is printed, so one report speaks of success only to a person.
@@ -62,7 +81,7 @@ fn level(cli: &Cli) -> LevelFilter {
         LevelFilter::Off
     } else if cli.verbose {
         LevelFilter::Debug
-    } else if cli.once && !io::stderr().is_terminal() {
+    } else if cli.reports_once() && !io::stderr().is_terminal() {
         LevelFilter::Warn
     } else {
         LevelFilter::Info
@@ -82,11 +101,14 @@ fn do_nothing(once: bool) -> Exit {
 
 fn report(config: &Config) -> anyhow::Result<Exit> {
     let cpu_count = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut tilt = Tilt::new(config.tilt.clone());
+    let mut tilt = Tilt::new(config.tilt.clone(), config.tilt_mode);
     match &config.output {
         Output::Print { state_dir } => {
             let id = state_dir.as_deref().and_then(store::known_installation_id);
             let context = Context::new(config, id, cpu_count);
+            if let Source::Snapshot(path) = &config.source {
+                return Ok(dry_run::print_left(path, &context));
+            }
             let stop = Stop::default();
             stop::on_signals(&stop, || ())?;
             let interval = (!config.once).then_some(config.interval);
@@ -103,13 +125,21 @@ fn report(config: &Config) -> anyhow::Result<Exit> {
             let store = Store::new(state_dir.clone(), destination.file_stem());
             let client = Client::new(destination);
             let interrupt = client.interrupter();
-            let mut courier = Courier::new(store.clone(), client);
+            let mut courier = Courier::new(store.clone(), client.clone());
             if !config.once {
                 return Ok(sidecar::run(config, &context, tilt, &store, courier)?);
             }
             let stop = Stop::default();
             stop::on_signals(&stop, interrupt)?;
-            Ok(once::report(&mut tilt, &context, &store, &mut courier, config.timeout, &stop))
+            Ok(match &config.source {
+                Source::Tilt => {
+                    once::report(&mut tilt, &context, &store, &mut courier, config.timeout, &stop)
+                }
+                Source::Snapshot(path) => {
+                    after::report(path, config, &context, &store, &mut courier, &client, &stop)
+                }
+                Source::Queue => after::flush(&store, &mut courier, config.timeout, &stop).0,
+            })
         }
     }
 }

@@ -7,7 +7,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Resource, ResourceType, Timestamp, Waiting};
+use crate::model::{Outcome, Resource, ResourceType, Timestamp, Waiting};
+use crate::trace::{Outside, Span};
 
 /// Updates kept per resource that builds images: an image's end may be seen after its update's.
 const RECENT_UPDATES: usize = 8;
@@ -25,6 +26,10 @@ pub struct Memory {
     /// The resources whose time to ready has been told.
     pub told_ready: BTreeSet<String>,
     numbers: Numbers,
+    /// How the run ended, in Tilt's own words.
+    pub outcome: Option<Outcome>,
+    /// What the run is part of, as whoever looked first was told.
+    pub outside: Option<Outside>,
 }
 
 /// How far the environment has come up.
@@ -110,6 +115,11 @@ pub struct Parent {
 }
 
 impl Memory {
+    /// The start-up's place in its trace.
+    pub fn root(&self, session: &str) -> Span {
+        Span::of_startup(session, self.outside.as_ref())
+    }
+
     /// Takes in one version of a resource, before anything is derived from it.
     pub fn notice(&mut self, resource: &Resource) {
         for update in &resource.updates {

@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 /// What one look at Tilt showed.
@@ -22,6 +22,24 @@ pub struct Snapshot {
     pub image_builds: Vec<ImageBuild>,
     /// Whether there are images of each [`ImageKind`], built or not.
     pub has_images: [bool; 2],
+    /// How the run ended, once Tilt has decided to end by itself, as `tilt ci` does.
+    pub outcome: Option<Outcome>,
+}
+
+/// How a run of `tilt ci` ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    Success,
+    Failure,
+}
+
+impl Outcome {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Failure => "failure",
+        }
+    }
 }
 
 /// One run of `tilt up` or `tilt ci` (a `UISession`).
@@ -234,6 +252,7 @@ impl Snapshot {
     pub fn add(&mut self, object: &str) -> bool {
         let Ok(object) = serde_json::from_str::<Object>(object) else { return false };
         match object.kind.as_deref() {
+            Some("Session") => self.outcome = object.into_outcome(),
             Some("UISession") => self.session = Some(object.into_session()),
             Some("UIResource") => match object.into_resource() {
                 Some(resource) => self.resources.push(resource),
@@ -308,6 +327,9 @@ struct Status {
     waiting: Option<RawWaiting>,
     k8s_resource_info: Option<K8sInfo>,
     compose_resource_info: Option<ComposeInfo>,
+    // Session
+    done: Option<bool>,
+    error: Option<String>,
     // DockerImage, CmdImage
     completed: Option<Completed>,
     #[serde(rename = "ref")]
@@ -403,6 +425,13 @@ struct StageStatus {
 }
 
 impl Object {
+    fn into_outcome(self) -> Option<Outcome> {
+        let status = self.status.unwrap_or_default();
+        let failed = said(status.error).is_some();
+        let outcome = if failed { Outcome::Failure } else { Outcome::Success };
+        (status.done == Some(true)).then_some(outcome)
+    }
+
     fn into_session(self) -> Session {
         let metadata = self.metadata.unwrap_or_default();
         let status = self.status.unwrap_or_default();

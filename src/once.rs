@@ -8,6 +8,7 @@ use crate::deliver::{Courier, Delivery, End};
 use crate::derive::Look;
 use crate::exit::Exit;
 use crate::say;
+use crate::state::Recorded;
 use crate::stop::Stop;
 use crate::store::{Store, StoreError};
 use crate::tilt::{Tilt, TiltError};
@@ -25,8 +26,7 @@ pub fn report(
     let delivered = match courier.deliver(timeout, stop) {
         Ok(delivery) => {
             if looked.is_ok() || !delivery.sent.is_empty() {
-                let Delivery { sent, took, waiting, .. } = &delivery;
-                log::info!("{}", say::delivered(sent, *took, *waiting));
+                say_delivered(&delivery);
             }
             outcome(&delivery)
         }
@@ -44,10 +44,19 @@ fn look(tilt: &mut Tilt, context: &Context, store: &Store, stop: &Stop) -> Resul
     let recorded = store
         .update(|state| state.take_in(&Look::at(&snapshot), context, clock::wall()))
         .map_err(|error| unusable_state(&error))?;
+    say_dropped(recorded);
+    Ok(())
+}
+
+pub fn say_delivered(delivery: &Delivery) {
+    let Delivery { sent, took, waiting, .. } = delivery;
+    log::info!("{}", say::delivered(sent, *took, *waiting));
+}
+
+pub fn say_dropped(recorded: Recorded) {
     if let Some(dropped) = say::dropped(recorded.dropped) {
         log::warn!("{dropped}");
     }
-    Ok(())
 }
 
 /// What a look that showed nothing means for the exit code.
@@ -61,12 +70,12 @@ pub fn no_snapshot(error: &TiltError) -> Exit {
     }
 }
 
-fn unusable_state(error: &StoreError) -> Exit {
+pub fn unusable_state(error: &StoreError) -> Exit {
     log::error!("{error}");
     Exit::Unexpected
 }
 
-fn outcome(delivery: &Delivery) -> Exit {
+pub fn outcome(delivery: &Delivery) -> Exit {
     match &delivery.end {
         End::Empty if delivery.rejected > 0 => Exit::Refused,
         End::Empty => Exit::Done,

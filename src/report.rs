@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::derive::Phase;
 use crate::event::Event;
 use crate::memory::Placement;
 use crate::trace::Span;
@@ -26,6 +27,7 @@ pub struct Report {
     pub under_way: BTreeMap<String, Option<String>>,
     /// How soon to look again although nothing changes.
     pub look_again: Option<Duration>,
+    pub phase: Phase,
 }
 
 /// A completed build, and the key by which it is known within its session.

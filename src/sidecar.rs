@@ -17,7 +17,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::context::Context;
 use crate::deliver::{Courier, Delivery, End, jitter};
-use crate::derive::Change;
+use crate::derive::{Change, Phase};
 use crate::exit::Exit;
 use crate::model::Snapshot;
 use crate::parent::Parent;
@@ -30,11 +30,17 @@ use crate::watching::Watching;
 
 /// Tilt speaks up about a process that takes longer than 1.5 s to end.
 const FAREWELL: Duration = Duration::from_millis(1100);
+/// A `tilt ci` that ends by itself waits for up to 30 s, and what is not sent by then may be lost
+/// with the machine; but it is the job that waits.
+const CI_FAREWELL: Duration = Duration::from_secs(5);
 /// Of that, the last look at Tilt; the rest is for sending.
 const LAST_LOOK: Duration = Duration::from_millis(600);
 
 /// However well the watches work, everything is looked at this often: one that hangs says nothing.
-const LOOK_AT_LEAST: Duration = Duration::from_mins(5);
+const LOOK_AT_LEAST: Duration = Duration::from_hours(1);
+
+/// What ended a `tilt ci` still reads `pending` or `in_progress` for a moment after.
+const LAG: Duration = Duration::from_millis(200);
 
 /// What changes within this time shares a write to disk and a request.
 const TOGETHER: Duration = Duration::from_millis(25);
@@ -51,9 +57,16 @@ enum Message {
     Delivered(Result<Delivery, StoreError>),
 }
 
+/// After a pause, for at most so long.
+struct Order {
+    pause: Duration,
+    limit: Duration,
+    stop: Stop,
+}
+
 /// A thread that does one thing at a time, for at most the time it is given.
 struct Worker {
-    orders: Sender<(Duration, Stop)>,
+    orders: Sender<Order>,
     busy: bool,
 }
 
@@ -63,9 +76,10 @@ impl Worker {
         messages: Sender<Message>,
         mut work: impl FnMut(Duration, &Stop) -> Message + Send + 'static,
     ) -> io::Result<Self> {
-        let (orders, todo) = mpsc::channel::<(Duration, Stop)>();
+        let (orders, todo) = mpsc::channel::<Order>();
         std::thread::Builder::new().name(name.into()).spawn(move || {
-            for (limit, stop) in todo {
+            for Order { pause, limit, stop } in todo {
+                stop.wait_until(clock::now() + pause);
                 if messages.send(work(limit, &stop)).is_err() {
                     return;
                 }
@@ -75,9 +89,13 @@ impl Worker {
     }
 
     fn order(&mut self, limit: Duration, stop: &Stop) {
+        self.order_after(Duration::ZERO, limit, stop);
+    }
+
+    fn order_after(&mut self, pause: Duration, limit: Duration, stop: &Stop) {
         self.busy = true;
         // The thread ends only with the process.
-        let _ = self.orders.send((limit, stop.clone()));
+        let _ = self.orders.send(Order { pause, limit, stop: stop.clone() });
     }
 }
 
@@ -90,6 +108,8 @@ struct Sidecar<'a> {
     watching: Watching,
     view: View,
     stop: Stop,
+    /// How often the last look may be taken again.
+    looks_again: u8,
     next_report: Instant,
     /// A look that is due apart from any report.
     next_look: Option<Instant>,
@@ -149,6 +169,7 @@ pub fn run(
         watching: Watching::new(config.tilt.clone(), Arc::new(tell), clock::now()),
         view: View::default(),
         stop,
+        looks_again: 1,
         next_report: clock::now(),
         next_look: None,
         next_telling: None,
@@ -272,7 +293,7 @@ impl Sidecar<'_> {
                 if !self.config.no_watch && !self.stop.requested() {
                     self.watching.keep_up(&self.view, now);
                 }
-                if report_is_due || self.stop.requested() {
+                if (report_is_due || self.stop.requested()) && !self.lags() {
                     self.report(now);
                 } else {
                     let changes = self.view.changes();
@@ -287,6 +308,10 @@ impl Sidecar<'_> {
                     log::warn!("{said}");
                 }
                 self.tilt_problem = Some(said);
+                if self.stop.requested() && self.view.outcome().is_some() {
+                    // The second last look failed: the first one's is the final state.
+                    self.report(now);
+                }
                 // A report that Tilt gave nothing to say; the next one is an interval away.
                 if report_is_due {
                     self.next_report = now + self.config.interval;
@@ -329,6 +354,12 @@ impl Sidecar<'_> {
         let is_watched = self.watching.is_on() && !self.stop.requested();
         let mut look = self.view.look(changes, is_watched);
         look.send_error = self.delivery_problem;
+        if self.stop.requested() {
+            look.phase = match self.view.outcome() {
+                Some(outcome) if !self.lags() => Phase::Over(Some(outcome)),
+                _ => Phase::Leaving,
+            };
+        }
         match self.store.update(|state| state.take_in(&look, self.context, clock::wall())) {
             Ok(recorded) => {
                 self.has_news |= recorded.new_builds > 0 || !self.view.changes().is_empty();
@@ -426,18 +457,24 @@ impl Sidecar<'_> {
         false
     }
 
+    /// Whether Tilt has decided to end but may not show yet what made it do so.
+    fn lags(&self) -> bool {
+        self.looks_again > 0 && self.view.outcome().is_some() && self.view.is_unfinished()
+    }
+
     /// One last look, everything on disk, and what can still be sent in time. A look or a
     /// delivery under way hears the same signal, and comes back at once unless it hangs.
     fn say_farewell(&mut self, messages: &Receiver<Message>) {
-        let deadline = clock::now() + FAREWELL;
+        let started = clock::now();
+        let mut deadline = started + FAREWELL;
         let unhurried = Stop::default();
         self.stop.request();
         let mut looks = 1 + usize::from(self.looker.busy);
         let mut deliveries = usize::from(self.courier.busy);
         self.looker.order(LAST_LOOK, &unhurried);
         while looks + deliveries > 0 {
-            let left = || deadline.saturating_duration_since(clock::now());
-            let Ok(message) = messages.recv_timeout(left()) else { return };
+            let left = |until: Instant| until.saturating_duration_since(clock::now());
+            let Ok(message) = messages.recv_timeout(left(deadline)) else { return };
             match &message {
                 Message::Looked(_) => looks -= 1,
                 Message::Delivered(_) => deliveries -= 1,
@@ -446,7 +483,17 @@ impl Sidecar<'_> {
             let was_last_look = matches!(message, Message::Looked(_)) && looks == 0;
             self.take(message);
             if was_last_look {
-                self.courier.order(left(), &unhurried);
+                if self.view.outcome().is_some() {
+                    deadline = started + CI_FAREWELL;
+                }
+                if self.lags() {
+                    log::debug!("tilt ends and does not show yet why; looking once more");
+                    self.looks_again -= 1;
+                    self.looker.order_after(LAG, LAST_LOOK, &unhurried);
+                    looks += 1;
+                    continue;
+                }
+                self.courier.order(left(deadline), &unhurried);
                 deliveries += 1;
             }
         }

@@ -45,18 +45,20 @@ pub enum Told {
 }
 
 /// Follows the start-up of a session that began at `tilt_started_at`. `frame` adds what every
-/// event carries.
+/// event carries; a session that `is_over` will show no more.
 pub fn follow(
     memory: &mut Memory,
     resources: &[Resource],
     tilt_started_at: Option<&Timestamp>,
+    is_over: bool,
     frame: impl Fn(Fields) -> Fields,
     now: SystemTime,
 ) -> Told {
     let Some(started_at) = tilt_started_at else { return Told::Nothing };
     let age = now.duration_since(started_at.at).unwrap_or_default();
     if memory.startup == Startup::Unmet {
-        memory.startup = if age > LONGEST {
+        // What a session shows at its end, it shows whole.
+        memory.startup = if age > LONGEST && !is_over {
             Startup::Unwitnessed
         } else {
             Startup::Open { settled: BTreeMap::new() }
@@ -68,16 +70,17 @@ pub fn follow(
             settled.entry(resource.name.clone()).or_insert(rest);
         }
     }
-    let ended = if age > LONGEST {
+    let pause = if is_over { Duration::ZERO } else { TILTFILE_PAUSE };
+    let ended = if age > LONGEST && !is_over {
         Ended::TimedOut
-    } else if all_settled(settled, resources, now) {
+    } else if all_settled(settled, resources, pause, now) {
         Ended::Settled
     } else {
         Ended::WithSession
     };
     let fields = frame(description(settled, started_at, ended));
     let event = Event { kind: Kind::Startup, time: started_at.at, fields };
-    if ended == Ended::WithSession {
+    if ended == Ended::WithSession && !is_over {
         return Told::SoFar(event);
     }
     memory.startup = Startup::Over { at: unix_micros(now) };
@@ -90,7 +93,7 @@ pub fn was_witnessed(memory: &Memory) -> bool {
 }
 
 /// Whether Tilt brings the resource up by itself.
-fn counts(resource: &Resource) -> bool {
+pub fn counts(resource: &Resource) -> bool {
     let starts_by_itself = matches!(resource.trigger_mode, None | Some(0 | 1));
     starts_by_itself && resource.disabled != Some(true)
 }
@@ -114,11 +117,12 @@ fn came_to_rest(resource: &Resource, now: SystemTime) -> Option<Settled> {
 fn all_settled(
     settled: &BTreeMap<String, Settled>,
     resources: &[Resource],
+    pause: Duration,
     now: SystemTime,
 ) -> bool {
     let mut tiltfiles =
         resources.iter().filter(|r| r.resource_type == Some(ResourceType::Tiltfile)).peekable();
-    let pause = u64::try_from(TILTFILE_PAUSE.as_micros()).unwrap_or(u64::MAX);
+    let pause = u64::try_from(pause.as_micros()).unwrap_or(u64::MAX);
     let is_loaded = |tiltfile: &Resource| {
         let loaded = settled.get(&tiltfile.name);
         loaded.is_some_and(|loaded| unix_micros(now).saturating_sub(loaded.at) >= pause)
@@ -192,7 +196,7 @@ mod tests {
 
     fn look(memory: &mut Memory, resources: &[Resource], now: &str) -> (&'static str, String) {
         let start = at("00:00");
-        match follow(memory, resources, Some(&start), |fields| fields, at(now).at) {
+        match follow(memory, resources, Some(&start), false, |fields| fields, at(now).at) {
             Told::Nothing => ("nothing", String::new()),
             Told::SoFar(event) => ("so far", json(&event)),
             Told::Over(event) => ("over", json(&event)),

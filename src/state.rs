@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::context::Context;
-use crate::derive::{Backlog, Look, derive, session_id};
+use crate::derive::{Backlog, Look, Phase, derive, session_id};
 use crate::event::{Event, Fields, Kind, wire_time};
 use crate::ids;
 use crate::memory::{Memory, Placement, unix_micros};
@@ -69,6 +69,8 @@ struct Session {
     /// By key: what to say if nothing better comes.
     promises: BTreeMap<String, Promised>,
     unplaced: Vec<Unplaced>,
+    /// The collector that last reported on it has ended.
+    was_left: bool,
 }
 
 /// [`Promise`], encoded.
@@ -188,6 +190,11 @@ impl State {
         &self.queue
     }
 
+    /// What is remembered of the session that a look shows.
+    pub fn memory(&self, look: &Look) -> Memory {
+        self.sessions.get(&session_id(look)).map(|s| s.memory.clone()).unwrap_or_default()
+    }
+
     /// Takes in a look at Tilt: what it says that has not been said.
     pub fn take_in(&mut self, look: &Look, context: &Context, now: SystemTime) -> Recorded {
         let id = session_id(look);
@@ -195,7 +202,8 @@ impl State {
         let session = self.sessions.entry(id.clone()).or_default();
         let unplaced: Vec<_> = session.unplaced.iter().map(|u| u.placement.clone()).collect();
         let backlog = Backlog { queued, dropped, unplaced: &unplaced };
-        let report = derive(look, &backlog, &mut session.memory, context, now);
+        let at = look.seen_at.unwrap_or(now);
+        let report = derive(look, &backlog, &mut session.memory, context, at);
         self.record(&id, &report, now)
     }
 
@@ -219,6 +227,10 @@ impl State {
         new_builds += session.put_aside(report, now);
         session.place(report, now, &mut fresh);
         session.promise(report, seconds, &mut fresh);
+        session.was_left = report.phase == Phase::Leaving;
+        if let Phase::Over(_) = report.phase {
+            session.end(seconds, &mut fresh);
+        }
         session.reported_at = seconds;
         if report.is_full {
             session.reported_in_full_at = seconds;
@@ -229,10 +241,7 @@ impl State {
         self.sessions.insert(id.to_owned(), session);
         self.end_silent_sessions(id, seconds, &mut fresh);
         fresh.extend(report.heartbeats.iter().map(|event| (event.kind, wire(event))));
-        for (kind, wire) in fresh {
-            self.queue.push(Waiting::new(self.next, kind, seconds, wire));
-            self.next += 1;
-        }
+        self.enqueue(fresh, seconds);
         self.forget_sessions(id, seconds);
         let look_again = if waits { Some(PLACEMENT_PATIENCE) } else { report.look_again };
         let dropped = self.make_room(seconds);
@@ -245,14 +254,27 @@ impl State {
         let others = self.sessions.iter_mut().filter(|(other, _)| *other != id);
         for (_, session) in others {
             if now.saturating_sub(session.reported_at) > SESSION_SILENCE {
-                for unplaced in std::mem::take(&mut session.unplaced) {
-                    fresh.extend(unplaced.events);
-                }
-                for (key, promised) in std::mem::take(&mut session.promises) {
-                    session.builds.insert(key, now);
-                    fresh.push((promised.kind, promised.wire));
-                }
+                session.end(now, fresh);
             }
+        }
+    }
+
+    /// Says what sessions promised that nobody reports on any more: their collector has ended.
+    pub fn end_left_sessions(&mut self, now: SystemTime) {
+        let (seconds, mut fresh) = (unix_seconds(now), Vec::new());
+        for session in self.sessions.values_mut() {
+            let is_silent = seconds.saturating_sub(session.reported_at) > SESSION_SILENCE;
+            if session.was_left || is_silent {
+                session.end(seconds, &mut fresh);
+            }
+        }
+        self.enqueue(fresh, seconds);
+    }
+
+    fn enqueue(&mut self, fresh: Vec<(Kind, Box<RawValue>)>, now: u64) {
+        for (kind, wire) in fresh {
+            self.queue.push(Waiting::new(self.next, kind, now, wire));
+            self.next += 1;
         }
     }
 
@@ -296,6 +318,17 @@ impl State {
 }
 
 impl Session {
+    /// Nothing more will come of it: says what it promised.
+    fn end(&mut self, now: u64, fresh: &mut Vec<(Kind, Box<RawValue>)>) {
+        for unplaced in std::mem::take(&mut self.unplaced) {
+            fresh.extend(unplaced.events);
+        }
+        for (key, promised) in std::mem::take(&mut self.promises) {
+            self.builds.insert(key, now);
+            fresh.push((promised.kind, promised.wire));
+        }
+    }
+
     /// Forgets the builds that Tilt stopped showing a day ago, or many builds ago.
     fn forget_builds(&mut self, now: u64) {
         // What passes first after a weekend asleep says nothing of the builds that Tilt still shows.

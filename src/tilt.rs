@@ -12,7 +12,7 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use crate::clock;
-use crate::config::TiltCommand;
+use crate::config::{TiltCommand, TiltMode};
 use crate::model::{ImageKind, ParseError, Snapshot};
 use crate::stop::Stop;
 use crate::stream::Objects;
@@ -34,11 +34,18 @@ enum Kind {
     UiResources,
     DockerImages,
     CmdImages,
+    /// Of the process, not of its UI: says whether `tilt ci` is about to end, and how.
+    Sessions,
 }
 
 impl Kind {
-    const ALL: [Self; 4] =
-        [Self::UiSession, Self::UiResources, Self::DockerImages, Self::CmdImages];
+    const ALL: [Self; 5] =
+        [Self::UiSession, Self::UiResources, Self::DockerImages, Self::CmdImages, Self::Sessions];
+
+    fn for_mode(mode: Option<TiltMode>) -> Vec<Self> {
+        let only_ci = |kind: &Self| *kind != Self::Sessions || mode == Some(TiltMode::Ci);
+        Self::ALL.into_iter().filter(only_ci).collect()
+    }
 
     fn alone(self) -> &'static str {
         match self {
@@ -46,6 +53,7 @@ impl Kind {
             Self::UiResources => "uiresources",
             Self::DockerImages => "dockerimages",
             Self::CmdImages => "cmdimages",
+            Self::Sessions => "sessions",
         }
     }
 
@@ -139,8 +147,8 @@ impl From<io::Error> for TiltError {
 }
 
 impl Tilt {
-    pub fn new(command: TiltCommand) -> Self {
-        Self { command, plan: Plan::Together(Kind::ALL.to_vec()) }
+    pub fn new(command: TiltCommand, mode: Option<TiltMode>) -> Self {
+        Self { command, plan: Plan::Together(Kind::for_mode(mode)) }
     }
 
     /// One look at everything, within `limit` at the most.
@@ -155,7 +163,7 @@ impl Tilt {
                     output => return snapshot(&[output?]),
                 }
                 // Asking for what this Tilt was seen to know, it may still take no lists.
-                if kinds.len() == Kind::ALL.len() { Kind::ALL.to_vec() } else { kinds.clone() }
+                kinds.clone()
             }
             Plan::OneByOne(kinds) => kinds.clone(),
         };

@@ -1,7 +1,7 @@
 //! Tilt as a sidecar last saw it, and what passed before its eyes since it last spoke. Pure.
 
-use crate::derive::{Change, Heartbeats, Look};
-use crate::model::{ImageBuild, ImageKind, Resource, ResourceType, Session, Snapshot};
+use crate::derive::{self, Change, Heartbeats, Look, Phase};
+use crate::model::{ImageBuild, ImageKind, Outcome, Resource, ResourceType, Session, Snapshot};
 
 /// More than passes between two records unless the disk takes none for long.
 const PASSED_LIMIT: usize = 10_000;
@@ -14,6 +14,7 @@ pub struct View {
     /// The last build of each image, for as long as Tilt shows it.
     image_builds: Vec<ImageBuild>,
     has_images: [bool; 2],
+    outcome: Option<Outcome>,
     passed: Vec<Resource>,
     finished: Vec<ImageBuild>,
     /// The statuses last told, sorted by name.
@@ -30,6 +31,7 @@ impl View {
         self.passed.extend(snapshot.resources.iter().cloned());
         self.finished.extend(snapshot.image_builds.iter().cloned());
         self.has_images = snapshot.has_images;
+        self.outcome = snapshot.outcome;
         self.session = snapshot.session;
         self.resources = snapshot.resources;
         self.image_builds = snapshot.image_builds;
@@ -79,6 +81,16 @@ impl View {
         self.has_images[kind as usize]
     }
 
+    /// How the run ended, if Tilt is about to end by itself.
+    pub fn outcome(&self) -> Option<Outcome> {
+        self.outcome
+    }
+
+    /// Whether a resource that Tilt starts by itself is not at rest.
+    pub fn is_unfinished(&self) -> bool {
+        derive::unfinished(&self.resources) > 0
+    }
+
     pub fn is_outdated(&self) -> bool {
         self.is_outdated
     }
@@ -109,6 +121,8 @@ impl View {
             heartbeats: changes.map_or(Heartbeats::All, Heartbeats::Changed),
             is_watched,
             send_error: None,
+            phase: Phase::Running,
+            seen_at: None,
         }
     }
 

@@ -6,6 +6,7 @@
 //! | file | |
 //! |---|---|
 //! | `uisession.json`, `uiresources.json`, `dockerimages.json`, `cmdimages.json` | what a `get` of that kind prints; without its file a kind is unknown |
+//! | `sessions.json` | likewise; under `tilt ci` it says how the run ended |
 //! | `combined.json` | what a `get` of a comma list prints; otherwise the list is put together |
 //! | `watch-KIND.jsonl` | newer versions of objects, one a line; lines may be added at any time; replaced by another file, watches read on there |
 //! | `replay-speed` | a number: `watch-KIND.jsonl` happens at the pace of its own times, so much faster |

@@ -1,0 +1,113 @@
+//! When Tilt is gone: reads what `tilt ci` left, sends that and what waits from before, and tells
+//! the person. Or only sends what waits.
+
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use crate::clock;
+use crate::config::{Config, Output};
+use crate::context::Context;
+use crate::deliver::Courier;
+use crate::derive::{self, Look, Phase};
+use crate::exit::Exit;
+use crate::exit_snapshot::{self, ExitSnapshot};
+use crate::honeycomb::Client;
+use crate::link;
+use crate::memory::Memory;
+use crate::once;
+use crate::stop::Stop;
+use crate::store::Store;
+use crate::summary::Summary;
+
+/// A link is worth no more.
+const LINK_PATIENCE: Duration = Duration::from_secs(2);
+
+/// The last look that a snapshot allows.
+pub fn look(left: &ExitSnapshot) -> Look<'_> {
+    let (phase, seen_at) = (Phase::Over(None), left.created_at);
+    Look { phase, seen_at, ..Look::at(&left.snapshot) }
+}
+
+/// Reports from a snapshot. What waits is sent even where that cannot be read.
+pub fn report(
+    path: &Path,
+    config: &Config,
+    context: &Context,
+    store: &Store,
+    courier: &mut Courier,
+    client: &Client,
+    stop: &Stop,
+) -> Exit {
+    let left = exit_snapshot::read(path).map_err(|error| {
+        log::error!("{error}");
+        Exit::Unexpected
+    });
+    let told = left.and_then(|left| {
+        let memory = store.update(|state| {
+            let recorded = state.take_in(&look(&left), context, clock::wall());
+            state.end_left_sessions(clock::wall());
+            (recorded, state.memory(&look(&left)))
+        });
+        let (recorded, memory) = memory.map_err(|error| once::unusable_state(&error))?;
+        once::say_dropped(recorded);
+        Ok((left, memory))
+    });
+    let (sent, is_reachable) = flush(store, courier, config.timeout, stop);
+    match told {
+        Ok((left, memory)) => {
+            tell(&left, &memory, config, is_reachable.then_some(client));
+            sent
+        }
+        Err(exit) => exit,
+    }
+}
+
+/// Sends what waits, and what a collector that has ended promised; whether Honeycomb took it.
+pub fn flush(store: &Store, courier: &mut Courier, limit: Duration, stop: &Stop) -> (Exit, bool) {
+    let delivered = store
+        .update(|state| state.end_left_sessions(clock::wall()))
+        .and_then(|()| courier.deliver(limit, stop));
+    match delivered {
+        Ok(delivery) => {
+            let exit = once::outcome(&delivery);
+            once::say_delivered(&delivery);
+            (exit, exit == Exit::Done)
+        }
+        Err(error) => (once::unusable_state(&error), false),
+    }
+}
+
+/// The job's log is where people look; a page of GitHub's shows more.
+fn tell(left: &ExitSnapshot, memory: &Memory, config: &Config, client: Option<&Client>) {
+    let Some(told) = &config.summary else { return };
+    let at = left.created_at.unwrap_or_else(clock::wall);
+    let outcome = derive::outcome(&look(left), memory);
+    let summary = Summary::of(&left.snapshot, outcome, at);
+    let link = client.and_then(|client| link(left, memory, config, client));
+    // A closed stdout is no failure.
+    let _ = io::stdout().write_all(summary.text(link.as_deref()).as_bytes());
+    if let Some(page) = &told.github_page {
+        let written = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(page)
+            .and_then(|mut page| page.write_all(summary.markdown(link.as_deref()).as_bytes()));
+        if let Err(error) = written {
+            log::warn!("GITHUB_STEP_SUMMARY {}: {error}", page.display());
+        }
+    }
+}
+
+fn link(left: &ExitSnapshot, memory: &Memory, config: &Config, client: &Client) -> Option<String> {
+    let Output::Send { destination, .. } = &config.output else { return None };
+    let ui_host = link::ui_host(&destination.endpoint.host)?;
+    let session = left.snapshot.session.as_ref()?;
+    let started_at = session.tilt_started_at.as_ref()?.at;
+    let look = look(left);
+    let root = memory.root(&derive::session_id(&look));
+    let auth = client.auth(LINK_PATIENCE)?;
+    let ended_at = left.created_at.unwrap_or_else(clock::wall);
+    link::to_trace(&ui_host, &auth, &destination.dataset, &root.trace_id, (started_at, ended_at))
+}
