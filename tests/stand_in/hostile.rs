@@ -280,13 +280,12 @@ impl Hostile {
         let mut repeats = Repeats::default();
         for (key, times) in &ledger.taken {
             for (number, two) in (1..).zip(times.windows(2)) {
-                match ledger.excused.get(&(key.clone(), number)) {
-                    Some(excuse) => *repeats.explained.entry(*excuse).or_default() += 1,
-                    None => {
-                        let at = |at: Instant| at.duration_since(self.began).as_secs_f64();
-                        let when = format!("at {:.3} s and {:.3} s", at(two[0]), at(two[1]));
-                        repeats.unexplained.push(format!("{key}, {when}"));
-                    }
+                if let Some(excuse) = ledger.excused.get(&(key.clone(), number)) {
+                    *repeats.explained.entry(*excuse).or_default() += 1;
+                } else {
+                    let at = |at: Instant| at.duration_since(self.began).as_secs_f64();
+                    let when = format!("at {:.3} s and {:.3} s", at(two[0]), at(two[1]));
+                    repeats.unexplained.push(format!("{key}, {when}"));
                 }
             }
         }
