@@ -52,21 +52,18 @@ impl Stop {
 #[cfg(unix)]
 pub fn on_signals(stop: &Stop, on_first: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-    use signal_hook::flag;
-    use std::sync::atomic::AtomicBool;
 
-    let asked_before = Arc::new(AtomicBool::new(false));
-    for signal in [SIGTERM, SIGINT, SIGHUP] {
-        // In this order: the first signal finds the flag down, and raises it.
-        flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&asked_before))?;
-        flag::register(signal, Arc::clone(&asked_before))?;
-    }
     let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let stop = stop.clone();
     std::thread::Builder::new().name("signals".into()).spawn(move || {
-        if signals.forever().next().is_some() {
+        // Each signal from here on is told by this one way: none falls between two.
+        let mut signals = signals.forever();
+        if signals.next().is_some() {
             stop.request();
             on_first();
+        }
+        if let Some(signal) = signals.next() {
+            signal_hook::low_level::exit(128 + signal);
         }
     })?;
     Ok(())

@@ -185,3 +185,16 @@ fn a_sidecar_whose_parent_lives_stays_however_long_tilt_is_gone() {
     shell.says("tilt answers again");
     assert!(shell.is_running());
 }
+
+/// However early it comes: also before anything is ready to heed it.
+#[test]
+fn a_signal_at_any_moment_of_the_start_is_heeded() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    for quarter_milliseconds in 0..60 {
+        let sidecar = sandbox.sidecar_to(&server).start();
+        std::thread::sleep(Duration::from_micros(250 * quarter_milliseconds));
+        if sidecar.is_running() {
+            sidecar.ends_after(Signal::TERM);
+        }
+    }
+}
