@@ -30,18 +30,15 @@ use crate::watching::Watching;
 
 /// Tilt speaks up about a process that takes longer than 1.5 s to end.
 const FAREWELL: Duration = Duration::from_millis(1100);
+/// Of that, the last look at Tilt; the rest is for sending.
+const LAST_LOOK: Duration = Duration::from_millis(600);
 /// A `tilt ci` that ends by itself waits for up to 30 s, and what is not sent by then may be lost
 /// with the machine; but it is the job that waits.
 const CI_FAREWELL: Duration = Duration::from_secs(5);
-/// Of that, the last look at Tilt; the rest is for sending.
-const LAST_LOOK: Duration = Duration::from_millis(600);
-
 /// However well the watches work, everything is looked at this often: one that hangs says nothing.
 const LOOK_AT_LEAST: Duration = Duration::from_hours(1);
-
 /// What ended a `tilt ci` still reads `pending` or `in_progress` for a moment after.
 const LAG: Duration = Duration::from_millis(200);
-
 /// What changes within this time shares a write to disk and a request.
 const TOGETHER: Duration = Duration::from_millis(25);
 /// What could not be written is tried again after this.
