@@ -16,6 +16,10 @@ use tilt_honeycomb::store::{self, Store};
 use tilt_honeycomb::tilt::Tilt;
 use tilt_honeycomb::{after, dry_run, once, sidecar};
 
+#[cfg(target_os = "linux")]
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 fn main() -> ExitCode {
     let arguments: Vec<_> =
         std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
