@@ -83,6 +83,10 @@ pub struct Cli {
     #[argh(option, arg_name = "key=value")]
     pub field: Vec<String>,
 
+    /// say which repository, branch and commit the Tiltfile is in, by asking git
+    #[argh(switch)]
+    pub vcs: bool,
+
     /// longest time for one delivery, retries included (default: 10s)
     #[argh(option, arg_name = "duration")]
     pub timeout: Option<String>,

@@ -12,6 +12,7 @@ mod sandbox;
 #[path = "../stand_in/storm.rs"]
 mod storm;
 
+mod checkout;
 mod ci;
 mod cli;
 mod delivery;
