@@ -1,8 +1,6 @@
 //! Identities that stay the same over restarts, re-sends and versions: SHA-256 of what
 //! identifies a thing, shortened to as many hex digits as its use needs. Pure.
 
-use std::fmt::Write;
-
 use ring::digest::{Context, SHA256};
 
 /// The first `digits` hex digits of a hash over `parts`. Each part is hashed with its length,
@@ -27,12 +25,8 @@ pub fn checksum(pieces: &[&[u8]], digits: usize) -> String {
 
 /// The first `digits` hex digits of `bytes`.
 pub fn hex(bytes: &[u8], digits: usize) -> String {
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        let _ = write!(text, "{byte:02x}");
-    }
-    text.truncate(digits);
-    text
+    let digit = |half: u8| char::from(b"0123456789abcdef"[usize::from(half)]);
+    bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(digit).take(digits).collect()
 }
 
 #[cfg(test)]

@@ -208,14 +208,9 @@ pub fn run(
 impl Sidecar<'_> {
     fn greet(&mut self) {
         let interval = humantime::format_duration(self.config.interval);
-        match self.store.read() {
-            Ok(state) => log::info!(
-                "reporting every {interval}; {} from before",
-                match state.queue().len() {
-                    0 => "nothing waits".to_owned(),
-                    waiting => format!("{waiting} waiting"),
-                }
-            ),
+        match self.store.read(|state| state.queue().len()) {
+            Ok(0) => log::info!("reporting every {interval}; nothing waits from before"),
+            Ok(waiting) => log::info!("reporting every {interval}; {waiting} waiting from before"),
             Err(error) => self.note_store(Some(&error)),
         }
     }

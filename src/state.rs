@@ -179,10 +179,15 @@ impl State {
     }
 
     pub fn encode(&self) -> Vec<u8> {
-        let plain =
-            serde_json::to_vec(self).expect("maps with text keys, numbers and JSON always encode");
-        let check = ids::checksum(&[&plain], CHECK_DIGITS);
-        [CHECK.as_bytes(), check.as_bytes(), b"\",", &plain[1..]].concat()
+        // In one piece, since it may be long: behind room for the check, whose comma then takes the
+        // place of the brace.
+        let brace = CHECK.len() + CHECK_DIGITS + 1;
+        let mut document = vec![0; brace];
+        serde_json::to_writer(&mut document, self)
+            .expect("maps with text keys, numbers and JSON always encode");
+        let check = ids::checksum(&[&document[brace..]], CHECK_DIGITS);
+        document[..=brace].copy_from_slice(format!("{CHECK}{check}\",").as_bytes());
+        document
     }
 
     /// The events that wait, oldest first.
