@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
+use ci_env::CiProvider;
 use log::LevelFilter;
 use tilt_honeycomb::cli::{self, Cli, Early};
 use tilt_honeycomb::config::{self, Config, Output, Source, Surroundings, TiltMode};
@@ -44,7 +45,7 @@ fn usage(mistake: &str) -> Exit {
 fn run(cli: Cli) -> Exit {
     tilt_honeycomb::log::init(level(&cli));
     let read_file = |path: &str| std::fs::read_to_string(path);
-    let ci_provider = ci_info::get().name;
+    let ci_provider = ci_provider();
     let surroundings = Surroundings { variable: &variable, read_file: &read_file, ci_provider };
 
     let once = cli.reports_once();
@@ -59,6 +60,14 @@ fn run(cli: Cli) -> Exit {
         Err(mistake) => usage(&mistake.to_string()),
     };
     stay_beside_ci(exit, once)
+}
+
+/// `None` too where a variable is no Unicode, which `ci_env` does not survive.
+fn ci_provider() -> Option<CiProvider> {
+    let is_text =
+        |(name, value): (OsString, OsString)| name.to_str().is_some() && value.to_str().is_some();
+    let provider = std::env::vars_os().all(is_text).then(ci_env::detect_provider)?;
+    (provider != CiProvider::Unknown).then_some(provider)
 }
 
 #[expect(clippy::disallowed_methods, reason = "the environment is read here")]
