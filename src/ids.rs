@@ -14,15 +14,6 @@ pub fn id(parts: &[&str], digits: usize) -> String {
     hex(context.finish().as_ref(), digits)
 }
 
-/// The first `digits` hex digits of a hash over bytes that come in pieces.
-pub fn checksum(pieces: &[&[u8]], digits: usize) -> String {
-    let mut context = Context::new(&SHA256);
-    for piece in pieces {
-        context.update(piece);
-    }
-    hex(context.finish().as_ref(), digits)
-}
-
 /// The first `digits` hex digits of `bytes`.
 pub fn hex(bytes: &[u8], digits: usize) -> String {
     let digit = |half: u8| char::from(b"0123456789abcdef"[usize::from(half)]);
