@@ -22,6 +22,7 @@ use tilt_honeycomb::{after, dry_run, once, sidecar};
 static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
 fn main() -> ExitCode {
+    end_on_panic();
     let arguments: Vec<_> =
         std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
     let exit = match cli::parse(&arguments) {
@@ -34,6 +35,15 @@ fn main() -> ExitCode {
         Err(Early::Usage(mistake)) => stay_beside_ci(usage(&mistake), cli::ends(&arguments)),
     };
     if cli::never_fails(&arguments) { Exit::Done.into() } else { exit.into() }
+}
+
+/// With an exit code of the table's, and without a core that would hold the key.
+#[expect(clippy::exit, reason = "whatever thread it was, nothing can be relied on any more")]
+fn end_on_panic() {
+    std::panic::set_hook(Box::new(|panic| {
+        let _ = writeln!(io::stderr(), "tilt-honeycomb: {panic}");
+        std::process::exit(Exit::Unexpected as i32);
+    }));
 }
 
 /// Said whatever `--quiet` says: nothing else would tell why nothing works.
