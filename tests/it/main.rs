@@ -19,6 +19,7 @@ mod delivery;
 mod durability;
 mod events;
 mod faults;
+mod install;
 mod live;
 mod once;
 mod properties;
