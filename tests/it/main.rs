@@ -21,6 +21,7 @@ mod events;
 mod faults;
 mod install;
 mod live;
+mod older;
 mod once;
 mod properties;
 mod real_tilt;
