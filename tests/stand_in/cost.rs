@@ -12,24 +12,24 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line talks")]
 #![expect(clippy::disallowed_methods, reason = "it has an environment, and waits for a server")]
+#![expect(unreachable_pub, reason = "a module that is shared with the benches")]
+
+#[path = "crowd.rs"]
+mod crowd;
 
 use std::fmt;
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{BufWriter, Read};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Duration;
 use std::{env, thread};
 
-use serde::Serialize;
-use serde_json::{Value, json};
 use wait4::Wait4;
 
 /// What the `get` of a report asks for.
 const KINDS: &str = "uisessions,uiresources,dockerimages,cmdimages";
-const CAPTURE: &str =
-    concat!(env!("CARGO_MANIFEST_DIR"), "/tests/captures/0.37.6/compose/combined.json");
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = env::args().skip(1).collect();
@@ -134,7 +134,7 @@ impl Bench {
         let folder = self.scratch.path().join(format!("tilt-{resources}-{images}"));
         fs::create_dir_all(&folder).expect("a folder");
         let file = File::create(folder.join("combined.json")).expect("a file");
-        show(resources, images, BufWriter::new(file)).expect("it is written");
+        crowd::show(resources, images, BufWriter::new(file)).expect("it is written");
         folder
     }
 
@@ -276,60 +276,6 @@ fn median(runs: usize, run: impl Fn() -> Usage) -> Usage {
     cpu.sort_unstable();
     peak.sort_unstable();
     Usage { cpu: cpu[runs.len() / 2], peak: peak[runs.len() / 2] }
-}
-
-/// Writes what Tilt would print for so many resources and images: copies of recorded ones under
-/// other names, each with its own builds.
-fn show(resources: usize, images: usize, mut out: impl Write) -> io::Result<()> {
-    let recorded = fs::read(CAPTURE)?;
-    let recorded: Value = serde_json::from_slice(&recorded)?;
-    let of = |kind: &str, name: &str| {
-        let items = recorded["items"].as_array().expect("a list");
-        let found = items.iter().find(|i| i["kind"] == kind && i["metadata"]["name"] == name);
-        found.unwrap_or_else(|| panic!("no {kind} {name} was recorded")).clone()
-    };
-    let models = ["web", "worker", "lint", "codegen", "crasher", "api"];
-    let mut models = models.map(|name| of("UIResource", name));
-    let mut image = of("DockerImage", "web:web");
-
-    writeln!(out, "{{\n    \"apiVersion\": \"v1\",\n    \"items\": [")?;
-    print(&of("UISession", "Tiltfile"), &mut out)?;
-    writeln!(out, ",")?;
-    print(&of("UIResource", "(Tiltfile)"), &mut out)?;
-    for number in 0..resources {
-        let resource = &mut models[number % 6];
-        resource["metadata"]["name"] = json!(format!("resource-{number}"));
-        resource["metadata"]["uid"] = json!(format!("00000000-0000-4000-8000-{number:012}"));
-        for (index, build) in
-            (1..).zip(resource["status"]["buildHistory"].as_array_mut().into_iter().flatten())
-        {
-            build["spanID"] = json!(format!("build:{}", 2 * number + index));
-        }
-        writeln!(out, ",")?;
-        print(resource, &mut out)?;
-    }
-    for number in 0..images {
-        let resource = format!("resource-{number}");
-        image["metadata"]["name"] = json!(format!("{resource}:image-{number}"));
-        image["metadata"]["annotations"]["tilt.dev/resource"] = json!(resource);
-        image["spec"]["ref"] = json!(format!("image-{number}"));
-        writeln!(out, ",")?;
-        print(&image, &mut out)?;
-    }
-    writeln!(out, "\n    ],\n    \"kind\": \"List\"\n}}")?;
-    out.flush()
-}
-
-/// As deep as Tilt prints it.
-fn print(object: &Value, out: &mut impl Write) -> io::Result<()> {
-    let mut text = Vec::new();
-    let pretty = serde_json::ser::PrettyFormatter::with_indent(b"    ");
-    object.serialize(&mut serde_json::Serializer::with_formatter(&mut text, pretty))?;
-    for (index, line) in text.split(|byte| *byte == b'\n').enumerate() {
-        out.write_all(if index == 0 { b"        " } else { b"\n        " })?;
-        out.write_all(line)?;
-    }
-    Ok(())
 }
 
 /// The folder of the build that this program is from.
