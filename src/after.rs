@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
+use crate::auth::{self, Auth};
 use crate::clock;
 use crate::config::{Config, Output};
 use crate::context::Context;
@@ -14,7 +15,7 @@ use crate::derive::{self, Look, Phase};
 use crate::exit::Exit;
 use crate::exit_snapshot::{self, ExitSnapshot};
 use crate::honeycomb::Client;
-use crate::link;
+use crate::link::Place;
 use crate::memory::Memory;
 use crate::once;
 use crate::stop::Stop;
@@ -102,12 +103,14 @@ fn tell(left: &ExitSnapshot, memory: &Memory, config: &Config, client: Option<&C
 
 fn link(left: &ExitSnapshot, memory: &Memory, config: &Config, client: &Client) -> Option<String> {
     let Output::Send { destination, .. } = &config.output else { return None };
-    let ui_host = link::ui_host(&destination.endpoint.host)?;
+    let ui = destination.ui.as_deref()?;
     let session = left.snapshot.session.as_ref()?;
     let started_at = session.tilt_started_at.as_ref()?.at;
     let look = look(left);
     let root = memory.root(&derive::session_id(&look));
-    let auth = client.auth(LINK_PATIENCE)?;
+    // Nothing depends on it, so no failure is told.
+    let auth = client.api().get(auth::PATH, LINK_PATIENCE).ok().filter(|a| a.status == 200)?;
+    let place = Place::of(ui, &Auth::read(&auth.body)?, &destination.dataset)?;
     let ended_at = left.created_at.unwrap_or_else(clock::wall);
-    link::to_trace(&ui_host, &auth, &destination.dataset, &root.trace_id, (started_at, ended_at))
+    Some(place.trace(&root.trace_id, (started_at, ended_at)))
 }

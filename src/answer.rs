@@ -45,6 +45,22 @@ pub enum Fate {
     },
 }
 
+/// What a 401 means.
+pub const UNKNOWN_KEY: &str = "the API key is not known here; check HONEYCOMB_API_KEY, and that \
+                               HONEYCOMB_API_ENDPOINT is the key's region";
+/// What a 403 to events means.
+pub const MAY_NOT_SEND: &str =
+    "the API key may not send events; give it the permission \"send events\"";
+
+/// What a 3xx means.
+pub fn redirected(answer: &Answer) -> String {
+    format!(
+        "the endpoint redirects{}, and the key does not follow; set HONEYCOMB_API_ENDPOINT to \
+         Honeycomb's own address",
+        prefixed(" to ", answer.location.as_deref().map_or("", without_query)),
+    )
+}
+
 /// Judges the answer to a request; `now` is for a `Retry-After` that names a date.
 pub fn judge(answer: &Answer, now: SystemTime) -> Verdict {
     let said = said(&answer.body);
@@ -64,21 +80,14 @@ pub fn judge(answer: &Answer, now: SystemTime) -> Verdict {
                 after,
             },
         },
-        300..=399 => refused(&format!(
-            "the endpoint redirects{}, and the key does not follow; set HONEYCOMB_API_ENDPOINT \
-             to Honeycomb's own address",
-            prefixed(" to ", answer.location.as_deref().map_or("", without_query)),
-        )),
+        300..=399 => refused(&redirected(answer)),
         400 if mentions_size(&said) => Verdict::TooLarge,
         413 => Verdict::TooLarge,
         400 => Verdict::Malformed {
             advice: format!("the request was refused (HTTP 400{})", prefixed(": ", &said)),
         },
-        401 => refused(
-            "the API key is not known here; check HONEYCOMB_API_KEY, and that \
-             HONEYCOMB_API_ENDPOINT is the key's region",
-        ),
-        403 => refused("the API key may not send events; give it the permission \"send events\""),
+        401 => refused(UNKNOWN_KEY),
+        403 => refused(MAY_NOT_SEND),
         404 => refused(
             "no such dataset, and the API key may not create it; check HONEYCOMB_DATASET and \
              HONEYCOMB_API_ENDPOINT",
@@ -114,7 +123,7 @@ fn fates(body: &[u8]) -> Option<Vec<Fate>> {
 /// What an error's body says, in one line: Honeycomb's own `error`, the `detail` or `title` of an
 /// RFC 7807 body, else the start of a plain text. A body may hold a second document after the
 /// first (Refinery), or be a page of HTML, which says nothing.
-fn said(body: &[u8]) -> String {
+pub fn said(body: &[u8]) -> String {
     #[derive(Deserialize)]
     struct Problem {
         error: Option<String>,
@@ -135,7 +144,7 @@ fn one_line(text: &str) -> String {
     words.join(" ").chars().filter(|c| !c.is_control()).take(200).collect()
 }
 
-fn prefixed(prefix: &str, text: &str) -> String {
+pub fn prefixed(prefix: &str, text: &str) -> String {
     if text.is_empty() { String::new() } else { format!("{prefix}{text}") }
 }
 

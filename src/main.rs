@@ -5,8 +5,10 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use log::LevelFilter;
-use tilt_honeycomb::cli::{self, Cli, Early};
-use tilt_honeycomb::config::{self, Config, Output, Source, Surroundings, TiltMode};
+use tilt_honeycomb::cli::{self, Cli, Command, Early};
+use tilt_honeycomb::config::{
+    self, BoardConfig, CheckConfig, Config, ConfigError, Output, Source, Surroundings, TiltMode,
+};
 use tilt_honeycomb::context::Context;
 use tilt_honeycomb::deliver::Courier;
 use tilt_honeycomb::exit::Exit;
@@ -14,7 +16,7 @@ use tilt_honeycomb::honeycomb::Client;
 use tilt_honeycomb::stop::{self, Stop};
 use tilt_honeycomb::store::{self, Store};
 use tilt_honeycomb::tilt::Tilt;
-use tilt_honeycomb::{after, dry_run, once, sidecar};
+use tilt_honeycomb::{after, board, check, dry_run, once, sidecar};
 
 fn main() -> ExitCode {
     let arguments: Vec<_> =
@@ -47,14 +49,22 @@ fn run(cli: Cli) -> Exit {
     if config::do_not_track(&surroundings) {
         return do_nothing(once);
     }
-    let exit = match Config::resolve(cli, &surroundings) {
-        Ok(config) => report(&config).unwrap_or_else(|error| {
-            log::error!("{error:#}");
-            Exit::Unexpected
-        }),
-        Err(mistake) => usage(&mistake.to_string()),
-    };
+    let exit = execute(cli, &surroundings).unwrap_or_else(|error| {
+        if let Some(mistake) = error.downcast_ref::<ConfigError>() {
+            return usage(&mistake.to_string());
+        }
+        log::error!("{error:#}");
+        Exit::Unexpected
+    });
     stay_beside_ci(exit, once)
+}
+
+fn execute(cli: Cli, surroundings: &Surroundings) -> anyhow::Result<Exit> {
+    match cli.command {
+        Some(Command::Check) => Ok(check::run(&CheckConfig::resolve(&cli, surroundings)?)?),
+        Some(Command::Board) => Ok(board::run(&BoardConfig::resolve(&cli, surroundings)?)),
+        None => report(&Config::resolve(cli, surroundings)?),
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "the environment is read here")]
@@ -122,9 +132,10 @@ fn report(config: &Config) -> anyhow::Result<Exit> {
                 Err(_) => None,
             };
             let context = Context::new(config, id, cpu_count);
-            let store = Store::new(state_dir.clone(), destination.file_stem());
+            let store =
+                Store::new(state_dir.clone(), destination.endpoint.file_stem(&destination.dataset));
             let client = Client::new(destination);
-            let interrupt = client.interrupter();
+            let interrupt = client.api().interrupter();
             let mut courier = Courier::new(store.clone(), client.clone());
             if !config.once {
                 return Ok(sidecar::run(config, &context, tilt, &store, courier)?);

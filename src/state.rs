@@ -107,6 +107,10 @@ impl Waiting {
     pub fn new(number: u64, kind: Kind, queued_at: u64, wire: Box<RawValue>) -> Self {
         Self { number, kind, queued_at, wire }
     }
+
+    pub fn since(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(self.queued_at)
+    }
 }
 
 /// What taking in a look did.

@@ -151,6 +151,22 @@ impl Tilt {
         Self { command, plan: Plan::Together(Kind::for_mode(mode)) }
     }
 
+    /// Of the program, which need not be that of the Tilt that runs: `0.37.6, built 2026-07-01`.
+    pub fn program_version(&self, stop: &Stop) -> Result<String, TiltError> {
+        let limit = LOOK_TIMEOUT;
+        let calls = Calls { command: &self.command, limit, deadline: clock::now() + limit, stop };
+        let output = calls.run(vec!["version".to_owned()])?;
+        let output = String::from_utf8_lossy(&output);
+        let line = output.lines().next().unwrap_or_default();
+        Ok(shortened(line.strip_prefix('v').unwrap_or(line)))
+    }
+
+    /// The kinds of objects that are asked for: after a look, those that this Tilt knows.
+    pub fn kinds(&self) -> Vec<&'static str> {
+        let (Plan::Together(kinds) | Plan::OneByOne(kinds)) = &self.plan;
+        kinds.iter().map(|kind| kind.alone()).collect()
+    }
+
     /// One look at everything, within `limit` at the most.
     pub fn look(&mut self, limit: Duration, stop: &Stop) -> Result<Snapshot, TiltError> {
         let limit = limit.min(LOOK_TIMEOUT);
@@ -326,7 +342,10 @@ impl Calls<'_> {
     }
 
     fn get(&self, kinds: &str) -> Result<Vec<u8>, TiltError> {
-        let arguments = arguments(self.command, &["get", kinds, "-o", "json"]);
+        self.run(arguments(self.command, &["get", kinds, "-o", "json"]))
+    }
+
+    fn run(&self, arguments: Vec<String>) -> Result<Vec<u8>, TiltError> {
         let mut running = Running::start(self.command, arguments)?;
         let Some(finished) = running.finish(self.deadline, self.stop)? else {
             return Err(TiltError::TimedOut { after: self.limit });
