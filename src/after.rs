@@ -6,7 +6,6 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use crate::auth::{self, Auth};
 use crate::clock;
 use crate::config::{Config, Output};
 use crate::context::Context;
@@ -15,9 +14,9 @@ use crate::derive::{self, Look, Phase};
 use crate::exit::Exit;
 use crate::exit_snapshot::{self, ExitSnapshot};
 use crate::honeycomb::Client;
-use crate::link::Place;
 use crate::memory::Memory;
 use crate::once;
+use crate::place;
 use crate::stop::Stop;
 use crate::store::Store;
 use crate::summary::Summary;
@@ -103,14 +102,11 @@ fn tell(left: &ExitSnapshot, memory: &Memory, config: &Config, client: Option<&C
 
 fn link(left: &ExitSnapshot, memory: &Memory, config: &Config, client: &Client) -> Option<String> {
     let Output::Send { destination, .. } = &config.output else { return None };
-    let ui = destination.ui.as_deref()?;
     let session = left.snapshot.session.as_ref()?;
     let started_at = session.tilt_started_at.as_ref()?.at;
     let look = look(left);
     let root = memory.root(&derive::session_id(&look));
-    // Nothing depends on it, so no failure is told.
-    let auth = client.api().get(auth::PATH, LINK_PATIENCE).ok().filter(|a| a.status == 200)?;
-    let place = Place::of(ui, &Auth::read(&auth.body)?, &destination.dataset)?;
+    let place = place::find(client.api(), destination, LINK_PATIENCE)?;
     let ended_at = left.created_at.unwrap_or_else(clock::wall);
     Some(place.trace(&root.trace_id, (started_at, ended_at)))
 }

@@ -178,7 +178,7 @@ impl TiltMode {
 }
 
 /// One dataset behind one endpoint. What waits for one is never sent to another.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Destination {
     pub endpoint: Endpoint,
     pub dataset: String,

@@ -45,6 +45,7 @@ pub mod deliver;
 pub mod honeycomb;
 pub mod key;
 pub mod link;
+pub mod place;
 pub mod queries;
 
 // The ways to run, and what they share.

@@ -138,7 +138,7 @@ fn report(config: &Config) -> anyhow::Result<Exit> {
             let interrupt = client.api().interrupter();
             let mut courier = Courier::new(store.clone(), client.clone());
             if !config.once {
-                return Ok(sidecar::run(config, &context, tilt, &store, courier)?);
+                return Ok(sidecar::run(config, &context, tilt, &store, courier, &client)?);
             }
             let stop = Stop::default();
             stop::on_signals(&stop, interrupt)?;
