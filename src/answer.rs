@@ -52,6 +52,11 @@ pub const UNKNOWN_KEY: &str = "the API key is not known here; check HONEYCOMB_AP
 pub const MAY_NOT_SEND: &str =
     "the API key may not send events; give it the permission \"send events\"";
 
+/// `HTTP 503`, with what the server says of it.
+pub fn http(answer: &Answer) -> String {
+    format!("HTTP {}{}", answer.status, prefixed(": ", &said(&answer.body)))
+}
+
 /// What a 3xx means.
 pub fn redirected(answer: &Answer) -> String {
     format!(
@@ -63,11 +68,9 @@ pub fn redirected(answer: &Answer) -> String {
 
 /// Judges the answer to a request; `now` is for a `Retry-After` that names a date.
 pub fn judge(answer: &Answer, now: SystemTime) -> Verdict {
-    let said = said(&answer.body);
     let after = answer.retry_after.as_deref().and_then(|text| retry_after(text, now));
-    let refused = |advice: &str| Verdict::Refused {
-        advice: format!("{advice} (HTTP {}{})", answer.status, prefixed(": ", &said)),
-    };
+    let refused =
+        |advice: &str| Verdict::Refused { advice: format!("{advice} ({})", http(answer)) };
     match answer.status {
         200..=299 => match fates(&answer.body) {
             Some(fates) if !fates.is_empty() => Verdict::Judged(fates),
@@ -81,11 +84,9 @@ pub fn judge(answer: &Answer, now: SystemTime) -> Verdict {
             },
         },
         300..=399 => refused(&redirected(answer)),
-        400 if mentions_size(&said) => Verdict::TooLarge,
+        400 if mentions_size(&said(&answer.body)) => Verdict::TooLarge,
         413 => Verdict::TooLarge,
-        400 => Verdict::Malformed {
-            advice: format!("the request was refused (HTTP 400{})", prefixed(": ", &said)),
-        },
+        400 => Verdict::Malformed { advice: format!("the request was refused ({})", http(answer)) },
         401 => refused(UNKNOWN_KEY),
         403 => refused(MAY_NOT_SEND),
         404 => refused(
@@ -93,10 +94,7 @@ pub fn judge(answer: &Answer, now: SystemTime) -> Verdict {
              HONEYCOMB_API_ENDPOINT",
         ),
         407 => refused("the proxy wants credentials; set them in HTTPS_PROXY"),
-        408 | 425 | 429 | 500..=599 => Verdict::Retry {
-            why: format!("HTTP {}{}", answer.status, prefixed(": ", &said)),
-            after,
-        },
+        408 | 425 | 429 | 500..=599 => Verdict::Retry { why: http(answer), after },
         _ => refused("the request was refused"),
     }
 }
@@ -123,7 +121,7 @@ fn fates(body: &[u8]) -> Option<Vec<Fate>> {
 /// What an error's body says, in one line: Honeycomb's own `error`, the `detail` or `title` of an
 /// RFC 7807 body, else the start of a plain text. A body may hold a second document after the
 /// first (Refinery), or be a page of HTML, which says nothing.
-pub fn said(body: &[u8]) -> String {
+fn said(body: &[u8]) -> String {
     #[derive(Deserialize)]
     struct Problem {
         error: Option<String>,
@@ -144,7 +142,7 @@ fn one_line(text: &str) -> String {
     words.join(" ").chars().filter(|c| !c.is_control()).take(200).collect()
 }
 
-pub fn prefixed(prefix: &str, text: &str) -> String {
+fn prefixed(prefix: &str, text: &str) -> String {
     if text.is_empty() { String::new() } else { format!("{prefix}{text}") }
 }
 

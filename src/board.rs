@@ -1,76 +1,28 @@
-//! `board`: makes the board of [`crate::queries`] in Honeycomb, or brings the one that is there up
-//! to date.
+//! The board of [`crate::queries`] in Honeycomb: what is sent for it, and what of it is there
+//! already. Pure.
 //!
 //! Honeycomb pins no query itself, only an annotation of one, and changes no query that it has; so
 //! each annotation says in its description which version of which query it is of. By that a second
-//! run finds what the first one made, however far that came, and makes only the rest. The board is
-//! known by its tags: it may be renamed, its panels moved, others put beside them.
-
-use std::io::{self, Write};
-use std::time::Duration;
+//! run finds what the first one made, however far that came. The board is known by its tags: it may
+//! be renamed, its panels moved, others put beside them.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::answer::{self, Answer};
-use crate::auth::{self, Auth};
-use crate::config::{BoardConfig, Destination};
-use crate::exit::Exit;
-use crate::honeycomb::{Api, NoAnswer};
-use crate::key::Shape;
 use crate::link;
 use crate::queries::{QUERIES, Query};
 
-const NAME: &str = "Dev environment health";
+pub const NAME: &str = "Dev environment health";
 const DESCRIPTION: &str = "Are our environments healthy, and where does the time go? Made by \
                            `tilt-honeycomb board`, which also brings it up to date.";
-const MAKER: &str = "tilt-honeycomb";
+pub const MAKER: &str = "tilt-honeycomb";
 /// In the units of Honeycomb's boards: twelve columns, and four rows for a graph.
 const WIDTH: usize = 12;
 const HEIGHT: usize = 4;
-const FIND_KEYS: &str = "make a configuration key in the environment's settings, with the \
-                         permissions \"Manage Queries and Columns\" and \"Manage Public Boards\"";
-
-/// Why there is no board, or no whole one: what to do, in one sentence.
-#[derive(Debug, PartialEq)]
-struct Trouble {
-    exit: Exit,
-    says: String,
-}
-
-fn trouble<T>(exit: Exit, says: impl Into<String>) -> Result<T, Trouble> {
-    Err(Trouble { exit, says: says.into() })
-}
-
-pub fn run(config: &BoardConfig) -> Exit {
-    let Some(destination) = &config.destination else {
-        for request in requests(&config.dataset) {
-            say(&request.to_string());
-        }
-        return Exit::Done;
-    };
-    let maker = Maker {
-        api: Api::new(&destination.endpoint, Some(destination.key.clone())),
-        limit: config.timeout,
-        slug: link::slug(&config.dataset),
-    };
-    match maker.make(destination) {
-        Ok(()) => Exit::Done,
-        Err(Trouble { exit, says }) => {
-            log::error!("{says}");
-            exit
-        }
-    }
-}
-
-/// Whoever closed stdout has seen enough.
-fn say(line: &str) {
-    let _ = writeln!(io::stdout(), "{line}");
-}
 
 /// All that is sent where nothing is there yet, with names in the place of the ids that Honeycomb
 /// would give.
-fn requests(dataset: &str) -> Vec<Value> {
+pub fn requests(dataset: &str) -> Vec<Value> {
     let slug = link::slug(dataset);
     let post = |path: &str, body: Value| json!({"method": "POST", "path": path, "body": body});
     let mut requests = Vec::new();
@@ -92,17 +44,17 @@ fn requests(dataset: &str) -> Vec<Value> {
 
 /// A query with its annotation, as Honeycomb has them.
 #[derive(Debug)]
-struct Pin<'a> {
-    query: &'a Query,
-    query_id: String,
-    annotation_id: String,
+pub struct Pin<'a> {
+    pub query: &'a Query,
+    pub query_id: String,
+    pub annotation_id: String,
 }
 
 /// An annotation that Honeycomb has.
 #[derive(Debug, Deserialize)]
-struct Annotation {
-    id: String,
-    query_id: String,
+pub struct Annotation {
+    pub id: String,
+    pub query_id: String,
     #[serde(default)]
     name: String,
     #[serde(default)]
@@ -110,7 +62,7 @@ struct Annotation {
 }
 
 impl Annotation {
-    fn is_of(&self, query: &Query) -> bool {
+    pub fn is_of(&self, query: &Query) -> bool {
         self.description.as_deref() == Some(&description(query))
     }
 
@@ -129,7 +81,7 @@ fn description(query: &Query) -> String {
     format!("{} {})", query.question, marker(&query.version()))
 }
 
-fn annotation(query: &Query, query_id: &str) -> Value {
+pub fn annotation(query: &Query, query_id: &str) -> Value {
     json!({"name": query.name, "description": description(query), "query_id": query_id})
 }
 
@@ -148,7 +100,7 @@ fn tag_value(slug: &str) -> String {
     format!("{prefix}{value}").chars().take(128).collect()
 }
 
-fn new_board(name: &str, slug: &str, pins: &[Pin]) -> Value {
+pub fn new_board(name: &str, slug: &str, pins: &[Pin]) -> Value {
     json!({
         "type": "flexible",
         "name": name,
@@ -183,8 +135,24 @@ fn panel(pin: &Pin, position: &Value) -> Value {
     })
 }
 
-/// The panels of a board that is there, with the pins put in; nothing else of it changes. A panel
-/// of another version of a query stays where it is, and a new one comes below all others.
+/// A board that is there, with the pins put in; `None` if they are there already.
+pub fn updated_board(board: &Value, pins: &[Pin], annotations: &[Annotation]) -> Option<Value> {
+    let known = board["panels"].as_array().cloned().unwrap_or_default();
+    let panels = updated_panels(&known, pins, annotations);
+    if panels == known {
+        return None;
+    }
+    let mut body = json!({"type": "flexible", "layout_generation": "manual", "panels": panels});
+    for part in ["name", "description", "tags"] {
+        if !board[part].is_null() {
+            body[part] = board[part].clone();
+        }
+    }
+    Some(body)
+}
+
+/// Nothing else changes: a panel of another version of a query stays where it is, and a new one
+/// comes below all others.
 fn updated_panels(panels: &[Value], pins: &[Pin], annotations: &[Annotation]) -> Vec<Value> {
     let mut panels = panels.to_vec();
     let bottom = panels.iter().map(lower_edge).max().unwrap_or_default();
@@ -213,209 +181,27 @@ fn lower_edge(panel: &Value) -> u64 {
         + position("height").filter(|height| *height > 0).unwrap_or(HEIGHT as u64)
 }
 
-struct Maker {
-    api: Api,
-    limit: Duration,
-    slug: String,
-}
-
-impl Maker {
-    fn make(&self, destination: &Destination) -> Result<(), Trouble> {
-        refuse_by_shape(Shape::of(&destination.key))?;
-        self.ask_whose()?;
-        let columns = self.columns(&destination.dataset)?;
-        let annotations = self.annotations()?;
-        let boards = self.boards()?;
-        let board = find_board(&boards, &self.slug);
-        if let Found::Foreign(board) = board {
-            log::warn!(
-                "a board of the name {NAME:?} is there that was not made by {MAKER}: left as it \
-                 is; rename it to have one made"
-            );
-            say_where(board);
-            return Ok(());
-        }
-        let pins = self.pins(&columns, &annotations)?;
-        let board = match board {
-            Found::Ours(board) => self.update(board, &pins, &annotations),
-            Found::None | Found::Foreign(_) => {
-                let name = free_name(&boards, &destination.dataset);
-                self.post("/1/boards", &new_board(&name, &self.slug, &pins), BOARDS)
-            }
-        };
-        say_where(&board.map_err(resumable("the board"))?);
-        Ok(())
-    }
-
-    /// A gateway may not know; then the calls themselves tell.
-    fn ask_whose(&self) -> Result<(), Trouble> {
-        let answer = self.api.get(auth::PATH, self.limit).map_err(no_answer)?;
-        if answer.status == 401 {
-            return judged(&answer, QUERIES_AND_COLUMNS).map(drop);
-        }
-        let auth = (answer.status == 200).then(|| Auth::read(&answer.body)).flatten();
-        match auth {
-            Some(auth) if auth.is_ingest() => refuse_by_shape(Shape::Ingest),
-            Some(auth) if !auth.may_manage_queries() => {
-                trouble(Exit::Refused, may_not(QUERIES_AND_COLUMNS))
-            }
-            Some(auth) if !auth.may_manage_boards() => trouble(Exit::Refused, may_not(BOARDS)),
-            _ => Ok(()),
-        }
-    }
-
-    fn columns(&self, dataset: &str) -> Result<Vec<String>, Trouble> {
-        #[derive(Deserialize)]
-        struct Column {
-            key_name: String,
-        }
-        let answer = self.api.get(&format!("/1/columns/{}", self.slug), self.limit);
-        let answer = answer.map_err(no_answer)?;
-        if answer.status == 404 {
-            return trouble(Exit::Refused, nothing_sent(dataset));
-        }
-        let columns: Vec<Column> = parsed(judged(&answer, QUERIES_AND_COLUMNS)?)?;
-        let columns: Vec<_> = columns.into_iter().map(|column| column.key_name).collect();
-        if QUERIES.iter().all(|query| !missing(query, &columns).is_empty()) {
-            return trouble(Exit::Refused, nothing_sent(dataset));
-        }
-        Ok(columns)
-    }
-
-    fn annotations(&self) -> Result<Vec<Annotation>, Trouble> {
-        let path = format!("/1/query_annotations/{}?include_board_annotations=true", self.slug);
-        parsed(self.get(&path, QUERIES_AND_COLUMNS)?)
-    }
-
-    fn boards(&self) -> Result<Vec<Value>, Trouble> {
-        parsed(self.get("/1/boards", BOARDS)?)
-    }
-
-    /// Each query that can be made, made or found.
-    fn pins(
-        &self,
-        columns: &[String],
-        annotations: &[Annotation],
-    ) -> Result<Vec<Pin<'static>>, Trouble> {
-        let mut pins = Vec::new();
-        for query in QUERIES {
-            let missing = missing(query, columns);
-            if !missing.is_empty() {
-                let missing = missing.join(", ");
-                say(&format!(
-                    "left out  {}: nothing with {missing} was sent yet; run this again once it was",
-                    query.name
-                ));
-                continue;
-            }
-            let known = annotations.iter().find(|annotation| annotation.is_of(query));
-            let word = if known.is_some() { "found" } else { "made" };
-            let pin = match known {
-                Some(known) => {
-                    Pin { query, query_id: known.query_id.clone(), annotation_id: known.id.clone() }
-                }
-                None => self.pin(query).map_err(resumable(query.name))?,
-            };
-            say(&format!("{word:8}  {}", query.name));
-            pins.push(pin);
-        }
-        Ok(pins)
-    }
-
-    fn pin(&self, query: &'static Query) -> Result<Pin<'static>, Trouble> {
-        let path = format!("/1/queries/{}", self.slug);
-        let query_id = id(&self.post(&path, &query.specification(), QUERIES_AND_COLUMNS)?)?;
-        let path = format!("/1/query_annotations/{}", self.slug);
-        let made = self.post(&path, &annotation(query, &query_id), QUERIES_AND_COLUMNS)?;
-        Ok(Pin { query, query_id, annotation_id: id(&made)? })
-    }
-
-    fn update(
-        &self,
-        board: &Value,
-        pins: &[Pin],
-        annotations: &[Annotation],
-    ) -> Result<Value, Trouble> {
-        let known = board["panels"].as_array().cloned().unwrap_or_default();
-        let panels = updated_panels(&known, pins, annotations);
-        if panels == known {
-            return Ok(board.clone());
-        }
-        let mut body = json!({"type": "flexible", "layout_generation": "manual"});
-        for part in ["name", "description", "tags"] {
-            if !board[part].is_null() {
-                body[part] = board[part].clone();
-            }
-        }
-        body["panels"] = panels.into();
-        let answer = self.api.put(&format!("/1/boards/{}", id(board)?), &body, self.limit);
-        parsed(judged(&answer.map_err(no_answer)?, BOARDS)?)
-    }
-
-    fn get(&self, path: &str, permission: Permission) -> Result<Value, Trouble> {
-        judged(&self.api.get(path, self.limit).map_err(no_answer)?, permission)
-    }
-
-    fn post(&self, path: &str, body: &Value, permission: Permission) -> Result<Value, Trouble> {
-        judged(&self.api.post(path, body, self.limit).map_err(no_answer)?, permission)
-    }
-}
-
-/// What the key must be allowed: in words, and in Honeycomb's.
-#[derive(Debug, Clone, Copy)]
-struct Permission {
-    deed: &'static str,
-    name: &'static str,
-}
-
-const QUERIES_AND_COLUMNS: Permission =
-    Permission { deed: "manage queries", name: "Manage Queries and Columns" };
-const BOARDS: Permission = Permission { deed: "manage boards", name: "Manage Public Boards" };
-
-fn may_not(permission: Permission) -> String {
-    let Permission { deed, name } = permission;
-    format!("the API key may not {deed}; give it the permission {name:?}, or {FIND_KEYS}")
-}
-
-fn refuse_by_shape(shape: Shape) -> Result<(), Trouble> {
-    if shape.only_sends() {
-        let kind = shape.as_str();
-        return trouble(Exit::Usage, format!("{kind} can make no board: {FIND_KEYS}"));
-    }
-    match shape.advice() {
-        Some(advice) => {
-            trouble(Exit::Usage, format!("the API key is {}: {advice}", shape.as_str()))
-        }
-        None => Ok(()),
-    }
-}
-
-fn nothing_sent(dataset: &str) -> String {
-    format!(
-        "there is nothing in the dataset {dataset} that a board could show; run tilt-honeycomb \
-         --once beside a running Tilt, then this again"
-    )
-}
-
 /// The columns that the query names and the dataset has not.
-fn missing(query: &Query, columns: &[String]) -> Vec<&'static str> {
+pub fn missing(query: &Query, columns: &[String]) -> Vec<&'static str> {
     let is_missing = |column: &&str| !columns.iter().any(|known| known == column);
     query.columns().into_iter().filter(is_missing).collect()
 }
 
-enum Found<'a> {
+#[derive(Debug)]
+pub enum Found<'a> {
     Ours(&'a Value),
     /// Of the name, and made by someone else.
     Foreign(&'a Value),
     None,
 }
 
-fn find_board<'a>(boards: &'a [Value], slug: &str) -> Found<'a> {
+pub fn find_board<'a>(boards: &'a [Value], slug: &str) -> Found<'a> {
     let wanted = tags(slug);
     let wanted = wanted.as_array().expect("tags are a list");
     let has = |board: &Value, tag: &Value| {
         let tags = board["tags"].as_array();
-        tags.is_some_and(|tags| tags.iter().any(|known| known == tag))
+        let is_it = |known: &Value| ["key", "value"].iter().all(|part| known[part] == tag[part]);
+        tags.is_some_and(|tags| tags.iter().any(is_it))
     };
     if let Some(ours) = boards.iter().find(|board| wanted.iter().all(|tag| has(board, tag))) {
         return Found::Ours(ours);
@@ -425,57 +211,10 @@ fn find_board<'a>(boards: &'a [Value], slug: &str) -> Found<'a> {
 }
 
 /// Another dataset of the same environment may have its own board.
-fn free_name(boards: &[Value], dataset: &str) -> String {
+pub fn free_name(boards: &[Value], dataset: &str) -> String {
     let is_taken = boards.iter().any(|board| board["name"] == NAME);
     let name = if is_taken { format!("{NAME}: {dataset}") } else { NAME.to_owned() };
     name.chars().take(255).collect()
-}
-
-fn say_where(board: &Value) {
-    match board["links"]["board_url"].as_str() {
-        Some(url) => say(&format!("board: {url}")),
-        None => say("the board is there; Honeycomb gave no link to it"),
-    }
-}
-
-fn no_answer(NoAnswer(why): NoAnswer) -> Trouble {
-    Trouble { exit: Exit::NotDelivered, says: why }
-}
-
-/// Nothing is undone: what is there is found again.
-fn resumable(what: &str) -> impl FnOnce(Trouble) -> Trouble {
-    move |Trouble { exit, says }| {
-        let says = format!("{what}: {says}; run this again, it goes on from here");
-        Trouble { exit, says }
-    }
-}
-
-fn judged(answer: &Answer, permission: Permission) -> Result<Value, Trouble> {
-    let said = answer::said(&answer.body);
-    let http = format!("HTTP {}{}", answer.status, answer::prefixed(": ", &said));
-    match answer.status {
-        200..=299 => serde_json::from_slice(&answer.body).or_else(|_| strange()),
-        300..=399 => trouble(Exit::Refused, answer::redirected(answer)),
-        401 => trouble(Exit::Refused, format!("{} ({http})", answer::UNKNOWN_KEY)),
-        403 => trouble(Exit::Refused, format!("{} ({http})", may_not(permission))),
-        408 | 425 | 429 | 500..=599 => trouble(Exit::NotDelivered, http),
-        _ => trouble(Exit::Refused, format!("Honeycomb does not take the request ({http})")),
-    }
-}
-
-fn parsed<T: serde::de::DeserializeOwned>(value: Value) -> Result<T, Trouble> {
-    serde_json::from_value(value).or_else(|_| strange())
-}
-
-fn id(made: &Value) -> Result<String, Trouble> {
-    made["id"].as_str().map_or_else(strange, |id| Ok(id.to_owned()))
-}
-
-fn strange<T>() -> Result<T, Trouble> {
-    trouble(
-        Exit::NotDelivered,
-        "the answer is not Honeycomb's: is something else answering in its place?",
-    )
 }
 
 #[cfg(test)]

@@ -193,8 +193,7 @@ pub fn no_team(why: &str) -> Finding {
 
 /// Of the answer to `GET /1/auth`; and that answer, if it is one.
 pub fn team(answer: &Answer) -> (Finding, Option<Auth>) {
-    let said = answer::said(&answer.body);
-    let http = format!("HTTP {}{}", answer.status, answer::prefixed(": ", &said));
+    let http = answer::http(answer);
     let bad = |exit, says: String| (Finding::bad("team", exit, says), None);
     match answer.status {
         200 => match Auth::read(&answer.body) {

@@ -41,6 +41,7 @@ pub mod auth;
 pub mod awake;
 pub mod backoff;
 pub mod batch;
+pub mod board;
 pub mod deliver;
 pub mod honeycomb;
 pub mod key;
@@ -50,10 +51,10 @@ pub mod queries;
 
 // The ways to run, and what they share.
 pub mod after;
-pub mod board;
 pub mod check;
 pub mod clock;
 pub mod dry_run;
+pub mod make_board;
 pub mod once;
 pub mod parent;
 pub mod sidecar;

@@ -16,7 +16,7 @@ use tilt_honeycomb::honeycomb::Client;
 use tilt_honeycomb::stop::{self, Stop};
 use tilt_honeycomb::store::{self, Store};
 use tilt_honeycomb::tilt::Tilt;
-use tilt_honeycomb::{after, board, check, dry_run, once, sidecar};
+use tilt_honeycomb::{after, check, dry_run, make_board, once, sidecar};
 
 fn main() -> ExitCode {
     let arguments: Vec<_> =
@@ -62,7 +62,7 @@ fn run(cli: Cli) -> Exit {
 fn execute(cli: Cli, surroundings: &Surroundings) -> anyhow::Result<Exit> {
     match cli.command {
         Some(Command::Check) => Ok(check::run(&CheckConfig::resolve(&cli, surroundings)?)?),
-        Some(Command::Board) => Ok(board::run(&BoardConfig::resolve(&cli, surroundings)?)),
+        Some(Command::Board) => Ok(make_board::run(&BoardConfig::resolve(&cli, surroundings)?)),
         None => report(&Config::resolve(cli, surroundings)?),
     }
 }
