@@ -168,7 +168,7 @@ fn finish(report: &Report, place: Option<&Place>) {
         _ => {}
     }
     if let Some(place) = place {
-        say("\nQueries that run when you open them:");
+        say("\nQueries that run when you open them, once something was sent:");
         for query in QUERIES {
             say(&format!("  {}: {}\n    {}", query.name, query.question, place.query(query)));
         }

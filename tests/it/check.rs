@@ -10,6 +10,7 @@ use tilt_honeycomb::queries::QUERIES;
 use crate::api::{
     Api, CLASSIC_KEY, CONFIGURATION_KEY, INGEST_KEY, auth_of, configuration_auth, problem,
 };
+use crate::faults::{certificate, tls_server};
 use crate::honeycomb::{Answer, Mishap, Part, Reply, Server};
 use crate::sandbox::{DATASET, Invocation, KINDS, Outcome, RECORDED, Sandbox};
 
@@ -295,6 +296,44 @@ fn an_endpoint_that_does_not_answer_is_told_with_the_reason() {
         server.usually(Answer::Broken { after: Part::Nothing, then });
         run(&server.url()).exits_with(4).finds("endpoint", "bad", "no answer from 127.0.0.1");
     }
+}
+
+#[test]
+fn tls_is_verified_and_what_is_wrong_with_it_is_said() {
+    let sandbox = Sandbox::new();
+    let run = |shown: &str, trusted: &str| {
+        let (port, heard) = tls_server(shown);
+        let outcome = sandbox
+            .run("check")
+            .with_key()
+            .env("HONEYCOMB_API_KEY", INGEST_KEY)
+            .env("HONEYCOMB_API_ENDPOINT", format!("https://localhost:{port}"))
+            .env("SSL_CERT_FILE", certificate(trusted))
+            .finish()
+            .exits_with(4);
+        let heard = heard.lock().expect("no one panicked").clone();
+        (outcome, heard)
+    };
+    for (shown, trusted, says) in [
+        (
+            "good.pem",
+            "stranger.pem",
+            "have this machine trust its certificate, or set SSL_CERT_FILE",
+        ),
+        ("expired.pem", "authority.pem", "xpired"),
+        ("wrong-name.pem", "authority.pem", "name"),
+    ] {
+        let (outcome, heard) = run(shown, trusted);
+        outcome.finds("endpoint", "bad", says).finds("team", "skipped", "nothing answers");
+        assert_eq!(heard, [""; 0], "the key was not told");
+    }
+    let (outcome, heard) = run("good.pem", "authority.pem");
+    outcome.finds("endpoint", "ok", "TLS verified; no proxy").finds(
+        "team",
+        "bad",
+        "not about a key",
+    );
+    assert_eq!(heard, [INGEST_KEY]);
 }
 
 #[test]
