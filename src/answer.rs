@@ -136,8 +136,8 @@ fn said(body: &[u8]) -> String {
     if text.trim_start().starts_with(['<', '{', '[']) { String::new() } else { one_line(&text) }
 }
 
-/// Printable, short, on one line.
-fn one_line(text: &str) -> String {
+/// Printable, short, on one line: what came from elsewhere may hold a terminal's commands.
+pub fn one_line(text: &str) -> String {
     let words: Vec<_> = text.split_whitespace().collect();
     words.join(" ").chars().filter(|c| !c.is_control()).take(200).collect()
 }

@@ -221,11 +221,11 @@ pub fn team(answer: &Answer) -> (Finding, Option<Auth>) {
 
 fn access(auth: &Auth) -> Finding {
     const TOPIC: &str = "team";
-    let team = auth.team().unwrap_or("unknown");
-    let place = match auth.environment() {
+    let team = answer::one_line(auth.team().unwrap_or("unknown"));
+    let place = match auth.environment().map(answer::one_line) {
         Some(environment) => format!("{team}, environment {environment}"),
         None if auth.is_classic() => format!("{team}, in Honeycomb Classic without environments"),
-        None => team.to_owned(),
+        None => team,
     };
     if !auth.may_send_events() {
         let says = format!("{place}; {}", answer::MAY_NOT_SEND);

@@ -19,6 +19,8 @@ use crate::config::{ApiKey, Destination, Endpoint};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A status per event is about 16 bytes, so 500 of them are 8 KB; an error page may be longer.
 const ANSWER_LIMIT: u64 = 256 * 1024;
+/// Lists come whole: of 2000 columns, or of all boards of a team with their panels.
+const LIST_LIMIT: u64 = 32 * 1024 * 1024;
 
 /// Sends batches to one dataset.
 #[derive(Debug, Clone)]
@@ -66,7 +68,7 @@ impl Client {
             .prepare(self.api.agent.post(&self.batch_url), limit)
             .header(CONTENT_TYPE, "application/json")
             .header(CONTENT_ENCODING, "gzip");
-        self.api.read(request.send(body))
+        self.api.read(request.send(body), ANSWER_LIMIT)
     }
 }
 
@@ -94,7 +96,7 @@ impl Api {
 
     /// `path` begins with a slash and is encoded.
     pub fn get(&self, path: &str, limit: Duration) -> Result<Answer, NoAnswer> {
-        self.read(self.prepare(self.agent.get(self.at(path)), limit).call())
+        self.read(self.prepare(self.agent.get(self.at(path)), limit).call(), LIST_LIMIT)
     }
 
     pub fn post(&self, path: &str, body: &Value, limit: Duration) -> Result<Answer, NoAnswer> {
@@ -129,7 +131,7 @@ impl Api {
         limit: Duration,
     ) -> Result<Answer, NoAnswer> {
         let request = self.prepare(request, limit).header(CONTENT_TYPE, "application/json");
-        self.read(request.send(body.to_string()))
+        self.read(request.send(body.to_string()), ANSWER_LIMIT)
     }
 
     fn prepare<B>(&self, request: RequestBuilder<B>, limit: Duration) -> RequestBuilder<B> {
@@ -140,7 +142,11 @@ impl Api {
         }
     }
 
-    fn read(&self, response: Result<Response<Body>, ureq::Error>) -> Result<Answer, NoAnswer> {
+    fn read(
+        &self,
+        response: Result<Response<Body>, ureq::Error>,
+        most: u64,
+    ) -> Result<Answer, NoAnswer> {
         let mut response = response.map_err(|error| self.no_answer(&error))?;
         let header = |name| {
             let value = response.headers().get(name)?;
@@ -149,7 +155,7 @@ impl Api {
         let (retry_after, location) = (header(RETRY_AFTER), header(LOCATION));
         let location = location.map(|text| self.without_key(text));
         let status = response.status().as_u16();
-        let body = response.body_mut().with_config().limit(ANSWER_LIMIT).read_to_vec();
+        let body = response.body_mut().with_config().limit(most).read_to_vec();
         let body = match body {
             Ok(body) => body,
             // An error's status says enough without its text; a 200 without its list says nothing.

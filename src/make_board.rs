@@ -238,7 +238,7 @@ fn nothing_sent(dataset: &str) -> String {
 
 fn say_where(board: &Value) {
     match board["links"]["board_url"].as_str() {
-        Some(url) => say(&format!("board: {url}")),
+        Some(url) => say(&format!("board: {}", answer::one_line(url))),
         None => say("the board is there; Honeycomb gave no link to it"),
     }
 }

@@ -131,6 +131,28 @@ fn a_board_of_that_name_by_someone_else_is_pointed_to_and_not_touched() {
 }
 
 #[test]
+fn a_team_may_have_many_boards_and_columns() {
+    let (sandbox, server, api) = up();
+    board(&sandbox, &server).finish().exits_with(0);
+    {
+        let mut world = api.world();
+        let theirs: Vec<_> = (0..500)
+            .map(|number| {
+                let content = format!("{number} {}", "x".repeat(5000));
+                json!({"id": format!("their{number}"), "type": "flexible", "name": "Theirs",
+                    "panels": [{"type": "text", "text_panel": {"content": content}}]})
+            })
+            .collect();
+        world.boards.splice(0..0, theirs);
+        let others = (0..2000).map(|number| format!("{number}-{}", "x".repeat(200)));
+        world.columns.as_mut().expect("columns").splice(0..0, others);
+    }
+    let made = changes(&api).len();
+    board(&sandbox, &server).finish().exits_with(0);
+    assert_eq!(changes(&api).len(), made, "found among them");
+}
+
+#[test]
 fn two_datasets_have_a_board_each() {
     let (sandbox, server, api) = up();
     board(&sandbox, &server).finish().exits_with(0);

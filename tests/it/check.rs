@@ -369,6 +369,10 @@ fn whose_key_it_is_and_what_it_may_do() {
     classic["environment"] = json!({"name": "", "slug": ""});
     api.says_of_the_key(&classic);
     run(CLASSIC_KEY).exits_with(0).finds("team", "ok", "Acme, in Honeycomb Classic without env");
+    let mut odd = configuration_auth();
+    odd["team"]["name"] = json!("Acme\u{1b}[2J\nok team");
+    api.says_of_the_key(&odd);
+    run(CONFIGURATION_KEY).exits_with(0).finds("team", "ok", "Acme[2J ok team, environment Dev");
     api.says_of_the_key(&auth_of("configuration", &json!({"events": false, "boards": true})));
     run(CONFIGURATION_KEY).exits_with(5).finds("team", "bad", "give it the permission \"send");
 }
