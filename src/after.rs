@@ -13,6 +13,7 @@ use crate::deliver::Courier;
 use crate::derive::{self, Look, Phase};
 use crate::exit::Exit;
 use crate::exit_snapshot::{self, ExitSnapshot};
+use crate::git;
 use crate::honeycomb::Client;
 use crate::memory::Memory;
 use crate::once;
@@ -45,8 +46,9 @@ pub fn report(
         Exit::Unexpected
     });
     let told = left.and_then(|left| {
+        let context = git::located(context, left.snapshot.session.as_ref());
         let memory = store.update(|state| {
-            let recorded = state.take_in(&look(&left), context, clock::wall());
+            let recorded = state.take_in(&look(&left), &context, clock::wall());
             state.end_left_sessions(clock::wall());
             (recorded, state.memory(&look(&left)))
         });

@@ -108,7 +108,7 @@ fn circleci(says: Says) -> Found {
 }
 
 /// The last part of `acme/shop`, `git@host:acme/shop.git` or `https://user:token@host/acme/shop`.
-fn repository(remote: &str) -> Option<String> {
+pub fn repository(remote: &str) -> Option<String> {
     let path = match remote.split_once("://") {
         Some((_, rest)) => rest.split_once('/')?.1,
         None => remote,

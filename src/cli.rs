@@ -163,6 +163,10 @@ pub struct Cli {
     #[argh(option, arg_name = "key=value")]
     pub field: Vec<String>,
 
+    /// say which repository, branch and commit the Tiltfile is in, by asking git
+    #[argh(switch)]
+    pub vcs: bool,
+
     /// longest time for one delivery, retries included, or for one request of check or board
     /// (default: 10s)
     #[argh(option, arg_name = "duration")]

@@ -48,6 +48,8 @@ pub struct Config {
     pub tilt_mode: Option<TiltMode>,
     /// Which pipeline, run and change a CI machine works on.
     pub whereabouts: Vec<(&'static str, String)>,
+    /// Whether git is to be asked what is checked out.
+    pub vcs: bool,
     /// The span of a pipeline's that `tilt ci` is part of.
     pub outside: Option<Outside>,
     /// After a snapshot, unless `--quiet`.
@@ -319,6 +321,7 @@ impl Config {
             whereabouts: ci::fields(surroundings.ci_provider.as_deref(), &|name| {
                 surroundings.text(name)
             }),
+            vcs: cli.vcs,
             outside: outside(surroundings).filter(|_| tilt_mode == Some(TiltMode::Ci)),
             summary: (!cli.quiet)
                 .then(|| SummaryConfig { github_page: surroundings.path("GITHUB_STEP_SUMMARY") }),

@@ -20,6 +20,10 @@ pub struct Context {
     pub cpu_count: usize,
     /// Which pipeline, run and change a CI machine works on.
     pub whereabouts: Vec<(&'static str, String)>,
+    /// Whether git is to be asked what is checked out.
+    pub vcs: bool,
+    /// What git said.
+    pub checkout: Vec<(&'static str, String)>,
     /// The span of a pipeline's that `tilt ci` is part of.
     pub outside: Option<Outside>,
 }
@@ -35,6 +39,8 @@ impl Context {
             installation_id,
             cpu_count,
             whereabouts: config.whereabouts.clone(),
+            vcs: config.vcs,
+            checkout: Vec::new(),
             outside: config.outside.clone(),
         }
     }
@@ -74,7 +80,10 @@ impl Shared {
         last.set("host.arch", host_arch());
         last.set("host.cpu_count", context.cpu_count);
         last.say("installation.id", context.installation_id.clone());
-        for (name, value) in &context.whereabouts {
+        // A CI machine knows better: it may have checked out a merge of two branches.
+        let is_known = |name| context.whereabouts.iter().any(|(known, _)| *known == name);
+        let checkout = context.checkout.iter().filter(|(name, _)| !is_known(*name));
+        for (name, value) in context.whereabouts.iter().chain(checkout) {
             last.set(*name, value.clone());
         }
         for (name, value) in &context.own_fields {

@@ -11,6 +11,7 @@ use crate::context::Context;
 use crate::derive::Look;
 use crate::exit::Exit;
 use crate::exit_snapshot;
+use crate::git;
 use crate::once::no_snapshot;
 use crate::state::State;
 use crate::stop::Stop;
@@ -26,7 +27,8 @@ pub fn print_left(path: &Path, context: &Context) -> Exit {
         }
     };
     let mut state = State::default();
-    state.take_in(&after::look(&left), context, clock::wall());
+    let context = git::located(context, left.snapshot.session.as_ref());
+    state.take_in(&after::look(&left), &context, clock::wall());
     // Whoever closed stdout has seen enough.
     let _ = print_queue(&mut state);
     Exit::Done
@@ -41,7 +43,8 @@ pub fn print(tilt: &mut Tilt, context: &Context, interval: Option<Duration>, sto
         let mut problem = None;
         match tilt.look(Duration::MAX, stop) {
             Ok(snapshot) => {
-                state.take_in(&Look::at(&snapshot), context, clock::wall());
+                let context = git::located(context, snapshot.session.as_ref());
+                state.take_in(&Look::at(&snapshot), &context, clock::wall());
                 if print_queue(&mut state).is_err() {
                     // Whoever closed stdout has seen enough.
                     return Exit::Done;

@@ -254,7 +254,7 @@ pub const FIELDS: &[(&str, &str)] = &[
     ("vcs.repository.name", "the repository, without its owner"),
     ("vcs.ref.head.name", "the branch or tag"),
     ("vcs.ref.head.revision", "the commit"),
-    ("vcs.change.id", "the pull or merge request"),
+    ("vcs.change.id", "the pull or merge request, as a CI provider tells it"),
 ];
 
 #[cfg(test)]

@@ -11,8 +11,9 @@ pub mod log;
 pub mod say;
 pub mod summary;
 
-// What Tilt shows.
+// What Tilt shows, and what it has checked out.
 pub mod exit_snapshot;
+pub mod git;
 pub mod model;
 pub mod stream;
 pub mod tilt;

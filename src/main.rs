@@ -18,6 +18,10 @@ use tilt_honeycomb::store::{self, Store};
 use tilt_honeycomb::tilt::Tilt;
 use tilt_honeycomb::{after, check, dry_run, make_board, once, sidecar};
 
+#[cfg(target_os = "linux")]
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 fn main() -> ExitCode {
     let arguments: Vec<_> =
         std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
@@ -138,7 +142,7 @@ fn report(config: &Config) -> anyhow::Result<Exit> {
             let interrupt = client.api().interrupter();
             let mut courier = Courier::new(store.clone(), client.clone());
             if !config.once {
-                return Ok(sidecar::run(config, &context, tilt, &store, courier, &client)?);
+                return Ok(sidecar::run(config, context, tilt, &store, courier, &client)?);
             }
             let stop = Stop::default();
             stop::on_signals(&stop, interrupt)?;

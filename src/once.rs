@@ -7,6 +7,7 @@ use crate::context::Context;
 use crate::deliver::{Courier, Delivery, End};
 use crate::derive::Look;
 use crate::exit::Exit;
+use crate::git;
 use crate::say;
 use crate::state::Recorded;
 use crate::stop::Stop;
@@ -41,8 +42,9 @@ fn look(tilt: &mut Tilt, context: &Context, store: &Store, stop: &Stop) -> Resul
         log::error!("{error}");
         no_snapshot(&error)
     })?;
+    let context = git::located(context, snapshot.session.as_ref());
     let recorded = store
-        .update(|state| state.take_in(&Look::at(&snapshot), context, clock::wall()))
+        .update(|state| state.take_in(&Look::at(&snapshot), &context, clock::wall()))
         .map_err(|error| unusable_state(&error))?;
     say_dropped(recorded);
     Ok(())

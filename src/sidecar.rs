@@ -19,6 +19,7 @@ use crate::context::Context;
 use crate::deliver::{Courier, Delivery, End, jitter};
 use crate::derive::{Change, Phase};
 use crate::exit::Exit;
+use crate::git::{self, Checkout};
 use crate::honeycomb::Client;
 use crate::model::Snapshot;
 use crate::parent::Parent;
@@ -100,7 +101,8 @@ impl Worker {
 
 struct Sidecar<'a> {
     config: &'a Config,
-    context: &'a Context,
+    context: Context,
+    checkout: Option<Checkout>,
     store: &'a Store,
     looker: Worker,
     courier: Worker,
@@ -144,7 +146,7 @@ struct Sent {
 /// Reports now, then at every interval, until stopped or left alone.
 pub fn run(
     config: &Config,
-    context: &Context,
+    context: Context,
     mut tilt: Tilt,
     store: &Store,
     mut courier: Courier,
@@ -159,6 +161,7 @@ pub fn run(
     let mut sidecar = Sidecar {
         config,
         context,
+        checkout: None,
         store,
         looker: Worker::start("tilt", sender.clone(), move |limit, stop| {
             Message::Looked(tilt.look(limit, stop))
@@ -364,7 +367,8 @@ impl Sidecar<'_> {
                 _ => Phase::Leaving,
             };
         }
-        match self.store.update(|state| state.take_in(&look, self.context, clock::wall())) {
+        git::locate(&mut self.context, look.session, &mut self.checkout);
+        match self.store.update(|state| state.take_in(&look, &self.context, clock::wall())) {
             Ok(recorded) => {
                 self.has_news |= recorded.new_builds > 0 || !self.view.changes().is_empty();
                 self.view.mark_told();

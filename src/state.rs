@@ -219,6 +219,7 @@ impl State {
         }
         let seconds = unix_seconds(now);
         let mut session = self.sessions.remove(id).unwrap_or_default();
+        let last_report = session.reported_at;
         let mut fresh = Vec::new();
         let mut new_builds = 0;
         for Build { key, events } in &report.builds {
@@ -243,7 +244,7 @@ impl State {
         let waits = !session.unplaced.is_empty();
 
         self.sessions.insert(id.to_owned(), session);
-        self.end_silent_sessions(id, seconds, &mut fresh);
+        self.end_silent_sessions(id, last_report, seconds, &mut fresh);
         fresh.extend(report.heartbeats.iter().map(|event| (event.kind, wire(event))));
         self.enqueue(fresh, seconds);
         self.forget_sessions(id, seconds);
@@ -254,10 +255,21 @@ impl State {
     }
 
     /// Says what sessions promised that are over: other than this one, and silent for long.
-    fn end_silent_sessions(&mut self, id: &str, now: u64, fresh: &mut Vec<(Kind, Box<RawValue>)>) {
+    ///
+    /// When this one was silent as well, the machine may have slept, or its clock been set: the
+    /// others then get until the next report to show that they live.
+    fn end_silent_sessions(
+        &mut self,
+        id: &str,
+        last_report: u64,
+        now: u64,
+        fresh: &mut Vec<(Kind, Box<RawValue>)>,
+    ) {
+        let is_first = last_report == 0;
+        let counted = if is_first { now } else { now.min(last_report + SESSION_SILENCE / 2) };
         let others = self.sessions.iter_mut().filter(|(other, _)| *other != id);
         for (_, session) in others {
-            if now.saturating_sub(session.reported_at) > SESSION_SILENCE {
+            if counted.saturating_sub(session.reported_at) > SESSION_SILENCE {
                 session.end(now, fresh);
             }
         }
@@ -545,6 +557,41 @@ mod tests {
         state.record("asleep", &report(0, &["a"]), at(NOW));
         state.record("awake", &report(0, &["b"]), at(NOW + 30 * DAY));
         assert_eq!(state.record("asleep", &report(0, &["a"]), at(NOW + 30 * DAY)).new_builds, 0);
+    }
+
+    /// A report of an update that runs.
+    fn running(key: &str) -> Report {
+        let promise =
+            Promise { key: key.into(), resource: Some("r".into()), event: event(Kind::Update) };
+        let under_way = BTreeMap::from([("r".into(), Some(key.into()))]);
+        Report { promises: vec![promise], under_way, ..report(0, &[]) }
+    }
+
+    #[test]
+    fn an_update_of_a_tilt_that_slept_as_this_one_did_is_not_told_as_cut_off() {
+        let mut state = State::default();
+        let awake_again = NOW + 8 * 3600;
+        state.record("asleep", &running("u"), at(NOW));
+        state.record("awake", &report(0, &[]), at(NOW + 30));
+        state.record("awake", &report(0, &[]), at(awake_again));
+        assert_eq!(kinds(&state), (0, 0), "nothing has been told of it");
+        assert_eq!(state.record("asleep", &report(0, &["u"]), at(awake_again + 5)).new_builds, 1);
+        state.record("awake", &report(0, &[]), at(awake_again + 60));
+        assert_eq!(kinds(&state), (0, 1), "its real end");
+    }
+
+    #[test]
+    fn an_update_of_a_tilt_that_died_is_told_by_another_within_two_reports() {
+        for gap in [60, 24 * 3600] {
+            let mut state = State::default();
+            state.record("lives", &report(0, &[]), at(NOW));
+            state.record("dies", &running("u"), at(NOW));
+            let told = (1..100).find(|n| {
+                state.record("lives", &report(0, &[]), at(NOW + n * gap));
+                kinds(&state) == (0, 1)
+            });
+            assert!(told.is_some_and(|n| n <= 2 || n * gap <= SESSION_SILENCE + gap), "{told:?}");
+        }
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod storm;
 
 mod board;
 mod check;
+mod checkout;
 mod ci;
 mod cli;
 mod delivery;

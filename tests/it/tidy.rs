@@ -31,8 +31,9 @@ fn sources_with(phrases: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn one_file_runs_tilt_and_one_speaks_http() {
-    assert_eq!(sources_with(&["use duct", "duct::"]), ["tilt.rs"]);
+fn one_file_runs_tilt_one_runs_git_and_one_speaks_http() {
+    assert_eq!(sources_with(&["use duct", "duct::"]), ["git.rs", "tilt.rs"]);
+    assert_eq!(sources_with(&["\"git\""]), ["git.rs"]);
     assert_eq!(sources_with(&["use ureq", "ureq::"]), ["honeycomb.rs"]);
 }
 

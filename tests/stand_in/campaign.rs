@@ -34,6 +34,8 @@ use crate::world::{CANARIES, World, key};
 const TICK: Duration = Duration::from_millis(10);
 /// Longer than any collector may take to come back to a server that is well.
 const PATIENCE: Duration = Duration::from_secs(90);
+/// In a shorter campaign the first quarter is too short for every buffer to get its size.
+const SETTLED_AFTER: u64 = 120;
 /// What a disk takes when it is full: no state, but a lock.
 const FULL: u64 = 256;
 
@@ -233,11 +235,14 @@ pub fn run(options: Options) -> Outcome {
     let is_over = Arc::new(AtomicBool::new(false));
     let turning = turn(Arc::clone(&campaign.world), Arc::clone(&is_over));
     campaign.warm_up();
-    // At the start, in the middle and at the end: what grows from the middle on never stops.
+    // At the start, and after each quarter.
     let mut sizes = vec![campaign.long_lived()];
+    let quarter = (ends - began) / 4;
+    let mut next_size = began + quarter;
     while Instant::now() < ends && campaign.has_no_problem() {
         campaign.round(options.seconds >= 60);
-        if sizes.len() == 1 && began.elapsed() * 2 > ends - began {
+        if Instant::now() >= next_size {
+            next_size += quarter;
             sizes.push(campaign.long_lived());
         }
     }
@@ -785,6 +790,9 @@ impl Campaign {
         problems
             .extend(repeats.unexplained.iter().take(20).map(|key| format!("sent twice: {key}")));
         problems.extend(self.server.leaks().into_iter().take(5));
+        if seconds >= SETTLED_AFTER {
+            problems.extend(growth(sizes));
+        }
         if self.server.strangers() > 0 {
             problems.push(format!("{} requests followed a redirect", self.server.strangers()));
         }
@@ -827,6 +835,22 @@ impl Campaign {
         }
         Outcome { table, problems }
     }
+}
+
+/// What grew from the end of the first quarter to that of the campaign.
+fn growth(sizes: &[[u64; 3]]) -> Vec<String> {
+    let [_, [memory, _, handles], .., [memory_after, _, handles_after]] = *sizes else {
+        return Vec::new();
+    };
+    let mut grown = Vec::new();
+    if memory_after > memory + memory / 2 {
+        grown.push(format!("leak: {memory} KiB of memory became {memory_after}"));
+    }
+    // A watch that is just being started again has some more for a moment.
+    if handles_after > handles + 12 {
+        grown.push(format!("leak: {handles} open handles became {handles_after}"));
+    }
+    grown
 }
 
 fn strike_down(collector: &Collector, signal: Signal) {

@@ -1,0 +1,123 @@
+//! The only file that runs `git`: which repository, branch and revision a folder has checked out,
+//! as fields under the names of OpenTelemetry's conventions.
+//!
+//! The dates of two files tell whether that may have changed, so git runs when Tilt starts and
+//! when something else is checked out or committed. What git does not say, no event says.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use crate::ci;
+use crate::context::Context;
+use crate::model::Session;
+
+/// What it is asked takes git some milliseconds; a folder that hangs must not hold up a report.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// A folder's checkout, as git last told of it.
+#[derive(Debug)]
+pub struct Checkout {
+    folder: PathBuf,
+    repository: Option<String>,
+    branch: Option<String>,
+    revision: Option<String>,
+    /// What git writes to at each checkout and each commit.
+    touched: Vec<PathBuf>,
+    /// When it last did.
+    dates: Vec<Option<SystemTime>>,
+}
+
+impl Checkout {
+    fn of(folder: &Path) -> Self {
+        let mut checkout = Self {
+            folder: folder.to_owned(),
+            repository: git(folder, &["config", "--get", "remote.origin.url"])
+                .and_then(|url| ci::repository(url.trim())),
+            branch: None,
+            revision: None,
+            touched: Vec::new(),
+            dates: Vec::new(),
+        };
+        checkout.look();
+        checkout
+    }
+
+    fn look(&mut self) {
+        let files = ["--git-path", "HEAD", "--git-path", "logs/HEAD"];
+        let asked = [&["rev-parse"], &files[..], &["HEAD", "--abbrev-ref", "HEAD"]].concat();
+        let said = git(&self.folder, &asked).unwrap_or_default();
+        let mut lines = said.lines();
+        let paths: Vec<_> = lines.by_ref().take(2).map(|path| self.folder.join(path)).collect();
+        if !paths.is_empty() {
+            self.touched = paths;
+        }
+        self.dates = dates(&self.touched);
+        self.revision = lines.next().map(str::to_owned);
+        // Of what is checked out without a branch, git says `HEAD`.
+        self.branch = lines.next().filter(|name| *name != "HEAD").map(str::to_owned);
+    }
+
+    fn is_current(&self) -> bool {
+        dates(&self.touched) == self.dates
+    }
+
+    fn fields(&self) -> Vec<(&'static str, String)> {
+        let fields = [
+            ("vcs.repository.name", &self.repository),
+            ("vcs.ref.head.name", &self.branch),
+            ("vcs.ref.head.revision", &self.revision),
+        ];
+        fields.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))).collect()
+    }
+}
+
+/// Tells the context, if the person asked for it, what is checked out where the Tiltfile is.
+/// `known` is what it was the last time.
+pub fn locate(context: &mut Context, session: Option<&Session>, known: &mut Option<Checkout>) {
+    if !context.vcs {
+        return;
+    }
+    let tiltfile = session.and_then(|session| session.tiltfile.as_deref()).map(Path::new);
+    let folder = tiltfile.filter(|path| path.is_absolute()).and_then(Path::parent);
+    match (folder, &mut *known) {
+        (None, _) => *known = None,
+        (Some(folder), Some(checkout)) if checkout.folder == folder => {
+            if checkout.is_current() {
+                return;
+            }
+            checkout.look();
+        }
+        (Some(folder), _) => *known = Some(Checkout::of(folder)),
+    }
+    context.checkout = known.as_ref().map(Checkout::fields).unwrap_or_default();
+}
+
+/// The same for a report that is the only one.
+pub fn located(context: &Context, session: Option<&Session>) -> Context {
+    let mut context = context.clone();
+    locate(&mut context, session, &mut None);
+    context
+}
+
+/// What git prints; nothing where it fails, is not installed, or takes too long.
+fn git(folder: &Path, arguments: &[&str]) -> Option<String> {
+    let expression = duct::cmd("git", arguments)
+        .dir(folder)
+        .stdin_null()
+        .stdout_capture()
+        .stderr_null()
+        .unchecked();
+    let handle = expression.start().ok()?;
+    let output = handle.wait_timeout(PATIENCE).ok().flatten();
+    let Some(output) = output else {
+        log::debug!("git {}: no answer after {PATIENCE:?}", arguments[0]);
+        let _ = handle.kill();
+        return None;
+    };
+    let said = String::from_utf8(output.stdout.clone()).ok()?;
+    output.status.success().then_some(said)
+}
+
+fn dates(files: &[PathBuf]) -> Vec<Option<SystemTime>> {
+    files.iter().map(|file| file.metadata().and_then(|metadata| metadata.modified()).ok()).collect()
+}

@@ -1,0 +1,184 @@
+//! `--vcs`: events say what is checked out where the Tiltfile is, and git is asked no more often
+//! than that can have changed.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::honeycomb::Server;
+use crate::sandbox::{RECORDED, Sandbox, eventually};
+
+/// A machine whose Tiltfile is in a checkout of its own, and whose `git` notes how it is called.
+struct Developer {
+    sandbox: Sandbox,
+}
+
+impl Developer {
+    fn new() -> Self {
+        let developer = Self { sandbox: Sandbox::new() };
+        developer.install_git(&format!(
+            "echo \"$*\" >>'{}'; exec git \"$@\"",
+            developer.sandbox.path("asked").display()
+        ));
+        let tiltfile = developer.sandbox.path("work/Tiltfile");
+        developer.sandbox.tilt().change("uisession", |sessions| {
+            sessions[0]["status"]["tiltfileKey"] = tiltfile.to_str().into();
+        });
+        developer
+    }
+
+    fn with_a_checkout() -> Self {
+        let developer = Self::new();
+        developer.git(&["init", "-q"]);
+        developer.git(&["remote", "add", "origin", "https://ann:t0ken@host.example/acme/shop.git"]);
+        developer.git(&["checkout", "-q", "-b", "fix-cart"]);
+        developer.commit();
+        developer
+    }
+
+    /// A program of this name in front of the real one.
+    fn install_git(&self, script: &str) {
+        use std::os::unix::fs::PermissionsExt;
+        let path = std::env::var("PATH").expect("a PATH");
+        let program = self.sandbox.path("bin/git");
+        let script = format!("#!/bin/sh\nPATH='{path}'\n{script}\n");
+        std::fs::write(&program, script).expect("a program");
+        std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).expect("its mode");
+    }
+
+    fn git(&self, arguments: &[&str]) -> String {
+        let output = Command::new("git")
+            .args(["-c", "user.name=Ann", "-c", "user.email=ann@host.example"])
+            .args(arguments)
+            .current_dir(self.folder())
+            .env("HOME", self.sandbox.path("home"))
+            .output()
+            .expect("git runs");
+        assert!(output.status.success(), "git {arguments:?}: {output:?}");
+        String::from_utf8(output.stdout).expect("text").trim().to_owned()
+    }
+
+    fn commit(&self) {
+        self.git(&["commit", "-q", "--allow-empty", "-m", "a change"]);
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.sandbox.path("work")
+    }
+
+    fn revision(&self) -> String {
+        self.git(&["rev-parse", "HEAD"])
+    }
+
+    fn asked(&self) -> Vec<String> {
+        let asked = std::fs::read_to_string(self.sandbox.path("asked")).unwrap_or_default();
+        asked.lines().map(str::to_owned).collect()
+    }
+}
+
+fn vcs(event: &Value) -> Vec<(String, String)> {
+    let fields = event["data"].as_object().expect("fields").iter();
+    let fields = fields.filter(|(name, _)| name.starts_with("vcs."));
+    fields.map(|(name, value)| (name.clone(), value.as_str().expect("text").to_owned())).collect()
+}
+
+fn fields(expected: &[(&str, &str)]) -> Vec<(String, String)> {
+    expected.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+#[test]
+fn on_request_every_event_says_which_repository_branch_and_commit_is_checked_out() {
+    let developer = Developer::with_a_checkout();
+    let outcome = developer.sandbox.run("--once --dry-run --vcs").finish().exits_with(0);
+    let expected = fields(&[
+        ("vcs.ref.head.name", "fix-cart"),
+        ("vcs.ref.head.revision", &developer.revision()),
+        ("vcs.repository.name", "shop"),
+    ]);
+    assert_eq!(outcome.events().len(), RECORDED);
+    for event in outcome.events() {
+        assert_eq!(vcs(&event), expected);
+    }
+    assert!(!outcome.stdout.contains("t0ken"), "{}", outcome.stdout);
+}
+
+#[test]
+fn unasked_nothing_is_said_of_the_checkout_and_git_is_not_run() {
+    let developer = Developer::with_a_checkout();
+    let outcome = developer.sandbox.run("--once --dry-run").finish().exits_with(0);
+    assert_eq!(outcome.events().len(), RECORDED);
+    assert!(outcome.events().iter().all(|event| vcs(event).is_empty()));
+    assert_eq!(developer.asked(), Vec::<String>::new());
+}
+
+#[test]
+fn git_is_asked_when_tilt_starts_and_when_something_else_is_checked_out_or_committed() {
+    let developer = Developer::with_a_checkout();
+    let server = Server::start();
+    let sidecar = developer.sandbox.sidecar_to(&server).args(&["--vcs"]).start();
+    let said = |expected: &[(&str, &str)]| {
+        let expected = fields(expected);
+        eventually(&format!("{expected:?}"), || {
+            server.accepted().last().is_some_and(|event| vcs(event) == expected)
+        });
+    };
+    let first = developer.revision();
+    said(&[
+        ("vcs.ref.head.name", "fix-cart"),
+        ("vcs.ref.head.revision", &first),
+        ("vcs.repository.name", "shop"),
+    ]);
+    let reports = |count| eventually("reports", || server.requests().len() >= count);
+    reports(3);
+    assert_eq!(developer.asked().len(), 2, "{:?}", developer.asked());
+
+    developer.commit();
+    let second = developer.revision();
+    assert_ne!(first, second);
+    said(&[
+        ("vcs.ref.head.name", "fix-cart"),
+        ("vcs.ref.head.revision", &second),
+        ("vcs.repository.name", "shop"),
+    ]);
+    developer.git(&["checkout", "-q", "--detach", &first]);
+    said(&[("vcs.ref.head.revision", &first), ("vcs.repository.name", "shop")]);
+    reports(server.requests().len() + 2);
+    assert_eq!(developer.asked().len(), 4, "{:?}", developer.asked());
+    assert!(sidecar.is_running());
+}
+
+#[test]
+fn without_git_a_repository_or_a_first_commit_the_report_is_the_same() {
+    let bare = Developer::new();
+    let empty = Developer::new();
+    empty.git(&["init", "-q"]);
+    let without_git = Developer::with_a_checkout();
+    std::fs::remove_file(without_git.sandbox.path("bin/git")).expect("it was there");
+    for developer in [bare, empty, without_git] {
+        let run = developer.sandbox.run("--once --dry-run --vcs").finish().exits_with(0);
+        assert_eq!(run.events().len(), RECORDED);
+        assert!(run.events().iter().all(|event| vcs(event).is_empty()));
+    }
+}
+
+#[test]
+fn a_git_that_hangs_does_not_hold_up_the_report() {
+    let developer = Developer::with_a_checkout();
+    developer.install_git("exec sleep 600");
+    let server = Server::start();
+    let run = developer.sandbox.report_to(&server).args(&["--vcs"]).finish().exits_with(0);
+    assert_eq!(server.accepted().len(), RECORDED);
+    assert!(run.stderr.is_empty(), "{}", run.stderr);
+}
+
+#[test]
+fn on_a_ci_machine_its_provider_has_the_last_word() {
+    let developer = Developer::with_a_checkout();
+    let run = developer.sandbox.run("--once --dry-run --vcs").env("CI", "true");
+    let run = run.env("GITHUB_ACTIONS", "true").env("GITHUB_HEAD_REF", "their-branch").finish();
+    for event in run.exits_with(0).events() {
+        assert_eq!(event["data"]["vcs.ref.head.name"], "their-branch");
+        assert_eq!(event["data"]["vcs.repository.name"], "shop");
+    }
+}
