@@ -14,30 +14,6 @@ use crate::faults::{certificate, tls_server};
 use crate::honeycomb::{Answer, Mishap, Part, Reply, Server};
 use crate::sandbox::{DATASET, Invocation, KINDS, Outcome, RECORDED, Sandbox};
 
-impl Outcome {
-    /// What was found of a part: the verdict and what was said.
-    #[track_caller]
-    fn found(&self, topic: &str) -> (&str, &str) {
-        let line = self.stdout.lines().find(|line| line.get(8..18).map(str::trim) == Some(topic));
-        let line = line.unwrap_or_else(|| panic!("no line of {topic}:\n{}", self.stdout));
-        (line[..8].trim(), &line[18..])
-    }
-
-    #[track_caller]
-    fn finds(self, topic: &str, verdict: &str, what: &str) -> Self {
-        let (found, says) = self.found(topic);
-        assert_eq!(found, verdict, "{topic}: {says}");
-        assert!(says.contains(what), "{topic}: {says}");
-        self
-    }
-
-    #[track_caller]
-    fn finds_exactly(self, topic: &str, verdict: &str, what: &str) -> Self {
-        assert_eq!(self.found(topic), (verdict, what));
-        self
-    }
-}
-
 fn check(sandbox: &Sandbox, server: &Server, key: &str) -> Invocation {
     sandbox.run("check").sending_to(server).env("HONEYCOMB_API_KEY", key)
 }
