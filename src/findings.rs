@@ -133,17 +133,18 @@ pub fn state(folder: &str, is_open: bool, queue: Option<&[Waiting]>, now: System
     const TOPIC: &str = "state";
     let waits = queue.map(|queue| waiting(queue, now)).unwrap_or_default();
     if is_open {
-        let says =
-            format!("{folder}: writable, but others may read what is in it; chmod 700 it{waits}");
+        let says = format!("{folder}: writable, but others may look into it; chmod 700 it{waits}");
         return Finding::new(TOPIC, Verdict::Doubtful, says);
     }
     Finding::good(TOPIC, format!("{folder}: writable, private{waits}"))
 }
 
 fn waiting(queue: &[Waiting], now: SystemTime) -> String {
-    let Some(oldest) = queue.iter().map(Waiting::since).min() else {
+    if queue.is_empty() {
         return "; nothing waits".to_owned();
-    };
+    }
+    // A clock may have been set back since.
+    let oldest = queue.iter().filter_map(Waiting::since).min().map_or(now, |at| at.min(now));
     let since = humantime::format_rfc3339_seconds(oldest);
     let ago = Duration::from_secs(now.duration_since(oldest).unwrap_or_default().as_secs());
     let verb = if queue.len() == 1 { "waits" } else { "wait" };
@@ -303,6 +304,8 @@ mod tests {
         let says = state("/s", false, Some(&[at(7_000), at(200)]), now).says;
         assert_eq!(says, "/s: writable, private; 2 events wait since 1970-01-01T00:03:20Z, 2h ago");
         assert_eq!(state("/s", false, Some(&[]), now).says, "/s: writable, private; nothing waits");
+        let odd = state("/s", false, Some(&[at(u64::MAX), at(8_000_000)]), now).says;
+        assert!(odd.ends_with("since 1970-01-01T02:03:20Z, 0s ago"), "{odd}");
         assert_eq!(state("/s", true, None, now).verdict, Verdict::Doubtful);
     }
 }

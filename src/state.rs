@@ -108,8 +108,9 @@ impl Waiting {
         Self { number, kind, queued_at, wire }
     }
 
-    pub fn since(&self) -> SystemTime {
-        UNIX_EPOCH + Duration::from_secs(self.queued_at)
+    /// `None` for a time that no clock shows.
+    pub fn since(&self) -> Option<SystemTime> {
+        UNIX_EPOCH.checked_add(Duration::from_secs(self.queued_at))
     }
 }
 

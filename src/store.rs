@@ -223,8 +223,8 @@ impl Store {
     }
 }
 
-/// Makes the folder if there is none, and tries whether it takes a file; whether others may read
-/// what is in it.
+/// Makes the folder if there is none, and tries whether it takes a file; whether others may look
+/// into it.
 pub fn try_folder(dir: &Path) -> Result<bool> {
     make_private(dir)?;
     let trial = dir.join(format!("trial-{}", std::process::id()));
