@@ -19,8 +19,9 @@ use crate::stream::Objects;
 
 /// Longest time for one look; 500 resources take Tilt 0.9 s.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(20);
-/// Ten thousand resources are about 27 MB.
-const OUTPUT_LIMIT: u64 = 64 * 1024 * 1024;
+/// Ten thousand resources are about 27 MB. With the byte that shows that there was more it is a
+/// power of two, so that a buffer that doubles does not grow for that byte alone.
+const OUTPUT_LIMIT: u64 = 32 * 1024 * 1024 - 1;
 const TALK_LIMIT: u64 = 64 * 1024;
 /// How long what a finished `tilt` left behind may hold its output open.
 const LEFTOVER_PATIENCE: Duration = Duration::from_millis(500);
@@ -128,7 +129,7 @@ impl fmt::Display for TiltError {
                 humantime::format_duration(*after)
             ),
             Self::TooMuchOutput => {
-                write!(f, "tilt get: more than {} MB of output", OUTPUT_LIMIT / 1024 / 1024)
+                write!(f, "tilt get: more than {} MB of output", OUTPUT_LIMIT.div_ceil(1024 * 1024))
             }
             Self::Failed { said } => write!(f, "tilt get: {said}"),
             Self::Unreadable(error) => write!(f, "tilt get: {error}"),

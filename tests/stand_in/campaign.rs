@@ -176,16 +176,18 @@ enum ProcessFault {
     Kill,
     KillInFlight,
     Terminate,
+    Suspend,
 }
 
 impl ProcessFault {
-    const ALL: [Self; 3] = [Self::Kill, Self::KillInFlight, Self::Terminate];
+    const ALL: [Self; 4] = [Self::Kill, Self::KillInFlight, Self::Terminate, Self::Suspend];
 
     fn name(self) -> &'static str {
         match self {
             Self::Kill => "process: kill -9",
             Self::KillInFlight => "process: kill -9 while a request is in flight",
             Self::Terminate => "process: SIGTERM",
+            Self::Suspend => "process: stopped for up to 3 s, whatever it holds",
         }
     }
 }
@@ -512,7 +514,7 @@ impl Campaign {
                 }
                 self.reap_the_doomed();
             }
-            ProcessFault::Kill | ProcessFault::Terminate => {
+            ProcessFault::Kill | ProcessFault::Terminate | ProcessFault::Suspend => {
                 let often = if fault == ProcessFault::Kill { 12 } else { 40 };
                 if !self.random.is_one_in(often) {
                     return;
@@ -527,8 +529,12 @@ impl Campaign {
                 // At any moment, not only at the tick.
                 thread::sleep(Duration::from_micros(self.random.below(10_000)));
                 let at = self.random.pick(&mortal);
-                let signal = if fault == ProcessFault::Kill { Signal::KILL } else { Signal::TERM };
-                strike_down(&self.collectors[at], signal);
+                let collector = &self.collectors[at];
+                match fault {
+                    ProcessFault::Kill => strike_down(collector, Signal::KILL),
+                    ProcessFault::Suspend => suspend(collector.pid, self.random.below(3_000)),
+                    _ => strike_down(collector, Signal::TERM),
+                }
                 self.count(fault.name());
             }
         }
@@ -857,6 +863,16 @@ fn strike_down(collector: &Collector, signal: Signal) {
     collector.is_doomed.store(true, Ordering::SeqCst);
     // It may just have ended.
     let _ = kill_process(collector.pid, signal);
+}
+
+/// Stops a process for so many milliseconds.
+fn suspend(pid: Pid, milliseconds: u64) {
+    // It may just have ended.
+    let _ = kill_process(pid, Signal::STOP);
+    thread::spawn(move || {
+        thread::sleep(Duration::from_millis(milliseconds));
+        let _ = kill_process(pid, Signal::CONT);
+    });
 }
 
 /// The longest file that a process may write from now on.
