@@ -290,7 +290,7 @@ fn a_sidecar_is_back_soon_after_an_outage() {
     let sidecar = sandbox.sidecar_to(&server).args(&["--timeout", "300ms"]).start();
     sidecar.says("trying again");
     let met = server.requests().len();
-    eventually("it has been away for some tries", || server.requests().len() >= met + 4);
+    eventually("it has been away for some tries", || server.requests().len() >= met + 2);
     server.usually(Answer::Accept);
     let back = Instant::now();
     sidecar.says("; 0 waiting");

@@ -559,7 +559,9 @@ impl Campaign {
             fs::remove_file(self.scratch.path().join("stand-in-tilt")).expect("a link");
         }
         for (name, contents) in fault.files() {
-            fs::write(self.tilt_file(name), contents).expect("a file");
+            // The stand-in must never read half of it.
+            fs::write(self.tilt_file("fresh"), contents).expect("a file");
+            fs::rename(self.tilt_file("fresh"), self.tilt_file(name)).expect("its name");
         }
         // So that what watches has to start anew, and meets the fault.
         if fault == TiltFault::WatchesEnd || self.random.is_one_in(2) {
