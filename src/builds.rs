@@ -1,6 +1,7 @@
 //! Finished work as spans: updates, the image builds they ran, and the stages of those. Pure.
 
 use crate::context::{Context, Shared};
+use crate::derive::Backlog;
 use crate::event::{Event, Fields, Kind};
 use crate::failure::Failure;
 use crate::ids;
@@ -13,6 +14,7 @@ use crate::trace::Span;
 pub fn update(
     resource: &Resource,
     update: &Update,
+    backlog: &Backlog,
     memory: &Memory,
     shared: &Shared,
     context: &Context,
@@ -21,6 +23,10 @@ pub fn update(
         return None;
     }
     let id = UpdateId::new(&update.span_id, &update.started_at);
+    let key = update_key(&resource.name, &id);
+    if backlog.told.contains_key(&key) {
+        return Some(Build { key, events: Vec::new() });
+    }
     let mut fields = started_update(resource, &id, &update.started_at, memory, shared);
     fields.say_ms("duration_ms", update.finished_at.since(&update.started_at));
     fields.set("warnings", update.warnings);
@@ -29,7 +35,7 @@ pub fn update(
     }
     fields.extend(&shared.last);
     let event = Event { kind: Kind::Update, time: update.started_at.at, fields };
-    Some(Build { key: update_key(&resource.name, &id), events: vec![event] })
+    Some(Build { key, events: vec![event] })
 }
 
 /// What to say of an update that has children on their way to Honeycomb, should its own end
@@ -116,9 +122,14 @@ fn image_kind(build: &ImageBuild) -> Kind {
 pub fn image_build(
     build: &ImageBuild,
     parent: Option<&Span>,
+    backlog: &Backlog,
     shared: &Shared,
     context: &Context,
 ) -> Build {
+    let key = image_key(build);
+    if backlog.told.contains_key(&key) {
+        return Build { key, events: Vec::new() };
+    }
     let kind = image_kind(build);
     let span = Span::of_image_build(&shared.session, build, parent);
     let mut fields = shared.first.clone();
@@ -143,7 +154,7 @@ pub fn image_build(
     let stages = (1..).zip(&build.stages).map(|(position, stage)| {
         stage_event(build, position, stage, &Span::of_stage(&span, position), shared, context)
     });
-    Build { key: image_key(build), events: std::iter::once(image).chain(stages).collect() }
+    Build { key, events: std::iter::once(image).chain(stages).collect() }
 }
 
 fn stage_event(

@@ -102,17 +102,14 @@ fn state(config: &CheckConfig) -> Finding {
         Ok(is_open) => is_open,
         Err(error) => return findings::unusable_state(&error),
     };
-    let state = match (&config.endpoint, &config.dataset) {
-        (Ok(endpoint), Ok(dataset)) => {
-            match Store::new(dir.clone(), endpoint.file_stem(dataset)).read() {
-                Ok(state) => Some(state),
-                Err(error) => return findings::unusable_state(&error),
-            }
-        }
-        _ => None,
+    let folder = dir.to_string_lossy();
+    let (Ok(endpoint), Ok(dataset)) = (&config.endpoint, &config.dataset) else {
+        return findings::state(&folder, is_open, None, clock::wall());
     };
-    let queue = state.as_ref().map(State::queue);
-    findings::state(&dir.to_string_lossy(), is_open, queue, clock::wall())
+    let store = Store::new(dir.clone(), endpoint.file_stem(dataset));
+    let told =
+        |state: &State| findings::state(&folder, is_open, Some(state.queue()), clock::wall());
+    store.read(told).unwrap_or_else(|error| findings::unusable_state(&error))
 }
 
 /// One request for two findings: whether the endpoint answers, and what.

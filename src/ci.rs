@@ -3,20 +3,22 @@
 //!
 //! `ci.provider` and `ci.attempt` have no counterpart there.
 
+use ci_env::CiProvider;
+
 /// Whose machine it is, and what that provider's variables say.
 pub fn fields(
-    provider: Option<&str>,
+    provider: Option<CiProvider>,
     variable: &dyn Fn(&str) -> Option<String>,
 ) -> Vec<(&'static str, String)> {
     let says = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
     let mut found = match provider {
-        Some("GitHub Actions") => github(&says),
-        Some("GitLab CI") => gitlab(&says),
-        Some("Buildkite") => buildkite(&says),
-        Some("CircleCI") => circleci(&says),
+        Some(CiProvider::GithubActions) => github(&says),
+        Some(CiProvider::Gitlab) => gitlab(&says),
+        Some(CiProvider::Buildkite) => buildkite(&says),
+        Some(CiProvider::CircleCI) => circleci(&says),
         _ => Vec::new(),
     };
-    found.insert(0, ("ci.provider", provider.map(str::to_owned)));
+    found.insert(0, ("ci.provider", provider.map(|provider| provider.to_string())));
     found.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
 }
 
@@ -131,7 +133,7 @@ fn without_credentials(url: &str) -> String {
 mod tests {
     use super::*;
 
-    fn told(provider: &str, variables: &[(&str, &str)]) -> Vec<(&'static str, String)> {
+    fn told(provider: CiProvider, variables: &[(&str, &str)]) -> Vec<(&'static str, String)> {
         let variable = |name: &str| {
             variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
         };
@@ -139,10 +141,11 @@ mod tests {
     }
 
     #[track_caller]
-    fn assert_told(provider: &str, variables: &[(&str, &str)], expected: &[(&str, &str)]) {
+    fn assert_told(provider: CiProvider, variables: &[(&str, &str)], expected: &[(&str, &str)]) {
         let told = told(provider, variables);
         let told: Vec<_> = told.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        assert_eq!(told, [&[("ci.provider", provider)], expected].concat());
+        let provider = provider.to_string();
+        assert_eq!(told, [&[("ci.provider", provider.as_str())], expected].concat());
     }
 
     const GITHUB: [(&str, &str); 9] = [
@@ -161,7 +164,7 @@ mod tests {
     fn github_actions_on_a_branch() {
         let head_ref = [("GITHUB_HEAD_REF", "")];
         assert_told(
-            "GitHub Actions",
+            CiProvider::GithubActions,
             &[&head_ref[..], &GITHUB].concat(),
             &[
                 ("cicd.pipeline.name", "Check"),
@@ -182,7 +185,7 @@ mod tests {
     #[test]
     fn github_actions_on_a_pull_request() {
         let pull = [("GITHUB_REF", "refs/pull/7/merge"), ("GITHUB_HEAD_REF", "fix-cart")];
-        let told = told("GitHub Actions", &[&pull[..], &GITHUB].concat());
+        let told = told(CiProvider::GithubActions, &[&pull[..], &GITHUB].concat());
         assert!(told.contains(&("vcs.ref.head.name", "fix-cart".into())), "{told:?}");
         assert!(told.contains(&("vcs.change.id", "7".into())), "{told:?}");
     }
@@ -190,7 +193,7 @@ mod tests {
     #[test]
     fn gitlab_ci_on_a_merge_request() {
         assert_told(
-            "GitLab CI",
+            CiProvider::Gitlab,
             &[
                 ("CI_PIPELINE_ID", "551"),
                 ("CI_PIPELINE_URL", "https://gitlab.example/acme/shop/-/pipelines/551"),
@@ -217,7 +220,7 @@ mod tests {
     #[test]
     fn buildkite_counts_from_one_and_keeps_the_remotes_token() {
         assert_told(
-            "Buildkite",
+            CiProvider::Buildkite,
             &[
                 ("BUILDKITE_PIPELINE_SLUG", "shop"),
                 ("BUILDKITE_BUILD_ID", "f62a1b4d"),
@@ -244,7 +247,7 @@ mod tests {
     #[test]
     fn circleci_names_the_change_by_its_url() {
         assert_told(
-            "CircleCI",
+            CiProvider::CircleCI,
             &[
                 ("CIRCLE_PROJECT_REPONAME", "shop"),
                 ("CIRCLE_WORKFLOW_ID", "5c1f"),
@@ -269,7 +272,7 @@ mod tests {
 
     #[test]
     fn any_other_provider_is_named_and_no_provider_is_nothing() {
-        assert_told("Drone", &[("GITHUB_SHA", "beef")], &[]);
+        assert_told(CiProvider::Drone, &[("GITHUB_SHA", "beef")], &[]);
         assert_eq!(fields(None, &|_| Some("x".into())), []);
     }
 

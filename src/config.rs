@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ci_env::CiProvider;
 use http::Uri;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -265,7 +266,7 @@ pub struct Surroundings<'a> {
     pub variable: &'a dyn Fn(&str) -> Option<OsString>,
     pub read_file: &'a dyn Fn(&str) -> std::io::Result<String>,
     /// Whose CI machine it is.
-    pub ci_provider: Option<String>,
+    pub ci_provider: Option<CiProvider>,
 }
 
 impl fmt::Debug for Surroundings<'_> {
@@ -318,10 +319,8 @@ impl Config {
             send_stage_text: cli.send_stage_text,
             no_watch: cli.no_watch,
             tilt_mode,
-            whereabouts: ci::fields(surroundings.ci_provider.as_deref(), &|name| {
-                surroundings.text(name)
-            }),
             vcs: cli.vcs,
+            whereabouts: ci::fields(surroundings.ci_provider, &|name| surroundings.text(name)),
             outside: outside(surroundings).filter(|_| tilt_mode == Some(TiltMode::Ci)),
             summary: (!cli.quiet)
                 .then(|| SummaryConfig { github_page: surroundings.path("GITHUB_STEP_SUMMARY") }),

@@ -137,7 +137,7 @@ impl Courier {
             delivery.end = self.send_batches(&mut delivery, &sending, time, stop)?;
             drop(sending);
         }
-        delivery.waiting = self.store.read()?.queue().len();
+        delivery.waiting = self.store.read(|state| state.queue().len())?;
         delivery.took = clock::now() - started;
         Ok(delivery)
     }
@@ -164,7 +164,7 @@ impl Courier {
         let mut failures = 0;
         let mut doubts = Doubts::default();
         let mut answered = Vec::new();
-        if !self.store.read()?.queue().is_empty() {
+        if !self.is_empty()? {
             self.store.try_writing()?;
         }
         loop {
@@ -247,12 +247,11 @@ impl Courier {
         time: Allowance,
     ) -> Result<End, StoreError> {
         for &number in &doubts.numbers {
-            let state = self.store.read()?;
-            let one = state.queue().iter().find(|waiting| waiting.number == number);
-            let Some(one) = one else { continue };
-            let Cut::Batch(batch) = cut(std::slice::from_ref(one), Limits::DEFAULT) else {
-                continue;
-            };
+            let alone = self.store.read(|state| {
+                let one = state.queue().iter().find(|waiting| waiting.number == number);
+                one.map(|one| cut(std::slice::from_ref(one), Limits::DEFAULT))
+            })?;
+            let Some(Cut::Batch(batch)) = alone else { continue };
             if time.is_used_up() {
                 return Ok(End::OutOfTime);
             }
@@ -282,8 +281,11 @@ impl Courier {
                 }
             }
         }
-        let is_empty = self.store.read()?.queue().is_empty();
-        Ok(if is_empty { End::Empty } else { End::OutOfTime })
+        Ok(if self.is_empty()? { End::Empty } else { End::OutOfTime })
+    }
+
+    fn is_empty(&self) -> Result<bool, StoreError> {
+        self.store.read(|state| state.queue().is_empty())
     }
 
     fn send(&self, batch: &Batch, time: Allowance) -> Verdict {
@@ -303,7 +305,7 @@ impl Courier {
     ) -> Result<Cut, StoreError> {
         self.unsettled.extend(answered);
         if self.unsettled.is_empty() {
-            return Ok(cut(doubts.beyond(self.store.read()?.queue()), limits));
+            return self.store.read(|state| cut(doubts.beyond(state.queue()), limits));
         }
         let next = self.store.update(|state| {
             state.settle(&self.unsettled);

@@ -3,6 +3,7 @@
 //! Deriving decides nothing about what is new: every build that Tilt shows becomes an event with
 //! the key by which it is known, and the state drops the ones it has seen. Pure; `now` is given.
 
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use crate::builds;
@@ -77,6 +78,8 @@ pub struct Backlog<'a> {
     pub dropped: u64,
     /// Builds that wait for a watch to show which update they belong to.
     pub unplaced: &'a [Placement],
+    /// By key, the builds that were told of before: they need not be put into words again.
+    pub told: &'a BTreeMap<String, u64>,
 }
 
 /// Which resources' status is told.
@@ -129,18 +132,18 @@ pub fn derive(
     // The oldest first: an update that still looks as if it ran belongs to the build that began
     // first after it.
     seekers.sort_by_key(|(placement, _)| Timestamp::parse(&placement.started_at).map(|t| t.at));
-    seekers.retain(|seeker| !place(seeker, look, &shared, memory, context, &mut report));
+    seekers.retain(|seeker| !place(seeker, look, backlog, &shared, memory, context, &mut report));
     for version in look.passed.iter().chain(resources) {
-        take_updates(version, &shared, memory, context, &mut report);
+        take_updates(version, backlog, &shared, memory, context, &mut report);
         // After each version, since memory keeps no more than a few updates.
         seekers.retain(|seeker| {
             seeker.0.resource != version.name
-                || !place(seeker, look, &shared, memory, context, &mut report)
+                || !place(seeker, look, backlog, &shared, memory, context, &mut report)
         });
     }
     for (placement, image) in seekers {
         if let Some(image) = image {
-            let build = builds::image_build(image, None, &shared, context);
+            let build = builds::image_build(image, None, backlog, &shared, context);
             put_aside(placement, build, look, &mut report);
         }
     }
@@ -223,6 +226,7 @@ fn follow_startup(
 
 fn take_updates(
     resource: &Resource,
+    backlog: &Backlog,
     shared: &Shared,
     memory: &mut Memory,
     context: &Context,
@@ -230,7 +234,7 @@ fn take_updates(
 ) {
     memory.notice(resource);
     for update in resource.updates.iter().rev() {
-        report.builds.extend(builds::update(resource, update, memory, shared, context));
+        report.builds.extend(builds::update(resource, update, backlog, memory, shared, context));
     }
     memory.notice_waiting(resource);
     let under_way = resource.current_update.as_ref().map(|current| {
@@ -252,6 +256,7 @@ fn placement(image: &ImageBuild) -> Placement {
 fn place(
     (placement, image): &(Placement, Option<&ImageBuild>),
     look: &Look,
+    backlog: &Backlog,
     shared: &Shared,
     memory: &mut Memory,
     context: &Context,
@@ -260,7 +265,7 @@ fn place(
     let Some(update) = parent_span(placement, look, shared, memory, report) else { return false };
     match image {
         Some(image) => {
-            report.builds.push(builds::image_build(image, Some(&update), shared, context));
+            report.builds.push(builds::image_build(image, Some(&update), backlog, shared, context));
         }
         None => report.placed.push((placement.key.clone(), update)),
     }
@@ -501,7 +506,7 @@ mod tests {
     }
 
     fn told(snapshot: &Snapshot, context: &Context, now: SystemTime) -> Report {
-        let backlog = Backlog { queued: 0, dropped: 0, unplaced: &[] };
+        let backlog = Backlog { queued: 0, dropped: 0, unplaced: &[], told: &BTreeMap::new() };
         derive(&Look::at(snapshot), &backlog, &mut Memory::default(), context, now)
     }
 
@@ -606,7 +611,7 @@ mod tests {
             is_watched: true,
             ..Look::at(&nothing)
         };
-        let backlog = Backlog { queued: 0, dropped: 0, unplaced: &[] };
+        let backlog = Backlog { queued: 0, dropped: 0, unplaced: &[], told: &BTreeMap::new() };
         let report =
             derive(&look, &backlog, &mut Memory::default(), &Context::default(), clock(31).at);
         assert_eq!((report.unplaced.len(), report.builds.len()), (0, 2 * 29));
@@ -642,7 +647,12 @@ mod tests {
             is_watched: true,
             ..Look::at(&nothing)
         };
-        let backlog = Backlog { queued: 0, dropped: 0, unplaced: std::slice::from_ref(&older) };
+        let backlog = Backlog {
+            queued: 0,
+            dropped: 0,
+            unplaced: std::slice::from_ref(&older),
+            told: &BTreeMap::new(),
+        };
         let report =
             derive(&look, &backlog, &mut Memory::default(), &Context::default(), clock(9).at);
         assert_eq!(

@@ -5,6 +5,7 @@
 //! verified against the system's roots, and nothing that leaves here can hold it.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -74,6 +75,9 @@ impl Client {
 
 impl Api {
     pub fn new(endpoint: &Endpoint, key: Option<ApiKey>) -> Self {
+        let tls = TlsConfig::builder()
+            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .root_certs(RootCerts::PlatformVerifier);
         let mut config = Agent::config_builder()
             .user_agent(user_agent())
             .http_status_as_error(false)
@@ -81,7 +85,7 @@ impl Api {
             .max_redirects(0)
             .https_only(endpoint.is_https)
             .timeout_connect(Some(CONNECT_TIMEOUT))
-            .tls_config(TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build());
+            .tls_config(tls.build());
         if endpoint.is_loopback {
             // A proxy has another idea of what this machine is.
             config = config.proxy(None);

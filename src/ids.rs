@@ -1,8 +1,6 @@
 //! Identities that stay the same over restarts, re-sends and versions: SHA-256 of what
 //! identifies a thing, shortened to as many hex digits as its use needs. Pure.
 
-use std::fmt::Write;
-
 use ring::digest::{Context, SHA256};
 
 /// The first `digits` hex digits of a hash over `parts`. Each part is hashed with its length,
@@ -16,23 +14,10 @@ pub fn id(parts: &[&str], digits: usize) -> String {
     hex(context.finish().as_ref(), digits)
 }
 
-/// The first `digits` hex digits of a hash over bytes that come in pieces.
-pub fn checksum(pieces: &[&[u8]], digits: usize) -> String {
-    let mut context = Context::new(&SHA256);
-    for piece in pieces {
-        context.update(piece);
-    }
-    hex(context.finish().as_ref(), digits)
-}
-
 /// The first `digits` hex digits of `bytes`.
 pub fn hex(bytes: &[u8], digits: usize) -> String {
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        let _ = write!(text, "{byte:02x}");
-    }
-    text.truncate(digits);
-    text
+    let digit = |half: u8| char::from(b"0123456789abcdef"[usize::from(half)]);
+    bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(digit).take(digits).collect()
 }
 
 #[cfg(test)]

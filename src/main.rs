@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
+use ci_env::CiProvider;
 use log::LevelFilter;
 use tilt_honeycomb::cli::{self, Cli, Command, Early};
 use tilt_honeycomb::config::{
@@ -23,6 +24,7 @@ use tilt_honeycomb::{after, check, dry_run, make_board, once, sidecar};
 static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
 fn main() -> ExitCode {
+    end_on_panic();
     let arguments: Vec<_> =
         std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
     let exit = match cli::parse(&arguments) {
@@ -37,6 +39,15 @@ fn main() -> ExitCode {
     if cli::never_fails(&arguments) { Exit::Done.into() } else { exit.into() }
 }
 
+/// With an exit code of the table's, and without a core that would hold the key.
+#[expect(clippy::exit, reason = "whatever thread it was, nothing can be relied on any more")]
+fn end_on_panic() {
+    std::panic::set_hook(Box::new(|panic| {
+        let _ = writeln!(io::stderr(), "tilt-honeycomb: {panic}");
+        std::process::exit(Exit::Unexpected as i32);
+    }));
+}
+
 /// Said whatever `--quiet` says: nothing else would tell why nothing works.
 fn usage(mistake: &str) -> Exit {
     let _ = writeln!(io::stderr(), "tilt-honeycomb: {mistake}");
@@ -46,7 +57,7 @@ fn usage(mistake: &str) -> Exit {
 fn run(cli: Cli) -> Exit {
     tilt_honeycomb::log::init(level(&cli));
     let read_file = |path: &str| std::fs::read_to_string(path);
-    let ci_provider = ci_info::get().name;
+    let ci_provider = ci_provider();
     let surroundings = Surroundings { variable: &variable, read_file: &read_file, ci_provider };
 
     let once = cli.reports_once();
@@ -69,6 +80,14 @@ fn execute(cli: Cli, surroundings: &Surroundings) -> anyhow::Result<Exit> {
         Some(Command::Board) => Ok(make_board::run(&BoardConfig::resolve(&cli, surroundings)?)),
         None => report(&Config::resolve(cli, surroundings)?),
     }
+}
+
+/// `None` too where a variable is no Unicode, which `ci_env` does not survive.
+fn ci_provider() -> Option<CiProvider> {
+    let is_text =
+        |(name, value): (OsString, OsString)| name.to_str().is_some() && value.to_str().is_some();
+    let provider = std::env::vars_os().all(is_text).then(ci_env::detect_provider)?;
+    (provider != CiProvider::Unknown).then_some(provider)
 }
 
 #[expect(clippy::disallowed_methods, reason = "the environment is read here")]

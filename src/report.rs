@@ -34,7 +34,7 @@ pub struct Report {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Build {
     pub key: String,
-    /// The build itself, then its stages.
+    /// The build itself, then its stages; nothing where it was told of before.
     pub events: Vec<Event>,
 }
 

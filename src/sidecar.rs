@@ -211,15 +211,16 @@ pub fn run(
 impl Sidecar<'_> {
     fn greet(&mut self, client: &Client) {
         let Output::Send { destination, .. } = &self.config.output else { return };
-        match self.store.read() {
-            Ok(state) => log::info!(
+        match self.store.read(|state| state.queue().len()) {
+            Ok(waiting) => log::info!(
                 "reporting to {}, {} {}; {} from before",
                 destination.dataset,
                 if self.config.no_watch { "only every" } else { "live and every" },
                 humantime::format_duration(self.config.interval),
-                match state.queue().len() {
-                    0 => "nothing waits".to_owned(),
-                    waiting => format!("{waiting} waiting"),
+                if waiting == 0 {
+                    "nothing waits".to_owned()
+                } else {
+                    format!("{waiting} waiting")
                 }
             ),
             Err(error) => self.note_store(Some(&error)),

@@ -15,7 +15,6 @@ use serde_json::value::RawValue;
 use crate::context::Context;
 use crate::derive::{Backlog, Look, Phase, derive, session_id};
 use crate::event::{Event, Fields, Kind, wire_time};
-use crate::ids;
 use crate::memory::{Memory, Placement, unix_micros};
 use crate::report::{Build, Promise, Report};
 use crate::trace::Span;
@@ -40,8 +39,8 @@ pub const PLACEMENT_PATIENCE: Duration = Duration::from_secs(5);
 const DAY: u64 = 24 * 3600;
 /// How a document begins: a checksum of the rest. One flipped bit may leave valid JSON that says
 /// something else, such as another build, or a version that is yet to come.
-const CHECK: &str = "{\"check\":\"";
-const CHECK_DIGITS: usize = 16;
+const CHECK: &str = "{\"crc32\":\"";
+const CHECK_DIGITS: usize = 8;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct State {
@@ -184,10 +183,15 @@ impl State {
     }
 
     pub fn encode(&self) -> Vec<u8> {
-        let plain =
-            serde_json::to_vec(self).expect("maps with text keys, numbers and JSON always encode");
-        let check = ids::checksum(&[&plain], CHECK_DIGITS);
-        [CHECK.as_bytes(), check.as_bytes(), b"\",", &plain[1..]].concat()
+        // In one piece, since it may be long: behind room for the check, whose comma then takes the
+        // place of the brace.
+        let brace = CHECK.len() + CHECK_DIGITS + 1;
+        let mut document = vec![0; brace];
+        serde_json::to_writer(&mut document, self)
+            .expect("maps with text keys, numbers and JSON always encode");
+        let check = crc32fast::hash(&document[brace..]);
+        document[..=brace].copy_from_slice(format!("{CHECK}{check:08x}\",").as_bytes());
+        document
     }
 
     /// The events that wait, oldest first.
@@ -206,7 +210,7 @@ impl State {
         let (queued, dropped) = (self.queue.len(), self.dropped);
         let session = self.sessions.entry(id.clone()).or_default();
         let unplaced: Vec<_> = session.unplaced.iter().map(|u| u.placement.clone()).collect();
-        let backlog = Backlog { queued, dropped, unplaced: &unplaced };
+        let backlog = Backlog { queued, dropped, unplaced: &unplaced, told: &session.builds };
         let at = look.seen_at.unwrap_or(now);
         let report = derive(look, &backlog, &mut session.memory, context, at);
         self.record(&id, &report, now)
@@ -427,7 +431,10 @@ fn is_whole(bytes: &[u8]) -> bool {
     let Some(checked) = bytes.strip_prefix(CHECK.as_bytes()) else { return true };
     let Some((check, rest)) = checked.split_at_checked(CHECK_DIGITS) else { return false };
     let Some(rest) = rest.strip_prefix(b"\",") else { return false };
-    ids::checksum(&[b"{", rest], CHECK_DIGITS).as_bytes() == check
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(b"{");
+    hasher.update(rest);
+    format!("{:08x}", hasher.finalize()).as_bytes() == check
 }
 
 /// Moves an encoded image build, or a stage of it, into the trace of the update that ran it.

@@ -5,12 +5,15 @@
 //! reader sees the old document or the new one. A second lock is held while events are on their
 //! way, so that no two collectors send the same ones. A lock whose file was removed, alone or with
 //! the folder, holds nobody off: it counts only while its name still leads to it.
+//!
+//! What was last read or written here is kept, and not read again while it is still there.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ring::rand::{SecureRandom, SystemRandom};
 
@@ -29,6 +32,17 @@ const INSTALLATION_ID: &str = "installation-id";
 pub struct Store {
     dir: PathBuf,
     stem: String,
+    /// Looked at under the lock on the state, like the document itself.
+    known: Arc<Mutex<Option<Known>>>,
+}
+
+/// The document as it was last read or written by this process.
+#[derive(Debug)]
+struct Known {
+    state: State,
+    /// Held open, so that no other file can be taken for it.
+    file: File,
+    changed_at: SystemTime,
 }
 
 /// Held while events are on their way; dropped, or its holder dead, another may send.
@@ -111,21 +125,22 @@ fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreErr
 impl Store {
     /// Names the place; touches nothing yet.
     pub fn new(dir: PathBuf, stem: String) -> Self {
-        Self { dir, stem }
+        Self { dir, stem, known: Arc::default() }
     }
 
     /// Changes the state, durably: when this returns, it is on disk.
     pub fn update<T>(&self, change: impl FnOnce(&mut State) -> T) -> Result<T> {
         make_private(&self.dir)?;
         let lock = self.lock_state()?;
-        let mut state = self.load()?;
+        let (mut state, _) = self.load()?;
         let result = change(&mut state);
         if !is_the_file_at(&lock, &self.path("lock")) {
             // Another may have changed the state meanwhile; writing ours would undo that.
             let removed = io::Error::new(io::ErrorKind::NotFound, "its lock was removed");
             return Err(failed("write", &self.path("json"))(removed));
         }
-        self.save(&state)?;
+        let file = self.save(&state)?;
+        self.remember(state, Some(file));
         drop(lock);
         Ok(result)
     }
@@ -137,20 +152,22 @@ impl Store {
         let lock = self.lock_state()?;
         let (path, trial) = (self.path("json"), self.path("json.new"));
         // As long as the state is: settling only makes it shorter.
-        let bytes = read_bounded(&path).map_err(failed("read", &path))?;
+        let (bytes, _) = read_bounded(&path).map_err(failed("read", &path))?;
         let written = write_new(&trial, &bytes).map(drop);
         let removed = fs::remove_file(&trial);
         drop(lock);
         written.and(removed).map_err(failed("write", &path))
     }
 
-    /// Reads the state as it is now.
-    pub fn read(&self) -> Result<State> {
+    /// Looks at the state as it is now.
+    pub fn read<T>(&self, answer: impl FnOnce(&State) -> T) -> Result<T> {
         make_private(&self.dir)?;
         let lock = self.lock_state()?;
-        let state = self.load()?;
+        let (state, file) = self.load()?;
+        let result = answer(&state);
+        self.remember(state, file);
         drop(lock);
-        Ok(state)
+        Ok(result)
     }
 
     /// The right to send; `None` while another collector has it.
@@ -192,16 +209,21 @@ impl Store {
         }
     }
 
-    /// Under the lock. A damaged document is moved aside, said, and never used.
-    fn load(&self) -> Result<State> {
+    /// Under the lock, with the file that holds it. A damaged document is moved aside, said, and
+    /// never used.
+    fn load(&self) -> Result<(State, Option<File>)> {
         let path = self.path("json");
-        let bytes = match read_bounded(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(State::default()),
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(known) = known.filter(|known| known.is_still_at(&path)) {
+            return Ok((known.state, Some(known.file)));
+        }
+        let (bytes, file) = match read_bounded(&path) {
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Default::default()),
             Err(error) => return Err(failed("read", &path)(error)),
         };
         match State::decode(&bytes) {
-            Ok(state) => Ok(state),
+            Ok(state) => Ok((state, Some(file))),
             Err(error @ DecodeError::Newer { .. }) => Err(StoreError::Newer { path, error }),
             Err(DecodeError::Corrupt) => {
                 let aside = self.path(&format!("corrupt-{}", unix_millis()));
@@ -212,14 +234,38 @@ impl Store {
                     path.display(),
                     aside.display()
                 );
-                Ok(State::default())
+                Ok(Default::default())
             }
         }
     }
 
-    fn save(&self, state: &State) -> Result<()> {
+    fn remember(&self, state: State, file: Option<File>) {
+        let known = file.and_then(|file| Known::new(state, file));
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = known;
+    }
+
+    fn save(&self, state: &State) -> Result<File> {
         let path = self.path("json");
         replace(&path, &self.path("json.new"), &state.encode()).map_err(failed("write", &path))
+    }
+}
+
+impl Known {
+    #[cfg(unix)]
+    fn new(state: State, file: File) -> Option<Self> {
+        let changed_at = file.metadata().and_then(|metadata| metadata.modified()).ok()?;
+        Some(Self { state, file, changed_at })
+    }
+
+    /// Windows neither tells files apart nor replaces one that is open.
+    #[cfg(not(unix))]
+    fn new(_state: State, _file: File) -> Option<Self> {
+        None
+    }
+
+    fn is_still_at(&self, path: &Path) -> bool {
+        let changed_at = self.file.metadata().and_then(|metadata| metadata.modified());
+        changed_at.is_ok_and(|at| at == self.changed_at) && is_the_file_at(&self.file, path)
     }
 }
 
@@ -249,7 +295,7 @@ pub fn installation_id(dir: &Path) -> Result<String> {
     let fresh = path.with_extension(format!("new-{}", std::process::id()));
     let written = write_synced(&fresh, ids::hex(&random, 32).as_bytes());
     // Of two collectors that start at once, the first to link the name decides for both.
-    let linked = written.and_then(|()| fs::hard_link(&fresh, &path));
+    let linked = written.and_then(|_| fs::hard_link(&fresh, &path));
     let _ = fs::remove_file(&fresh);
     match known_installation_id(dir) {
         Some(id) => Ok(id),
@@ -262,33 +308,35 @@ pub fn installation_id(dir: &Path) -> Result<String> {
 
 /// The id of this machine if it has one already.
 pub fn known_installation_id(dir: &Path) -> Option<String> {
-    let bytes = read_bounded(&dir.join(INSTALLATION_ID)).ok()?;
+    let (bytes, _) = read_bounded(&dir.join(INSTALLATION_ID)).ok()?;
     let text = String::from_utf8(bytes).ok()?;
     let id = text.trim();
     (id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit())).then(|| id.to_owned())
 }
 
-fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+fn read_bounded(path: &Path) -> io::Result<(Vec<u8>, File)> {
     let mut bytes = Vec::new();
-    open_plain(OpenOptions::new().read(true), path)?
-        .take(SIZE_LIMIT + 1)
-        .read_to_end(&mut bytes)?;
+    let file = open_plain(OpenOptions::new().read(true), path)?;
+    (&file).take(SIZE_LIMIT + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > SIZE_LIMIT {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, "too large to be a state file"));
     }
-    Ok(bytes)
+    Ok((bytes, file))
 }
 
 /// Replaces a file by way of `fresh` beside it: whole, on disk, or not at all.
-fn replace(path: &Path, fresh: &Path, bytes: &[u8]) -> io::Result<()> {
-    write_synced(fresh, bytes)
-        .and_then(|()| fs::rename(fresh, path))
+fn replace(path: &Path, fresh: &Path, bytes: &[u8]) -> io::Result<File> {
+    let file = write_synced(fresh, bytes)
+        .and_then(|file| fs::rename(fresh, path).map(|()| file))
         .inspect_err(|_| drop(fs::remove_file(fresh)))?;
-    sync_folder(path)
+    sync_folder(path)?;
+    Ok(file)
 }
 
-fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    write_new(path, bytes)?.sync_all()
+fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<File> {
+    let file = write_new(path, bytes)?;
+    file.sync_all()?;
+    Ok(file)
 }
 
 /// A new file: what a crash or a stranger left under the name is removed, never written through.
@@ -372,6 +420,7 @@ fn sync_folder(path: &Path) -> io::Result<()> {
 }
 
 #[cfg(not(unix))]
+#[expect(clippy::unnecessary_wraps, reason = "elsewhere it can fail")]
 fn sync_folder(_path: &Path) -> io::Result<()> {
     Ok(())
 }

@@ -424,6 +424,7 @@ impl Journal {
     }
 
     #[cfg(not(unix))]
+    #[expect(clippy::unused_self, reason = "elsewhere it is used")]
     fn was_replaced(&self) -> bool {
         false
     }
