@@ -1,5 +1,6 @@
 //! Arguments and environment in, an exit code out.
 
+use std::error::Error;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
@@ -24,9 +25,10 @@ use tilt_honeycomb::{after, check, dry_run, make_board, once, sidecar};
 static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
 fn main() -> ExitCode {
-    end_on_panic();
     let arguments: Vec<_> =
         std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
+    let never_fails = cli::never_fails(&arguments);
+    end_on_panic(if never_fails { Exit::Done } else { Exit::Unexpected });
     let exit = match cli::parse(&arguments) {
         Ok(cli) => run(cli),
         Err(Early::Answer(text)) => {
@@ -36,15 +38,15 @@ fn main() -> ExitCode {
         }
         Err(Early::Usage(mistake)) => stay_beside_ci(usage(&mistake), cli::ends(&arguments)),
     };
-    if cli::never_fails(&arguments) { Exit::Done.into() } else { exit.into() }
+    if never_fails { Exit::Done.into() } else { exit.into() }
 }
 
-/// With an exit code of the table's, and without a core that would hold the key.
+/// With an exit code that stands in the table, and without a core that would hold the key.
 #[expect(clippy::exit, reason = "whatever thread it was, nothing can be relied on any more")]
-fn end_on_panic() {
-    std::panic::set_hook(Box::new(|panic| {
+fn end_on_panic(exit: Exit) {
+    std::panic::set_hook(Box::new(move |panic| {
         let _ = writeln!(io::stderr(), "tilt-honeycomb: {panic}");
-        std::process::exit(Exit::Unexpected as i32);
+        std::process::exit(exit as i32);
     }));
 }
 
@@ -68,13 +70,13 @@ fn run(cli: Cli) -> Exit {
         if let Some(mistake) = error.downcast_ref::<ConfigError>() {
             return usage(&mistake.to_string());
         }
-        log::error!("{error:#}");
+        log::error!("{error}");
         Exit::Unexpected
     });
     stay_beside_ci(exit, once)
 }
 
-fn execute(cli: Cli, surroundings: &Surroundings) -> anyhow::Result<Exit> {
+fn execute(cli: Cli, surroundings: &Surroundings) -> Result<Exit, Box<dyn Error>> {
     match cli.command {
         Some(Command::Check) => Ok(check::run(&CheckConfig::resolve(&cli, surroundings)?)?),
         Some(Command::Board) => Ok(make_board::run(&BoardConfig::resolve(&cli, surroundings)?)),
@@ -132,7 +134,7 @@ fn do_nothing(once: bool) -> Exit {
     Exit::Done
 }
 
-fn report(config: &Config) -> anyhow::Result<Exit> {
+fn report(config: &Config) -> Result<Exit, Box<dyn Error>> {
     let cpu_count = std::thread::available_parallelism().map_or(1, usize::from);
     let mut tilt = Tilt::new(config.tilt.clone(), config.tilt_mode);
     match &config.output {
