@@ -15,9 +15,9 @@ use crate::exit::Exit;
 use crate::exit_snapshot::{self, ExitSnapshot};
 use crate::git;
 use crate::honeycomb::Client;
-use crate::link;
 use crate::memory::Memory;
 use crate::once;
+use crate::place;
 use crate::stop::Stop;
 use crate::store::Store;
 use crate::summary::Summary;
@@ -104,12 +104,11 @@ fn tell(left: &ExitSnapshot, memory: &Memory, config: &Config, client: Option<&C
 
 fn link(left: &ExitSnapshot, memory: &Memory, config: &Config, client: &Client) -> Option<String> {
     let Output::Send { destination, .. } = &config.output else { return None };
-    let ui_host = link::ui_host(&destination.endpoint.host)?;
     let session = left.snapshot.session.as_ref()?;
     let started_at = session.tilt_started_at.as_ref()?.at;
     let look = look(left);
     let root = memory.root(&derive::session_id(&look));
-    let auth = client.auth(LINK_PATIENCE)?;
+    let place = place::find(client.api(), destination, LINK_PATIENCE)?;
     let ended_at = left.created_at.unwrap_or_else(clock::wall);
-    link::to_trace(&ui_host, &auth, &destination.dataset, &root.trace_id, (started_at, ended_at))
+    Some(place.trace(&root.trace_id, (started_at, ended_at)))
 }

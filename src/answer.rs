@@ -45,13 +45,32 @@ pub enum Fate {
     },
 }
 
+/// What a 401 means.
+pub const UNKNOWN_KEY: &str = "the API key is not known here; check HONEYCOMB_API_KEY, and that \
+                               HONEYCOMB_API_ENDPOINT is the key's region";
+/// What a 403 to events means.
+pub const MAY_NOT_SEND: &str =
+    "the API key may not send events; give it the permission \"send events\"";
+
+/// `HTTP 503`, with what the server says of it.
+pub fn http(answer: &Answer) -> String {
+    format!("HTTP {}{}", answer.status, prefixed(": ", &said(&answer.body)))
+}
+
+/// What a 3xx means.
+pub fn redirected(answer: &Answer) -> String {
+    format!(
+        "the endpoint redirects{}, and the key does not follow; set HONEYCOMB_API_ENDPOINT to \
+         Honeycomb's own address",
+        prefixed(" to ", answer.location.as_deref().map_or("", without_query)),
+    )
+}
+
 /// Judges the answer to a request; `now` is for a `Retry-After` that names a date.
 pub fn judge(answer: &Answer, now: SystemTime) -> Verdict {
-    let said = said(&answer.body);
     let after = answer.retry_after.as_deref().and_then(|text| retry_after(text, now));
-    let refused = |advice: &str| Verdict::Refused {
-        advice: format!("{advice} (HTTP {}{})", answer.status, prefixed(": ", &said)),
-    };
+    let refused =
+        |advice: &str| Verdict::Refused { advice: format!("{advice} ({})", http(answer)) };
     match answer.status {
         200..=299 => match fates(&answer.body) {
             Some(fates) if !fates.is_empty() => Verdict::Judged(fates),
@@ -64,30 +83,18 @@ pub fn judge(answer: &Answer, now: SystemTime) -> Verdict {
                 after,
             },
         },
-        300..=399 => refused(&format!(
-            "the endpoint redirects{}, and the key does not follow; set HONEYCOMB_API_ENDPOINT \
-             to Honeycomb's own address",
-            prefixed(" to ", answer.location.as_deref().map_or("", without_query)),
-        )),
-        400 if mentions_size(&said) => Verdict::TooLarge,
+        300..=399 => refused(&redirected(answer)),
+        400 if mentions_size(&said(&answer.body)) => Verdict::TooLarge,
         413 => Verdict::TooLarge,
-        400 => Verdict::Malformed {
-            advice: format!("the request was refused (HTTP 400{})", prefixed(": ", &said)),
-        },
-        401 => refused(
-            "the API key is not known here; check HONEYCOMB_API_KEY, and that \
-             HONEYCOMB_API_ENDPOINT is the key's region",
-        ),
-        403 => refused("the API key may not send events; give it the permission \"send events\""),
+        400 => Verdict::Malformed { advice: format!("the request was refused ({})", http(answer)) },
+        401 => refused(UNKNOWN_KEY),
+        403 => refused(MAY_NOT_SEND),
         404 => refused(
             "no such dataset, and the API key may not create it; check HONEYCOMB_DATASET and \
              HONEYCOMB_API_ENDPOINT",
         ),
         407 => refused("the proxy wants credentials; set them in HTTPS_PROXY"),
-        408 | 425 | 429 | 500..=599 => Verdict::Retry {
-            why: format!("HTTP {}{}", answer.status, prefixed(": ", &said)),
-            after,
-        },
+        408 | 425 | 429 | 500..=599 => Verdict::Retry { why: http(answer), after },
         _ => refused("the request was refused"),
     }
 }
@@ -129,8 +136,8 @@ fn said(body: &[u8]) -> String {
     if text.trim_start().starts_with(['<', '{', '[']) { String::new() } else { one_line(&text) }
 }
 
-/// Printable, short, on one line.
-fn one_line(text: &str) -> String {
+/// Printable, short, on one line: what came from elsewhere may hold a terminal's commands.
+pub fn one_line(text: &str) -> String {
     let words: Vec<_> = text.split_whitespace().collect();
     words.join(" ").chars().filter(|c| !c.is_control()).take(200).collect()
 }

@@ -3,22 +3,93 @@
 //! `argh` gives the options and their help; what it refuses, `--opt=value`, is met here before it
 //! sees the arguments. Pure.
 
-use argh::FromArgs;
+use std::str::FromStr;
+
+use argh::{ArgsInfo, FromArgs};
+use argh_complete::Generator;
+
+/// What to do in place of reporting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command {
+    Check,
+    Board,
+}
+
+impl Command {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Check => "check",
+            Self::Board => "board",
+        }
+    }
+}
+
+impl FromStr for Command {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "check" => Ok(Self::Check),
+            "board" => Ok(Self::Board),
+            _ => Err("no such command"),
+        }
+    }
+}
+
+/// Whose completion script.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shell {
+    Bash,
+    Fish,
+    Zsh,
+}
+
+impl FromStr for Shell {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "bash" => Ok(Self::Bash),
+            "fish" => Ok(Self::Fish),
+            "zsh" => Ok(Self::Zsh),
+            _ => Err("there is bash, fish and zsh"),
+        }
+    }
+}
+
+impl Shell {
+    /// From the one definition of the options.
+    fn completions(self) -> String {
+        let options = Cli::get_args_info();
+        let generate = match self {
+            Self::Bash => argh_complete::bash::Bash::generate,
+            Self::Fish => argh_complete::fish::Fish::generate,
+            Self::Zsh => argh_complete::zsh::Zsh::generate,
+        };
+        generate("tilt-honeycomb", &options).trim_end().to_owned()
+    }
+}
 
 /// The options as typed.
 #[expect(clippy::struct_excessive_bools, reason = "switches are what a command line has")]
 #[expect(rustdoc::bare_urls, reason = "doc comments are the help texts")]
-#[derive(FromArgs, Debug, Default, PartialEq)]
+#[derive(FromArgs, ArgsInfo, Debug, Default, PartialEq)]
 #[argh(
     description = "Reports the health of a Tilt environment to Honeycomb: every build once, as part\n\
                    of a trace, and each resource's status. Without --once it stays, follows Tilt,\n\
-                   and reports every --interval; that is how the Tiltfile runs it.",
-    usage = "[options]",
+                   and reports every --interval; that is how the Tiltfile runs it.\n\n\
+                   check looks whether all is set up, and says what to do and where to look.\n\
+                   board makes a board of queries in Honeycomb, or completes the one there is.",
+    usage = "[check|board] [options]",
     help_triggers("-h", "--help"),
     note = "The key is never an argument: HONEYCOMB_API_KEY or --api-key-file.",
+    example = "Whether all is set up, and links to what was sent:\n  {command_name} check",
     example = "Look at what would be sent, without a key:\n  {command_name} --once --dry-run",
+    example = "Beside a Tilt, until stopped:\n  {command_name} --dataset dev-environments",
     example = "One report, from cron or by hand:\n  {command_name} --once",
     example = "After tilt ci --output-snapshot-on-exit=tilt.json:\n  {command_name} --once --snapshot tilt.json",
+    example = "What waits from before, and no more:\n  {command_name} --flush",
+    example = "A board in Honeycomb, with a configuration key; first only its requests:\n  {command_name} board --dry-run\n  {command_name} board --api-key-file configuration-key",
     error_code(0, "done"),
     error_code(1, "unexpected"),
     error_code(2, "usage or configuration"),
@@ -27,6 +98,10 @@ use argh::FromArgs;
     error_code(5, "refused by Honeycomb")
 )]
 pub struct Cli {
+    /// check or board; without either it reports
+    #[argh(positional)]
+    pub command: Option<Command>,
+
     /// report once, then exit
     #[argh(switch)]
     pub once: bool,
@@ -43,9 +118,14 @@ pub struct Cli {
     #[argh(switch)]
     pub never_fail: bool,
 
-    /// print the events as JSON lines on stdout; send nothing, change no state
+    /// print the events as JSON lines on stdout; send nothing, change no state. With board, print
+    /// the requests
     #[argh(switch)]
     pub dry_run: bool,
+
+    /// what check finds, as JSON
+    #[argh(switch)]
+    pub json: bool,
 
     /// time between two reports (default: 60s)
     #[argh(option, arg_name = "duration")]
@@ -87,7 +167,8 @@ pub struct Cli {
     #[argh(switch)]
     pub vcs: bool,
 
-    /// longest time for one delivery, retries included (default: 10s)
+    /// longest time for one delivery, retries included, or for one request of check or board
+    /// (default: 10s)
     #[argh(option, arg_name = "duration")]
     pub timeout: Option<String>,
 
@@ -115,6 +196,10 @@ pub struct Cli {
     #[argh(switch)]
     pub quiet: bool,
 
+    /// print the options' completions for a shell: bash, fish or zsh
+    #[argh(option, arg_name = "shell")]
+    pub completions: Option<Shell>,
+
     /// print the version
     #[argh(switch, short = 'V')]
     pub version: bool,
@@ -123,7 +208,23 @@ pub struct Cli {
 impl Cli {
     /// Without any of these it stays.
     pub fn reports_once(&self) -> bool {
-        self.once || self.flush || self.snapshot.is_some()
+        self.once || self.flush || self.snapshot.is_some() || self.command.is_some()
+    }
+
+    /// What goes together with nothing else on the command line.
+    fn contradiction(&self) -> Option<String> {
+        let Some(command) = self.command else {
+            return self.json.then(|| "--json goes with check".to_owned());
+        };
+        let others = [
+            ("--once", self.once),
+            ("--flush", self.flush),
+            ("--snapshot", self.snapshot.is_some()),
+            ("--dry-run", self.dry_run && command == Command::Check),
+            ("--json", self.json && command == Command::Board),
+        ];
+        let (other, _) = others.into_iter().find(|(_, is_given)| *is_given)?;
+        Some(format!("{} goes without {other}", command.as_str()))
     }
 }
 
@@ -132,9 +233,9 @@ pub fn never_fails(arguments: &[String]) -> bool {
     arguments.iter().any(|argument| argument == "--never-fail")
 }
 
-/// Whether arguments that cannot be read ask for one report.
+/// Whether arguments that cannot be read ask for something that ends.
 pub fn ends(arguments: &[String]) -> bool {
-    let ending = ["--once", "--flush", "--snapshot"];
+    let ending = ["--once", "--flush", "--snapshot", "check", "board"];
     arguments.iter().any(|a| ending.contains(&a.split('=').next().unwrap_or_default()))
 }
 
@@ -158,7 +259,13 @@ pub fn parse(arguments: &[String]) -> Result<Cli, Early> {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match Cli::from_args(&["tilt-honeycomb"], &arguments) {
         Ok(cli) if cli.version => Err(Early::Answer(version())),
-        Ok(cli) => Ok(cli),
+        Ok(Cli { completions: Some(shell), .. }) => Err(Early::Answer(shell.completions())),
+        Ok(cli) => match cli.contradiction() {
+            Some(contradiction) => {
+                Err(Early::Usage(format!("{contradiction}; see tilt-honeycomb --help")))
+            }
+            None => Ok(cli),
+        },
         Err(exit) if exit.status.is_ok() => Err(Early::Answer(exit.output.trim_end().to_owned())),
         Err(exit) => Err(Early::Usage(usage_error(&exit.output))),
     }
@@ -207,6 +314,15 @@ mod tests {
     }
 
     #[test]
+    fn a_command_stands_anywhere_among_the_options() {
+        for line in ["check --port 1 --json", "--port 1 check --json", "--json --port=1 check"] {
+            let cli = parsed(line).expect(line);
+            assert_eq!((cli.command, cli.json), (Some(Command::Check), true), "{line}");
+        }
+        assert_eq!(parsed("board --dry-run").expect("a board").command, Some(Command::Board));
+    }
+
+    #[test]
     fn version_and_help_are_answers_not_errors() {
         assert_eq!(parsed("--version"), Err(Early::Answer(version())));
         assert_eq!(parsed("-V --once"), Err(Early::Answer(version())));
@@ -232,6 +348,12 @@ mod tests {
             ("stray", "stray"),
             ("--once=yes", "yes"),
             ("--port 1 --port 2", "--port"),
+            ("check board", "board"),
+            ("check --once", "check goes without --once"),
+            ("check --dry-run", "check goes without --dry-run"),
+            ("board --snapshot x", "board goes without --snapshot"),
+            ("board --json", "board goes without --json"),
+            ("--json --once", "--json goes with check"),
         ] {
             let Err(Early::Usage(message)) = parsed(line) else { panic!("{line} was taken") };
             assert!(message.contains(named), "{line}: {message}");

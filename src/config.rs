@@ -17,9 +17,11 @@ use crate::ci;
 use crate::cli::Cli;
 use crate::event::FIELDS;
 use crate::ids;
+use crate::link;
 use crate::trace::Outside;
 
 const DEFAULT_ENDPOINT: &str = "https://api.honeycomb.io";
+const DEFAULT_PORT: &str = "10350";
 const DEFAULT_INTERVAL: Duration = Duration::from_mins(1);
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 const DEFAULT_ORPHAN_AFTER: Duration = Duration::from_mins(5);
@@ -72,6 +74,66 @@ pub enum Source {
     Queue,
 }
 
+/// What `check` is to look at: each part by itself, so that one that is missing hides no other.
+#[derive(Debug)]
+pub struct CheckConfig {
+    pub json: bool,
+    pub tilt: TiltCommand,
+    /// The port on which `tilt` will look, for the person.
+    pub port: String,
+    /// Bounds each request.
+    pub timeout: Duration,
+    pub state_dir: Result<PathBuf, ConfigError>,
+    pub key: Result<ApiKey, ConfigError>,
+    pub endpoint: Result<Endpoint, ConfigError>,
+    pub dataset: Result<String, ConfigError>,
+    /// The address of Honeycomb's UI, where it is known.
+    pub ui: Result<Option<String>, ConfigError>,
+}
+
+impl CheckConfig {
+    pub fn resolve(cli: &Cli, surroundings: &Surroundings) -> Result<Self, ConfigError> {
+        let endpoint = endpoint_of(cli, surroundings);
+        let ui = match &endpoint {
+            Ok(endpoint) => ui(endpoint, surroundings),
+            Err(_) => Ok(None),
+        };
+        let port = cli.port.clone().or_else(|| surroundings.text("TILT_PORT"));
+        Ok(Self {
+            json: cli.json,
+            tilt: tilt_command(cli)?,
+            port: port.unwrap_or_else(|| DEFAULT_PORT.to_owned()),
+            timeout: timeout(cli)?,
+            state_dir: state_dir(cli.state_dir.as_deref(), surroundings),
+            key: api_key(cli.api_key_file.as_deref(), surroundings),
+            endpoint,
+            dataset: dataset(cli.dataset.clone(), surroundings),
+            ui,
+        })
+    }
+}
+
+/// What `board` needs.
+#[derive(Debug)]
+pub struct BoardConfig {
+    pub dataset: String,
+    /// Where the board is to be made; `None` with `--dry-run`.
+    pub destination: Option<Destination>,
+    /// Bounds each request.
+    pub timeout: Duration,
+}
+
+impl BoardConfig {
+    pub fn resolve(cli: &Cli, surroundings: &Surroundings) -> Result<Self, ConfigError> {
+        let destination = if cli.dry_run { None } else { Some(destination(cli, surroundings)?) };
+        Ok(Self {
+            dataset: dataset(cli.dataset.clone(), surroundings)?,
+            destination,
+            timeout: timeout(cli)?,
+        })
+    }
+}
+
 /// Where events go.
 #[derive(Debug)]
 pub enum Output {
@@ -119,11 +181,13 @@ impl TiltMode {
 }
 
 /// One dataset behind one endpoint. What waits for one is never sent to another.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Destination {
     pub endpoint: Endpoint,
     pub dataset: String,
     pub key: ApiKey,
+    /// The address of Honeycomb's UI, where it is known.
+    pub ui: Option<String>,
 }
 
 impl Destination {
@@ -132,18 +196,6 @@ impl Destination {
         const SEGMENT: &AsciiSet =
             &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
         format!("{}/1/batch/{}", self.endpoint.url, utf8_percent_encode(&self.dataset, SEGMENT))
-    }
-
-    /// A file name for this destination's state: readable, and unlike any other destination's.
-    /// Honeycomb compares dataset names without regard to case.
-    pub fn file_stem(&self) -> String {
-        let dataset = self.dataset.to_lowercase();
-        let readable: String = format!("{}-{dataset}", self.endpoint.host)
-            .chars()
-            .map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' })
-            .take(60)
-            .collect();
-        format!("{readable}-{}", ids::id(&[&self.endpoint.url, &dataset], 8))
     }
 }
 
@@ -158,11 +210,29 @@ pub struct Endpoint {
     pub is_loopback: bool,
 }
 
+impl Endpoint {
+    /// A file name for the state of one dataset here: readable, and unlike any other's.
+    /// Honeycomb compares dataset names without regard to case.
+    pub fn file_stem(&self, dataset: &str) -> String {
+        let dataset = dataset.to_lowercase();
+        let readable: String = format!("{}-{dataset}", self.host)
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' })
+            .take(60)
+            .collect();
+        format!("{readable}-{}", ids::id(&[&self.url, &dataset], 8))
+    }
+}
+
 /// The key. Shown by nothing: it has no `Display`, and its `Debug` says nothing.
 #[derive(Clone, PartialEq)]
 pub struct ApiKey(String);
 
 impl ApiKey {
+    pub fn new(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
     /// For the one header that carries it.
     pub fn expose(&self) -> &str {
         &self.0
@@ -235,17 +305,14 @@ impl Config {
             source,
             output,
             interval: duration("--interval", cli.interval.as_deref(), DEFAULT_INTERVAL, INTERVALS)?,
-            timeout: duration("--timeout", cli.timeout.as_deref(), DEFAULT_TIMEOUT, TIMEOUTS)?,
+            timeout: timeout(&cli)?,
             orphan_after: duration(
                 "TILT_HONEYCOMB_ORPHAN_AFTER",
                 surroundings.text("TILT_HONEYCOMB_ORPHAN_AFTER").as_deref(),
                 DEFAULT_ORPHAN_AFTER,
                 INTERVALS,
             )?,
-            tilt: TiltCommand {
-                program: cli.tilt.map_or_else(|| OsString::from("tilt"), OsString::from),
-                port: cli.port.as_deref().map(port).transpose()?,
-            },
+            tilt: tilt_command(&cli)?,
             user: cli.user.or_else(|| surroundings.text("TILT_HONEYCOMB_USER")),
             own_fields: cli.field.iter().map(|f| own_field(f)).collect::<Result<_, _>>()?,
             send_error_text: cli.send_error_text,
@@ -295,6 +362,17 @@ pub fn do_not_track(surroundings: &Surroundings) -> bool {
 const INTERVALS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_hours(24));
 const TIMEOUTS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_mins(5));
 
+fn timeout(cli: &Cli) -> Result<Duration, ConfigError> {
+    duration("--timeout", cli.timeout.as_deref(), DEFAULT_TIMEOUT, TIMEOUTS)
+}
+
+fn tilt_command(cli: &Cli) -> Result<TiltCommand, ConfigError> {
+    Ok(TiltCommand {
+        program: cli.tilt.as_deref().unwrap_or("tilt").into(),
+        port: cli.port.as_deref().map(port).transpose()?,
+    })
+}
+
 fn duration(
     name: &str,
     text: Option<&str>,
@@ -336,18 +414,46 @@ fn own_field(text: &str) -> Result<(String, String), ConfigError> {
 }
 
 fn destination(cli: &Cli, surroundings: &Surroundings) -> Result<Destination, ConfigError> {
-    Ok(Destination {
-        key: api_key(cli.api_key_file.as_deref(), surroundings)?,
-        dataset: dataset(cli.dataset.clone(), surroundings)?,
-        endpoint: endpoint(
-            &cli.api_endpoint
-                .clone()
-                .or_else(|| surroundings.text("HONEYCOMB_API_ENDPOINT"))
-                .or_else(|| surroundings.text("HONEYCOMB_API_HOST"))
-                .unwrap_or_else(|| DEFAULT_ENDPOINT.to_owned()),
-            cli.allow_insecure_http,
-        )?,
-    })
+    let key = api_key(cli.api_key_file.as_deref(), surroundings)?;
+    let dataset = dataset(cli.dataset.clone(), surroundings)?;
+    let endpoint = endpoint_of(cli, surroundings)?;
+    let ui = ui(&endpoint, surroundings)?;
+    Ok(Destination { endpoint, dataset, key, ui })
+}
+
+fn endpoint_of(cli: &Cli, surroundings: &Surroundings) -> Result<Endpoint, ConfigError> {
+    let text = cli
+        .api_endpoint
+        .clone()
+        .or_else(|| surroundings.text("HONEYCOMB_API_ENDPOINT"))
+        .or_else(|| surroundings.text("HONEYCOMB_API_HOST"))
+        .unwrap_or_else(|| DEFAULT_ENDPOINT.to_owned());
+    endpoint(&text, cli.allow_insecure_http)
+}
+
+/// The UI's address: as the person says, since a Refinery's name tells nothing of it, else that of
+/// the API's region. Nothing is ever asked of it.
+fn ui(endpoint: &Endpoint, surroundings: &Surroundings) -> Result<Option<String>, ConfigError> {
+    let Some(text) = surroundings.text("HONEYCOMB_UI_URL") else {
+        return Ok(link::ui_of(&endpoint.host));
+    };
+    let url = with_scheme(&text);
+    let is_plain = url.parse::<Uri>().is_ok_and(|uri| {
+        matches!(uri.scheme_str(), Some("https" | "http"))
+            && uri.authority().is_some_and(|authority| !authority.as_str().contains('@'))
+            && uri.query().is_none()
+    });
+    if !is_plain || url.contains('#') {
+        return mistake("HONEYCOMB_UI_URL: must be a URL like https://ui.honeycomb.io");
+    }
+    Ok(Some(url))
+}
+
+/// With `https://` where no scheme is given, and without a slash at its end.
+fn with_scheme(text: &str) -> String {
+    let text = text.trim();
+    let url = if text.contains("://") { text.to_owned() } else { format!("https://{text}") };
+    url.trim_end_matches('/').to_owned()
 }
 
 fn api_key(file: Option<&str>, surroundings: &Surroundings) -> Result<ApiKey, ConfigError> {
@@ -372,7 +478,7 @@ fn api_key(file: Option<&str>, surroundings: &Surroundings) -> Result<ApiKey, Co
             "{source} holds white space or characters that no key has; copy it again"
         ));
     }
-    Ok(ApiKey(key.to_owned()))
+    Ok(ApiKey::new(key))
 }
 
 fn dataset(option: Option<String>, surroundings: &Surroundings) -> Result<String, ConfigError> {
@@ -396,9 +502,7 @@ fn dataset(option: Option<String>, surroundings: &Surroundings) -> Result<String
 }
 
 fn endpoint(text: &str, allow_insecure_http: bool) -> Result<Endpoint, ConfigError> {
-    let text = text.trim();
-    let url = if text.contains("://") { text.to_owned() } else { format!("https://{text}") };
-    let url = url.trim_end_matches('/').to_owned();
+    let url = with_scheme(text);
     // The text itself is not repeated where it may hold credentials.
     let bad = |why: &str| mistake(format!("HONEYCOMB_API_ENDPOINT or --api-endpoint: {why}"));
     let Ok(uri) = url.parse::<Uri>() else {
@@ -546,11 +650,56 @@ mod tests {
             ("--field =x", &[], "--field"),
             ("--field name=x", &[], "choose another key"),
             ("", &[("HOME", "")], "--state-dir"),
+            ("", &[("HONEYCOMB_UI_URL", "ftp://ui")], "HONEYCOMB_UI_URL"),
+            ("", &[("HONEYCOMB_UI_URL", "https://u:p@ui")], "HONEYCOMB_UI_URL"),
+            ("", &[("HONEYCOMB_UI_URL", "https://ui?team=x")], "HONEYCOMB_UI_URL"),
         ] {
             let error = usual(line, variables).expect_err(line).to_string();
             assert!(error.contains(named), "{line}: {error}");
             assert!(!error.contains('\n') && !error.contains("k3y"), "{error}");
         }
+    }
+
+    #[test]
+    fn the_ui_is_that_of_the_region_unless_another_is_named() {
+        for (endpoint, ui_url, expected) in [
+            ("api.honeycomb.io", "", Some("https://ui.honeycomb.io")),
+            ("api.eu1.honeycomb.io", "", Some("https://ui.eu1.honeycomb.io")),
+            ("refinery.example", "", None),
+            ("refinery.example", "ui.eu1.honeycomb.io/", Some("https://ui.eu1.honeycomb.io")),
+            ("api.honeycomb.io", "http://gateway:80/ui", Some("http://gateway:80/ui")),
+        ] {
+            let more = [("HONEYCOMB_API_ENDPOINT", endpoint), ("HONEYCOMB_UI_URL", ui_url)];
+            let config = usual("", &more).expect(endpoint);
+            assert_eq!(sent_to(&config).ui.as_deref(), expected, "{endpoint} {ui_url}");
+        }
+    }
+
+    #[test]
+    fn what_check_looks_at_is_taken_part_by_part() {
+        let check = |line: &str, variables: &[(&str, &str)]| {
+            let arguments: Vec<_> = line.split_whitespace().map(str::to_owned).collect();
+            let cli = cli::parse(&arguments).expect(line);
+            let variable = |name: &str| {
+                let known = variables.iter().find(|(known, _)| *known == name);
+                known.map(|(_, value)| OsString::from(value))
+            };
+            let read_file = |_: &str| Err(std::io::ErrorKind::NotFound.into());
+            CheckConfig::resolve(
+                &cli,
+                &Surroundings { variable: &variable, read_file: &read_file, ci_provider: None },
+            )
+        };
+        let nothing = check("check", &[]).expect("nothing is no mistake");
+        assert!(nothing.key.is_err() && nothing.dataset.is_err() && nothing.state_dir.is_err());
+        assert_eq!(nothing.endpoint.expect("the default").host, "api.honeycomb.io");
+        assert_eq!(nothing.port, "10350");
+
+        let parts = check("check --port 1234", &[("HONEYCOMB_API_ENDPOINT", "ftp://x")]);
+        let parts = parts.expect("each part says what is wrong with it");
+        assert!(parts.endpoint.is_err() && parts.ui.is_ok());
+        assert_eq!(parts.port, "1234");
+        assert!(check("check --port x", &[]).is_err());
     }
 
     #[test]
@@ -583,7 +732,9 @@ mod tests {
     fn destinations_have_files_of_their_own() {
         let stem = |dataset, endpoint| {
             let more = [("HONEYCOMB_DATASET", dataset), ("HONEYCOMB_API_ENDPOINT", endpoint)];
-            sent_to(&usual("", &more).expect("a configuration")).file_stem()
+            let config = usual("", &more).expect("a configuration");
+            let destination = sent_to(&config);
+            destination.endpoint.file_stem(&destination.dataset)
         };
         let first = stem("dev", "https://api.honeycomb.io");
         assert!(first.starts_with("api.honeycomb.io-dev-"), "{first}");

@@ -1,35 +1,47 @@
-//! The only file that speaks HTTP: one POST, or one GET, and whatever was answered.
+//! The only file that speaks HTTP: batches of events, and plain calls of the API; whatever was
+//! answered goes back as it is.
 //!
-//! The key goes into one header of one request to one host: redirects are not followed, TLS is
-//! verified against the system's roots, and no error that leaves here can hold it.
+//! The key goes into one header of each request to one host: redirects are not followed, TLS is
+//! verified against the system's roots, and nothing that leaves here can hold it.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ureq::Agent;
+use serde_json::Value;
 use ureq::http::header::{CONTENT_ENCODING, CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use ureq::http::{Response, Uri};
 use ureq::tls::{RootCerts, TlsConfig};
+use ureq::{Agent, Body, RequestBuilder};
 
 use crate::answer::Answer;
-use crate::config::Destination;
+use crate::config::{ApiKey, Destination, Endpoint};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A status per event is about 16 bytes, so 500 of them are 8 KB; an error page may be longer.
 const ANSWER_LIMIT: u64 = 256 * 1024;
+/// Lists come whole: of 2000 columns, or of all boards of a team with their panels.
+const LIST_LIMIT: u64 = 32 * 1024 * 1024;
 
-#[derive(Clone)]
+/// Sends batches to one dataset.
+#[derive(Debug, Clone)]
 pub struct Client {
-    agent: Agent,
-    url: String,
-    auth_url: String,
-    host: String,
-    key: crate::config::ApiKey,
+    api: Api,
+    batch_url: String,
 }
 
-impl fmt::Debug for Client {
+/// Honeycomb's API, or what stands in its place.
+#[derive(Clone)]
+pub struct Api {
+    agent: Agent,
+    url: String,
+    authority: String,
+    key: Option<ApiKey>,
+}
+
+impl fmt::Debug for Api {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("url", &self.url).finish_non_exhaustive()
+        f.debug_struct("Api").field("url", &self.url).finish_non_exhaustive()
     }
 }
 
@@ -39,7 +51,30 @@ pub struct NoAnswer(pub String);
 
 impl Client {
     pub fn new(destination: &Destination) -> Self {
-        let endpoint = &destination.endpoint;
+        Self {
+            api: Api::new(&destination.endpoint, Some(destination.key.clone())),
+            batch_url: destination.batch_url(),
+        }
+    }
+
+    pub fn api(&self) -> &Api {
+        &self.api
+    }
+
+    /// Sends one batch, a gzipped JSON array; `limit` bounds everything from the name's look-up
+    /// to the answer's last byte.
+    pub fn post(&self, body: &[u8], limit: Duration) -> Result<Answer, NoAnswer> {
+        let request = self
+            .api
+            .prepare(self.api.agent.post(&self.batch_url), limit)
+            .header(CONTENT_TYPE, "application/json")
+            .header(CONTENT_ENCODING, "gzip");
+        self.api.read(request.send(body), ANSWER_LIMIT)
+    }
+}
+
+impl Api {
+    pub fn new(endpoint: &Endpoint, key: Option<ApiKey>) -> Self {
         let tls = TlsConfig::builder()
             .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .root_certs(RootCerts::PlatformVerifier);
@@ -57,26 +92,66 @@ impl Client {
         }
         Self {
             agent: config.build().new_agent(),
-            url: destination.batch_url(),
-            auth_url: format!("{}/1/auth", endpoint.url),
-            host: endpoint.authority.clone(),
-            key: destination.key.clone(),
+            url: endpoint.url.clone(),
+            authority: endpoint.authority.clone(),
+            key,
         }
     }
 
-    /// Sends one batch, a gzipped JSON array; `limit` bounds everything from the name's look-up
-    /// to the answer's last byte.
-    pub fn post(&self, body: &[u8], limit: Duration) -> Result<Answer, NoAnswer> {
-        let request = self
-            .agent
-            .post(&self.url)
-            .config()
-            .timeout_global(Some(limit))
-            .build()
-            .header("X-Honeycomb-Team", self.key.expose())
-            .header(CONTENT_TYPE, "application/json")
-            .header(CONTENT_ENCODING, "gzip");
-        let mut response = request.send(body).map_err(|error| self.no_answer(&error))?;
+    /// `path` begins with a slash and is encoded.
+    pub fn get(&self, path: &str, limit: Duration) -> Result<Answer, NoAnswer> {
+        self.read(self.prepare(self.agent.get(self.at(path)), limit).call(), LIST_LIMIT)
+    }
+
+    pub fn post(&self, path: &str, body: &Value, limit: Duration) -> Result<Answer, NoAnswer> {
+        self.send(self.agent.post(self.at(path)), body, limit)
+    }
+
+    pub fn put(&self, path: &str, body: &Value, limit: Duration) -> Result<Answer, NoAnswer> {
+        self.send(self.agent.put(self.at(path)), body, limit)
+    }
+
+    /// The proxy that requests go through, without its credentials.
+    pub fn proxy(&self) -> Option<String> {
+        let proxy = self.agent.config().proxy()?;
+        let is_passed_by = self.url.parse::<Uri>().is_ok_and(|url| proxy.is_no_proxy(&url));
+        (!is_passed_by).then(|| format!("{}:{}", proxy.host(), proxy.port()))
+    }
+
+    /// Ends a request under way, from another thread, and all later ones.
+    pub fn interrupter(&self) -> impl FnOnce() + Send + use<> {
+        let agent = self.agent.clone();
+        move || agent.shutdown()
+    }
+
+    fn at(&self, path: &str) -> String {
+        format!("{}{path}", self.url)
+    }
+
+    fn send(
+        &self,
+        request: RequestBuilder<ureq::typestate::WithBody>,
+        body: &Value,
+        limit: Duration,
+    ) -> Result<Answer, NoAnswer> {
+        let request = self.prepare(request, limit).header(CONTENT_TYPE, "application/json");
+        self.read(request.send(body.to_string()), ANSWER_LIMIT)
+    }
+
+    fn prepare<B>(&self, request: RequestBuilder<B>, limit: Duration) -> RequestBuilder<B> {
+        let request = request.config().timeout_global(Some(limit)).build();
+        match &self.key {
+            Some(key) => request.header("X-Honeycomb-Team", key.expose()),
+            None => request,
+        }
+    }
+
+    fn read(
+        &self,
+        response: Result<Response<Body>, ureq::Error>,
+        most: u64,
+    ) -> Result<Answer, NoAnswer> {
+        let mut response = response.map_err(|error| self.no_answer(&error))?;
         let header = |name| {
             let value = response.headers().get(name)?;
             Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
@@ -84,7 +159,7 @@ impl Client {
         let (retry_after, location) = (header(RETRY_AFTER), header(LOCATION));
         let location = location.map(|text| self.without_key(text));
         let status = response.status().as_u16();
-        let body = response.body_mut().with_config().limit(ANSWER_LIMIT).read_to_vec();
+        let body = response.body_mut().with_config().limit(most).read_to_vec();
         let body = match body {
             Ok(body) => body,
             // An error's status says enough without its text; a 200 without its list says nothing.
@@ -95,25 +170,11 @@ impl Client {
         Ok(Answer { status, retry_after, location, body })
     }
 
-    /// Whose key it is: the answer to `GET /1/auth`. Nothing depends on it, so no failure is told.
-    pub fn auth(&self, limit: Duration) -> Option<Vec<u8>> {
-        let request = self.agent.get(&self.auth_url).config().timeout_global(Some(limit)).build();
-        let mut response = request.header("X-Honeycomb-Team", self.key.expose()).call().ok()?;
-        let body = response.body_mut().with_config().limit(ANSWER_LIMIT).read_to_vec().ok()?;
-        (response.status().as_u16() == 200).then_some(body)
-    }
-
     /// A server may quote the key in its answer, of which a part is shown to the person.
     fn without_key(&self, text: String) -> String {
-        let key = self.key.expose();
+        let key = self.key.as_ref().map_or("", ApiKey::expose);
         // What is too short to be a key could be any part of an answer.
         if key.len() < 8 || !text.contains(key) { text } else { text.replace(key, "<key>") }
-    }
-
-    /// Ends a request under way, from another thread, and all later ones.
-    pub fn interrupter(&self) -> impl FnOnce() + Send + 'static {
-        let agent = self.agent.clone();
-        move || agent.shutdown()
     }
 
     fn no_answer(&self, error: &ureq::Error) -> NoAnswer {
@@ -124,12 +185,23 @@ impl Client {
             ureq::Error::ConnectProxyFailed(why) => format!("the proxy did not connect: {why}"),
             error => error.to_string(),
         };
-        let hint = if cause.contains("No CA certificates") {
-            "; install ca-certificates or set SSL_CERT_FILE"
-        } else {
-            ""
-        };
-        NoAnswer(format!("no answer from {}: {cause}{hint}", self.host))
+        NoAnswer(format!("no answer from {}: {cause}{}", self.authority, hint(&cause)))
+    }
+}
+
+/// What to do about a cause, where there is more to do than to wait.
+fn hint(cause: &str) -> &'static str {
+    let cause = cause.to_lowercase();
+    let says = |phrases: &[&str]| phrases.iter().any(|phrase| cause.contains(phrase));
+    if says(&["no ca certificates"]) {
+        "; install ca-certificates or set SSL_CERT_FILE"
+    } else if says(&["unknownissuer", "unknown issuer"]) {
+        "; if a proxy of your company's opens TLS, have this machine trust its certificate, or set \
+         SSL_CERT_FILE"
+    } else if says(&["lookup address", "no such host", "name resolution"]) {
+        "; check the name, and whether this machine needs HTTPS_PROXY"
+    } else {
+        ""
     }
 }
 

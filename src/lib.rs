@@ -6,6 +6,7 @@ pub mod ci;
 pub mod cli;
 pub mod config;
 pub mod exit;
+pub mod findings;
 pub mod log;
 pub mod say;
 pub mod summary;
@@ -37,17 +38,24 @@ pub mod store;
 
 // How it gets to Honeycomb.
 pub mod answer;
+pub mod auth;
 pub mod awake;
 pub mod backoff;
 pub mod batch;
+pub mod board;
 pub mod deliver;
 pub mod honeycomb;
+pub mod key;
 pub mod link;
+pub mod place;
+pub mod queries;
 
 // The ways to run, and what they share.
 pub mod after;
+pub mod check;
 pub mod clock;
 pub mod dry_run;
+pub mod make_board;
 pub mod once;
 pub mod parent;
 pub mod sidecar;

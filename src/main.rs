@@ -1,13 +1,16 @@
 //! Arguments and environment in, an exit code out.
 
+use std::error::Error;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use ci_env::CiProvider;
 use log::LevelFilter;
-use tilt_honeycomb::cli::{self, Cli, Early};
-use tilt_honeycomb::config::{self, Config, Output, Source, Surroundings, TiltMode};
+use tilt_honeycomb::cli::{self, Cli, Command, Early};
+use tilt_honeycomb::config::{
+    self, BoardConfig, CheckConfig, Config, ConfigError, Output, Source, Surroundings, TiltMode,
+};
 use tilt_honeycomb::context::Context;
 use tilt_honeycomb::deliver::Courier;
 use tilt_honeycomb::exit::Exit;
@@ -15,16 +18,17 @@ use tilt_honeycomb::honeycomb::Client;
 use tilt_honeycomb::stop::{self, Stop};
 use tilt_honeycomb::store::{self, Store};
 use tilt_honeycomb::tilt::Tilt;
-use tilt_honeycomb::{after, dry_run, once, sidecar};
+use tilt_honeycomb::{after, check, dry_run, make_board, once, sidecar};
 
 #[cfg(target_os = "linux")]
 #[global_allocator]
 static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
 fn main() -> ExitCode {
-    end_on_panic();
     let arguments: Vec<_> =
         std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
+    let never_fails = cli::never_fails(&arguments);
+    end_on_panic(if never_fails { Exit::Done } else { Exit::Unexpected });
     let exit = match cli::parse(&arguments) {
         Ok(cli) => run(cli),
         Err(Early::Answer(text)) => {
@@ -34,15 +38,15 @@ fn main() -> ExitCode {
         }
         Err(Early::Usage(mistake)) => stay_beside_ci(usage(&mistake), cli::ends(&arguments)),
     };
-    if cli::never_fails(&arguments) { Exit::Done.into() } else { exit.into() }
+    if never_fails { Exit::Done.into() } else { exit.into() }
 }
 
-/// With an exit code of the table's, and without a core that would hold the key.
+/// With an exit code that stands in the table, and without a core that would hold the key.
 #[expect(clippy::exit, reason = "whatever thread it was, nothing can be relied on any more")]
-fn end_on_panic() {
-    std::panic::set_hook(Box::new(|panic| {
+fn end_on_panic(exit: Exit) {
+    std::panic::set_hook(Box::new(move |panic| {
         let _ = writeln!(io::stderr(), "tilt-honeycomb: {panic}");
-        std::process::exit(Exit::Unexpected as i32);
+        std::process::exit(exit as i32);
     }));
 }
 
@@ -62,14 +66,22 @@ fn run(cli: Cli) -> Exit {
     if config::do_not_track(&surroundings) {
         return do_nothing(once);
     }
-    let exit = match Config::resolve(cli, &surroundings) {
-        Ok(config) => report(&config).unwrap_or_else(|error| {
-            log::error!("{error:#}");
-            Exit::Unexpected
-        }),
-        Err(mistake) => usage(&mistake.to_string()),
-    };
+    let exit = execute(cli, &surroundings).unwrap_or_else(|error| {
+        if let Some(mistake) = error.downcast_ref::<ConfigError>() {
+            return usage(&mistake.to_string());
+        }
+        log::error!("{error}");
+        Exit::Unexpected
+    });
     stay_beside_ci(exit, once)
+}
+
+fn execute(cli: Cli, surroundings: &Surroundings) -> Result<Exit, Box<dyn Error>> {
+    match cli.command {
+        Some(Command::Check) => Ok(check::run(&CheckConfig::resolve(&cli, surroundings)?)?),
+        Some(Command::Board) => Ok(make_board::run(&BoardConfig::resolve(&cli, surroundings)?)),
+        None => report(&Config::resolve(cli, surroundings)?),
+    }
 }
 
 /// `None` too where a variable is no Unicode, which `ci_env` does not survive.
@@ -122,7 +134,7 @@ fn do_nothing(once: bool) -> Exit {
     Exit::Done
 }
 
-fn report(config: &Config) -> anyhow::Result<Exit> {
+fn report(config: &Config) -> Result<Exit, Box<dyn Error>> {
     let cpu_count = std::thread::available_parallelism().map_or(1, usize::from);
     let mut tilt = Tilt::new(config.tilt.clone(), config.tilt_mode);
     match &config.output {
@@ -145,12 +157,13 @@ fn report(config: &Config) -> anyhow::Result<Exit> {
                 Err(_) => None,
             };
             let context = Context::new(config, id, cpu_count);
-            let store = Store::new(state_dir.clone(), destination.file_stem());
+            let store =
+                Store::new(state_dir.clone(), destination.endpoint.file_stem(&destination.dataset));
             let client = Client::new(destination);
-            let interrupt = client.interrupter();
+            let interrupt = client.api().interrupter();
             let mut courier = Courier::new(store.clone(), client.clone());
             if !config.once {
-                return Ok(sidecar::run(config, context, tilt, &store, courier)?);
+                return Ok(sidecar::run(config, context, tilt, &store, courier, &client)?);
             }
             let stop = Stop::default();
             stop::on_signals(&stop, interrupt)?;

@@ -37,7 +37,8 @@ pub fn dropped(dropped: Dropped) -> Option<String> {
     (!told.is_empty()).then(|| told.join("; "))
 }
 
-fn events(count: usize) -> String {
+/// `3 events`
+pub fn events(count: usize) -> String {
     if count == 1 { "1 event".to_owned() } else { format!("{count} events") }
 }
 

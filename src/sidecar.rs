@@ -14,14 +14,16 @@ use crate::awake::{self, Awake};
 use crate::backoff;
 use crate::batch::Counts;
 use crate::clock;
-use crate::config::Config;
+use crate::config::{Config, Output};
 use crate::context::Context;
 use crate::deliver::{Courier, Delivery, End, jitter};
 use crate::derive::{Change, Phase};
 use crate::exit::Exit;
 use crate::git::{self, Checkout};
+use crate::honeycomb::Client;
 use crate::model::Snapshot;
 use crate::parent::Parent;
+use crate::place;
 use crate::say;
 use crate::stop::{self, Stop};
 use crate::store::{Store, StoreError};
@@ -148,6 +150,7 @@ pub fn run(
     mut tilt: Tilt,
     store: &Store,
     mut courier: Courier,
+    client: &Client,
 ) -> io::Result<Exit> {
     let stop = Stop::default();
     let (sender, messages) = mpsc::channel();
@@ -189,7 +192,7 @@ pub fn run(
         sent: Sent::default(),
     };
     let parent = Parent::now();
-    sidecar.greet();
+    sidecar.greet(client);
     while !sidecar.orphaned(parent) {
         sidecar.make_up_for_sleep();
         sidecar.start_what_is_due();
@@ -206,13 +209,23 @@ pub fn run(
 }
 
 impl Sidecar<'_> {
-    fn greet(&mut self) {
-        let interval = humantime::format_duration(self.config.interval);
+    fn greet(&mut self, client: &Client) {
+        let Output::Send { destination, .. } = &self.config.output else { return };
         match self.store.read(|state| state.queue().len()) {
-            Ok(0) => log::info!("reporting every {interval}; nothing waits from before"),
-            Ok(waiting) => log::info!("reporting every {interval}; {waiting} waiting from before"),
+            Ok(waiting) => log::info!(
+                "reporting to {}, {} {}; {} from before",
+                destination.dataset,
+                if self.config.no_watch { "only every" } else { "live and every" },
+                humantime::format_duration(self.config.interval),
+                if waiting == 0 {
+                    "nothing waits".to_owned()
+                } else {
+                    format!("{waiting} waiting")
+                }
+            ),
             Err(error) => self.note_store(Some(&error)),
         }
+        place::say_when_known(client.api(), destination);
     }
 
     /// Whoever opens a laptop wants to see it soon, and what was away is another network now.

@@ -106,6 +106,11 @@ impl Waiting {
     pub fn new(number: u64, kind: Kind, queued_at: u64, wire: Box<RawValue>) -> Self {
         Self { number, kind, queued_at, wire }
     }
+
+    /// `None` for a time that no clock shows.
+    pub fn since(&self) -> Option<SystemTime> {
+        UNIX_EPOCH.checked_add(Duration::from_secs(self.queued_at))
+    }
 }
 
 /// What taking in a look did.

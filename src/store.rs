@@ -269,6 +269,17 @@ impl Known {
     }
 }
 
+/// Makes the folder if there is none, and tries whether it takes a file; whether others may look
+/// into it.
+pub fn try_folder(dir: &Path) -> Result<bool> {
+    make_private(dir)?;
+    let trial = dir.join(format!("trial-{}", std::process::id()));
+    let written = write_synced(&trial, b"tilt-honeycomb");
+    let removed = fs::remove_file(&trial);
+    written.and(removed).map_err(failed("write to", dir))?;
+    is_open_to_others(dir)
+}
+
 /// The random id of this machine, made when first asked for.
 pub fn installation_id(dir: &Path) -> Result<String> {
     make_private(dir)?;
@@ -388,6 +399,18 @@ fn make_private(dir: &Path) -> Result<()> {
 #[cfg(not(unix))]
 fn make_private(dir: &Path) -> Result<()> {
     fs::create_dir_all(dir).map_err(failed("make", dir))
+}
+
+#[cfg(unix)]
+fn is_open_to_others(dir: &Path) -> Result<bool> {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = fs::metadata(dir).map_err(failed("look at", dir))?.permissions().mode();
+    Ok(mode & 0o077 != 0)
+}
+
+#[cfg(not(unix))]
+fn is_open_to_others(_dir: &Path) -> Result<bool> {
+    Ok(false)
 }
 
 /// A rename lasts once the folder that holds the name is on disk.

@@ -5,7 +5,7 @@
 //! objects, costs nothing beyond itself. Pure.
 
 /// Far above any object of Tilt's; what is longer is passed over.
-const OBJECT_LIMIT: usize = 8 * 1024 * 1024;
+const OBJECT_LIMIT: usize = 1024 * 1024;
 
 #[derive(Debug, Default)]
 pub struct Objects {

@@ -19,8 +19,9 @@ use crate::stream::Objects;
 
 /// Longest time for one look; 500 resources take Tilt 0.9 s.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(20);
-/// Ten thousand resources are about 27 MB.
-const OUTPUT_LIMIT: u64 = 64 * 1024 * 1024;
+/// Ten thousand resources are about 27 MB. With the byte that shows that there was more it is a
+/// power of two, so that a buffer that doubles does not grow for that byte alone.
+const OUTPUT_LIMIT: u64 = 32 * 1024 * 1024 - 1;
 const TALK_LIMIT: u64 = 64 * 1024;
 /// How long what a finished `tilt` left behind may hold its output open.
 const LEFTOVER_PATIENCE: Duration = Duration::from_millis(500);
@@ -128,7 +129,7 @@ impl fmt::Display for TiltError {
                 humantime::format_duration(*after)
             ),
             Self::TooMuchOutput => {
-                write!(f, "tilt get: more than {} MB of output", OUTPUT_LIMIT / 1024 / 1024)
+                write!(f, "tilt get: more than {} MB of output", OUTPUT_LIMIT.div_ceil(1024 * 1024))
             }
             Self::Failed { said } => write!(f, "tilt get: {said}"),
             Self::Unreadable(error) => write!(f, "tilt get: {error}"),
@@ -149,6 +150,22 @@ impl From<io::Error> for TiltError {
 impl Tilt {
     pub fn new(command: TiltCommand, mode: Option<TiltMode>) -> Self {
         Self { command, plan: Plan::Together(Kind::for_mode(mode)) }
+    }
+
+    /// Of the program, which need not be that of the Tilt that runs: `0.37.6, built 2026-07-01`.
+    pub fn program_version(&self, stop: &Stop) -> Result<String, TiltError> {
+        let limit = LOOK_TIMEOUT;
+        let calls = Calls { command: &self.command, limit, deadline: clock::now() + limit, stop };
+        let output = calls.run(vec!["version".to_owned()])?;
+        let output = String::from_utf8_lossy(&output);
+        let line = output.lines().next().unwrap_or_default();
+        Ok(shortened(line.strip_prefix('v').unwrap_or(line)))
+    }
+
+    /// The kinds of objects that are asked for: after a look, those that this Tilt knows.
+    pub fn kinds(&self) -> Vec<&'static str> {
+        let (Plan::Together(kinds) | Plan::OneByOne(kinds)) = &self.plan;
+        kinds.iter().map(|kind| kind.alone()).collect()
     }
 
     /// One look at everything, within `limit` at the most.
@@ -326,7 +343,10 @@ impl Calls<'_> {
     }
 
     fn get(&self, kinds: &str) -> Result<Vec<u8>, TiltError> {
-        let arguments = arguments(self.command, &["get", kinds, "-o", "json"]);
+        self.run(arguments(self.command, &["get", kinds, "-o", "json"]))
+    }
+
+    fn run(&self, arguments: Vec<String>) -> Result<Vec<u8>, TiltError> {
         let mut running = Running::start(self.command, arguments)?;
         let Some(finished) = running.finish(self.deadline, self.stop)? else {
             return Err(TiltError::TimedOut { after: self.limit });

@@ -524,6 +524,15 @@ fn the_trace_is_linked_where_honeycomb_says_whose_key_it_is() {
     );
     assert!(told.contains(&link), "{told}");
 
+    // Of a Refinery no one knows which region's UI is behind it.
+    let behind = |ui: &str| {
+        let run = sandbox.run("--once --snapshot tilt.json").sending_to(&honeycomb);
+        run.env("HONEYCOMB_UI_URL", ui).finish().exits_with(0).stdout
+    };
+    assert!(!behind("").contains("trace:"));
+    let link = "trace: https://ui.eu1.honeycomb.io/acme/environments/ci/datasets/";
+    assert!(behind("https://ui.eu1.honeycomb.io").contains(link));
+
     honeycomb.usually(Answer::By(std::sync::Arc::new(|request| match request.method.as_str() {
         "GET" => Reply::new(401, "").into(),
         _ => Answer::Accept,

@@ -16,13 +16,36 @@ fn version_and_help_are_printed_on_stdout() {
     for option in ["--help", "-h"] {
         let outcome = sandbox.run(option).finish().exits_with(0);
         assert!(
-            outcome.stdout.starts_with("Usage: tilt-honeycomb [options]"),
+            outcome.stdout.starts_with("Usage: tilt-honeycomb [check|board] [options]"),
             "{}",
             outcome.stdout
         );
         assert_eq!(outcome.stderr, "");
     }
     assert_eq!(sandbox.tilt().calls().len(), 0);
+}
+
+#[test]
+fn completions_are_of_the_options_there_are() {
+    let sandbox = Sandbox::new();
+    let help = sandbox.run("--help").finish().stdout;
+    let options = help.split_whitespace().filter(|word| word.starts_with("--"));
+    let options: Vec<_> = options
+        .filter(|word| word[2..].chars().all(|c| c.is_ascii_lowercase() || c == '-'))
+        .collect();
+    assert!(options.len() > 20, "{options:?}");
+    for shell in ["bash", "fish", "zsh"] {
+        let script = sandbox.run(&format!("--completions {shell}")).finish().exits_with(0).stdout;
+        for option in &options {
+            assert!(script.contains(&option[2..]), "{shell}: {option}");
+        }
+    }
+    // In bash, as it completes itself.
+    let words = r#"eval "$("$0" --completions bash)"
+        COMP_WORDS=(tilt-honeycomb --st) COMP_CWORD=1
+        _tilt-honeycomb; echo "${COMPREPLY[@]}""#;
+    let completed = sandbox.command(&["/bin/bash", "-c", words, crate::sandbox::PROGRAM]).finish();
+    assert_eq!(completed.exits_with(0).stdout, "--state-dir\n");
 }
 
 #[test]
@@ -111,6 +134,8 @@ fn exit_code_2_is_a_mistake_that_is_named_before_anything_is_done() {
     for (options, named) in [
         ("--nosuch", "--nosuch"),
         ("--once stray", "stray"),
+        ("check --once", "check goes without --once"),
+        ("--completions tcsh", "there is bash, fish and zsh"),
         ("--interval", "--interval"),
         ("--interval 5", "write it like 30s or 5m"),
         ("--interval=5M", "between 1s and 1day"),

@@ -6,12 +6,16 @@
 #![expect(clippy::disallowed_methods, reason = "tests have deadlines, and look until they pass")]
 #![expect(unreachable_pub, reason = "modules that are shared with the stand-ins")]
 
+mod api;
 #[path = "../stand_in/honeycomb.rs"]
 mod honeycomb;
 mod sandbox;
+mod schema;
 #[path = "../stand_in/storm.rs"]
 mod storm;
 
+mod board;
+mod check;
 mod checkout;
 mod ci;
 mod cli;

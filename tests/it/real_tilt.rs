@@ -84,6 +84,13 @@ fn a_real_tilts_resources_are_reported() {
     assert_eq!(of("passes")["labels"], "quick");
     assert_eq!(of("by hand")["trigger_mode"], "manual");
 
+    let check = sandbox.run("check --api-endpoint http://127.0.0.1:1");
+    let check = isolated(check, &sandbox, port).finish().exits_with(2);
+    let check = check.finds("tilt", "ok", ", built ").finds("key", "bad", "no API key");
+    let session =
+        format!("port {port}: 5 resources; it knows uisession, uiresources, dockerimages");
+    check.finds("session", "ok", &session);
+
     // As Ctrl-C does; a killed Tilt would leave what it serves behind.
     up.ends_after(Signal::INT);
     look().exits_with(3);

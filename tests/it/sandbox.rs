@@ -423,6 +423,28 @@ impl Outcome {
         self
     }
 
+    /// What `check` found of a part: the verdict and what was said.
+    #[track_caller]
+    pub fn found(&self, topic: &str) -> (&str, &str) {
+        let line = self.stdout.lines().find(|line| line.get(8..18).map(str::trim) == Some(topic));
+        let line = line.unwrap_or_else(|| panic!("no line of {topic}:\n{}", self.stdout));
+        (line[..8].trim(), &line[18..])
+    }
+
+    #[track_caller]
+    pub fn finds(self, topic: &str, verdict: &str, what: &str) -> Self {
+        let (found, says) = self.found(topic);
+        assert_eq!(found, verdict, "{topic}: {says}");
+        assert!(says.contains(what), "{topic}: {says}");
+        self
+    }
+
+    #[track_caller]
+    pub fn finds_exactly(self, topic: &str, verdict: &str, what: &str) -> Self {
+        assert_eq!(self.found(topic), (verdict, what));
+        self
+    }
+
     /// One line, however much went wrong.
     #[track_caller]
     pub fn says_one_line(self) -> Self {

@@ -1,11 +1,13 @@
 //! The sidecar: reports at intervals, outlives its Tilt and its network, speaks on change.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::honeycomb::{Answer, Reply, Server};
-use crate::sandbox::{RECORDED, Sandbox, builds, eventually, of_kind, recorded_builds};
+use crate::api::Api;
+use crate::honeycomb::{Answer, Mishap, Part, Reply, Server};
+use crate::sandbox::{Process, RECORDED, Sandbox, builds, eventually, of_kind, recorded_builds};
 
 #[test]
 fn the_sidecar_reports_at_once_and_then_at_every_interval() {
@@ -92,6 +94,72 @@ fn what_waits_from_before_is_sent_also_where_no_tilt_runs() {
     let sidecar = sandbox.sidecar_to(&server).start();
     sidecar.says("39 waiting from before");
     eventually("a delivery without Tilt", || server.accepted().len() == RECORDED);
+}
+
+#[test]
+fn it_starts_with_one_line_of_where_how_often_and_what_waits() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let greeting = |sidecar: Process| {
+        sidecar.says("from before\n");
+        sidecar.stderr().lines().next().expect("a line").to_owned()
+    };
+    assert_eq!(
+        greeting(sandbox.live_to(&server).start()),
+        "reporting to dev-environments, live and every 1m; nothing waits from before"
+    );
+    assert_eq!(
+        greeting(sandbox.run("--no-watch --interval 30s").sending_to(&server).start()),
+        "reporting to dev-environments, only every 30s; nothing waits from before"
+    );
+    // It does not know where a server on loopback is to be seen, and asks nobody.
+    assert!(server.requests().iter().all(|request| request.method == "POST"));
+}
+
+#[test]
+fn it_links_to_the_dataset_once_it_knows_where_that_is() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let _api = Api::on(&server);
+    let start = || {
+        let sidecar = sandbox.sidecar_to(&server);
+        sidecar.env("HONEYCOMB_UI_URL", "https://ui.honeycomb.io").start()
+    };
+    let sidecar = start();
+    sidecar.says(
+        "to be seen at https://ui.honeycomb.io/acme/environments/dev-machines/datasets/dev-environments",
+    );
+    eventually("two reports", || server.accepted().len() >= 21);
+    let (outcome, _) = sidecar.ends_after(Signal::TERM);
+    assert_eq!(outcome.stderr.matches("https://").count(), 1, "{}", outcome.stderr);
+}
+
+#[test]
+fn a_link_that_cannot_be_had_delays_and_fails_nothing() {
+    for answer in [
+        Reply::new(401, "").into(),
+        Reply::new(200, "<html>").into(),
+        Answer::Broken { after: Part::Nothing, then: Mishap::Stall },
+    ] {
+        let (sandbox, server) = (Sandbox::new(), Server::start());
+        server.usually(Answer::By(Arc::new(move |request| match request.method.as_str() {
+            "GET" => answer.clone(),
+            _ => Answer::Accept,
+        })));
+        let sidecar = sandbox.sidecar_to(&server).env("HONEYCOMB_UI_URL", "ui.honeycomb.io");
+        let sidecar = sidecar.start();
+        eventually("a report", || server.accepted().len() >= RECORDED);
+        eventually("a question", || server.requests().iter().any(|r| r.method == "GET"));
+        let (outcome, took) = sidecar.ends_after(Signal::TERM);
+        assert!(!outcome.stderr.contains("https://"), "{}", outcome.stderr);
+        // It would have waited for ten.
+        assert!(took < Duration::from_secs(4), "{took:?}");
+        outcome.exits_with(0);
+    }
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let sidecar = sandbox.sidecar_to(&server).env("HONEYCOMB_UI_URL", "ui.honeycomb.io");
+    let sidecar = sidecar.args(&["--quiet"]).start();
+    eventually("a report", || server.accepted().len() >= RECORDED);
+    assert!(server.requests().iter().all(|request| request.method == "POST"), "nobody would hear");
+    sidecar.ends_after(Signal::TERM);
 }
 
 #[test]

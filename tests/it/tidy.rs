@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use tilt_honeycomb::queries::{Calculation, Combination, Filter, Is, QUERIES};
 use tilt_honeycomb::{event, exit};
 
 use crate::sandbox::{PROGRAM, Sandbox, capture};
@@ -93,6 +94,40 @@ fn the_readme_explains_every_field() {
     let is_missing = |name: &&str| !rows.iter().any(|(first, _)| first == name);
     let missing: Vec<_> = event::FIELDS.iter().map(|(name, _)| *name).filter(is_missing).collect();
     assert_eq!(missing, [""; 0]);
+}
+
+/// A query as the person builds it in Honeycomb.
+fn query_row(query: &tilt_honeycomb::queries::Query) -> String {
+    let filter = |filter: &Filter| match filter.is {
+        Is::Text(text) => format!("{} = {text}", filter.column),
+        Is::OneOf(texts) => format!("{} in {}", filter.column, texts.join(", ")),
+        Is::True => format!("{} = true", filter.column),
+        Is::False => format!("{} = false", filter.column),
+    };
+    let calculation = |Calculation { op, column }: &Calculation| match column {
+        Some(column) => format!("{op}({column})"),
+        None => (*op).to_owned(),
+    };
+    let code = |texts: Vec<String>, between: &str| {
+        texts.iter().map(|text| format!("`{text}`")).collect::<Vec<_>>().join(between)
+    };
+    let or = if query.combination == Combination::Any { " or " } else { ", " };
+    let (name, question) = (query.name, query.question);
+    let filters = code(query.filters.iter().map(filter).collect(), or);
+    let calculations = code(query.calculations.iter().map(calculation).collect(), ", ");
+    let groups = code(query.breakdowns.iter().map(|&name| name.to_owned()).collect(), ", ");
+    format!("| {name}: {question} | {filters} | {calculations} | {groups} |")
+}
+
+#[test]
+fn the_readme_lists_the_queries() {
+    let readme = read("README.md");
+    let (_, after) = readme.split_once("<!-- queries -->").expect("the queries");
+    let table: Vec<_> =
+        after.lines().skip(1).skip_while(|line| !line.starts_with("|---")).skip(1).collect();
+    let rows: Vec<_> = QUERIES.iter().map(query_row).collect();
+    assert_eq!(table[..rows.len()], rows, "{}", rows.join("\n"));
+    assert_eq!(table[rows.len()], "");
 }
 
 #[test]

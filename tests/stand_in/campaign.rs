@@ -176,16 +176,18 @@ enum ProcessFault {
     Kill,
     KillInFlight,
     Terminate,
+    Suspend,
 }
 
 impl ProcessFault {
-    const ALL: [Self; 3] = [Self::Kill, Self::KillInFlight, Self::Terminate];
+    const ALL: [Self; 4] = [Self::Kill, Self::KillInFlight, Self::Terminate, Self::Suspend];
 
     fn name(self) -> &'static str {
         match self {
             Self::Kill => "process: kill -9",
             Self::KillInFlight => "process: kill -9 while a request is in flight",
             Self::Terminate => "process: SIGTERM",
+            Self::Suspend => "process: stopped for up to 3 s, whatever it holds",
         }
     }
 }
@@ -512,7 +514,7 @@ impl Campaign {
                 }
                 self.reap_the_doomed();
             }
-            ProcessFault::Kill | ProcessFault::Terminate => {
+            ProcessFault::Kill | ProcessFault::Terminate | ProcessFault::Suspend => {
                 let often = if fault == ProcessFault::Kill { 12 } else { 40 };
                 if !self.random.is_one_in(often) {
                     return;
@@ -527,8 +529,12 @@ impl Campaign {
                 // At any moment, not only at the tick.
                 thread::sleep(Duration::from_micros(self.random.below(10_000)));
                 let at = self.random.pick(&mortal);
-                let signal = if fault == ProcessFault::Kill { Signal::KILL } else { Signal::TERM };
-                strike_down(&self.collectors[at], signal);
+                let collector = &self.collectors[at];
+                match fault {
+                    ProcessFault::Kill => strike_down(collector, Signal::KILL),
+                    ProcessFault::Suspend => suspend(collector.pid, self.random.below(3_000)),
+                    _ => strike_down(collector, Signal::TERM),
+                }
                 self.count(fault.name());
             }
         }
@@ -553,7 +559,9 @@ impl Campaign {
             fs::remove_file(self.scratch.path().join("stand-in-tilt")).expect("a link");
         }
         for (name, contents) in fault.files() {
-            fs::write(self.tilt_file(name), contents).expect("a file");
+            // The stand-in must never read half of it.
+            fs::write(self.tilt_file("fresh"), contents).expect("a file");
+            fs::rename(self.tilt_file("fresh"), self.tilt_file(name)).expect("its name");
         }
         // So that what watches has to start anew, and meets the fault.
         if fault == TiltFault::WatchesEnd || self.random.is_one_in(2) {
@@ -857,6 +865,16 @@ fn strike_down(collector: &Collector, signal: Signal) {
     collector.is_doomed.store(true, Ordering::SeqCst);
     // It may just have ended.
     let _ = kill_process(collector.pid, signal);
+}
+
+/// Stops a process for so many milliseconds.
+fn suspend(pid: Pid, milliseconds: u64) {
+    // It may just have ended.
+    let _ = kill_process(pid, Signal::STOP);
+    thread::spawn(move || {
+        thread::sleep(Duration::from_millis(milliseconds));
+        let _ = kill_process(pid, Signal::CONT);
+    });
 }
 
 /// The longest file that a process may write from now on.

@@ -1,4 +1,4 @@
-//! A stand-in for `tilt get`: it answers from the folder that the variable `STAND_IN` names, and
+//! A stand-in for `tilt get`, and `tilt version`: it answers from the folder that the variable `STAND_IN` names, and
 //! misbehaves on demand. Its words and its exit status are those of Tilt 0.37.6.
 //!
 //! What Tilt shows:
@@ -18,6 +18,7 @@
 //! |---|---|
 //! | `no-tilt`, `stale` | no Tilt on this port; a Tilt that was killed |
 //! | `single-kinds-only`, `no-watch` | it takes no comma lists; it knows no `--watch` |
+//! | `no-version` | it does not say its version |
 //! | `stdout`, `stderr`, `exit` | it prints exactly this, and exits with this |
 //! | `flood` | it prints so many megabytes |
 //! | `sleep`, `hang` | it takes so many milliseconds, or until the file is gone |
@@ -86,6 +87,12 @@ fn said<T>(text: impl Into<String>) -> Result<T, Failure> {
 }
 
 fn run(folder: &Folder, arguments: &[String]) -> Result<(), Failure> {
+    if arguments == ["version"] {
+        if folder.has("no-version") {
+            return said("Error: unknown command \"version\" for \"tilt\"");
+        }
+        return Ok(println_to_stdout("v0.37.6, built 2026-07-01")?);
+    }
     let get = Get::parse(arguments)?;
     if folder.has("no-tilt") {
         return said(format!("Error: No tilt apiserver found: tilt-{}", get.api_server()));

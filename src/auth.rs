@@ -1,0 +1,162 @@
+//! Whose key it is and what it may do: the answer to `GET /1/auth`. Pure.
+//!
+//! Honeycomb's description has every member; an ingest key's permissions are one, a Classic key's
+//! environment has empty names, and a gateway in between may answer with less. So everything may
+//! be missing, and the one permission that is spelled in two ways is read in both.
+
+use serde::Deserialize;
+
+pub const PATH: &str = "/1/auth";
+
+#[derive(Debug, Default, Deserialize)]
+pub struct Auth {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    #[serde(default)]
+    api_key_access: Access,
+    #[serde(default)]
+    team: Named,
+    #[serde(default)]
+    environment: Option<Named>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Access {
+    events: Option<bool>,
+    queries: Option<bool>,
+    columns: Option<bool>,
+    boards: Option<bool>,
+    #[serde(rename = "createDatasets")]
+    create_datasets_as_documented: Option<bool>,
+    /// As Honeycomb's Terraform provider reads it.
+    create_datasets: Option<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Named {
+    name: Option<String>,
+    slug: Option<String>,
+}
+
+impl Named {
+    fn slug(&self) -> Option<&str> {
+        self.slug.as_deref().filter(|slug| !slug.is_empty())
+    }
+
+    /// For the person.
+    fn shown(&self) -> Option<&str> {
+        self.name.as_deref().filter(|name| !name.is_empty()).or_else(|| self.slug())
+    }
+}
+
+impl Auth {
+    /// `None` if the answer is not about a key: a login page, say.
+    pub fn read(body: &[u8]) -> Option<Self> {
+        let auth: Self = serde_json::from_slice(body).ok()?;
+        (auth.team.slug().is_some() || auth.kind.is_some()).then_some(auth)
+    }
+
+    pub fn team(&self) -> Option<&str> {
+        self.team.shown()
+    }
+
+    pub fn team_slug(&self) -> Option<&str> {
+        self.team.slug()
+    }
+
+    pub fn environment(&self) -> Option<&str> {
+        self.environment.as_ref().and_then(Named::shown)
+    }
+
+    pub fn environment_slug(&self) -> Option<&str> {
+        self.environment.as_ref().and_then(Named::slug)
+    }
+
+    /// Of Honeycomb Classic, which has no environments.
+    pub fn is_classic(&self) -> bool {
+        self.environment.as_ref().is_some_and(|named| named.slug.as_deref() == Some(""))
+    }
+
+    pub fn is_ingest(&self) -> bool {
+        self.kind.as_deref() == Some("ingest")
+    }
+
+    /// An ingest key may, and has no word for it.
+    pub fn may_send_events(&self) -> bool {
+        self.is_ingest() || self.api_key_access.events != Some(false)
+    }
+
+    /// `None` where the answer does not say.
+    pub fn may_create_datasets(&self) -> Option<bool> {
+        let access = &self.api_key_access;
+        access.create_datasets_as_documented.or(access.create_datasets)
+    }
+
+    pub fn may_manage_queries(&self) -> bool {
+        let Access { queries, columns, .. } = self.api_key_access;
+        !self.is_ingest() && queries != Some(false) && columns != Some(false)
+    }
+
+    pub fn may_manage_boards(&self) -> bool {
+        !self.is_ingest() && self.api_key_access.boards != Some(false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(body: &str) -> Option<Auth> {
+        Auth::read(body.as_bytes())
+    }
+
+    #[test]
+    fn a_key_belongs_to_a_team_and_an_environment() {
+        let auth = read(
+            r#"{"id":"x","type":"configuration","api_key_access":{"events":true,"boards":false,
+                "createDatasets":true},"environment":{"name":"Dev Envs","slug":"dev-envs"},
+                "team":{"name":"Acme","slug":"acme"}}"#,
+        )
+        .expect("an answer");
+        assert_eq!((auth.team(), auth.team_slug()), (Some("Acme"), Some("acme")));
+        assert_eq!(auth.environment(), Some("Dev Envs"));
+        assert_eq!(auth.environment_slug(), Some("dev-envs"));
+        assert!(!auth.is_classic() && !auth.is_ingest() && auth.may_send_events());
+        assert!(!auth.may_manage_boards() && auth.may_manage_queries());
+    }
+
+    #[test]
+    fn the_permission_to_create_datasets_is_read_in_both_spellings() {
+        for (access, expected) in [
+            (r#"{"createDatasets":true}"#, Some(true)),
+            (r#"{"create_datasets":true}"#, Some(true)),
+            (r#"{"createDatasets":false}"#, Some(false)),
+            ("{}", None),
+        ] {
+            let auth = read(&format!(r#"{{"type":"ingest","api_key_access":{access}}}"#));
+            assert_eq!(auth.expect(access).may_create_datasets(), expected, "{access}");
+        }
+    }
+
+    #[test]
+    fn an_ingest_key_may_send_and_manage_nothing() {
+        let auth = read(r#"{"type":"ingest","api_key_access":{"createDatasets":true}}"#);
+        let auth = auth.expect("an answer");
+        assert!(auth.may_send_events() && !auth.may_manage_boards() && !auth.may_manage_queries());
+    }
+
+    #[test]
+    fn classic_has_an_environment_without_a_name() {
+        let classic = r#"{"team":{"slug":"acme"},"environment":{"name":"","slug":""}}"#;
+        assert!(read(classic).expect("an answer").is_classic());
+        assert_eq!(read(classic).expect("an answer").environment_slug(), None);
+        assert!(!read(r#"{"team":{"slug":"acme"}}"#).expect("an answer").is_classic());
+    }
+
+    #[test]
+    fn what_is_no_answer_about_a_key_is_not_taken_for_one() {
+        for body in ["", "[]", "{}", r#"{"team":{}}"#, r#"{"team":{"slug":""}}"#, "<html>", "17"] {
+            assert!(read(body).is_none(), "{body}");
+        }
+    }
+}
