@@ -409,6 +409,7 @@ fn is_open_to_others(dir: &Path) -> Result<bool> {
 }
 
 #[cfg(not(unix))]
+#[expect(clippy::unnecessary_wraps, reason = "elsewhere it can fail")]
 fn is_open_to_others(_dir: &Path) -> Result<bool> {
     Ok(false)
 }
