@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use divan::Bencher;
 use tilt_honeycomb::batch::{self, Cut, Limits};
 use tilt_honeycomb::context::Context;
-use tilt_honeycomb::derive::Look;
+use tilt_honeycomb::look::Look;
 use tilt_honeycomb::model::Snapshot;
 use tilt_honeycomb::state::State;
 

@@ -1,14 +1,14 @@
 //! Finished work as spans: updates, the image builds they ran, and the stages of those. Pure.
 
 use crate::context::{Context, Shared};
-use crate::derive::Backlog;
 use crate::event::{Event, Fields, Kind};
 use crate::failure::Failure;
 use crate::ids;
-use crate::memory::{Memory, Parent, UpdateId};
+use crate::look::Backlog;
+use crate::memory::{Memory, Parent};
 use crate::model::{ImageBuild, ImageKind, Resource, ResourceType, Stage, Timestamp, Update};
 use crate::report::{Build, Promise};
-use crate::trace::Span;
+use crate::trace::{Span, UpdateId};
 
 /// One finished update; `None` for the empty ones of a resource that only serves.
 pub fn update(

@@ -27,6 +27,7 @@ pub mod derive;
 pub mod event;
 pub mod failure;
 pub mod ids;
+pub mod look;
 pub mod memory;
 pub mod report;
 pub mod startup;

@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Outcome, Resource, ResourceType, Timestamp, Waiting};
-use crate::trace::{Outside, Span};
+use crate::trace::{Outside, Span, UpdateId};
 
 /// Updates kept per resource that builds images: an image's end may be seen after its update's.
 const RECENT_UPDATES: usize = 8;
@@ -52,20 +52,6 @@ pub struct Settled {
     /// Unix microseconds.
     pub at: u64,
     pub failed: bool,
-}
-
-/// Identifies an update within its session and resource: a live update's span id repeats.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UpdateId {
-    pub span_id: String,
-    /// As Tilt wrote it.
-    pub started_at: String,
-}
-
-impl UpdateId {
-    pub fn new(span_id: &str, started_at: &Timestamp) -> Self {
-        Self { span_id: span_id.to_owned(), started_at: started_at.text.clone() }
-    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

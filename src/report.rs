@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::derive::Phase;
 use crate::event::Event;
+use crate::look::Phase;
 use crate::memory::Placement;
 use crate::trace::Span;
 

@@ -13,8 +13,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::context::Context;
-use crate::derive::{Backlog, Look, Phase, derive, session_id};
+use crate::derive::{derive, session_id};
 use crate::event::{Event, Fields, Kind, wire_time};
+use crate::look::{Backlog, Look, Phase};
 use crate::memory::{Memory, Placement, unix_micros};
 use crate::report::{Build, Promise, Report};
 use crate::trace::Span;

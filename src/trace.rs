@@ -5,12 +5,25 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::Fields;
 use crate::ids;
-use crate::memory::UpdateId;
-use crate::model::ImageBuild;
+use crate::model::{ImageBuild, Timestamp};
 
 /// OpenTelemetry's lengths, in hex digits.
 const TRACE_DIGITS: usize = 32;
 const SPAN_DIGITS: usize = 16;
+
+/// Identifies an update within its session and resource: a live update's span id repeats.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpdateId {
+    pub span_id: String,
+    /// As Tilt wrote it.
+    pub started_at: String,
+}
+
+impl UpdateId {
+    pub fn new(span_id: &str, started_at: &Timestamp) -> Self {
+        Self { span_id: span_id.to_owned(), started_at: started_at.text.clone() }
+    }
+}
 
 /// A span's place in its trace.
 #[derive(Debug, Clone, PartialEq)]

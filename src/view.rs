@@ -1,6 +1,7 @@
 //! Tilt as a sidecar last saw it, and what passed before its eyes since it last spoke. Pure.
 
-use crate::derive::{self, Change, Heartbeats, Look, Phase};
+use crate::derive;
+use crate::look::{Change, Heartbeats, Look, Phase};
 use crate::model::{ImageBuild, ImageKind, Outcome, Resource, ResourceType, Session, Snapshot};
 
 /// More than passes between two records unless the disk takes none for long.

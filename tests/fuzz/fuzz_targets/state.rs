@@ -7,7 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use libfuzzer_sys::fuzz_target;
 use tilt_honeycomb::batch::{Limits, cut};
 use tilt_honeycomb::context::Context;
-use tilt_honeycomb::derive::Look;
+use tilt_honeycomb::look::Look;
 use tilt_honeycomb::model::Snapshot;
 use tilt_honeycomb::state::State;
 
