@@ -509,7 +509,7 @@ impl Campaign {
                 }
                 // Whoever sends is one of them, or the one that is spared.
                 for collector in self.collectors.iter().filter(|c| c.role != Role::LongLived) {
-                    strike_down(collector, Signal::KILL);
+                    self.kill(collector);
                     *self.injected.entry(fault.name()).or_default() += 1;
                 }
                 self.reap_the_doomed();
@@ -531,13 +531,29 @@ impl Campaign {
                 let at = self.random.pick(&mortal);
                 let collector = &self.collectors[at];
                 match fault {
-                    ProcessFault::Kill => strike_down(collector, Signal::KILL),
+                    ProcessFault::Kill => self.kill(collector),
                     ProcessFault::Suspend => suspend(collector.pid, self.random.below(3_000)),
                     _ => strike_down(collector, Signal::TERM),
                 }
                 self.count(fault.name());
             }
         }
+    }
+
+    /// Held first, so that what it had not noted is known before another can send it again.
+    fn kill(&self, collector: &Collector) {
+        let _ = kill_process(collector.pid, Signal::STOP);
+        let stat = format!("/proc/{}/stat", collector.pid.as_raw_pid());
+        let runs = || {
+            let stat = fs::read_to_string(&stat).unwrap_or_default();
+            stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['R', 'S', 'D']))
+        };
+        let deadline = Instant::now() + Duration::from_millis(100);
+        while runs() && Instant::now() < deadline {
+            thread::sleep(Duration::from_micros(100));
+        }
+        self.server.note_death(&on_disk(self.scratch.path()));
+        strike_down(collector, Signal::KILL);
     }
 
     /// Waits for those that were killed.
