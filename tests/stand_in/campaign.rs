@@ -595,6 +595,9 @@ impl Campaign {
                 if exchange(&self.state_dir(), &aside).is_ok() {
                     self.unwritable_since = Some(Instant::now());
                     self.count(fault.name());
+                } else {
+                    // The folder is just being made anew.
+                    fs::remove_file(aside).expect("a file of ours");
                 }
             }
             StateFault::DiskFull => {
