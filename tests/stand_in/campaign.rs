@@ -532,7 +532,11 @@ impl Campaign {
                 let collector = &self.collectors[at];
                 match fault {
                     ProcessFault::Kill => self.kill(collector),
-                    ProcessFault::Suspend => suspend(collector.pid, self.random.below(3_000)),
+                    ProcessFault::Suspend => {
+                        hold(collector.pid);
+                        self.server.note_stopped(&on_disk(self.scratch.path()));
+                        let_go(collector.pid, Duration::from_millis(self.random.below(3_000)));
+                    }
                     _ => strike_down(collector, Signal::TERM),
                 }
                 self.count(fault.name());
@@ -542,16 +546,7 @@ impl Campaign {
 
     /// Held first, so that what it had not noted is known before another can send it again.
     fn kill(&self, collector: &Collector) {
-        let _ = kill_process(collector.pid, Signal::STOP);
-        let stat = format!("/proc/{}/stat", collector.pid.as_raw_pid());
-        let runs = || {
-            let stat = fs::read_to_string(&stat).unwrap_or_default();
-            stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['R', 'S', 'D']))
-        };
-        let deadline = Instant::now() + Duration::from_millis(100);
-        while runs() && Instant::now() < deadline {
-            thread::sleep(Duration::from_micros(100));
-        }
+        hold(collector.pid);
         self.server.note_death(&on_disk(self.scratch.path()));
         strike_down(collector, Signal::KILL);
     }
@@ -886,12 +881,23 @@ fn strike_down(collector: &Collector, signal: Signal) {
     let _ = kill_process(collector.pid, signal);
 }
 
-/// Stops a process for so many milliseconds.
-fn suspend(pid: Pid, milliseconds: u64) {
-    // It may just have ended.
+/// Stops a process, unless it has just ended.
+fn hold(pid: Pid) {
     let _ = kill_process(pid, Signal::STOP);
+    let stat = format!("/proc/{}/stat", pid.as_raw_pid());
+    let runs = || {
+        let stat = fs::read_to_string(&stat).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['R', 'S', 'D']))
+    };
+    let deadline = Instant::now() + Duration::from_millis(100);
+    while runs() && Instant::now() < deadline {
+        thread::sleep(Duration::from_micros(100));
+    }
+}
+
+fn let_go(pid: Pid, after: Duration) {
     thread::spawn(move || {
-        thread::sleep(Duration::from_millis(milliseconds));
+        thread::sleep(after);
         let _ = kill_process(pid, Signal::CONT);
     });
 }

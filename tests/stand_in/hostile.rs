@@ -89,6 +89,7 @@ impl Mood {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Excuse {
     ProcessEnded,
+    ProcessStopped,
     AnswerBroke,
     StateDestroyed,
     DiskFull,
@@ -98,6 +99,7 @@ impl fmt::Display for Excuse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::ProcessEnded => "the process ended before it noted the answer",
+            Self::ProcessStopped => "the process was stopped until its time was up",
             Self::AnswerBroke => "the answer broke on its way",
             Self::StateDestroyed => "the state was damaged or removed",
             Self::DiskFull => "the state could not be written when the answer came",
@@ -230,6 +232,12 @@ impl Hostile {
         let mut ledger = lock(&self.ledger);
         ledger.last_death = Some(Instant::now());
         ledger.excuse_unnoted(on_disk, Excuse::ProcessEnded);
+    }
+
+    /// A process was stopped, perhaps for longer than it waits for an answer; this is what its state
+    /// holds.
+    pub fn note_stopped(&self, on_disk: &HashSet<String>) {
+        lock(&self.ledger).excuse_unnoted(on_disk, Excuse::ProcessStopped);
     }
 
     /// The state was destroyed, in which these waited, while Tilt showed those.
