@@ -50,7 +50,6 @@ pub fn report(
         let context = git::located(context, left.snapshot.session.as_ref());
         let memory = store.update(|state| {
             let recorded = state.take_in(&look(&left), &context, clock::wall());
-            state.end_left_sessions(clock::wall());
             (recorded, state.memory(&look(&left)))
         });
         let (recorded, memory) = memory.map_err(|error| once::unusable_state(&error))?;

@@ -20,6 +20,17 @@ pub const MAKER: &str = "tilt-honeycomb";
 const WIDTH: usize = 12;
 const HEIGHT: usize = 4;
 
+/// Where the board's parts are made and listed; `slug` is the dataset's.
+pub const BOARDS_PATH: &str = "/1/boards";
+
+pub fn queries_path(slug: &str) -> String {
+    format!("/1/queries/{slug}")
+}
+
+pub fn annotations_path(slug: &str) -> String {
+    format!("/1/query_annotations/{slug}")
+}
+
 /// All that is sent where nothing is there yet, with names in the place of the ids that Honeycomb
 /// would give.
 pub fn requests(dataset: &str) -> Vec<Value> {
@@ -33,12 +44,12 @@ pub fn requests(dataset: &str) -> Vec<Value> {
             query_id: format!("<id of the query {:?}>", query.name),
             annotation_id: format!("<id of the annotation {:?}>", query.name),
         };
-        requests.push(post(&format!("/1/queries/{slug}"), query.specification()));
+        requests.push(post(&queries_path(&slug), query.specification()));
         let body = annotation(query, &pin.query_id);
-        requests.push(post(&format!("/1/query_annotations/{slug}"), body));
+        requests.push(post(&annotations_path(&slug), body));
         pins.push(pin);
     }
-    requests.push(post("/1/boards", new_board(NAME, &slug, &pins)));
+    requests.push(post(BOARDS_PATH, new_board(NAME, &slug, &pins)));
     requests
 }
 

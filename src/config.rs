@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use ci_env::CiProvider;
 use http::Uri;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::ci;
 use crate::cli::Cli;
@@ -192,10 +191,7 @@ pub struct Destination {
 
 impl Destination {
     pub fn batch_url(&self) -> String {
-        // Unreserved characters stay as they are; everything else is encoded exactly once.
-        const SEGMENT: &AsciiSet =
-            &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-        format!("{}/1/batch/{}", self.endpoint.url, utf8_percent_encode(&self.dataset, SEGMENT))
+        format!("{}/1/batch/{}", self.endpoint.url, link::encoded(&self.dataset))
     }
 }
 

@@ -415,8 +415,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::model::{CurrentUpdate, ImageKind, Update, Waiting};
-    use crate::model::{Session, Snapshot};
+    use crate::model::{CurrentUpdate, ImageKind, Session, Snapshot, Update, Waiting};
 
     fn at(text: &str) -> Timestamp {
         Timestamp::parse(text).expect(text)

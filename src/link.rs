@@ -58,7 +58,8 @@ impl Place {
     }
 }
 
-fn encoded(text: &str) -> String {
+/// One segment of an address, or one value of its query.
+pub fn encoded(text: &str) -> String {
     utf8_percent_encode(text, UNRESERVED).to_string()
 }
 

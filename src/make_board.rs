@@ -89,7 +89,7 @@ impl Maker {
             self.update(ours, &pins, &annotations)
         } else {
             let name = board::free_name(&boards, &destination.dataset);
-            self.post("/1/boards", &board::new_board(&name, &self.slug, &pins), BOARDS)
+            self.post(board::BOARDS_PATH, &board::new_board(&name, &self.slug, &pins), BOARDS)
         };
         say_where(&made.map_err(resumable("the board"))?);
         Ok(())
@@ -131,12 +131,12 @@ impl Maker {
     }
 
     fn annotations(&self) -> Result<Vec<Annotation>, Trouble> {
-        let path = format!("/1/query_annotations/{}?include_board_annotations=true", self.slug);
+        let path = board::annotations_path(&self.slug) + "?include_board_annotations=true";
         parsed(self.get(&path, QUERIES_AND_COLUMNS)?)
     }
 
     fn boards(&self) -> Result<Vec<Value>, Trouble> {
-        parsed(self.get("/1/boards", BOARDS)?)
+        parsed(self.get(board::BOARDS_PATH, BOARDS)?)
     }
 
     /// Each query that can be made, made or found.
@@ -171,9 +171,9 @@ impl Maker {
     }
 
     fn pin(&self, query: &'static Query) -> Result<Pin<'static>, Trouble> {
-        let path = format!("/1/queries/{}", self.slug);
+        let path = board::queries_path(&self.slug);
         let query_id = id(&self.post(&path, &query.specification(), QUERIES_AND_COLUMNS)?)?;
-        let path = format!("/1/query_annotations/{}", self.slug);
+        let path = board::annotations_path(&self.slug);
         let made = self.post(&path, &board::annotation(query, &query_id), QUERIES_AND_COLUMNS)?;
         Ok(Pin { query, query_id, annotation_id: id(&made)? })
     }
@@ -187,7 +187,7 @@ impl Maker {
         let Some(body) = board::updated_board(ours, pins, annotations) else {
             return Ok(ours.clone());
         };
-        let path = format!("/1/boards/{}", id(ours)?);
+        let path = format!("{}/{}", board::BOARDS_PATH, id(ours)?);
         judged(&self.api.put(&path, &body, self.limit).map_err(no_answer)?, BOARDS)
     }
 

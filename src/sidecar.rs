@@ -22,6 +22,7 @@ use crate::git::{self, Checkout};
 use crate::honeycomb::Client;
 use crate::look::{Change, Phase};
 use crate::model::Snapshot;
+use crate::once;
 use crate::parent::Parent;
 use crate::place;
 use crate::say;
@@ -374,9 +375,7 @@ impl Sidecar<'_> {
                 self.has_news |= recorded.new_builds > 0 || !self.view.changes().is_empty();
                 self.view.mark_told();
                 self.note_store(None);
-                if let Some(dropped) = say::dropped(recorded.dropped) {
-                    log::warn!("{dropped}");
-                }
+                once::say_dropped(recorded);
                 self.next_telling = recorded.look_again.map(|after| clock::now() + after);
             }
             // What has passed stays in the view, to be told when the disk takes it again.

@@ -47,36 +47,26 @@ impl Span {
 
     /// An update is a root of its own, or a child of the startup that it belongs to.
     pub fn of_update(session: &str, resource: &str, id: &UpdateId, startup: Option<&Self>) -> Self {
-        let identity = ["update", session, resource, &id.span_id, &id.started_at];
-        let span_id = ids::id(&identity, SPAN_DIGITS);
-        match startup {
-            Some(startup) => Self { span_id, ..startup.parent_of() },
-            None => Self { trace_id: ids::id(&identity, TRACE_DIGITS), span_id, parent_id: None },
-        }
+        Self::below(startup, &["update", session, resource, &id.span_id, &id.started_at])
     }
 
     /// An image build is a child of its update; where that is not known, a root of its own.
     pub fn of_image_build(session: &str, build: &ImageBuild, update: Option<&Self>) -> Self {
-        let identity = ["image", session, &build.object, &build.started_at.text];
-        let span_id = ids::id(&identity, SPAN_DIGITS);
-        match update {
-            Some(update) => Self { span_id, ..update.parent_of() },
-            None => Self { trace_id: ids::id(&identity, TRACE_DIGITS), span_id, parent_id: None },
-        }
+        Self::below(update, &["image", session, &build.object, &build.started_at.text])
     }
 
     /// A stage is known by its position.
     pub fn of_stage(build: &Self, position: usize) -> Self {
-        let span_id = ids::id(&["stage", &build.span_id, &position.to_string()], SPAN_DIGITS);
-        Self { span_id, ..build.parent_of() }
+        Self::below(Some(build), &["stage", &build.span_id, &position.to_string()])
     }
 
-    /// A child's place, but for its own id.
-    fn parent_of(&self) -> Self {
+    /// A child in its parent's trace, else the root of its own.
+    fn below(parent: Option<&Self>, identity: &[&str]) -> Self {
+        let own = || ids::id(identity, TRACE_DIGITS);
         Self {
-            trace_id: self.trace_id.clone(),
-            span_id: String::new(),
-            parent_id: Some(self.span_id.clone()),
+            trace_id: parent.map_or_else(own, |parent| parent.trace_id.clone()),
+            span_id: ids::id(identity, SPAN_DIGITS),
+            parent_id: parent.map(|parent| parent.span_id.clone()),
         }
     }
 

@@ -14,13 +14,6 @@ fn away() -> Reply {
     Reply::new(503, "").header("retry-after", 600)
 }
 
-/// Leaves everything of one report waiting on disk.
-fn report_in_vain(sandbox: &Sandbox, server: &Server) {
-    server.usually(away());
-    sandbox.report_to(server).finish().exits_with(4);
-    server.usually(Answer::Accept);
-}
-
 #[test]
 fn no_build_is_sent_twice_over_restarts_of_a_sidecar() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
@@ -66,7 +59,7 @@ fn a_build_that_finishes_while_honeycomb_is_away_arrives_later_with_its_own_time
     sandbox.report_to(&server).finish().exits_with(0);
 
     sandbox.tilt().build_web("2026-11-22T17:00:00.25Z", "2026-11-22T17:00:02.5Z");
-    report_in_vain(&sandbox, &server);
+    sandbox.report_in_vain(&server);
     // Tilt forgets a finished build as soon as the next one begins.
     sandbox.tilt().set("no-tilt", "");
     sandbox.report_to(&server).finish().exits_with(3);
@@ -140,7 +133,7 @@ fn killed_at_any_moment_of_a_report_it_loses_no_build() {
 #[test]
 fn a_damaged_state_is_moved_aside_said_and_never_lost() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    report_in_vain(&sandbox, &server);
+    sandbox.report_in_vain(&server);
     let whole = fs::read(sandbox.state_file()).expect("a state");
     // The unit tests cut it at every length.
     let lengths = [0, 1, whole.len() / 3, whole.len() / 2, whole.len() - 1];
@@ -168,7 +161,7 @@ fn a_damaged_state_is_moved_aside_said_and_never_lost() {
 #[test]
 fn a_newer_programs_state_is_left_as_it_is() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    report_in_vain(&sandbox, &server);
+    sandbox.report_in_vain(&server);
     let state = sandbox.state_file();
     let newer = br#"{"version":999,"anything":"else"}"#;
     fs::write(&state, newer).expect("a newer state");
@@ -217,7 +210,7 @@ fn a_read_only_state_is_named() {
         return;
     }
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    report_in_vain(&sandbox, &server);
+    sandbox.report_in_vain(&server);
     let permit = |mode| {
         fs::set_permissions(sandbox.state_dir(), fs::Permissions::from_mode(mode)).expect("a mode");
     };
@@ -240,7 +233,7 @@ fn a_state_folder_that_everyone_may_write_to_is_refused() {
 #[test]
 fn a_link_in_the_place_of_the_state_is_not_followed() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    report_in_vain(&sandbox, &server);
+    sandbox.report_in_vain(&server);
     let (state, victim) = (sandbox.state_file(), sandbox.path("work/victim"));
     fs::rename(&state, &victim).expect("another name");
     std::os::unix::fs::symlink(&victim, &state).expect("a link");
@@ -252,7 +245,7 @@ fn a_link_in_the_place_of_the_state_is_not_followed() {
 #[test]
 fn only_their_owner_can_read_the_files() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    report_in_vain(&sandbox, &server);
+    sandbox.report_in_vain(&server);
     let mode =
         |path: &std::path::Path| fs::metadata(path).expect("a file").permissions().mode() & 0o777;
     assert_eq!(mode(&sandbox.state_dir()), 0o700);
@@ -285,7 +278,7 @@ fn nothing_is_left_lying_about() {
 fn a_state_with_a_full_queue_makes_room_and_says_so() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     sandbox.tilt().crowd(6000);
-    report_in_vain(&sandbox, &server);
+    sandbox.report_in_vain(&server);
     server.usually(away());
     sandbox
         .report_to(&server)

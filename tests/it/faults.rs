@@ -19,28 +19,13 @@ use crate::sandbox::{
     Invocation, KEY, PROGRAM, Sandbox, builds, eventually, of_kind, recorded_builds,
 };
 
-/// Leaves everything of one report waiting on disk; how many events that is.
-fn report_in_vain(sandbox: &Sandbox, server: &Server) -> usize {
-    server.usually(Reply::new(503, "").header("retry-after", 600));
-    sandbox.report_to(server).finish().exits_with(4);
-    server.usually(Answer::Accept);
-    sandbox.waiting()
-}
-
-/// Holds the lock under which the state is changed.
-fn hold_state(sandbox: &Sandbox) -> File {
-    let lock = File::open(sandbox.state_file().with_extension("lock")).expect("a lock");
-    lock.lock().expect("it is free");
-    lock
-}
-
 #[test]
 fn killed_before_the_first_write_it_tells_everything_the_next_time() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    report_in_vain(&sandbox, &server);
+    sandbox.report_in_vain(&server);
     sandbox.report_to(&server).finish().exits_with(0);
     sandbox.tilt().build_web("2026-11-22T17:00:00Z", "2026-11-22T17:00:01Z");
-    let lock = hold_state(&sandbox);
+    let lock = sandbox.hold_state();
     let report = sandbox.report_to(&server).start();
     eventually("it has looked", || sandbox.tilt().calls().len() == 3);
     report.signal(Signal::KILL);
@@ -53,7 +38,7 @@ fn killed_before_the_first_write_it_tells_everything_the_next_time() {
 #[test]
 fn killed_between_the_answer_and_its_note_it_repeats_what_was_answered_and_no_more() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    let waiting = report_in_vain(&sandbox, &server);
+    let waiting = sandbox.report_in_vain(&server);
     sandbox.tilt().set("no-tilt", "");
     // The note needs the lock, which is taken while the answer is on its way.
     let state = sandbox.state_file();
@@ -82,7 +67,7 @@ fn killed_between_the_answer_and_its_note_it_repeats_what_was_answered_and_no_mo
 #[test]
 fn killed_between_write_and_rename_it_leaves_nothing_that_hinders() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    let waiting = report_in_vain(&sandbox, &server);
+    let waiting = sandbox.report_in_vain(&server);
     fs::write(sandbox.state_file().with_extension("json.new"), "{\"version\":1,\"que")
         .expect("half");
     sandbox.tilt().set("no-tilt", "");
@@ -114,7 +99,7 @@ fn killed_at_any_moment_a_sidecar_loses_no_build() {
 fn a_full_disk_sends_nothing_twice_and_loses_nothing() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     sandbox.tilt().crowd(300);
-    let waiting = report_in_vain(&sandbox, &server);
+    let waiting = sandbox.report_in_vain(&server);
     let before = server.requests().len();
     // 16 KiB, or 32: in any case less than the state.
     let full = r#"trap "" XFSZ; ulimit -f 32; exec "$0" --once"#;
@@ -170,8 +155,8 @@ fn a_state_folder_that_is_removed_is_made_anew() {
 #[test]
 fn a_lock_that_was_removed_keeps_nobody_waiting() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    report_in_vain(&sandbox, &server);
-    let held = hold_state(&sandbox);
+    sandbox.report_in_vain(&server);
+    let held = sandbox.hold_state();
     let report = sandbox.report_to(&server).start();
     fs::remove_file(sandbox.state_file().with_extension("lock")).expect("a lock");
     report.finish().exits_with(0);
@@ -184,7 +169,7 @@ fn a_pipe_a_folder_or_a_device_in_the_states_place_is_named_and_not_waited_for()
     for extension in ["json", "lock", "sending"] {
         for is_pipe in [true, false] {
             let (sandbox, server) = (Sandbox::new(), Server::start());
-            report_in_vain(&sandbox, &server);
+            sandbox.report_in_vain(&server);
             let path = sandbox.state_file().with_extension(extension);
             fs::remove_file(&path).expect("a file");
             if is_pipe {
@@ -203,7 +188,7 @@ fn a_pipe_a_folder_or_a_device_in_the_states_place_is_named_and_not_waited_for()
 #[test]
 fn one_flipped_bit_moves_the_state_aside() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    report_in_vain(&sandbox, &server);
+    sandbox.report_in_vain(&server);
     let whole = fs::read(sandbox.state_file()).expect("a state");
     let text = String::from_utf8(whole.clone()).expect("text");
     // In a version, which would come from a newer program; in an event, which would be another.
@@ -262,7 +247,7 @@ fn a_server_that_calls_every_request_malformed_costs_nothing_and_is_not_pestered
 fn ten_thousand_waiting_events_are_delivered_in_seconds_and_in_order() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     sandbox.tilt().crowd(9_900);
-    let waiting = report_in_vain(&sandbox, &server);
+    let waiting = sandbox.report_in_vain(&server);
     assert!(waiting >= 9_900, "{waiting}");
     sandbox.tilt().set("no-tilt", "");
     let outcome = sandbox.report_to(&server).finish().exits_with(3);

@@ -4,7 +4,7 @@
 //! Everything that a test waits for is looked at until it is so, or a deadline has passed.
 
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -16,7 +16,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::honeycomb::Server;
+use crate::honeycomb::{Answer, Reply, Server};
 
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_tilt-honeycomb");
 /// Searched for in everything that leaves the program.
@@ -135,6 +135,22 @@ impl Sandbox {
     /// One report to a server.
     pub fn report_to(&self, server: &Server) -> Invocation {
         self.run("--once").sending_to(server)
+    }
+
+    /// Leaves everything of one report waiting on disk; how many events that is.
+    pub fn report_in_vain(&self, server: &Server) -> usize {
+        // A pause so long that no delivery waits for it.
+        server.usually(Reply::new(503, "").header("retry-after", 600));
+        self.report_to(server).finish().exits_with(4);
+        server.usually(Answer::Accept);
+        self.waiting()
+    }
+
+    /// Holds the lock under which the state is changed.
+    pub fn hold_state(&self) -> File {
+        let lock = File::open(self.state_file().with_extension("lock")).expect("a lock");
+        lock.lock().expect("it is free");
+        lock
     }
 
     /// The sidecar that looks, at the shortest interval there is.

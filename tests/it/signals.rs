@@ -1,7 +1,6 @@
 //! However busy it is, the sidecar ends within 1.5 s of a signal, with everything on disk: Tilt
 //! speaks up about a process that takes longer.
 
-use std::fs::File;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -136,8 +135,7 @@ fn a_second_signal_ends_a_single_report_whatever_it_waits_for() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     sandbox.report_to(&server).finish().exits_with(0);
     // The first is not heard by who waits for another collector's write.
-    let held = File::open(sandbox.state_file().with_extension("lock")).expect("a lock");
-    held.lock().expect("it is free");
+    let _held = sandbox.hold_state();
     let calls = sandbox.tilt().calls().len();
     let report = sandbox.report_to(&server).start();
     eventually("its look", || sandbox.tilt().calls().len() > calls);

@@ -3,7 +3,7 @@
 
 #![expect(unreachable_pub, reason = "a module that is shared with scripts/bench")]
 
-#[path = "../tests/stand_in/crowd.rs"]
+#[path = "crowd.rs"]
 mod crowd;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
