@@ -12,7 +12,6 @@ use crate::exit::Exit;
 use crate::exit_snapshot;
 use crate::git;
 use crate::look::Look;
-use crate::once::no_snapshot;
 use crate::state::State;
 use crate::stop::Stop;
 use crate::tilt::Tilt;
@@ -57,7 +56,7 @@ pub fn print(tilt: &mut Tilt, context: &Context, interval: Option<Duration>, sto
                     log::error!("{said}");
                 }
                 if interval.is_none() {
-                    return no_snapshot(&error);
+                    return Exit::no_snapshot(&error);
                 }
                 problem = Some(said);
             }

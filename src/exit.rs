@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use crate::tilt::TiltError;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
     Done = 0,
@@ -24,6 +26,19 @@ pub const TABLE: &[(Exit, &str)] = &[
     (Exit::NotDelivered, "not delivered, kept for next time"),
     (Exit::Refused, "refused by Honeycomb"),
 ];
+
+impl Exit {
+    /// What a look that showed nothing means.
+    pub fn no_snapshot(error: &TiltError) -> Self {
+        match error {
+            TiltError::NotInstalled { .. }
+            | TiltError::NotRunning { .. }
+            | TiltError::TimedOut { .. } => Self::NoTilt,
+            TiltError::Stopped => Self::NotDelivered,
+            _ => Self::Unexpected,
+        }
+    }
+}
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {

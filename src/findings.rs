@@ -11,7 +11,6 @@ use crate::exit::Exit;
 use crate::honeycomb::NoAnswer;
 use crate::key::Shape;
 use crate::model::Snapshot;
-use crate::once;
 use crate::say;
 use crate::state::Waiting;
 use crate::tilt::TiltError;
@@ -124,7 +123,7 @@ pub fn session(
             let says = format!("port {port}: {resources}; it knows {}", kinds.join(", "));
             Finding::good(TOPIC, says)
         }
-        Some(Err(error)) => Finding::bad(TOPIC, once::no_snapshot(error), error.to_string()),
+        Some(Err(error)) => Finding::bad(TOPIC, Exit::no_snapshot(error), error.to_string()),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::say;
 use crate::state::Recorded;
 use crate::stop::Stop;
 use crate::store::{Store, StoreError};
-use crate::tilt::{Tilt, TiltError};
+use crate::tilt::Tilt;
 
 /// Reports once. What waited from before is sent even where no Tilt runs.
 pub fn report(
@@ -40,7 +40,7 @@ pub fn report(
 fn look(tilt: &mut Tilt, context: &Context, store: &Store, stop: &Stop) -> Result<(), Exit> {
     let snapshot = tilt.look(Duration::MAX, stop).map_err(|error| {
         log::error!("{error}");
-        no_snapshot(&error)
+        Exit::no_snapshot(&error)
     })?;
     let context = git::located(context, snapshot.session.as_ref());
     let recorded = store
@@ -58,17 +58,6 @@ pub fn say_delivered(delivery: &Delivery) {
 pub fn say_dropped(recorded: Recorded) {
     if let Some(dropped) = say::dropped(recorded.dropped) {
         log::warn!("{dropped}");
-    }
-}
-
-/// What a look that showed nothing means for the exit code.
-pub fn no_snapshot(error: &TiltError) -> Exit {
-    match error {
-        TiltError::NotInstalled { .. }
-        | TiltError::NotRunning { .. }
-        | TiltError::TimedOut { .. } => Exit::NoTilt,
-        TiltError::Stopped => Exit::NotDelivered,
-        _ => Exit::Unexpected,
     }
 }
 
