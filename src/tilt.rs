@@ -23,8 +23,10 @@ const LOOK_TIMEOUT: Duration = Duration::from_secs(20);
 /// power of two, so that a buffer that doubles does not grow for that byte alone.
 const OUTPUT_LIMIT: u64 = 32 * 1024 * 1024 - 1;
 const TALK_LIMIT: u64 = 64 * 1024;
-/// How long what a finished `tilt` left behind may hold its output open.
+/// How long what a finished `tilt` left behind may hold its output open before it is killed.
 const LEFTOVER_PATIENCE: Duration = Duration::from_millis(500);
+/// How long a pipe may be quiet before it is asked whether its `tilt` still runs.
+const QUIET: Duration = Duration::from_secs(2);
 /// How often a wait looks whether it should stop.
 const STEP: Duration = Duration::from_millis(50);
 
@@ -240,12 +242,10 @@ impl Watch {
         let arguments = arguments(command, &["get", kind.alone(), "--watch", "-o", "json"]);
         let (output, talk, handle) = spawn(command, arguments, |_| ())?;
         let talk = read_in_background(talk, TALK_LIMIT)?;
-        let handle = Arc::new(handle);
-        let watch = Self { handle: Arc::clone(&handle) };
         std::thread::Builder::new()
             .name("tilt watch".into())
-            .spawn(move || follow(output, &talk, &handle, tell))?;
-        Ok(watch)
+            .spawn(move || follow(output, &talk, tell))?;
+        Ok(Self { handle })
     }
 }
 
@@ -259,22 +259,14 @@ impl Drop for Watch {
 }
 
 fn follow(
-    mut output: PipeReader,
+    mut output: Output,
     talk: &mpsc::Receiver<io::Result<Vec<u8>>>,
-    handle: &duct::Handle,
     mut tell: impl FnMut(Sight) -> bool,
 ) {
     let mut objects = Objects::default();
     let mut buffer = vec![0; 64 * 1024];
     let mut is_heard = true;
     while is_heard {
-        if !has_something(&output) {
-            // What `tilt` left behind may hold the pipe open for ever, and say nothing.
-            match handle.try_wait() {
-                Ok(None) => continue,
-                _ => break,
-            }
-        }
         let bytes = match output.read(&mut buffer) {
             Ok(0) => break,
             Ok(count) => &buffer[..count],
@@ -290,27 +282,12 @@ fn follow(
             }
         });
     }
-    let _ = handle.kill();
-    let status = handle.wait_timeout(LEFTOVER_PATIENCE).ok().flatten();
+    let _ = output.tilt.kill();
+    let status = output.tilt.wait_timeout(LEFTOVER_PATIENCE).ok().flatten();
     let status = status.map_or("it hangs".to_owned(), |output| output.status.to_string());
     let talk = talk.recv_timeout(LEFTOVER_PATIENCE).ok().and_then(Result::ok).unwrap_or_default();
     let first = String::from_utf8_lossy(&talk).lines().next().map(shortened);
     tell(Sight::Ended(first.unwrap_or(status)));
-}
-
-/// Waits a while until there is something to read, or the end.
-#[cfg(unix)]
-fn has_something(output: &PipeReader) -> bool {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let while_quiet = Timespec { tv_sec: 1, tv_nsec: 0 };
-    let mut watched = [PollFd::new(output, PollFlags::IN)];
-    // Where it cannot be known, reading finds out.
-    poll(&mut watched, Some(&while_quiet)) != Ok(0)
-}
-
-#[cfg(not(unix))]
-fn has_something(_output: &PipeReader) -> bool {
-    true
 }
 
 /// Calls of `tilt` that share a deadline.
@@ -367,7 +344,7 @@ struct Finished {
 
 /// A started `tilt`. Dropped before it has finished, it is killed with all it started.
 struct Running {
-    handle: duct::Handle,
+    handle: Arc<duct::Handle>,
     output: mpsc::Receiver<io::Result<Vec<u8>>>,
     talk: mpsc::Receiver<io::Result<Vec<u8>>>,
     ended: bool,
@@ -397,11 +374,12 @@ impl Running {
                 return Ok(None);
             }
         };
-        // What `tilt` left behind may hold the pipes; then it goes, and they close.
+        // What `tilt` left behind may hold the pipes; then it goes, and they close. If it cannot
+        // be reached, they are given up: it is quiet, and asked once more at the most.
         let mut output = self.output.recv_timeout(LEFTOVER_PATIENCE);
         if output.is_err() {
             self.kill();
-            output = self.output.recv_timeout(LEFTOVER_PATIENCE);
+            output = self.output.recv_timeout(2 * QUIET);
         }
         let Ok(output) = output else { return Ok(None) };
         let output = output?;
@@ -442,12 +420,48 @@ fn arguments(command: &TiltCommand, arguments: &[&str]) -> Vec<String> {
     arguments
 }
 
+/// What comes through a pipe, to its end or to that of its `tilt`: what that left behind may hold
+/// the pipe open for ever, and say nothing.
+struct Output {
+    pipe: PipeReader,
+    tilt: Arc<duct::Handle>,
+}
+
+impl Read for Output {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            // Asked first: what it printed last is in the pipe by then.
+            let has_ended = !matches!(self.tilt.try_wait(), Ok(None));
+            if has_something(&self.pipe) {
+                return self.pipe.read(buffer);
+            }
+            if has_ended {
+                return Ok(0);
+            }
+        }
+    }
+}
+
+/// Waits a while until there is something to read, or the end.
+#[cfg(unix)]
+fn has_something(pipe: &PipeReader) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let quiet = Timespec::try_from(QUIET).expect("a few seconds");
+    // Where it cannot be known, reading finds out.
+    poll(&mut [PollFd::new(pipe, PollFlags::IN)], Some(&quiet)) != Ok(0)
+}
+
+#[cfg(not(unix))]
+fn has_something(_pipe: &PipeReader) -> bool {
+    true
+}
+
 /// Starts `tilt`; gives what it prints, what it says, and a handle on it.
 fn spawn(
     command: &TiltCommand,
     arguments: Vec<String>,
     prepare: fn(&mut std::process::Command),
-) -> Result<(PipeReader, PipeReader, duct::Handle), TiltError> {
+) -> Result<(Output, Output, Arc<duct::Handle>), TiltError> {
     log::debug!("running {} {}", command.program.to_string_lossy(), arguments.join(" "));
     let (output, output_end) = io::pipe()?;
     let (talk, talk_end) = io::pipe()?;
@@ -467,18 +481,20 @@ fn spawn(
     })?;
     // Our ends of the pipes go with the expression; only what `tilt` holds keeps them open.
     drop(expression);
-    Ok((output, talk, handle))
+    let handle = Arc::new(handle);
+    let of = |pipe| Output { pipe, tilt: Arc::clone(&handle) };
+    Ok((of(output), of(talk), handle))
 }
 
 /// Reads to the end, or one byte past the limit: then the pipe closes, and its writer with it.
 fn read_in_background(
-    pipe: PipeReader,
+    output: Output,
     limit: u64,
 ) -> io::Result<mpsc::Receiver<io::Result<Vec<u8>>>> {
     let (sender, receiver) = mpsc::channel();
     std::thread::Builder::new().name("tilt output".into()).spawn(move || {
         let mut bytes = Vec::new();
-        let read = pipe.take(limit + 1).read_to_end(&mut bytes);
+        let read = output.take(limit + 1).read_to_end(&mut bytes);
         // Nobody listens any more when the call was given up.
         let _ = sender.send(read.map(|_| bytes));
     })?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, test_kill_process};
 use serde_json::{Value, json};
 
+use crate::honeycomb::Server;
 use crate::sandbox::{Invocation, RECORDED, Sandbox, builds, eventually, of_kind, recorded_builds};
 
 fn look(sandbox: &Sandbox) -> Invocation {
@@ -255,6 +256,19 @@ fn a_process_that_tilt_leaves_behind_does_not_hold_up_the_report() {
     assert_eq!(builds(&outcome.events()), recorded_builds());
     assert!(outcome.took < Duration::from_secs(5), "{:?}", outcome.took);
     eventually("it was killed", || !lives(&sandbox.tilt().read("left-process")));
+}
+
+#[test]
+fn a_process_that_nobody_can_kill_with_tilt_costs_a_sidecar_nothing_that_lasts() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    sandbox.tilt().set("leave-process", "apart");
+    let sidecar = sandbox.sidecar_to(&server).start();
+    sidecar.says("sent ");
+    let left = sandbox.tilt().read("left-process");
+    sandbox.tilt().unset("leave-process");
+    eventually("nobody reads on", || !sidecar.threads().iter().any(|name| name == "tilt output"));
+    assert!(lives(&left), "it is none of ours");
+    assert_eq!(builds(&server.accepted()), recorded_builds());
 }
 
 /// Takes the whole of the time that a look may take, so all of it is in one test.

@@ -23,7 +23,7 @@
 //! | `flood` | it prints so many megabytes |
 //! | `sleep`, `hang` | it takes so many milliseconds, or until the file is gone |
 //! | `ignore-signals` | only SIGKILL ends it |
-//! | `leave-process` | a process that it started lives on and holds its stdout |
+//! | `leave-process` | a process that it started lives on and holds its output; `apart`: in a process group of its own |
 //! | `read-stdin` | it reads its stdin to the end first |
 //!
 //! Each call adds a JSON line to `calls`. The folder is written to: point at a copy. Whatever
@@ -311,12 +311,14 @@ impl Folder {
             io::stdin().read_to_end(&mut Vec::new()).expect("stdin can be read");
         }
         if self.has("leave-process") {
+            let mut command = Command::new(env::current_exe().expect("a path"));
+            command.arg(LEFT_BEHIND).stdin(Stdio::null());
+            #[cfg(unix)]
+            if fs::read(self.path("leave-process")).is_ok_and(|how| how == b"apart") {
+                std::os::unix::process::CommandExt::process_group(&mut command, 0);
+            }
             #[expect(clippy::zombie_processes, reason = "to outlive this one is its purpose")]
-            let left = Command::new(env::current_exe().expect("a path"))
-                .arg(LEFT_BEHIND)
-                .stdin(Stdio::null())
-                .spawn()
-                .expect("a second process starts");
+            let left = command.spawn().expect("a second process starts");
             fs::write(self.path("left-process"), left.id().to_string()).expect("a file");
         }
         if let Some(milliseconds) = self.number("sleep") {
