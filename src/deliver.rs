@@ -25,6 +25,9 @@ pub struct Courier {
     client: Client,
     /// Answered for, but not yet written down as such: a full disk must not make duplicates.
     unsettled: Vec<u64>,
+    /// Kept from one delivery to the next as long as anything is unsettled: whoever sent
+    /// meanwhile would repeat it.
+    sending: Option<Sending>,
 }
 
 /// How a delivery went.
@@ -59,14 +62,19 @@ pub enum End {
     Stopped,
 }
 
-/// The time that one delivery may take.
+/// The time that one delivery may take, unless it is stopped before.
 #[derive(Debug, Clone, Copy)]
-struct Allowance {
+struct Allowance<'a> {
     limit: Duration,
     deadline: Instant,
+    stop: &'a Stop,
 }
 
-impl Allowance {
+impl Allowance<'_> {
+    fn is_over(self) -> bool {
+        self.left().is_zero() || self.stop.requested()
+    }
+
     fn left(self) -> Duration {
         self.deadline.saturating_duration_since(clock::now())
     }
@@ -119,7 +127,7 @@ impl Doubts {
 
 impl Courier {
     pub fn new(store: Store, client: Client) -> Self {
-        Self { store, client, unsettled: Vec::new() }
+        Self { store, client, unsettled: Vec::new(), sending: None }
     }
 
     /// Delivers for at most `limit`, retries included.
@@ -132,22 +140,27 @@ impl Courier {
             took: Duration::ZERO,
             end: End::Busy,
         };
-        let time = Allowance { limit, deadline: started + limit };
-        if let Some(sending) = self.wait_for_turn(time.deadline, stop)? {
-            delivery.end = self.send_batches(&mut delivery, &sending, time, stop)?;
-            drop(sending);
+        let time = Allowance { limit, deadline: started + limit, stop };
+        if let Some(sending) = self.wait_for_turn(time)? {
+            let end = self.send_batches(&mut delivery, &sending, time);
+            self.sending = (!self.unsettled.is_empty()).then_some(sending);
+            delivery.end = end?;
         }
         delivery.waiting = self.store.read(|state| state.queue().len())?;
         delivery.took = clock::now() - started;
         Ok(delivery)
     }
 
-    fn wait_for_turn(&self, deadline: Instant, stop: &Stop) -> Result<Option<Sending>, StoreError> {
+    fn wait_for_turn(&mut self, time: Allowance) -> Result<Option<Sending>, StoreError> {
+        if let Some(kept) = self.sending.take().filter(Sending::holds) {
+            return Ok(Some(kept));
+        }
         loop {
             if let Some(sending) = self.store.try_sending()? {
                 return Ok(Some(sending));
             }
-            if clock::now() >= deadline || stop.wait_until(deadline.min(clock::now() + BUSY_POLL)) {
+            let again_at = time.deadline.min(clock::now() + BUSY_POLL);
+            if time.is_over() || time.stop.wait_until(again_at) {
                 return Ok(None);
             }
         }
@@ -158,7 +171,6 @@ impl Courier {
         delivery: &mut Delivery,
         sending: &Sending,
         time: Allowance,
-        stop: &Stop,
     ) -> Result<End, StoreError> {
         let mut limits = Limits::DEFAULT;
         let mut failures = 0;
@@ -169,7 +181,7 @@ impl Courier {
         }
         loop {
             // Read again each time, just before it is sent: it may be another state by now.
-            let batch = match self.settle(&answered, &doubts, limits)? {
+            let batch = match self.settle(&answered, &doubts, limits, time)? {
                 Cut::Empty if doubts.numbers.is_empty() => return Ok(End::Empty),
                 Cut::Empty => return self.settle_doubts(&doubts, delivery, time),
                 Cut::Batch(batch) => batch,
@@ -179,7 +191,7 @@ impl Courier {
                 }
             };
             answered = Vec::new();
-            if stop.requested() {
+            if time.stop.requested() {
                 return Ok(End::Stopped);
             }
             if time.is_used_up() {
@@ -225,14 +237,14 @@ impl Courier {
                 Verdict::Retry { why, after } => (why, after),
                 Verdict::Refused { advice } => return Ok(End::Refused { advice }),
             };
-            self.settle(&std::mem::take(&mut answered), &doubts, limits)?;
+            self.settle(&std::mem::take(&mut answered), &doubts, limits, time)?;
             failures += 1;
             let again_at = clock::now() + backoff::pause(failures, retry_after, jitter());
             if time.is_used_up_at(again_at) {
                 return Ok(End::Kept { why, retry_after });
             }
             log::debug!("{why}; trying again");
-            if stop.wait_until(again_at) {
+            if time.stop.wait_until(again_at) {
                 return Ok(End::Stopped);
             }
         }
@@ -258,7 +270,7 @@ impl Courier {
             match self.send(&batch, time) {
                 Verdict::Judged(fates) => {
                     let (answered, later) = judged(&batch, &fates, delivery);
-                    self.settle(&answered, doubts, Limits::DEFAULT)?;
+                    self.settle(&answered, doubts, Limits::DEFAULT, time)?;
                     if let Some(status) = later {
                         let why = format!("HTTP {status} for some events");
                         return Ok(End::Kept { why, retry_after: None });
@@ -267,7 +279,7 @@ impl Courier {
                 Verdict::Malformed { .. } if doubts.has_proof => {
                     log::warn!("honeycomb takes no request with a certain event: dropped it");
                     delivery.rejected += 1;
-                    self.settle(&[number], doubts, Limits::DEFAULT)?;
+                    self.settle(&[number], doubts, Limits::DEFAULT, time)?;
                 }
                 Verdict::Malformed { advice } | Verdict::Refused { advice } => {
                     return Ok(End::Refused { advice });
@@ -277,7 +289,7 @@ impl Courier {
                 }
                 Verdict::TooLarge => {
                     let answered = drop_too_large(number, delivery);
-                    self.settle(&answered, doubts, Limits::DEFAULT)?;
+                    self.settle(&answered, doubts, Limits::DEFAULT, time)?;
                 }
             }
         }
@@ -302,17 +314,25 @@ impl Courier {
         answered: &[u64],
         doubts: &Doubts,
         limits: Limits,
+        time: Allowance,
     ) -> Result<Cut, StoreError> {
         self.unsettled.extend(answered);
         if self.unsettled.is_empty() {
             return self.store.read(|state| cut(doubts.beyond(state.queue()), limits));
         }
-        let next = self.store.update(|state| {
-            state.settle(&self.unsettled);
-            cut(doubts.beyond(state.queue()), limits)
-        })?;
-        self.unsettled.clear();
-        Ok(next)
+        loop {
+            let noted = self.store.update(|state| {
+                state.settle(&self.unsettled);
+                cut(doubts.beyond(state.queue()), limits)
+            });
+            // What is not noted goes out again: worth all the time that there is.
+            if matches!(noted, Err(StoreError::Busy { .. })) && !time.is_over() {
+                continue;
+            }
+            let next = noted?;
+            self.unsettled.clear();
+            return Ok(next);
+        }
     }
 }
 

@@ -390,7 +390,12 @@ impl Sidecar<'_> {
     fn delivered(&mut self, result: Result<Delivery, StoreError>) {
         let delivery = match result {
             Ok(delivery) => delivery,
-            Err(error) => return self.note_store(Some(&error)),
+            Err(error) => {
+                // Perhaps answers that could not be noted yet.
+                self.more_waits = true;
+                self.next_delivery = clock::now() + RETELLING;
+                return self.note_store(Some(&error));
+            }
         };
         let (problem, pause) = match &delivery.end {
             End::Empty | End::Busy | End::Stopped => (None, Duration::ZERO),

@@ -19,6 +19,26 @@ use crate::sandbox::{
     Invocation, KEY, PROGRAM, Sandbox, builds, eventually, of_kind, recorded_builds,
 };
 
+type Held = Arc<Mutex<Option<File>>>;
+
+/// Takes the lock, which the note of an answer needs, while the answer is on its way.
+fn hold_state_from_the_answer_on(sandbox: &Sandbox, server: &Server) -> Held {
+    let lock = sandbox.state_file().with_extension("lock");
+    let held = Held::default();
+    let holder = Arc::clone(&held);
+    server.usually(Answer::By(Arc::new(move |_| {
+        let lock = File::open(&lock).expect("a lock");
+        lock.lock().expect("nobody holds it while a request is under way");
+        *holder.lock().expect("no one panicked") = Some(lock);
+        Answer::Accept
+    })));
+    held
+}
+
+fn let_go(held: &Held) {
+    *held.lock().expect("no one panicked") = None;
+}
+
 #[test]
 fn killed_before_the_first_write_it_tells_everything_the_next_time() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
@@ -40,28 +60,55 @@ fn killed_between_the_answer_and_its_note_it_repeats_what_was_answered_and_no_mo
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let waiting = sandbox.report_in_vain(&server);
     sandbox.tilt().set("no-tilt", "");
-    // The note needs the lock, which is taken while the answer is on its way.
-    let state = sandbox.state_file();
-    let locked = Arc::new(Mutex::new(None));
-    let holder = Arc::clone(&locked);
-    server.usually(Answer::By(Arc::new(move |_| {
-        let lock = File::open(state.with_extension("lock")).expect("a lock");
-        lock.lock().expect("nobody holds it while a request is under way");
-        *holder.lock().expect("no one panicked") = Some(lock);
-        Answer::Accept
-    })));
+    let locked = hold_state_from_the_answer_on(&sandbox, &server);
     let before = server.requests().len();
     let report = sandbox.report_to(&server).start();
     eventually("it was answered", || server.accepted().len() == waiting);
     report.signal(Signal::KILL);
     report.finish();
-    *locked.lock().expect("no one panicked") = None;
+    let_go(&locked);
     assert_eq!(sandbox.waiting(), waiting);
 
     server.usually(Answer::Accept);
     sandbox.report_to(&server).finish().exits_with(3);
     assert_eq!(server.requests().len(), before + 2);
     assert_eq!((server.accepted().len(), sandbox.waiting()), (2 * waiting, 0));
+}
+
+#[test]
+fn an_answer_is_noted_as_long_as_there_is_time() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let waiting = sandbox.report_in_vain(&server);
+    sandbox.tilt().set("no-tilt", "");
+    let held = hold_state_from_the_answer_on(&sandbox, &server);
+    let report = sandbox.report_to(&server).start();
+    eventually("it was answered", || server.accepted().len() == waiting);
+    // As patient as the first one's first attempt, which began before.
+    let other = sandbox.run("--once --timeout 100ms").sending_to(&server);
+    other.finish().exits_with(3).says("another collector has held");
+    let_go(&held);
+    report.finish().exits_with(3);
+    assert_eq!((server.accepted().len(), sandbox.waiting()), (waiting, 0));
+}
+
+#[test]
+fn while_a_sidecar_has_yet_to_note_an_answer_nobody_repeats_what_was_answered() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let sidecar = sandbox.run("--timeout 100ms").sending_to(&server).start();
+    sidecar.says("sent ");
+    sandbox.is_watched();
+    let before = server.accepted().len();
+    let held = hold_state_from_the_answer_on(&sandbox, &server);
+    sandbox.tilt().break_lint();
+    sidecar.says("another collector has held");
+    assert_eq!(server.accepted().len(), before + 1);
+    server.usually(Answer::Accept);
+    sandbox.tilt().set("no-tilt", "");
+    let_go(&held);
+    sandbox.report_to(&server).finish().exits_with(3);
+    eventually("it is noted", || sandbox.waiting() == 0);
+    sidecar.ends_after(Signal::TERM).0.exits_with(0);
+    assert_eq!(server.accepted().len(), before + 1);
 }
 
 #[test]
@@ -414,6 +461,12 @@ fn a_watch_that_ends_is_started_again_also_where_a_process_it_left_holds_its_out
     sandbox.tilt().unset("leave-process").set("end", "");
     eventually("it starts to watch again", || watches() > 1);
     sandbox.tilt().unset("end");
+    // Each watch that is there reads two pipes.
+    eventually("nothing is left of those that ended", || {
+        let threads = sidecar.threads();
+        let named = |name: &str| threads.iter().filter(|thread| *thread == name).count();
+        named("tilt output") == named("tilt watch")
+    });
     sidecar.ends_after(Signal::TERM).0.exits_with(0);
 }
 

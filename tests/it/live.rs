@@ -51,14 +51,6 @@ fn assert_traces_are_whole(events: &[Value]) {
     }
 }
 
-/// Waits for a watch of the resources.
-#[track_caller]
-fn is_watched(sandbox: &Sandbox) {
-    eventually("a watch", || {
-        sandbox.tilt().called_with().iter().any(|call| call.contains("uiresources --watch"))
-    });
-}
-
 /// A sandbox in which a storm will be shown, and a sidecar that waits for it.
 struct Stage {
     sandbox: Sandbox,
@@ -176,15 +168,10 @@ fn the_recorded_storm_is_told_whole() {
 fn a_change_of_status_is_told_at_once_with_what_was_before() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let _sidecar = sandbox.live_to(&server).start();
-    is_watched(&sandbox);
+    sandbox.is_watched();
     eventually("a report", || !server.accepted().is_empty());
     let before = server.accepted().len();
-    let broken = json!({
-        "kind": "UIResource",
-        "metadata": {"name": "lint"},
-        "status": {"updateStatus": "error", "runtimeStatus": "not_applicable"},
-    });
-    sandbox.tilt().add("watch-uiresources.jsonl", &broken);
+    sandbox.tilt().break_lint();
     eventually("the change", || server.accepted().len() > before);
     let event = &server.accepted()[before];
     assert_eq!(event["data"]["name"], "lint");
@@ -381,7 +368,7 @@ fn an_environment_that_comes_up_is_one_trace() {
 fn a_build_is_on_its_way_within_a_second() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let _sidecar = sandbox.run("--interval 1h").sending_to(&server).start();
-    is_watched(&sandbox);
+    sandbox.is_watched();
     let done = json!({
         "kind": "UIResource",
         "metadata": {"name": "lint"},
@@ -405,7 +392,7 @@ fn a_build_is_on_its_way_within_a_second() {
 fn what_the_disk_did_not_take_is_told_as_soon_as_it_does() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let sidecar = sandbox.run("--interval 1h").sending_to(&server).start();
-    is_watched(&sandbox);
+    sandbox.is_watched();
     sidecar.says("sent ");
     // A file in the place of the folder: nothing can be written, whoever runs this.
     let (folder, aside) = (sandbox.state_dir(), sandbox.path("aside"));

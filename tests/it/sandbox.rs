@@ -153,6 +153,14 @@ impl Sandbox {
         lock
     }
 
+    /// Waits for a watch of the resources.
+    #[track_caller]
+    pub fn is_watched(&self) {
+        eventually("a watch", || {
+            self.tilt().called_with().iter().any(|call| call.contains("uiresources --watch"))
+        });
+    }
+
     /// The sidecar that looks, at the shortest interval there is.
     pub fn sidecar_to(&self, server: &Server) -> Invocation {
         self.run("--no-watch --interval 1s").sending_to(server)
@@ -215,6 +223,16 @@ impl TiltFolder {
             images[0]["status"]["completed"] =
                 json!({"startedAt": started_at, "finishedAt": finished_at});
         })
+    }
+
+    /// Has the watches show that `lint` fails.
+    pub fn break_lint(&self) -> &Self {
+        let broken = json!({
+            "kind": "UIResource",
+            "metadata": {"name": "lint"},
+            "status": {"updateStatus": "error", "runtimeStatus": "not_applicable"},
+        });
+        self.add("watch-uiresources.jsonl", &broken)
     }
 
     /// Shows this many resources more.
@@ -343,6 +361,15 @@ impl Process {
     /// Whether all who held its stdout and stderr have ended.
     pub fn is_silent(&self) -> bool {
         lock(&self.progress).closed == 2
+    }
+
+    /// The names of its threads.
+    pub fn threads(&self) -> Vec<String> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid.as_raw_pid()));
+        let tasks = tasks.expect("it runs").flatten();
+        // One that ends meanwhile has no name any more.
+        let names = tasks.filter_map(|task| fs::read_to_string(task.path().join("comm")).ok());
+        names.map(|name| name.trim().to_owned()).collect()
     }
 
     #[track_caller]
