@@ -27,7 +27,7 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::hostile::{Hostile, KEY, Mood};
+use crate::hostile::{ECHO, Excuse, Hostile, KEY, Mood};
 use crate::random::Random;
 use crate::world::{CANARIES, World, key};
 
@@ -221,6 +221,8 @@ struct Campaign {
     /// The worst, with single reports about, and by sidecars alone.
     drained_in: [Option<Duration>; 2],
     longest_farewell: Duration,
+    /// When every process that was stopped goes on.
+    held_until: Instant,
     reports: u64,
     /// What was done when, told if something went wrong.
     course: Vec<String>,
@@ -299,6 +301,7 @@ impl Campaign {
             problems: Arc::default(),
             drained_in: [None; 2],
             longest_farewell: Duration::ZERO,
+            held_until: Instant::now(),
             reports: 0,
             course: Vec::new(),
         };
@@ -533,9 +536,12 @@ impl Campaign {
                 match fault {
                     ProcessFault::Kill => self.kill(collector),
                     ProcessFault::Suspend => {
-                        hold(collector.pid);
-                        self.server.note_stopped(&on_disk(self.scratch.path()));
-                        let_go(collector.pid, Duration::from_millis(self.random.below(3_000)));
+                        let pause = Duration::from_millis(self.random.below(3_000));
+                        let held = hold(collector.pid);
+                        let on_disk = on_disk(self.scratch.path());
+                        self.server.note_held(&on_disk, held, pause, Excuse::ProcessStopped);
+                        let_go(collector.pid, pause);
+                        self.held_until = self.held_until.max(Instant::now() + pause);
                     }
                     _ => strike_down(collector, Signal::TERM),
                 }
@@ -546,8 +552,9 @@ impl Campaign {
 
     /// Held first, so that what it had not noted is known before another can send it again.
     fn kill(&self, collector: &Collector) {
-        hold(collector.pid);
-        self.server.note_death(&on_disk(self.scratch.path()));
+        let held = hold(collector.pid);
+        let on_disk = on_disk(self.scratch.path());
+        self.server.note_held(&on_disk, held, ECHO, Excuse::ProcessEnded);
         strike_down(collector, Signal::KILL);
     }
 
@@ -743,6 +750,7 @@ impl Campaign {
 
     /// Ends every collector; the long-lived one too.
     fn end_all(&mut self) {
+        thread::sleep(self.held_until.saturating_duration_since(Instant::now()));
         for collector in &self.collectors {
             strike_down(collector, Signal::TERM);
         }
@@ -881,18 +889,44 @@ fn strike_down(collector: &Collector, signal: Signal) {
     let _ = kill_process(collector.pid, signal);
 }
 
-/// Stops a process, unless it has just ended.
-fn hold(pid: Pid) {
+/// Stops a process, unless it has just ended; gives the ports from which it sends.
+fn hold(pid: Pid) -> HashSet<u16> {
     let _ = kill_process(pid, Signal::STOP);
-    let stat = format!("/proc/{}/stat", pid.as_raw_pid());
-    let runs = || {
-        let stat = fs::read_to_string(&stat).unwrap_or_default();
+    let process = PathBuf::from(format!("/proc/{}", pid.as_raw_pid()));
+    let runs = |task: &Path| {
+        let stat = fs::read_to_string(task.join("stat")).unwrap_or_default();
         stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['R', 'S', 'D']))
     };
-    let deadline = Instant::now() + Duration::from_millis(100);
-    while runs() && Instant::now() < deadline {
+    let deadline = Instant::now() + Duration::from_millis(500);
+    // A thread of its own sends.
+    while entries(&process.join("task")).iter().any(|task| runs(task)) && Instant::now() < deadline
+    {
         thread::sleep(Duration::from_micros(100));
     }
+    ports(&process)
+}
+
+/// The ports of a process's connections.
+fn ports(process: &Path) -> HashSet<u16> {
+    let files = entries(&process.join("fd"));
+    let links = files.iter().filter_map(|file| fs::read_link(file).ok());
+    let inode = |link: PathBuf| {
+        Some(link.to_str()?.strip_prefix("socket:[")?.trim_end_matches(']').to_owned())
+    };
+    let sockets: HashSet<_> = links.filter_map(inode).collect();
+    let table = fs::read_to_string(process.join("net/tcp")).unwrap_or_default();
+    let port = |line: &str| {
+        let columns: Vec<_> = line.split_whitespace().collect();
+        let (_, port) = columns.get(1)?.split_once(':')?;
+        let is_its_own = sockets.contains(*columns.get(9)?);
+        is_its_own.then(|| u16::from_str_radix(port, 16).ok())?
+    };
+    table.lines().skip(1).filter_map(port).collect()
+}
+
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).collect()
 }
 
 fn let_go(pid: Pid, after: Duration) {

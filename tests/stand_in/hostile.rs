@@ -23,7 +23,7 @@ use crate::world::{CANARIES, key};
 pub const KEY: &str = "hcaik_01canary7key9never4shown2anywhere";
 const POLL: Duration = Duration::from_millis(2);
 /// How long after a death its last request may still be read from the network.
-const ECHO: Duration = Duration::from_secs(2);
+pub const ECHO: Duration = Duration::from_secs(2);
 /// How long after a state was read its events are sent at the latest.
 const ON_THE_WAY: Duration = Duration::from_millis(300);
 
@@ -107,10 +107,17 @@ impl fmt::Display for Excuse {
     }
 }
 
+#[derive(Debug, Clone, Copy)]
+struct Taken {
+    at: Instant,
+    /// Of the client.
+    port: u16,
+}
+
 #[derive(Debug, Default)]
 struct Ledger {
-    /// When each event was taken, each time.
-    taken: HashMap<String, Vec<Instant>>,
+    /// Each time that an event was taken.
+    taken: HashMap<String, Vec<Taken>>,
     /// The event, and which of its acceptances.
     excused: HashMap<(String, u32), Excuse>,
     /// Refused for good by a status of its own, or by 400 for it alone.
@@ -118,6 +125,9 @@ struct Ledger {
     /// By request: what was read and not yet judged.
     in_flight: HashMap<u64, Vec<String>>,
     last_death: Option<Instant>,
+    /// The ports of processes that were held: what was sent and is not yet read may never be noted,
+    /// if it is taken before this.
+    held: HashMap<u16, (Instant, Excuse)>,
     /// What waited in a state that was destroyed then: read before, it may still be sent.
     destroyed: Option<(Instant, HashSet<String>)>,
     leaks: Vec<String>,
@@ -134,8 +144,9 @@ impl Ledger {
         self.excused.entry((key.to_owned(), times)).or_insert(excuse);
     }
 
-    fn take(&mut self, key: &str) {
-        self.taken.entry(key.to_owned()).or_default().push(Instant::now());
+    fn take(&mut self, key: &str, port: u16) {
+        let taken = Taken { at: Instant::now(), port };
+        self.taken.entry(key.to_owned()).or_default().push(taken);
     }
 
     /// What is not yet noted as taken, on disk or in flight, may come again.
@@ -234,10 +245,19 @@ impl Hostile {
         ledger.excuse_unnoted(on_disk, Excuse::ProcessEnded);
     }
 
-    /// A process was stopped, perhaps for longer than it waits for an answer; this is what its state
-    /// holds.
-    pub fn note_stopped(&self, on_disk: &HashSet<String>) {
-        lock(&self.ledger).excuse_unnoted(on_disk, Excuse::ProcessStopped);
+    /// A process is held for so long, perhaps for longer than it waits for an answer, or is about to
+    /// be killed; this is what its state holds, and the ports from which it sends.
+    pub fn note_held(
+        &self,
+        on_disk: &HashSet<String>,
+        ports: HashSet<u16>,
+        limit: Duration,
+        excuse: Excuse,
+    ) {
+        let mut ledger = lock(&self.ledger);
+        ledger.excuse_unnoted(on_disk, excuse);
+        let until = Instant::now() + limit;
+        ledger.held.extend(ports.into_iter().map(|port| (port, (until, excuse))));
     }
 
     /// The state was destroyed, in which these waited, while Tilt showed those.
@@ -253,7 +273,7 @@ impl Hostile {
         let mut ledger = lock(&self.ledger);
         for key in on_disk {
             let last = ledger.taken.get(key).and_then(|times| times.last());
-            if last.is_some_and(|at| *at <= until) {
+            if last.is_some_and(|taken| taken.at <= until) {
                 let times = ledger.times(key);
                 ledger.excuse(key, times, Excuse::DiskFull);
             }
@@ -291,9 +311,12 @@ impl Hostile {
                 if let Some(excuse) = ledger.excused.get(&(key.clone(), number)) {
                     *repeats.explained.entry(*excuse).or_default() += 1;
                 } else {
-                    let at = |at: Instant| at.duration_since(self.began).as_secs_f64();
-                    let when = format!("at {:.3} s and {:.3} s", at(two[0]), at(two[1]));
-                    repeats.unexplained.push(format!("{key}, {when}"));
+                    let [first, second] = [0, 1].map(|which| {
+                        let Taken { at, port } = two[which];
+                        let at = at.duration_since(self.began).as_secs_f64();
+                        format!("at {at:.3} s from port {port}")
+                    });
+                    repeats.unexplained.push(format!("{key}, {first} and {second}"));
                 }
             }
         }
@@ -326,6 +349,7 @@ impl Hostile {
     /// Serves one connection until it ends or breaks.
     fn serve(&self, mut stream: TcpStream) -> io::Result<()> {
         stream.set_nonblocking(false)?;
+        let port = stream.peer_addr()?.port();
         while let Some(mut request) = read_head(&mut stream)? {
             let (mood, epoch) = self.mood();
             match mood {
@@ -362,7 +386,7 @@ impl Hostile {
                 self.count(mood);
             }
             let is_gone = is_gone(&stream);
-            self.note(id, &keys, &reaction, is_gone);
+            self.note(id, &keys, port, &reaction, is_gone);
             stream.write_all(&reaction.bytes)?;
             match reaction.then {
                 Then::GoOn => {}
@@ -388,14 +412,15 @@ impl Hostile {
         }
     }
 
-    fn note(&self, id: u64, keys: &[String], reaction: &Reaction, is_gone: bool) {
+    fn note(&self, id: u64, keys: &[String], port: u16, reaction: &Reaction, is_gone: bool) {
         let mut ledger = lock(&self.ledger);
+        let held = ledger.held.get(&port).filter(|(until, _)| Instant::now() < *until).copied();
         ledger.in_flight.remove(&id);
         let died = ledger.last_death.is_some_and(|at| at.elapsed() < ECHO);
         for (key, status) in keys.iter().zip(&reaction.statuses) {
             match status {
                 202 => {
-                    ledger.take(key);
+                    ledger.take(key, port);
                     let times = ledger.times(key);
                     let was_on_its_way = ledger.destroyed.as_ref().is_some_and(|(at, waiting)| {
                         at.elapsed() < ON_THE_WAY && waiting.contains(key)
@@ -405,6 +430,8 @@ impl Hostile {
                     }
                     if reaction.is_broken {
                         ledger.excuse(key, times, Excuse::AnswerBroke);
+                    } else if let Some((_, excuse)) = held {
+                        ledger.excuse(key, times, excuse);
                     } else if is_gone && died {
                         ledger.excuse(key, times, Excuse::ProcessEnded);
                     }
