@@ -106,7 +106,8 @@ pub struct Cli {
     #[argh(switch)]
     pub once: bool,
 
-    /// report from what `tilt ci --output-snapshot-on-exit` left, in place of a running Tilt
+    /// report from the FILE that `tilt ci --output-snapshot-on-exit=FILE` left, in place of a
+    /// running Tilt
     #[argh(option, arg_name = "file")]
     pub snapshot: Option<String>,
 
@@ -114,7 +115,7 @@ pub struct Cli {
     #[argh(switch)]
     pub flush: bool,
 
-    /// say what went wrong, and exit with 0: for a job that no report may fail
+    /// say what went wrong, and exit with 0, so that no report fails a job
     #[argh(switch)]
     pub never_fail: bool,
 
@@ -127,39 +128,39 @@ pub struct Cli {
     #[argh(switch)]
     pub json: bool,
 
-    /// time between two reports (default: 60s)
+    /// DURATION between two reports, such as 30s, 5m or 1h (default: 60s)
     #[argh(option, arg_name = "duration")]
     pub interval: Option<String>,
 
-    /// port of the Tilt to report on [env: TILT_PORT] (default: 10350)
+    /// PORT of the Tilt to report on [env: TILT_PORT] (default: 10350)
     #[argh(option, arg_name = "port")]
     pub port: Option<String>,
 
-    /// the tilt program (default: tilt on PATH)
+    /// PATH of the tilt program (default: tilt, looked up on PATH)
     #[argh(option, arg_name = "path")]
     pub tilt: Option<String>,
 
-    /// where the queue and the seen builds are kept (default: the user's state folder)
+    /// FOLDER for the queue and the seen builds (default: the user's state folder)
     #[argh(option, arg_name = "path")]
     pub state_dir: Option<String>,
 
-    /// honeycomb dataset [env: HONEYCOMB_DATASET]
+    /// NAME of the Honeycomb dataset [env: HONEYCOMB_DATASET]
     #[argh(option, arg_name = "name")]
     pub dataset: Option<String>,
 
-    /// honeycomb's API [env: HONEYCOMB_API_ENDPOINT] (default: https://api.honeycomb.io)
+    /// URL of Honeycomb's API [env: HONEYCOMB_API_ENDPOINT] (default: https://api.honeycomb.io)
     #[argh(option, arg_name = "url")]
     pub api_endpoint: Option<String>,
 
-    /// file that holds the API key [env: HONEYCOMB_API_KEY, the key itself]
+    /// FILE that holds the API key [env: HONEYCOMB_API_KEY, the key itself]
     #[argh(option, arg_name = "path")]
     pub api_key_file: Option<String>,
 
-    /// value of the field `user` [env: TILT_HONEYCOMB_USER]
+    /// NAME for the field `user` [env: TILT_HONEYCOMB_USER]
     #[argh(option, arg_name = "name")]
     pub user: Option<String>,
 
-    /// a field of your own on every event; may be repeated
+    /// KEY=VALUE, a field of your own on every event, as text; may be repeated
     #[argh(option, arg_name = "key=value")]
     pub field: Vec<String>,
 
@@ -167,7 +168,7 @@ pub struct Cli {
     #[argh(switch)]
     pub vcs: bool,
 
-    /// longest time for one delivery, retries included, or for one request of check or board
+    /// longest DURATION of one delivery, retries included, or of one request of check or board
     /// (default: 10s)
     #[argh(option, arg_name = "duration")]
     pub timeout: Option<String>,
@@ -196,7 +197,7 @@ pub struct Cli {
     #[argh(switch)]
     pub quiet: bool,
 
-    /// print the options' completions for a shell: bash, fish or zsh
+    /// print the options' completions for a SHELL: bash, fish or zsh
     #[argh(option, arg_name = "shell")]
     pub completions: Option<Shell>,
 

@@ -23,11 +23,19 @@ const BUSY_POLL: Duration = Duration::from_millis(50);
 pub struct Courier {
     store: Store,
     client: Client,
-    /// Answered for, but not yet written down as such: a full disk must not make duplicates.
-    unsettled: Vec<u64>,
+    /// Not yet written down: a full disk must not make duplicates.
+    unsettled: Answered,
     /// Kept from one delivery to the next as long as anything is unsettled: whoever sent
     /// meanwhile would repeat it.
     sending: Option<Sending>,
+}
+
+/// Events that Honeycomb has answered for.
+#[derive(Debug, Default)]
+struct Answered {
+    numbers: Vec<u64>,
+    /// How many of them it will never take.
+    refused: usize,
 }
 
 /// How a delivery went.
@@ -127,7 +135,7 @@ impl Doubts {
 
 impl Courier {
     pub fn new(store: Store, client: Client) -> Self {
-        Self { store, client, unsettled: Vec::new(), sending: None }
+        Self { store, client, unsettled: Answered::default(), sending: None }
     }
 
     /// Delivers for at most `limit`, retries included.
@@ -143,7 +151,7 @@ impl Courier {
         let time = Allowance { limit, deadline: started + limit, stop };
         if let Some(sending) = self.wait_for_turn(time)? {
             let end = self.send_batches(&mut delivery, &sending, time);
-            self.sending = (!self.unsettled.is_empty()).then_some(sending);
+            self.sending = (!self.unsettled.numbers.is_empty()).then_some(sending);
             delivery.end = end?;
         }
         delivery.waiting = self.store.read(|state| state.queue().len())?;
@@ -175,13 +183,13 @@ impl Courier {
         let mut limits = Limits::DEFAULT;
         let mut failures = 0;
         let mut doubts = Doubts::default();
-        let mut answered = Vec::new();
+        let mut answered = Answered::default();
         if !self.is_empty()? {
             self.store.try_writing()?;
         }
         loop {
             // Read again each time, just before it is sent: it may be another state by now.
-            let batch = match self.settle(&answered, &doubts, limits, time)? {
+            let batch = match self.settle(answered, &doubts, limits, time)? {
                 Cut::Empty if doubts.numbers.is_empty() => return Ok(End::Empty),
                 Cut::Empty => return self.settle_doubts(&doubts, delivery, time),
                 Cut::Batch(batch) => batch,
@@ -190,7 +198,7 @@ impl Courier {
                     continue;
                 }
             };
-            answered = Vec::new();
+            answered = Answered::default();
             if time.stop.requested() {
                 return Ok(End::Stopped);
             }
@@ -237,7 +245,7 @@ impl Courier {
                 Verdict::Retry { why, after } => (why, after),
                 Verdict::Refused { advice } => return Ok(End::Refused { advice }),
             };
-            self.settle(&std::mem::take(&mut answered), &doubts, limits, time)?;
+            self.settle(std::mem::take(&mut answered), &doubts, limits, time)?;
             failures += 1;
             let again_at = clock::now() + backoff::pause(failures, retry_after, jitter());
             if time.is_used_up_at(again_at) {
@@ -270,7 +278,7 @@ impl Courier {
             match self.send(&batch, time) {
                 Verdict::Judged(fates) => {
                     let (answered, later) = judged(&batch, &fates, delivery);
-                    self.settle(&answered, doubts, Limits::DEFAULT, time)?;
+                    self.settle(answered, doubts, Limits::DEFAULT, time)?;
                     if let Some(status) = later {
                         let why = format!("HTTP {status} for some events");
                         return Ok(End::Kept { why, retry_after: None });
@@ -278,8 +286,8 @@ impl Courier {
                 }
                 Verdict::Malformed { .. } if doubts.has_proof => {
                     log::warn!("honeycomb takes no request with a certain event: dropped it");
-                    delivery.rejected += 1;
-                    self.settle(&[number], doubts, Limits::DEFAULT, time)?;
+                    let answered = refused(number, delivery);
+                    self.settle(answered, doubts, Limits::DEFAULT, time)?;
                 }
                 Verdict::Malformed { advice } | Verdict::Refused { advice } => {
                     return Ok(End::Refused { advice });
@@ -289,7 +297,7 @@ impl Courier {
                 }
                 Verdict::TooLarge => {
                     let answered = drop_too_large(number, delivery);
-                    self.settle(&answered, doubts, Limits::DEFAULT, time)?;
+                    self.settle(answered, doubts, Limits::DEFAULT, time)?;
                 }
             }
         }
@@ -311,18 +319,19 @@ impl Courier {
     /// the whole state.
     fn settle(
         &mut self,
-        answered: &[u64],
+        answered: Answered,
         doubts: &Doubts,
         limits: Limits,
         time: Allowance,
     ) -> Result<Cut, StoreError> {
-        self.unsettled.extend(answered);
-        if self.unsettled.is_empty() {
+        self.unsettled.numbers.extend(answered.numbers);
+        self.unsettled.refused += answered.refused;
+        if self.unsettled.numbers.is_empty() {
             return self.store.read(|state| cut(doubts.beyond(state.queue()), limits));
         }
         loop {
             let noted = self.store.update(|state| {
-                state.settle(&self.unsettled);
+                state.settle(&self.unsettled.numbers, self.unsettled.refused);
                 cut(doubts.beyond(state.queue()), limits)
             });
             // What is not noted goes out again: worth all the time that there is.
@@ -330,38 +339,43 @@ impl Courier {
                 continue;
             }
             let next = noted?;
-            self.unsettled.clear();
+            self.unsettled = Answered::default();
             return Ok(next);
         }
     }
 }
 
-fn drop_too_large(number: u64, delivery: &mut Delivery) -> Vec<u64> {
+fn drop_too_large(number: u64, delivery: &mut Delivery) -> Answered {
     log::warn!("dropped an event that is too large for Honeycomb even by itself");
+    refused(number, delivery)
+}
+
+fn refused(number: u64, delivery: &mut Delivery) -> Answered {
     delivery.rejected += 1;
-    vec![number]
+    Answered { numbers: vec![number], refused: 1 }
 }
 
 /// The events that are settled, accepted or rejected; and the status of one that stays, if any.
-fn judged(batch: &Batch, fates: &[Fate], delivery: &mut Delivery) -> (Vec<u64>, Option<u16>) {
-    let mut answered = Vec::with_capacity(fates.len());
+fn judged(batch: &Batch, fates: &[Fate], delivery: &mut Delivery) -> (Answered, Option<u16>) {
+    let mut answered = Answered::default();
     let mut reasons = BTreeMap::<&str, usize>::new();
     let mut later = None;
     for ((number, kind), fate) in batch.numbers.iter().zip(&batch.kinds).zip(fates) {
         match fate {
             Fate::Accepted => {
                 *delivery.sent.entry(*kind).or_default() += 1;
-                answered.push(*number);
+                answered.numbers.push(*number);
             }
             Fate::Rejected { reason } => {
                 *reasons.entry(reason).or_default() += 1;
-                answered.push(*number);
+                answered.numbers.push(*number);
             }
             Fate::Later { status } => later = Some(*status),
         }
     }
     for (reason, count) in reasons {
         delivery.rejected += count;
+        answered.refused += count;
         log::warn!("honeycomb rejected {count} event(s) for good: {reason}");
     }
     (answered, later)

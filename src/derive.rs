@@ -340,7 +340,7 @@ fn session_event(
     }
     let uptime = tilt_started_at(look).and_then(|start| now.duration_since(start.at).ok());
     fields.say_ms("uptime_ms", uptime);
-    fields.set("missed_builds", memory.missed_builds());
+    fields.set("missed_builds", memory.missed_builds(look.resources));
     fields.set("queued", backlog.queued);
     fields.set("dropped", backlog.dropped);
     fields.say("send_error", look.send_error);

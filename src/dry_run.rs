@@ -74,6 +74,6 @@ fn print_queue(state: &mut State) -> io::Result<()> {
         writeln!(stdout, "{}", event.wire)?;
     }
     let printed: Vec<_> = state.queue().iter().map(|event| event.number).collect();
-    state.settle(&printed);
+    state.settle(&printed, 0);
     stdout.flush()
 }

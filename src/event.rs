@@ -225,7 +225,10 @@ pub const FIELDS: &[(&str, &str)] = &[
     ("uptime_ms", "time since Tilt's start"),
     ("missed_builds", "builds of the session that nobody saw"),
     ("queued", "events that waited for Honeycomb before this report"),
-    ("dropped", "events that had to be dropped unsent, ever"),
+    (
+        "dropped",
+        "events that will never arrive, ever: for want of room, for age, or refused for good",
+    ),
     ("send_error", "why the last delivery did not get through"),
     ("trace.trace_id", "the trace"),
     ("trace.span_id", "the span"),

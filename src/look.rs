@@ -62,7 +62,7 @@ impl<'a> Look<'a> {
 pub struct Backlog<'a> {
     /// Events that wait for Honeycomb.
     pub queued: usize,
-    /// Events that had to be dropped unsent, ever.
+    /// Events that will never arrive, ever: dropped unsent, or refused for good.
     pub dropped: u64,
     /// Builds that wait for a watch to show which update they belong to.
     pub unplaced: &'a [Placement],

@@ -111,9 +111,6 @@ impl Memory {
         for update in &resource.updates {
             self.numbers.see(&update.span_id);
         }
-        if let Some(current) = &resource.current_update {
-            self.numbers.see(&current.span_id);
-        }
         self.notice_first(resource);
         if resource.builds_images {
             self.notice_recent(resource);
@@ -212,9 +209,11 @@ impl Memory {
             }
     }
 
-    /// Builds of the session that nobody saw.
-    pub fn missed_builds(&self) -> u64 {
-        self.numbers.missing()
+    /// Builds of the session whose end nobody saw; those that are still under way may yet be seen.
+    pub fn missed_builds(&self, resources: &[Resource]) -> u64 {
+        let current = resources.iter().filter_map(|resource| resource.current_update.as_ref());
+        let running = current.filter(|update| self.numbers.misses(&update.span_id)).count();
+        self.numbers.missing().saturating_sub(running as u64)
     }
 }
 
@@ -245,8 +244,7 @@ struct Numbers(Vec<(u64, u64)>);
 
 impl Numbers {
     fn see(&mut self, span_id: &str) {
-        let number = span_id.strip_prefix("build:").and_then(|number| number.parse::<u32>().ok());
-        let Some(number @ 1..) = number.map(u64::from) else { return };
+        let Some(number) = number(span_id) else { return };
         let after = self.0.partition_point(|(_, last)| *last + 1 < number);
         match self.0.get_mut(after) {
             Some((first, last)) if number + 1 >= *first => {
@@ -263,10 +261,24 @@ impl Numbers {
         }
     }
 
+    /// Whether this one lies in a gap.
+    fn misses(&self, span_id: &str) -> bool {
+        let last = self.0.last().map_or(0, |(_, last)| *last);
+        let is_seen =
+            |number: u64| self.0.iter().any(|(first, last)| (*first..=*last).contains(&number));
+        number(span_id).is_some_and(|number| number < last && !is_seen(number))
+    }
+
     fn missing(&self) -> u64 {
         let seen: u64 = self.0.iter().map(|(first, last)| last - first + 1).sum();
         self.0.last().map_or(0, |(_, last)| last - seen)
     }
+}
+
+/// Of a build; live updates and Tiltfiles are not numbered with them.
+fn number(span_id: &str) -> Option<u64> {
+    let number = span_id.strip_prefix("build:")?.parse::<u32>().ok()?;
+    (number > 0).then_some(number.into())
 }
 
 pub fn unix_micros(time: SystemTime) -> u64 {
@@ -425,6 +437,22 @@ mod tests {
             prop_assert_eq!(numbers.missing(), expected);
             prop_assert!(numbers.0.windows(2).all(|w| w[0].1 + 1 < w[1].0), "{:?}", numbers);
         }
+    }
+
+    #[test]
+    fn a_build_that_runs_is_not_missed_until_it_is_over_unseen() {
+        let mut memory = Memory::default();
+        let running = [
+            resource(Vec::new(), Some((2, 1))),
+            resource(vec![update(1, 0, 1), update(3, 1, 2)], None),
+        ];
+        for resource in &running {
+            memory.notice(resource);
+        }
+        assert_eq!(memory.missed_builds(&running), 0);
+        let over = [resource(vec![update(5, 3, 4)], None)];
+        memory.notice(&over[0]);
+        assert_eq!(memory.missed_builds(&over), 2, "2 and 4");
     }
 
     #[test]

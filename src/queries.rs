@@ -36,6 +36,7 @@ pub enum Is {
     OneOf(&'static [&'static str]),
     True,
     False,
+    Zero,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -80,10 +81,13 @@ const fn kind(kind: &'static str) -> Filter {
     Filter { column: "kind", is: Is::Text(kind) }
 }
 
+/// Start-ups that were given up have not met their slowest resource.
+const SETTLED: Filter = Filter { column: "ended_by", is: Is::Text("settled") };
+
 pub const QUERIES: &[Query] = &[
     Query {
         name: "Healthy environments",
-        question: "How many environments are healthy, how many have a resource in error?",
+        question: "How many environments had nothing in error, and how many something? One that had both is in both.",
         filters: &[kind("session")],
         combination: Combination::All,
         calculations: &[of("COUNT_DISTINCT", "session.id")],
@@ -108,8 +112,8 @@ pub const QUERIES: &[Query] = &[
     },
     Query {
         name: "Time until ready",
-        question: "How long from the start of Tilt until all works?",
-        filters: &[kind("startup")],
+        question: "How long from the start of Tilt until all works, where all came to work?",
+        filters: &[kind("startup"), SETTLED, Filter { column: "resources_failed", is: Is::Zero }],
         combination: Combination::All,
         calculations: &[
             of("HEATMAP", "time_to_ready_ms"),
@@ -146,7 +150,7 @@ pub const QUERIES: &[Query] = &[
     Query {
         name: "What holds up the start",
         question: "Which resource became ready last?",
-        filters: &[kind("startup")],
+        filters: &[kind("startup"), SETTLED],
         combination: Combination::All,
         calculations: &[COUNT, of("P50", "time_to_ready_ms")],
         breakdowns: &["slowest_resource"],
@@ -249,6 +253,7 @@ fn filter(filter: &Filter) -> Value {
         Is::OneOf(texts) => ("in", json!(texts)),
         Is::True => ("=", json!(true)),
         Is::False => ("=", json!(false)),
+        Is::Zero => ("=", json!(0)),
     };
     json!({"column": filter.column, "op": op, "value": value})
 }

@@ -78,7 +78,7 @@ pub fn follow(
     } else {
         Ended::WithSession
     };
-    let fields = frame(description(settled, started_at, ended));
+    let fields = frame(description(settled, started_at, ended, age));
     let event = Event { kind: Kind::Startup, time: started_at.at, fields };
     if ended == Ended::WithSession && !is_over {
         return Told::SoFar(event);
@@ -136,14 +136,16 @@ fn description(
     settled: &BTreeMap<String, Settled>,
     started_at: &Timestamp,
     ended: Ended,
+    age: Duration,
 ) -> Fields {
     let mut fields = Fields::default();
     let since_start = |rest: &Settled| {
         let at = UNIX_EPOCH + Duration::from_micros(rest.at);
         at.duration_since(started_at.at).unwrap_or_default()
     };
-    let last = settled.values().map(since_start).max();
-    fields.say_ms("duration_ms", last);
+    // Where something never came to rest, this is how long it had for that.
+    let last = settled.values().map(since_start).max().filter(|_| ended == Ended::Settled);
+    fields.say_ms("duration_ms", Some(last.unwrap_or(age)));
     let slowest = settled.iter().filter(|(_, rest)| !rest.failed).max_by_key(|(_, rest)| rest.at);
     if let Some((name, rest)) = slowest {
         fields.say_ms("time_to_ready_ms", Some(since_start(rest)));
@@ -160,8 +162,12 @@ fn description(
     fields
 }
 
-/// How long after Tilt's start the resource became ready.
+/// How long after Tilt's start the resource became ready; of one that waits for a person it would
+/// say how long that took.
 pub fn time_to_ready(resource: &Resource, tilt_started_at: Option<&Timestamp>) -> Option<Duration> {
+    if !counts(resource) {
+        return None;
+    }
     let ready = resource.ready.as_ref().filter(|ready| ready.holds)?;
     ready.since.as_ref()?.since(tilt_started_at?)
 }
@@ -254,6 +260,15 @@ mod tests {
         let (told, event) = look(memory, &stuck, "10:01");
         assert_eq!(told, "over");
         assert!(event.contains(r#""ended_by":"timeout""#), "{event}");
+        assert!(event.contains(r#""duration_ms":601000.0,"time_to_ready_ms":1000.0"#), "{event}");
+    }
+
+    #[test]
+    fn a_resource_that_a_person_starts_has_no_time_to_ready() {
+        let mut resource = resource("a", true, "00:20", "ok");
+        assert!(time_to_ready(&resource, Some(&at("00:00"))).is_some());
+        resource.trigger_mode = Some(2);
+        assert_eq!(time_to_ready(&resource, Some(&at("00:00"))), None);
     }
 
     #[test]

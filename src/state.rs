@@ -48,7 +48,7 @@ pub struct State {
     version: u32,
     /// The number that the next event gets.
     next: u64,
-    /// Events that had to leave unsent, ever.
+    /// Events that left and never arrived, ever: unsent, or refused for good.
     #[serde(default)]
     dropped: u64,
     sessions: BTreeMap<String, Session>,
@@ -300,8 +300,9 @@ impl State {
         }
     }
 
-    /// Takes out the events that Honeycomb has answered for good.
-    pub fn settle(&mut self, numbers: &[u64]) {
+    /// Takes out the events that Honeycomb has answered for good; so many of them it refused.
+    pub fn settle(&mut self, numbers: &[u64], refused: usize) {
+        self.dropped += refused as u64;
         let settled: HashSet<_> = numbers.iter().copied().collect();
         self.queue.retain(|waiting| !settled.contains(&waiting.number));
     }
@@ -518,7 +519,7 @@ mod tests {
         state.record("s", &report(4, &[]), at(NOW));
         let numbers = |state: &State| state.queue().iter().map(|e| e.number).collect::<Vec<_>>();
         let [first, second, third, fourth] = numbers(&state)[..] else { panic!("four events") };
-        state.settle(&[first, third, 99]);
+        state.settle(&[first, third, 99], 0);
         assert_eq!(numbers(&state), [second, fourth]);
         state.record("s", &report(1, &[]), at(NOW));
         assert_eq!(numbers(&state), [second, fourth, fourth + 1]);

@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::time::{Duration, SystemTime};
 
 use crate::honeycomb::{Answer, Mishap, Part, Reply, Server};
-use crate::sandbox::{KEY, Outcome, RECORDED, Sandbox, builds, recorded_builds};
+use crate::sandbox::{KEY, Outcome, RECORDED, Sandbox, builds, of_kind, recorded_builds};
 
 /// One report with little patience.
 fn report(sandbox: &Sandbox, server: &Server) -> Outcome {
@@ -91,6 +91,10 @@ fn each_event_has_the_fate_that_its_own_status_gives_it() {
     assert_eq!(requests[1].events, [requests[0].events[3].clone(), requests[0].events[5].clone()]);
     assert_eq!(server.accepted().len(), RECORDED - 2);
     assert_eq!(sandbox.waiting(), 0);
+
+    report(&sandbox, &server).exits_with(0);
+    let session = of_kind(&server.accepted(), "session").pop().expect("a second report");
+    assert_eq!(session["data"]["dropped"], 2, "what will never arrive");
 }
 
 #[test]

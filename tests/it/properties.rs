@@ -136,7 +136,7 @@ impl Course {
         if let Verdict::Judged(fates) = judge(&answer, self.now) {
             let settled = batch.numbers.iter().zip(&fates);
             let settled = settled.filter(|(_, fate)| !matches!(fate, Fate::Later { .. }));
-            self.state.settle(&settled.map(|(number, _)| *number).collect::<Vec<_>>());
+            self.state.settle(&settled.map(|(number, _)| *number).collect::<Vec<_>>(), 0);
         }
     }
 
@@ -255,7 +255,7 @@ proptest! {
             prop_assert!(json!(events).to_string().len() <= limits.bytes);
             prop_assert_eq!(events.len(), batch.numbers.len());
             sent.extend(events.iter().map(|e| e["data"]["image_name"].as_str().expect("text").to_owned()));
-            state.settle(&batch.numbers);
+            state.settle(&batch.numbers, 0);
         }
         prop_assert_eq!(sent, names);
     }

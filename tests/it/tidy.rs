@@ -103,6 +103,7 @@ fn query_row(query: &tilt_honeycomb::queries::Query) -> String {
         Is::OneOf(texts) => format!("{} in {}", filter.column, texts.join(", ")),
         Is::True => format!("{} = true", filter.column),
         Is::False => format!("{} = false", filter.column),
+        Is::Zero => format!("{} = 0", filter.column),
     };
     let calculation = |Calculation { op, column }: &Calculation| match column {
         Some(column) => format!("{op}({column})"),
