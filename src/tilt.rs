@@ -353,6 +353,7 @@ struct Running {
 impl Running {
     fn start(command: &TiltCommand, arguments: Vec<String>) -> Result<Self, TiltError> {
         let (output, talk, handle) = spawn(command, arguments, own_group)?;
+        widen(&output.pipe);
         Ok(Self {
             handle,
             output: read_in_background(output, OUTPUT_LIMIT)?,
@@ -441,6 +442,17 @@ impl Read for Output {
         }
     }
 }
+
+/// A pipe as it comes holds 64 KiB, and whoever reads a large answer through it is woken for each.
+#[cfg(target_os = "linux")]
+fn widen(pipe: &PipeReader) {
+    const MEGABYTE: usize = 1024 * 1024;
+    // Where the user has used up what the system grants for pipes, it stays as it is.
+    let _ = rustix::pipe::fcntl_setpipe_size(pipe, MEGABYTE);
+}
+
+#[cfg(not(target_os = "linux"))]
+fn widen(_pipe: &PipeReader) {}
 
 /// Waits a while until there is something to read, or the end.
 #[cfg(unix)]
