@@ -139,7 +139,7 @@ fn follow_startup(
         Told::SoFar(event) => report.promises.push(Promise { key, resource: None, event }),
         Told::Over(event) => report.builds.push(Build { key, events: vec![event] }),
     }
-    report.look_again = startup::look_again(memory);
+    report.look_again = startup::look_again(memory).filter(|_| look.is_watched);
 }
 
 fn take_updates(

@@ -1,4 +1,4 @@
-//! The sidecar: one loop that never waits for anything but its next message.
+//! The sidecar: one loop that waits for its next message, and for the disk.
 //!
 //! Two threads do what may take long, one looking at Tilt and one delivering, so that neither
 //! holds up the other, a signal, or the next report; watches tell of what changes as it does.
@@ -126,6 +126,8 @@ struct Sidecar<'a> {
     /// More to send than the delivery under way may have seen.
     more_waits: bool,
     tilt_gone_since: Option<Instant>,
+    /// The run of Tilt that was there first.
+    first_session: Option<String>,
     /// The last problem of each kind that was said, so that it is said once.
     tilt_problem: Option<String>,
     store_problem: Option<String>,
@@ -185,6 +187,7 @@ pub fn run(
         // Perhaps from before; a Tilt that hangs must not hold it up.
         more_waits: true,
         tilt_gone_since: None,
+        first_session: None,
         tilt_problem: None,
         store_problem: None,
         delivery_problem: None,
@@ -269,7 +272,6 @@ impl Sidecar<'_> {
         if self.more_waits && !self.courier.busy {
             wakes.push(self.next_delivery);
         }
-        wakes.extend(self.tilt_gone_since.map(|since| since + self.config.orphan_after));
         wakes.into_iter().min().expect("there is always the interval")
     }
 
@@ -295,6 +297,9 @@ impl Sidecar<'_> {
             Ok(snapshot) => {
                 self.tilt_gone_since = None;
                 self.looked_at = now;
+                if self.first_session.is_none() {
+                    self.first_session = snapshot.session.as_ref().and_then(|s| s.uid.clone());
+                }
                 if self.tilt_problem.take().is_some() {
                     log::info!("tilt answers again");
                 }
@@ -317,9 +322,8 @@ impl Sidecar<'_> {
                     log::warn!("{said}");
                 }
                 self.tilt_problem = Some(said);
-                if self.stop.requested() && self.view.outcome().is_some() {
-                    // The second last look failed: the first one's is the final state.
-                    self.report(now);
+                if self.stop.requested() {
+                    self.tell_without_last_look(now);
                 }
                 // A report that Tilt gave nothing to say; the next one is an interval away.
                 if report_is_due {
@@ -329,6 +333,16 @@ impl Sidecar<'_> {
         }
         // Also without Tilt: what waited from before may go through now.
         self.more_waits = true;
+    }
+
+    /// The last look failed, or the second of two: what was seen before it is the final state.
+    fn tell_without_last_look(&mut self, now: Instant) {
+        if self.view.outcome().is_some() {
+            self.report(now);
+        } else if self.view.session().is_some() {
+            let changes = self.view.changes();
+            self.tell(Some(&changes));
+        }
     }
 
     fn seen(&mut self, watched: Watched, sight: Sight) {
@@ -463,11 +477,19 @@ impl Sidecar<'_> {
         let gone_for_long = self
             .tilt_gone_since
             .is_some_and(|since| clock::now() - since >= self.config.orphan_after);
-        if gone_for_long && parent.is_gone() {
+        if (gone_for_long || self.is_succeeded()) && parent.is_gone() {
             log::info!("tilt is gone, and so is the process that started this one: ending");
             return true;
         }
         false
+    }
+
+    /// Whether the Tilt that started it, if one did, has been followed by another, which starts a
+    /// collector of its own.
+    fn is_succeeded(&self) -> bool {
+        let session = self.view.session().and_then(|session| session.uid.as_ref());
+        let is_another = |first: &String| session.is_some_and(|session| session != first);
+        self.config.tilt_mode.is_some() && self.first_session.as_ref().is_some_and(is_another)
     }
 
     /// Whether Tilt has decided to end but may not show yet what made it do so.
@@ -487,7 +509,7 @@ impl Sidecar<'_> {
         self.looker.order(LAST_LOOK, &unhurried);
         while looks + deliveries > 0 {
             let left = |until: Instant| until.saturating_duration_since(clock::now());
-            let Ok(message) = messages.recv_timeout(left(deadline)) else { return };
+            let Ok(message) = messages.recv_timeout(left(deadline)) else { break };
             match &message {
                 Message::Looked(_) => looks -= 1,
                 Message::Delivered(_) => deliveries -= 1,
@@ -509,6 +531,11 @@ impl Sidecar<'_> {
                 self.courier.order(left(deadline), &unhurried);
                 deliveries += 1;
             }
+        }
+        if self.next_telling.is_some() {
+            // A watch has shown it since; it goes out with the next collector.
+            let changes = self.view.changes();
+            self.tell(Some(&changes));
         }
     }
 }

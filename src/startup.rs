@@ -172,7 +172,7 @@ pub fn time_to_ready(resource: &Resource, tilt_started_at: Option<&Timestamp>) -
     ready.since.as_ref()?.since(tilt_started_at?)
 }
 
-/// How soon another look may find that all is up, though nothing in Tilt changes.
+/// How soon what a watch has shown may count as all that comes up, though nothing more changes.
 pub fn look_again(memory: &Memory) -> Option<Duration> {
     matches!(memory.startup, Startup::Open { .. }).then_some(TILTFILE_PAUSE)
 }

@@ -82,6 +82,10 @@ impl View {
         self.has_images[kind as usize]
     }
 
+    pub fn session(&self) -> Option<&Session> {
+        self.session.as_ref()
+    }
+
     /// How the run ended, if Tilt is about to end by itself.
     pub fn outcome(&self) -> Option<Outcome> {
         self.outcome

@@ -9,7 +9,9 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::honeycomb::{Answer, Reply, Server};
-use crate::sandbox::{DATASET, Invocation, KEY, Outcome, RECORDED, Sandbox, capture, of_kind};
+use crate::sandbox::{
+    DATASET, Invocation, KEY, Outcome, RECORDED, Sandbox, capture, cpu_ticks, of_kind,
+};
 
 /// What a green run of a real `tilt ci` left.
 fn recorded() -> Value {
@@ -210,7 +212,7 @@ fn fifty_megabytes_of_logs_take_less_than_a_second_and_a_hundred_megabytes() {
     // The most that it used, known only while it runs: asked for when its events arrive.
     let usage = std::sync::Arc::new(std::sync::Mutex::new(None));
     let seen = std::sync::Arc::clone(&usage);
-    let process_of = |name: &str| name.parse::<u32>().ok();
+    let process_of = |name: &str| name.parse::<i32>().ok();
     let state_dir = sandbox.path("state");
     server.usually(Answer::By(std::sync::Arc::new(move |_| {
         let ours = fs::read_dir("/proc").expect("proc").flatten().find_map(|entry| {
@@ -223,9 +225,7 @@ fn fifty_megabytes_of_logs_take_less_than_a_second_and_a_hundred_megabytes() {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("its status");
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its peak");
         let peak: u64 = peak.trim().trim_end_matches(" kB").parse().expect("a number");
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("its times");
-        let ticks = stat.rsplit(')').next().expect("fields").split_whitespace().skip(11).take(2);
-        let ticks: u64 = ticks.map(|ticks| ticks.parse::<u64>().expect("a number")).sum();
+        let ticks = cpu_ticks(pid);
         *seen.lock().expect("no panic before") = Some((peak, ticks));
         Answer::Accept
     })));

@@ -370,6 +370,44 @@ fn a_proxy_that_is_down_or_wants_credentials_leaves_everything_for_next_time() {
     assert_eq!(sandbox.waiting(), 0);
 }
 
+/// Takes any connection to where the client wants to go, as SOCKS version 5 (RFC 1928) has it, to
+/// this server instead; the names that it was asked for.
+fn socks_proxy(to: String) -> (u16, Arc<Mutex<Vec<String>>>) {
+    let asked = Arc::<Mutex<Vec<String>>>::default();
+    let seen = Arc::clone(&asked);
+    let port = serve(move |mut client| {
+        let mut greeting = [0; 2];
+        client.read_exact(&mut greeting).expect("a version and how many methods");
+        client.read_exact(&mut vec![0; greeting[1].into()]).expect("the methods");
+        client.write_all(&[5, 0]).expect("no credentials wanted");
+        let mut request = [0; 5];
+        client.read_exact(&mut request).expect("a request for a name");
+        let mut name = vec![0; usize::from(request[4]) + 2];
+        client.read_exact(&mut name).expect("the name and a port");
+        name.truncate(request[4].into());
+        seen.lock().expect("no one panicked").push(String::from_utf8(name).expect("a name"));
+        client.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).expect("connected");
+        let mut server = TcpStream::connect(&to).expect("a server");
+        let (mut from_server, mut to_client) =
+            (server.try_clone().expect("a handle"), client.try_clone().expect("a handle"));
+        thread::spawn(move || drop(std::io::copy(&mut from_server, &mut to_client)));
+        let _ = std::io::copy(&mut client, &mut server);
+    });
+    (port, asked)
+}
+
+#[test]
+fn a_socks_proxy_is_gone_through_and_finds_the_host_by_itself() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let (port, asked) = socks_proxy(server.url().replace("http://", ""));
+    let options = "--once --api-endpoint http://honeycomb.invalid --allow-insecure-http";
+    let report =
+        sandbox.run(options).with_key().env("ALL_PROXY", format!("socks5h://127.0.0.1:{port}"));
+    report.finish().exits_with(0);
+    assert_eq!(*asked.lock().expect("no one panicked"), ["honeycomb.invalid"]);
+    assert_eq!(builds(&server.accepted()), recorded_builds());
+}
+
 pub fn certificate(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/certificates").join(name)
 }

@@ -310,6 +310,13 @@ impl Invocation {
     }
 }
 
+/// The time that a process has used, in hundredths of a second.
+pub fn cpu_ticks(pid: i32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("its times");
+    let ticks = stat.rsplit(')').next().expect("fields").split_whitespace().skip(11).take(2);
+    ticks.map(|ticks| ticks.parse::<u64>().expect("a number")).sum()
+}
+
 /// A started program; dropped, it is killed.
 pub struct Process {
     pid: Pid,
@@ -361,6 +368,11 @@ impl Process {
     /// Whether all who held its stdout and stderr have ended.
     pub fn is_silent(&self) -> bool {
         lock(&self.progress).closed == 2
+    }
+
+    /// The time it has used, in hundredths of a second.
+    pub fn cpu_ticks(&self) -> u64 {
+        cpu_ticks(self.pid.as_raw_pid())
     }
 
     /// The names of its threads.

@@ -153,8 +153,20 @@ fn started_by_a_shell(sandbox: &Sandbox, server: &Server) -> Process {
         .command(&["/bin/sh", "-c", script, PROGRAM])
         .sending_to(server)
         .env("TILT_HONEYCOMB_ORPHAN_AFTER", "1s")
+        .env("TILT_HONEYCOMB_MODE", "up")
         .with_open_stdin()
         .start()
+}
+
+#[test]
+fn an_orphan_leaves_the_next_tilt_to_that_ones_own_collector() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let mut shell = started_by_a_shell(&sandbox, &server);
+    shell.says("sent ");
+    shell.close_stdin();
+    eventually("the shell has ended", || !shell.is_running());
+    sandbox.tilt().change("uisession", |sessions| sessions[0]["metadata"]["uid"] = "next".into());
+    eventually("it has ended", || shell.is_silent());
 }
 
 #[test]
@@ -186,6 +198,21 @@ fn a_sidecar_whose_parent_lives_stays_however_long_tilt_is_gone() {
     sandbox.tilt().unset("no-tilt");
     shell.says("tilt answers again");
     assert!(shell.is_running());
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_sidecar_whose_tilt_stays_gone_sleeps_between_its_looks() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    sandbox.tilt().set("no-tilt", "");
+    let sidecar = sandbox.sidecar_to(&server).env("TILT_HONEYCOMB_ORPHAN_AFTER", "1s").start();
+    let looks = |count| eventually("looks", || sandbox.tilt().calls().len() >= count);
+    looks(3);
+    let before = sidecar.cpu_ticks();
+    looks(6);
+    // Three seconds, of which a loop that does not wait would use all: 300.
+    let used = sidecar.cpu_ticks() - before;
+    assert!(used < 100, "{used} hundredths of a second");
 }
 
 /// However early it comes: also before anything is ready to heed it.
