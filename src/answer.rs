@@ -24,9 +24,8 @@ pub enum Verdict {
     Judged(Vec<Fate>),
     /// The same request may go through later.
     Retry { why: String, after: Option<Duration> },
-    /// The request is larger than the server takes.
-    TooLarge,
-    /// This request will never go through; one with fewer events, or others, may.
+    /// This request will never go through, as malformed or too large; one with fewer events, or
+    /// others, may.
     Malformed { advice: String },
     /// The same request will not go through until a person acts: what to fix.
     Refused { advice: String },
@@ -84,9 +83,9 @@ pub fn judge(answer: &Answer, now: SystemTime) -> Verdict {
             },
         },
         300..=399 => refused(&redirected(answer)),
-        400 if mentions_size(&said(&answer.body)) => Verdict::TooLarge,
-        413 => Verdict::TooLarge,
-        400 => Verdict::Malformed { advice: format!("the request was refused ({})", http(answer)) },
+        400 | 413 => {
+            Verdict::Malformed { advice: format!("the request was refused ({})", http(answer)) }
+        }
         401 => refused(UNKNOWN_KEY),
         403 => refused(MAY_NOT_SEND),
         404 => refused(
@@ -149,11 +148,6 @@ fn prefixed(prefix: &str, text: &str) -> String {
 /// A redirect's query may hold a token.
 fn without_query(location: &str) -> &str {
     location.split(['?', '#']).next().unwrap_or_default()
-}
-
-fn mentions_size(said: &str) -> bool {
-    let said = said.to_lowercase();
-    ["too large", "too big", "exceeds", "size limit"].iter().any(|phrase| said.contains(phrase))
 }
 
 /// Seconds or an HTTP date; a date in the past asks for no pause.
@@ -219,6 +213,7 @@ mod tests {
         }
         assert!(matches!(judged(415, ""), Verdict::Refused { .. }));
         assert!(matches!(judged(400, r#"{"error":"malformed"}"#), Verdict::Malformed { .. }));
+        assert!(matches!(judged(413, ""), Verdict::Malformed { .. }));
     }
 
     #[test]
@@ -239,12 +234,6 @@ mod tests {
         for status in [408, 429, 500, 502, 503, 504, 599] {
             assert!(matches!(judged(status, "<html>"), Verdict::Retry { .. }), "{status}");
         }
-    }
-
-    #[test]
-    fn too_large_is_told_from_malformed() {
-        assert_eq!(judged(413, ""), Verdict::TooLarge);
-        assert_eq!(judged(400, r#"{"error":"request body too large"}"#), Verdict::TooLarge);
     }
 
     #[test]

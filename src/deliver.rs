@@ -98,7 +98,8 @@ impl Allowance<'_> {
     }
 }
 
-/// Events that the server, which calls the whole request malformed, does not even take alone.
+/// Events that the server, which calls the whole request malformed or too large, does not even take
+/// alone.
 #[derive(Debug, Default)]
 struct Doubts {
     /// They are the front of the queue.
@@ -225,13 +226,6 @@ impl Courier {
                     };
                     (format!("HTTP {status} for some events"), None)
                 }
-                Verdict::TooLarge => {
-                    match limits.halved(batch.numbers.len()) {
-                        Some(less) => limits = less,
-                        None => answered = drop_too_large(batch.numbers[0], delivery),
-                    }
-                    continue;
-                }
                 Verdict::Malformed { advice } => {
                     if let Some(less) = limits.halved(batch.numbers.len()) {
                         limits = less;
@@ -285,7 +279,9 @@ impl Courier {
                     }
                 }
                 Verdict::Malformed { .. } if doubts.has_proof => {
-                    log::warn!("honeycomb takes no request with a certain event: dropped it");
+                    log::warn!(
+                        "dropped an event with which honeycomb takes no request, malformed or too large"
+                    );
                     let answered = refused(number, delivery);
                     self.settle(answered, doubts, Limits::DEFAULT, time)?;
                 }
@@ -294,10 +290,6 @@ impl Courier {
                 }
                 Verdict::Retry { why, after } => {
                     return Ok(End::Kept { why, retry_after: after });
-                }
-                Verdict::TooLarge => {
-                    let answered = drop_too_large(number, delivery);
-                    self.settle(answered, doubts, Limits::DEFAULT, time)?;
                 }
             }
         }

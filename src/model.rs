@@ -59,6 +59,8 @@ pub struct Session {
 pub struct Resource {
     pub name: String,
     pub uid: Option<String>,
+    /// `metadata.resourceVersion`: greater with each change, over all objects of a session.
+    pub version: u64,
     /// Sorted.
     pub labels: Vec<String>,
     pub resource_type: Option<ResourceType>,
@@ -288,9 +290,11 @@ struct Object {
 }
 
 #[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
 struct Metadata {
     name: Option<String>,
     uid: Option<String>,
+    resource_version: Option<String>,
     labels: Option<BTreeMap<String, Option<String>>>,
     annotations: Option<Annotations>,
 }
@@ -459,6 +463,7 @@ impl Object {
             current_update: status.current_build.and_then(Running::into_update),
             name,
             uid: said(metadata.uid),
+            version: metadata.resource_version.and_then(|text| text.parse().ok()).unwrap_or(0),
             labels: metadata.labels.unwrap_or_default().into_keys().collect(),
             update_status: said(status.update_status),
             runtime_status: said(status.runtime_status),

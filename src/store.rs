@@ -300,8 +300,10 @@ pub fn installation_id(dir: &Path) -> Result<String> {
     match known_installation_id(dir) {
         Some(id) => Ok(id),
         None => match linked {
-            Ok(()) => Err(failed("use", &path)(io::Error::other("it holds no id; remove it"))),
-            Err(error) => Err(failed("write", &path)(error)),
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                Err(failed("write", &path)(error))
+            }
+            _ => Err(failed("use", &path)(io::Error::other("it holds no id; remove it"))),
         },
     }
 }

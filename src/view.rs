@@ -33,11 +33,29 @@ impl View {
         self.finished.extend(snapshot.image_builds.iter().cloned());
         self.has_images = snapshot.has_images;
         self.outcome = snapshot.outcome;
+        let shown_before = std::mem::replace(&mut self.resources, snapshot.resources);
+        let is_the_same_session = self.session == snapshot.session;
         self.session = snapshot.session;
-        self.resources = snapshot.resources;
         self.image_builds = snapshot.image_builds;
-        self.is_outdated = false;
+        self.is_outdated = is_the_same_session && self.keep_newer(shown_before);
         self.bound();
+    }
+
+    /// A look takes a moment, and a watch may have shown what came after it. Whether there is a
+    /// resource that the look could not know yet, or knew no more.
+    fn keep_newer(&mut self, shown_before: Vec<Resource>) -> bool {
+        let looked_at = self.resources.iter().map(|resource| resource.version).max();
+        let mut is_outdated = false;
+        for resource in shown_before {
+            match self.resources.binary_search_by(|known| known.name.cmp(&resource.name)) {
+                Ok(at) if resource.version > self.resources[at].version => {
+                    self.resources[at] = resource;
+                }
+                Ok(_) => {}
+                Err(_) => is_outdated |= Some(resource.version) > looked_at,
+            }
+        }
+        is_outdated
     }
 
     /// Takes in an object that a watch has shown.
@@ -186,6 +204,26 @@ mod tests {
         view.replace(of(vec![resource("a", "ok"), resource("b", "ok")]));
         view.replace(of(vec![resource("b", "ok")]));
         assert_eq!(view.look(None, true).resources.len(), 1);
+    }
+
+    #[test]
+    fn a_look_undoes_nothing_that_a_watch_has_shown_meanwhile() {
+        let at = |version, name: &str, status: &str| Resource { version, ..resource(name, status) };
+        let mut view = View::default();
+        view.replace(of(vec![at(1, "a", "ok"), at(2, "b", "ok")]));
+        view.show(of(vec![at(5, "a", "error")]));
+        view.show(of(vec![at(6, "c", "pending")]));
+        view.replace(of(vec![at(3, "a", "in_progress"), at(4, "b", "pending")]));
+        let statuses: Vec<_> = view.look(None, true).resources.iter().map(status).collect();
+        assert_eq!(statuses, [status(&at(5, "a", "error")), status(&at(4, "b", "pending"))]);
+        assert!(view.is_outdated(), "c may have come, or gone, since");
+        view.replace(of(vec![at(5, "a", "error"), at(4, "b", "pending")]));
+        assert!(!view.is_outdated());
+
+        let next = Session { uid: Some("next".into()), ..Session::default() };
+        view.replace(Snapshot { session: Some(next), ..of(vec![at(1, "a", "ok")]) });
+        assert_eq!(view.look(None, true).resources, [at(1, "a", "ok")], "versions begin anew");
+        assert!(!view.is_outdated());
     }
 
     #[test]

@@ -308,7 +308,7 @@ fn one_event_that_is_too_large_by_itself_does_not_block_the_rest() {
         if is_there { Reply::new(413, "").into() } else { Answer::Accept }
     })));
     let patient = sandbox.report_to(&server).args(&["--timeout", "1m"]);
-    patient.finish().exits_with(5).says("dropped an event that is too large");
+    patient.finish().exits_with(5).says("dropped an event with which honeycomb takes no request");
     assert_eq!((server.accepted().len(), sandbox.waiting()), (RECORDED - 10, 0));
 }
 

@@ -224,6 +224,15 @@ fn the_user_is_tilt_clouds_before_the_variables() {
 }
 
 #[test]
+fn an_installation_id_that_is_none_is_named_with_what_to_do() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    sandbox.report_to(&server).finish().exits_with(0);
+    std::fs::write(sandbox.path("state/tilt-honeycomb/installation-id"), "").expect("a file");
+    let report = sandbox.report_to(&server).finish();
+    report.exits_with(1).says("installation-id: it holds no id; remove it").says_one_line();
+}
+
+#[test]
 fn the_installation_id_stays_the_same_and_is_nobody_elses() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     for _ in 0..2 {
