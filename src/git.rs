@@ -5,14 +5,17 @@
 //! when something else is checked out or committed. What git does not say, no event says.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::ci;
+use crate::clock;
 use crate::context::Context;
 use crate::model::Session;
 
 /// What it is asked takes git some milliseconds; a folder that hangs must not hold up a report.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// A git that had nothing to say is asked again after this: it was busy, or the first commit comes.
+const AGAIN_AFTER: Duration = Duration::from_mins(1);
 
 /// A folder's checkout, as git last told of it.
 #[derive(Debug)]
@@ -25,27 +28,44 @@ pub struct Checkout {
     touched: Vec<PathBuf>,
     /// When it last did.
     dates: Vec<Option<SystemTime>>,
+    has_answered: bool,
+    asked_at: Instant,
 }
+
+/// It took too long.
+struct Late;
 
 impl Checkout {
     fn of(folder: &Path) -> Self {
         let mut checkout = Self {
             folder: folder.to_owned(),
-            repository: git(folder, &["config", "--get", "remote.origin.url"])
-                .and_then(|url| ci::repository(url.trim())),
+            repository: None,
             branch: None,
             revision: None,
             touched: Vec::new(),
             dates: Vec::new(),
+            has_answered: false,
+            asked_at: clock::now(),
         };
         checkout.look();
         checkout
     }
 
+    /// Where git is late, what it last told stays.
     fn look(&mut self) {
+        self.asked_at = clock::now();
+        if !self.has_answered {
+            let address = git(&self.folder, &["config", "--get", "remote.origin.url"]);
+            self.repository = address.ok().flatten().and_then(|url| ci::repository(url.trim()));
+        }
         let files = ["--git-path", "HEAD", "--git-path", "logs/HEAD"];
         let asked = [&["rev-parse"], &files[..], &["HEAD", "--abbrev-ref", "HEAD"]].concat();
-        let said = git(&self.folder, &asked).unwrap_or_default();
+        let Ok(said) = git(&self.folder, &asked) else {
+            self.has_answered = false;
+            return;
+        };
+        self.has_answered = said.is_some();
+        let said = said.unwrap_or_default();
         let mut lines = said.lines();
         let paths: Vec<_> = lines.by_ref().take(2).map(|path| self.folder.join(path)).collect();
         if !paths.is_empty() {
@@ -58,7 +78,8 @@ impl Checkout {
     }
 
     fn is_current(&self) -> bool {
-        dates(&self.touched) == self.dates
+        let is_settled = self.has_answered || self.asked_at.elapsed() < AGAIN_AFTER;
+        is_settled && dates(&self.touched) == self.dates
     }
 
     fn fields(&self) -> Vec<(&'static str, String)> {
@@ -99,23 +120,23 @@ pub fn located(context: &Context, session: Option<&Session>) -> Context {
     context
 }
 
-/// What git prints; nothing where it fails, is not installed, or takes too long.
-fn git(folder: &Path, arguments: &[&str]) -> Option<String> {
+/// What git prints; nothing where it fails or is not installed.
+fn git(folder: &Path, arguments: &[&str]) -> Result<Option<String>, Late> {
     let expression = duct::cmd("git", arguments)
         .dir(folder)
         .stdin_null()
         .stdout_capture()
         .stderr_null()
         .unchecked();
-    let handle = expression.start().ok()?;
+    let Ok(handle) = expression.start() else { return Ok(None) };
     let output = handle.wait_timeout(PATIENCE).ok().flatten();
     let Some(output) = output else {
         log::debug!("git {}: no answer after {PATIENCE:?}", arguments[0]);
         let _ = handle.kill();
-        return None;
+        return Err(Late);
     };
-    let said = String::from_utf8(output.stdout.clone()).ok()?;
-    output.status.success().then_some(said)
+    let said = String::from_utf8(output.stdout.clone()).ok();
+    Ok(said.filter(|_| output.status.success()))
 }
 
 fn dates(files: &[PathBuf]) -> Vec<Option<SystemTime>> {

@@ -304,8 +304,11 @@ impl Sidecar<'_> {
                     log::info!("tilt answers again");
                 }
                 self.view.replace(snapshot);
-                if !self.config.no_watch && !self.stop.requested() {
-                    self.watching.keep_up(&self.view, now);
+                if !self.config.no_watch
+                    && !self.stop.requested()
+                    && let Some(at) = self.watching.keep_up(&self.view, now)
+                {
+                    sooner(&mut self.next_look, at);
                 }
                 if (report_is_due || self.stop.requested()) && !self.lags() {
                     self.report(now);

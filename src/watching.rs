@@ -23,9 +23,8 @@ type Tell = Arc<dyn Fn(Watched, Sight) -> bool + Send + Sync>;
 pub struct Watching {
     command: TiltCommand,
     tell: Tell,
-    resources: Option<Watch>,
-    images: [Option<Watch>; 2],
-    started_at: Instant,
+    resources: Option<Followed>,
+    images: [Option<Followed>; 2],
     ended_at: Instant,
     failures: u32,
     not_before: Instant,
@@ -35,6 +34,11 @@ pub struct Watching {
     was_said: bool,
 }
 
+struct Followed {
+    _watch: Watch,
+    since: Instant,
+}
+
 impl Watching {
     pub fn new(command: TiltCommand, tell: Tell, now: Instant) -> Self {
         Self {
@@ -42,7 +46,6 @@ impl Watching {
             tell,
             resources: None,
             images: [None, None],
-            started_at: now,
             ended_at: now,
             failures: 0,
             not_before: now,
@@ -56,34 +59,41 @@ impl Watching {
         self.resources.is_some()
     }
 
-    /// Starts what is missing and ends what has nothing to show, after a look at everything.
-    pub fn keep_up(&mut self, view: &View, now: Instant) {
+    /// Starts what is missing and ends what has nothing to show, after a look at everything. When to
+    /// look again, if something stays missing.
+    pub fn keep_up(&mut self, view: &View, now: Instant) -> Option<Instant> {
         if now < self.not_before {
             if !self.is_on() && !std::mem::replace(&mut self.was_said, true) {
                 log::warn!("cannot watch tilt ({}): only looking at every interval", self.why);
             }
-            return;
+        } else {
+            self.start_what_is_missing(view, now);
         }
+        let is_missing =
+            |kind: ImageKind| view.has_images(kind) && self.images[kind as usize].is_none();
+        (!self.is_on() || IMAGES.into_iter().any(is_missing)).then_some(self.not_before)
+    }
+
+    fn start_what_is_missing(&mut self, view: &View, now: Instant) {
         if self.resources.is_none() {
-            self.started_at = now;
-            self.resources = self.start(Watched::Resources);
+            self.resources = self.start(Watched::Resources, now);
         }
         for kind in IMAGES {
             if !view.has_images(kind) {
                 self.images[kind as usize] = None;
             } else if self.images[kind as usize].is_none() && self.is_on() {
-                self.images[kind as usize] = self.start(Watched::Images(kind));
+                self.images[kind as usize] = self.start(Watched::Images(kind), now);
             }
         }
     }
 
-    fn start(&mut self, watched: Watched) -> Option<Watch> {
+    fn start(&mut self, watched: Watched, now: Instant) -> Option<Followed> {
         let tell = Arc::clone(&self.tell);
         match Watch::start(&self.command, watched, move |sight| tell(watched, sight)) {
-            Ok(watch) => Some(watch),
+            Ok(watch) => Some(Followed { _watch: watch, since: now }),
             Err(error) => {
                 self.why = error.to_string();
-                self.not_before = self.started_at + backoff::until_next_watch(2, jitter());
+                self.not_before = now + backoff::until_next_watch(2, jitter());
                 None
             }
         }
@@ -100,19 +110,20 @@ impl Watching {
     /// once is tried more and more rarely.
     pub fn ended(&mut self, watched: Watched, why: String, now: Instant) {
         log::debug!("a watch of {watched:?} ended: {why}");
-        match watched {
+        let ended = match watched {
             Watched::Resources => {
-                self.resources = None;
                 self.images = [None, None];
+                self.resources.take()
             }
-            Watched::Images(kind) => self.images[kind as usize] = None,
-        }
+            Watched::Images(kind) => self.images[kind as usize].take(),
+        };
         self.why = why;
         if now.saturating_duration_since(self.ended_at) < SAME_END {
             return;
         }
         self.ended_at = now;
-        let worked = now.saturating_duration_since(self.started_at) >= WORKS_FOR;
+        let lived = |ended: Followed| now.saturating_duration_since(ended.since);
+        let worked = ended.is_some_and(|ended| lived(ended) >= WORKS_FOR);
         self.failures = if worked { 0 } else { self.failures + 1 };
         self.not_before = now + backoff::until_next_watch(self.failures, jitter());
     }
