@@ -36,6 +36,8 @@ const TICK: Duration = Duration::from_millis(10);
 const PATIENCE: Duration = Duration::from_secs(90);
 /// In a shorter campaign the first quarter is too short for every buffer to get its size.
 const SETTLED_AFTER: u64 = 120;
+/// Whoever is stopped for less hears the answer: nobody asks with less than 500 ms left.
+const ANSWERED_AFTER: Duration = Duration::from_millis(100);
 /// What a disk takes when it is full: no state, but a lock.
 const FULL: u64 = 256;
 
@@ -66,6 +68,8 @@ struct Collector {
     began: Instant,
     /// It was told to end, or killed.
     is_doomed: Arc<AtomicBool>,
+    /// What its death excuses was noted before.
+    was_held: Arc<AtomicBool>,
     /// Its exit code, as soon as it has ended.
     ended: JoinHandle<Option<i32>>,
 }
@@ -224,6 +228,10 @@ struct Campaign {
     /// When every process that was stopped goes on.
     held_until: Instant,
     reports: u64,
+    /// Of these, how many ended with 1 although neither Tilt nor the disk gave a reason.
+    gave_up: u64,
+    /// When Tilt or the state last had a fault, or a process was stopped that may hold a lock.
+    troubled_at: Option<Instant>,
     /// What was done when, told if something went wrong.
     course: Vec<String>,
 }
@@ -239,23 +247,67 @@ pub fn run(options: Options) -> Outcome {
     let is_over = Arc::new(AtomicBool::new(false));
     let turning = turn(Arc::clone(&campaign.world), Arc::clone(&is_over));
     campaign.warm_up();
-    // At the start, and after each quarter.
-    let mut sizes = vec![campaign.long_lived()];
+    let mut sizes = Sizes::default();
     let quarter = (ends - began) / 4;
-    let mut next_size = began + quarter;
+    let mut quarter_ends = began + quarter;
     while Instant::now() < ends && campaign.has_no_problem() {
         campaign.round(options.seconds >= 60);
-        if Instant::now() >= next_size {
-            next_size += quarter;
-            sizes.push(campaign.long_lived());
+        sizes.note(campaign.long_lived());
+        if Instant::now() >= quarter_ends {
+            quarter_ends += quarter;
+            sizes.end_quarter();
         }
     }
     is_over.store(true, Ordering::SeqCst);
     turning.join().expect("the world turns");
     campaign.deliver_all();
-    sizes.push(campaign.long_lived());
     campaign.end_all();
     campaign.sum_up(options, began.elapsed(), &sizes)
+}
+
+/// Resident memory in KiB, threads and open handles of the long-lived sidecar, after each round.
+#[derive(Default)]
+struct Sizes {
+    /// The least of each quarter that is over, and of the current one: what leaks lifts the floor,
+    /// while a flood of output is held for a while and goes.
+    least: Vec<[u64; 3]>,
+    current: Option<[u64; 3]>,
+    most: [u64; 3],
+}
+
+impl Sizes {
+    fn note(&mut self, size: [u64; 3]) {
+        let least = self.current.get_or_insert(size);
+        for (at, size) in size.into_iter().enumerate() {
+            least[at] = least[at].min(size);
+            self.most[at] = self.most[at].max(size);
+        }
+    }
+
+    fn end_quarter(&mut self) {
+        self.least.extend(self.current.take());
+    }
+
+    /// What grew from the first quarter to the last.
+    fn growth(&self) -> Vec<String> {
+        let [[memory, threads, handles], .., [memory_after, threads_after, handles_after]] =
+            self.least[..]
+        else {
+            return vec!["there are no two quarters to compare".to_owned()];
+        };
+        let mut grown = Vec::new();
+        if memory_after > memory + memory / 2 {
+            grown.push(format!("leak: {memory} KiB of memory became {memory_after}"));
+        }
+        // While a watch is being started again there are some more.
+        if threads_after > threads + 6 {
+            grown.push(format!("leak: {threads} threads became {threads_after}"));
+        }
+        if handles_after > handles + 6 {
+            grown.push(format!("leak: {handles} open handles became {handles_after}"));
+        }
+        grown
+    }
 }
 
 /// Has the world go on until told otherwise; what is under way then ends.
@@ -303,6 +355,8 @@ impl Campaign {
             longest_farewell: Duration::ZERO,
             held_until: Instant::now(),
             reports: 0,
+            gave_up: 0,
+            troubled_at: None,
             course: Vec::new(),
         };
         campaign.install_tilt();
@@ -387,18 +441,19 @@ impl Campaign {
         }
         let said = BufReader::new(child.stderr.take().expect("a pipe"));
         listen(said, role, Arc::clone(&self.problems));
-        let is_doomed = Arc::new(AtomicBool::new(false));
-        let (doomed, server, scratch) =
-            (Arc::clone(&is_doomed), Arc::clone(&self.server), self.scratch.path().to_owned());
+        let (is_doomed, was_held) = <(Arc<AtomicBool>, Arc<AtomicBool>)>::default();
+        let (doomed, held) = (Arc::clone(&is_doomed), Arc::clone(&was_held));
+        let (server, scratch) = (Arc::clone(&self.server), self.scratch.path().to_owned());
         // Looks at the disk in the moment in which it ends, before others have gone on.
         let ended = thread::spawn(move || {
             let code = child.wait().expect("a child of ours").code();
-            if doomed.load(Ordering::SeqCst) || !matches!(code, Some(0 | 3..=5)) {
+            let explains_itself = matches!(code, Some(0 | 3..=5));
+            if !held.load(Ordering::SeqCst) && (doomed.load(Ordering::SeqCst) || !explains_itself) {
                 server.note_death(&on_disk(&scratch));
             }
             code
         });
-        self.collectors.push(Collector { role, pid, began, is_doomed, ended });
+        self.collectors.push(Collector { role, pid, began, is_doomed, was_held, ended });
     }
 
     /// Takes note of who has ended, and starts who is missing.
@@ -423,15 +478,18 @@ impl Campaign {
         let was_doomed = is_doomed.load(Ordering::SeqCst);
         if role == Role::Single {
             self.reports += 1;
+            let was_troubled = self.troubled_at.is_some_and(|at| began <= at);
+            if !was_doomed && matches!(code, None | Some(2)) {
+                self.problem(format!("a single report ended by itself: {code:?}"));
+            } else if !was_doomed && code == Some(1) && !was_troubled {
+                self.gave_up += 1;
+            }
             // 0, 4 and 5: it looked, and wrote down what it saw, whatever became of the rest.
             if matches!(code, Some(0 | 4 | 5)) && !was_doomed {
                 lock(&self.world).witnessed(began);
             }
         } else if !was_doomed {
             self.problem(format!("a sidecar ({role:?}) ended by itself: {code:?}"));
-        }
-        if code == Some(101) {
-            self.problem(format!("a collector ({role:?}) panicked"));
         }
     }
 
@@ -460,13 +518,22 @@ impl Campaign {
         self.course.push(format!("{at:.3} s: {round:?}, {} others", self.wanted.len()));
         let lasts = 200 + self.random.below(if is_long { 4000 } else { 700 });
         let ends = Instant::now() + Duration::from_millis(lasts);
+        let is_trouble = round.tilt.is_some()
+            || round.state.is_some()
+            || round.process == Some(ProcessFault::Suspend);
         while Instant::now() < ends {
+            if is_trouble {
+                self.troubled_at = Some(self.held_until.max(Instant::now()));
+            }
             if let Some(fault) = round.process {
                 self.strike(fault);
             }
             self.tick();
         }
         self.heal(&round);
+        if is_trouble {
+            self.troubled_at = Some(self.held_until.max(Instant::now()));
+        }
         self.wait_until_drained(&round);
         self.check_files();
         self.check_what_left(&round);
@@ -538,8 +605,10 @@ impl Campaign {
                     ProcessFault::Suspend => {
                         let pause = Duration::from_millis(self.random.below(3_000));
                         let held = hold(collector.pid);
-                        let on_disk = on_disk(self.scratch.path());
-                        self.server.note_held(&on_disk, held, pause, Excuse::ProcessStopped);
+                        if pause > ANSWERED_AFTER {
+                            let on_disk = on_disk(self.scratch.path());
+                            self.server.note_held(&on_disk, held, pause, Excuse::ProcessStopped);
+                        }
                         let_go(collector.pid, pause);
                         self.held_until = self.held_until.max(Instant::now() + pause);
                     }
@@ -555,6 +624,7 @@ impl Campaign {
         let held = hold(collector.pid);
         let on_disk = on_disk(self.scratch.path());
         self.server.note_held(&on_disk, held, ECHO, Excuse::ProcessEnded);
+        collector.was_held.store(true, Ordering::SeqCst);
         strike_down(collector, Signal::KILL);
     }
 
@@ -627,6 +697,7 @@ impl Campaign {
             self.put_off += 1;
             return world.resume();
         };
+        let loses_nothing = fault == StateFault::Unlocked;
         let displayed = world.displayed();
         let is_settled =
             |key: &String| displayed.contains(key) || self.server.has_answered_for(key);
@@ -636,8 +707,12 @@ impl Campaign {
         }
         let waiting = on_disk(self.scratch.path());
         self.damage(fault, &file);
-        self.server.note_destroyed(waiting, &world.displayed_lately());
-        world.forgotten(Instant::now());
+        if loses_nothing {
+            self.server.note_destroyed(waiting, &HashSet::new());
+        } else {
+            self.server.note_destroyed(waiting, &world.displayed_lately());
+            world.forgotten(Instant::now());
+        }
         drop(locked);
         self.count(fault.name());
         world.resume();
@@ -807,7 +882,7 @@ impl Campaign {
         [number("VmRSS:"), number("Threads:"), handles as u64]
     }
 
-    fn sum_up(self, options: Options, took: Duration, sizes: &[[u64; 3]]) -> Outcome {
+    fn sum_up(self, options: Options, took: Duration, sizes: &Sizes) -> Outcome {
         let Options { seconds, seed } = options;
         let world = lock(&self.world);
         let mut lost: Vec<_> =
@@ -820,8 +895,15 @@ impl Campaign {
         problems
             .extend(repeats.unexplained.iter().take(20).map(|key| format!("sent twice: {key}")));
         problems.extend(self.server.leaks().into_iter().take(5));
+        // Neither may it be quiet for want of work.
+        if self.gave_up * 100 > self.reports {
+            problems.push(format!("{} single reports gave up without a reason", self.gave_up));
+        }
+        if (world.shown().len() as u64) < seconds {
+            problems.push(format!("only {} builds in {seconds} s", world.shown().len()));
+        }
         if seconds >= SETTLED_AFTER {
-            problems.extend(growth(sizes));
+            problems.extend(sizes.growth());
         }
         if self.server.strangers() > 0 {
             problems.push(format!("{} requests followed a redirect", self.server.strangers()));
@@ -842,6 +924,7 @@ impl Campaign {
         }
         row("state faults put off, for what Tilt no longer showed", self.put_off.to_string());
         row("single reports", self.reports.to_string());
+        row("of them, given up without a fault about", self.gave_up.to_string());
         row("requests", self.server.requests().to_string());
         let shown = world.shown().len();
         row("builds shown (updates, images, stages)", shown.to_string());
@@ -860,27 +943,12 @@ impl Campaign {
         }
         row("from SIGTERM to the end of all", format!("{} ms", self.longest_farewell.as_millis()));
         for (at, what) in ["resident KiB", "threads", "open handles"].iter().enumerate() {
-            let course: Vec<_> = sizes.iter().map(|size| size[at].to_string()).collect();
-            row(&format!("the long-lived sidecar: {what}"), course.join(" -> "));
+            let least: Vec<_> = sizes.least.iter().map(|size| size[at].to_string()).collect();
+            row(&format!("the long-lived sidecar: {what}, least by quarter"), least.join(" -> "));
+            row(&format!("the long-lived sidecar: {what}, most"), sizes.most[at].to_string());
         }
         Outcome { table, problems }
     }
-}
-
-/// What grew from the end of the first quarter to that of the campaign.
-fn growth(sizes: &[[u64; 3]]) -> Vec<String> {
-    let [_, [memory, _, handles], .., [memory_after, _, handles_after]] = *sizes else {
-        return Vec::new();
-    };
-    let mut grown = Vec::new();
-    if memory_after > memory + memory / 2 {
-        grown.push(format!("leak: {memory} KiB of memory became {memory_after}"));
-    }
-    // A watch that is just being started again has some more for a moment.
-    if handles_after > handles + 12 {
-        grown.push(format!("leak: {handles} open handles became {handles_after}"));
-    }
-    grown
 }
 
 fn strike_down(collector: &Collector, signal: Signal) {

@@ -122,8 +122,8 @@ struct Ledger {
     excused: HashMap<(String, u32), Excuse>,
     /// Refused for good by a status of its own, or by 400 for it alone.
     refused: HashSet<String>,
-    /// By request: what was read and not yet judged.
-    in_flight: HashMap<u64, Vec<String>>,
+    /// By request: the client's port, and what was read and not yet judged.
+    in_flight: HashMap<u64, (u16, Vec<String>)>,
     last_death: Option<Instant>,
     /// The ports of processes that were held: what was sent and is not yet read may never be noted,
     /// if it is taken before this.
@@ -149,17 +149,24 @@ impl Ledger {
         self.taken.entry(key.to_owned()).or_default().push(taken);
     }
 
-    /// What is not yet noted as taken, on disk or in flight, may come again.
-    fn excuse_unnoted(&mut self, on_disk: &HashSet<String>, excuse: Excuse) {
+    /// What came from these ports, or whatever came, and is not yet noted as taken, on disk or in
+    /// flight, may come again.
+    fn excuse_unnoted(
+        &mut self,
+        on_disk: &HashSet<String>,
+        excuse: Excuse,
+        ports: Option<&HashSet<u16>>,
+    ) {
+        let is_meant = |port: &u16| ports.is_none_or(|ports| ports.contains(port));
         for key in on_disk {
-            let times = self.times(key);
-            if times > 0 {
-                self.excuse(key, times, excuse);
+            let last = self.taken.get(key).and_then(|times| times.last());
+            if last.is_some_and(|taken| is_meant(&taken.port)) {
+                self.excuse(key, self.times(key), excuse);
             }
         }
-        for key in self.in_flight.values().flatten().cloned().collect::<Vec<_>>() {
-            let times = self.times(&key);
-            self.excuse(&key, times + 1, excuse);
+        let in_flight = self.in_flight.values().filter(|(port, _)| is_meant(port));
+        for key in in_flight.flat_map(|(_, keys)| keys).cloned().collect::<Vec<_>>() {
+            self.excuse(&key, self.times(&key) + 1, excuse);
         }
     }
 }
@@ -242,7 +249,7 @@ impl Hostile {
     pub fn note_death(&self, on_disk: &HashSet<String>) {
         let mut ledger = lock(&self.ledger);
         ledger.last_death = Some(Instant::now());
-        ledger.excuse_unnoted(on_disk, Excuse::ProcessEnded);
+        ledger.excuse_unnoted(on_disk, Excuse::ProcessEnded, None);
     }
 
     /// A process is held for so long, perhaps for longer than it waits for an answer, or is about to
@@ -255,7 +262,7 @@ impl Hostile {
         excuse: Excuse,
     ) {
         let mut ledger = lock(&self.ledger);
-        ledger.excuse_unnoted(on_disk, excuse);
+        ledger.excuse_unnoted(on_disk, excuse, Some(&ports));
         let until = Instant::now() + limit;
         ledger.held.extend(ports.into_iter().map(|port| (port, (until, excuse))));
     }
@@ -263,8 +270,8 @@ impl Hostile {
     /// The state was destroyed, in which these waited, while Tilt showed those.
     pub fn note_destroyed(&self, waiting: HashSet<String>, displayed: &HashSet<String>) {
         let mut ledger = lock(&self.ledger);
-        ledger.excuse_unnoted(displayed, Excuse::StateDestroyed);
-        ledger.excuse_unnoted(&waiting, Excuse::StateDestroyed);
+        ledger.excuse_unnoted(displayed, Excuse::StateDestroyed, None);
+        ledger.excuse_unnoted(&waiting, Excuse::StateDestroyed, None);
         ledger.destroyed = Some((Instant::now(), waiting));
     }
 
@@ -375,7 +382,7 @@ impl Hostile {
                 let mut ledger = lock(&self.ledger);
                 ledger.requests += 1;
                 ledger.leaks.extend(leaks(&request));
-                ledger.in_flight.insert(id, keys.clone());
+                ledger.in_flight.insert(id, (port, keys.clone()));
             }
             if mood == Mood::Slow {
                 let wait = 20 + lock(&self.random).below(400);
