@@ -125,6 +125,8 @@ struct Ledger {
     /// By request: the client's port, and what was read and not yet judged.
     in_flight: HashMap<u64, (u16, Vec<String>)>,
     last_death: Option<Instant>,
+    /// When the machine went on after it had stood still.
+    paused_at: Option<Instant>,
     /// The ports of processes that were held: what was sent and is not yet read may never be noted,
     /// if it is taken before this.
     held: HashMap<u16, (Instant, Excuse)>,
@@ -265,6 +267,13 @@ impl Hostile {
         ledger.excuse_unnoted(on_disk, excuse, Some(&ports));
         let until = Instant::now() + limit;
         ledger.held.extend(ports.into_iter().map(|port| (port, (until, excuse))));
+    }
+
+    /// The whole machine stood still until now.
+    pub fn note_pause(&self, on_disk: &HashSet<String>) {
+        let mut ledger = lock(&self.ledger);
+        ledger.paused_at = Some(Instant::now());
+        ledger.excuse_unnoted(on_disk, Excuse::ProcessStopped, None);
     }
 
     /// The state was destroyed, in which these waited, while Tilt showed those.
@@ -423,6 +432,7 @@ impl Hostile {
         let mut ledger = lock(&self.ledger);
         let held = ledger.held.get(&port).filter(|(until, _)| Instant::now() < *until).copied();
         ledger.in_flight.remove(&id);
+        let was_paused = ledger.paused_at.is_some_and(|at| at.elapsed() < ECHO);
         let died = ledger.last_death.is_some_and(|at| at.elapsed() < ECHO);
         for (key, status) in keys.iter().zip(&reaction.statuses) {
             match status {
@@ -437,6 +447,8 @@ impl Hostile {
                     }
                     if reaction.is_broken {
                         ledger.excuse(key, times, Excuse::AnswerBroke);
+                    } else if was_paused {
+                        ledger.excuse(key, times, Excuse::ProcessStopped);
                     } else if let Some((_, excuse)) = held {
                         ledger.excuse(key, times, excuse);
                     } else if is_gone && died {
