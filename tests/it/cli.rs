@@ -212,7 +212,7 @@ fn exit_code_5_is_honeycombs_refusal() {
 #[test]
 fn quiet_silences_everything_but_usage_errors() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    let quiet = || sandbox.report_to(&server).args(&["--quiet", "--timeout", "200ms"]);
+    let quiet = || sandbox.report_to(&server).args(&["--quiet", "--timeout", "1s"]);
     quiet().finish().exits_with(0).says_nothing();
     server.usually(Reply::new(401, ""));
     quiet().finish().exits_with(5).says_nothing();

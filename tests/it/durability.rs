@@ -1,5 +1,6 @@
 //! What is promised of a build: it arrives, once, with its own time, whatever happens between.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
@@ -253,6 +254,28 @@ fn only_their_owner_can_read_the_files() {
     assert!(files.len() >= 3, "{files:?}");
     for file in files {
         assert_eq!(mode(&file), 0o600, "{}", file.display());
+    }
+}
+
+/// The README says how to find what stands in Honeycomb twice.
+#[test]
+fn a_span_that_is_sent_again_has_its_id_again() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    sandbox.report_to(&server).finish().exits_with(0);
+    fs::remove_dir_all(sandbox.state_dir()).expect("a folder");
+    sandbox.report_to(&server).finish().exits_with(0);
+    let mut ids = BTreeMap::<String, Vec<Value>>::new();
+    for event in server.accepted() {
+        let data = &event["data"];
+        let span =
+            [&event["time"], &data["kind"], &data["name"], &data["image_name"], &data["stage"]];
+        if data["trace.span_id"].is_string() {
+            ids.entry(format!("{span:?}")).or_default().push(data["trace.span_id"].clone());
+        }
+    }
+    assert_eq!(ids.len(), RECORDED - 10, "all but the statuses");
+    for (span, ids) in ids {
+        assert!(ids.len() == 2 && ids[0] == ids[1], "{span}: {ids:?}");
     }
 }
 

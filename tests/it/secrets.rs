@@ -9,15 +9,16 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use crate::honeycomb::{Answer, Mishap, Part, Reply, Server};
-use crate::sandbox::{KEY, Outcome, RECORDED, Sandbox, eventually};
+use crate::sandbox::{KEY, Outcome, RECORDED, Sandbox, eventually, of_kind};
 
 const COMMAND_TOKEN: &str = "canary-token-of-a-failing-command";
 const BUILD_ARG: &str = "canary-value-of-a-build-arg";
 const HOME_PATH: &str = "/home/canary-user/src/canary-shop";
+const STAGE: &str = "canary-in-the-name-of-a-stage";
 const DOCKERFILE: &str = "canary-line-of-a-dockerfile";
 const LOG_LINE: &str = "canary-line-of-a-log";
 /// Never told to anyone.
-const OF_TILT: [&str; 5] = [COMMAND_TOKEN, BUILD_ARG, HOME_PATH, DOCKERFILE, LOG_LINE];
+const OF_TILT: [&str; 6] = [COMMAND_TOKEN, BUILD_ARG, HOME_PATH, STAGE, DOCKERFILE, LOG_LINE];
 
 /// Canaries where Tilt shows what people did not mean to publish.
 fn sandbox_with_canaries() -> Sandbox {
@@ -25,7 +26,7 @@ fn sandbox_with_canaries() -> Sandbox {
     sandbox.tilt().change("dockerimages", |images| {
         images[0]["spec"]["context"] = json!(HOME_PATH);
         images[0]["spec"]["dockerfileContents"] = json!(DOCKERFILE);
-        let stage = format!("[2/4] RUN npm config set //registry/:_authToken={BUILD_ARG}");
+        let stage = format!("[2/4] RUN {STAGE} npm set //registry/:_authToken={BUILD_ARG}");
         images[0]["status"]["stageStatuses"][3]["name"] = json!(stage);
         images[1]["status"]["completed"]["error"] = json!(format!(
             "ImageBuild: executor failed running [/bin/sh -c curl -H 'token: {COMMAND_TOKEN}' \
@@ -140,7 +141,24 @@ fn only_the_errors_text_goes_out_when_it_is_asked_for() {
     let outcome = sandbox.report_to(&server).args(&options).finish().exits_with(0);
     assert!(json!(server.accepted()).to_string().contains(COMMAND_TOKEN));
     assert_told_nothing(&outcome, &[&OF_TILT[..], &[KEY]].concat());
-    assert_sent_nothing(&server, &[DOCKERFILE, LOG_LINE]);
+    assert_sent_nothing(&server, &[STAGE, DOCKERFILE, LOG_LINE]);
+}
+
+#[test]
+fn only_the_stages_text_goes_out_when_it_is_asked_for_and_is_cut() {
+    let (sandbox, server) = (sandbox_with_canaries(), Server::start());
+    sandbox.tilt().change("dockerimages", |images| {
+        images[0]["status"]["stageStatuses"][2]["name"] = json!("x".repeat(5000));
+    });
+    let options = ["--send-stage-text", "--verbose"];
+    let outcome = sandbox.report_to(&server).args(&options).finish().exits_with(0);
+    let stages = of_kind(&server.accepted(), "dockerimage_stage");
+    let texts: Vec<_> = stages.iter().filter_map(|e| e["data"]["stage_text"].as_str()).collect();
+    assert!(texts.iter().any(|text| text.contains(STAGE) && text.contains(BUILD_ARG)), "{texts:?}");
+    assert!(texts.iter().any(|text| text.starts_with("xxx")), "{texts:?}");
+    assert!(texts.iter().all(|text| text.len() <= 1024 + 3), "{texts:?}");
+    assert_told_nothing(&outcome, &[&OF_TILT[..], &[KEY]].concat());
+    assert_sent_nothing(&server, &[COMMAND_TOKEN, HOME_PATH, DOCKERFILE, LOG_LINE]);
 }
 
 #[test]
@@ -159,8 +177,9 @@ fn the_key_is_in_no_message_however_the_delivery_fails() {
     ] {
         let (sandbox, server) = (Sandbox::new(), Server::start());
         server.usually(answer);
-        let options = ["--verbose", "--timeout", "200ms"];
+        let options = ["--verbose", "--timeout", "1s"];
         let outcome = sandbox.report_to(&server).args(&options).finish();
+        assert!(!server.requests().is_empty(), "nothing failed");
         assert_told_nothing(&outcome, &[KEY]);
         assert_wrote_nothing(&sandbox, &[KEY]);
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::Signal;
+use serde_json::Value;
 
 use crate::api::Api;
 use crate::honeycomb::{Answer, Mishap, Part, Reply, Server};
@@ -69,6 +70,20 @@ fn a_sidecar_without_honeycomb_says_so_once_and_delivers_when_it_comes() {
     assert_eq!(builds(&server.accepted()), recorded_builds());
     sidecar.ends_after(Signal::TERM).0.exits_with(0);
     assert_eq!(sandbox.waiting(), 0);
+}
+
+#[test]
+fn the_environments_row_says_what_waits_and_why() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    server.usually(Reply::new(503, ""));
+    let _sidecar = sandbox.sidecar_to(&server).args(&["--timeout", "100ms"]).start();
+    let looks = || sandbox.tilt().calls().len();
+    eventually("a failure, and reports after it", || !server.requests().is_empty() && looks() > 4);
+    server.usually(Answer::Accept);
+    let tells = |event: &Value| {
+        event["data"]["send_error"] == "kept" && event["data"]["queued"].as_u64() >= Some(39)
+    };
+    eventually("it tells", || of_kind(&server.accepted(), "session").iter().any(tells));
 }
 
 #[test]

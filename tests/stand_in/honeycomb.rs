@@ -9,9 +9,12 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+
+/// However busy the machine is, a client that asks at all has asked by then.
+const REQUEST_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How a request is answered.
 #[derive(Clone)]
@@ -188,11 +191,14 @@ impl Server {
         self.shared.seen().requests.clone()
     }
 
-    /// Waits, for ever if need be, for request number `index`, from 0.
+    /// Waits for request number `index`, from 0.
+    #[track_caller]
     pub fn request(&self, index: usize) -> Request {
         let seen = self.shared.seen();
-        let seen = self.shared.changed.wait_while(seen, |seen| seen.requests.len() <= index);
-        seen.unwrap_or_else(PoisonError::into_inner).requests[index].clone()
+        let is_missing = |seen: &mut Seen| seen.requests.len() <= index;
+        let waited = self.shared.changed.wait_timeout_while(seen, REQUEST_PATIENCE, is_missing);
+        let (seen, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        seen.requests.get(index).expect("a request that comes in time").clone()
     }
 
     /// The events that a client has been told are accepted, in order.
