@@ -88,7 +88,7 @@ fn started_update(
 }
 
 /// Tilt runs an empty update before it starts a serve command; it is no build.
-fn only_serves(resource: &Resource) -> bool {
+pub fn only_serves(resource: &Resource) -> bool {
     resource.resource_type == Some(ResourceType::Local)
         && resource.update_status.as_deref() == Some("not_applicable")
 }

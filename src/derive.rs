@@ -358,7 +358,7 @@ fn standings(resources: &[Resource]) -> [usize; Standing::ALL.len()] {
 
 /// How a resource stands, all told: each resource counts once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Standing {
+pub enum Standing {
     Ok,
     Error,
     Pending,
@@ -369,7 +369,7 @@ enum Standing {
 impl Standing {
     const ALL: [Self; 5] = [Self::Ok, Self::Error, Self::Pending, Self::InProgress, Self::Disabled];
 
-    fn of(resource: &Resource) -> Self {
+    pub fn of(resource: &Resource) -> Self {
         let is = |word| {
             [&resource.update_status, &resource.runtime_status]
                 .iter()

@@ -4,6 +4,8 @@
 use std::fmt::Write;
 use std::time::{Duration, SystemTime};
 
+use crate::builds;
+use crate::derive::Standing;
 use crate::model::{Outcome, Resource, Snapshot};
 
 /// A job's page takes no more than 1 MB.
@@ -85,8 +87,7 @@ impl Summary {
 fn row(resource: &Resource, at: SystemTime) -> Row {
     let current = resource.current_update.as_ref();
     let under_way = current.and_then(|current| at.duration_since(current.started_at.at).ok());
-    let serves_only = resource.update_status.as_deref() == Some("not_applicable");
-    let newest = resource.updates.first().filter(|_| !serves_only);
+    let newest = resource.updates.first().filter(|_| !builds::only_serves(resource));
     let finished = newest.and_then(|update| update.finished_at.since(&update.started_at));
     Row {
         name: resource.name.chars().filter(|c| !c.is_control()).collect(),
@@ -96,20 +97,12 @@ fn row(resource: &Resource, at: SystemTime) -> Row {
 }
 
 fn outcome(resource: &Resource) -> &'static str {
-    let is = |word| {
-        let statuses = [&resource.update_status, &resource.runtime_status];
-        statuses.iter().any(|status| status.as_deref() == Some(word))
-    };
-    if resource.disabled == Some(true) {
-        "disabled"
-    } else if is("error") {
-        "failed"
-    } else if is("in_progress") || is("pending") {
-        "unfinished"
-    } else if resource.update_status.as_deref() == Some("none") {
-        "not run"
-    } else {
-        "ok"
+    match Standing::of(resource) {
+        Standing::Disabled => "disabled",
+        Standing::Error => "failed",
+        Standing::InProgress | Standing::Pending => "unfinished",
+        Standing::Ok if resource.update_status.as_deref() == Some("none") => "not run",
+        Standing::Ok => "ok",
     }
 }
 
@@ -147,7 +140,7 @@ fn escaped(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{CurrentUpdate, Session, Timestamp, Update};
+    use crate::model::{CurrentUpdate, ResourceType, Session, Timestamp, Update};
 
     fn at(text: &str) -> Timestamp {
         Timestamp::parse(&format!("2026-11-22T15:{text}Z")).expect(text)
@@ -163,6 +156,7 @@ mod tests {
         };
         Resource {
             name: name.into(),
+            resource_type: Some(ResourceType::Local),
             update_status: Some(status.into()),
             updates: vec![update],
             ..Resource::default()
