@@ -91,6 +91,7 @@ pub enum Excuse {
     ProcessEnded,
     ProcessStopped,
     AnswerBroke,
+    ClientGaveUp,
     StateDestroyed,
     DiskFull,
 }
@@ -101,6 +102,7 @@ impl fmt::Display for Excuse {
             Self::ProcessEnded => "the process ended before it noted the answer",
             Self::ProcessStopped => "the process was stopped until its time was up",
             Self::AnswerBroke => "the answer broke on its way",
+            Self::ClientGaveUp => "the client's time was up before the answer came",
             Self::StateDestroyed => "the state was damaged or removed",
             Self::DiskFull => "the state could not be written when the answer came",
         })
@@ -140,6 +142,13 @@ struct Ledger {
 impl Ledger {
     fn times(&self, key: &str) -> u32 {
         self.taken.get(key).map_or(0, |times| u32::try_from(times.len()).expect("a few"))
+    }
+
+    /// Whether it was read from a state that was destroyed a moment ago.
+    fn was_on_its_way(&self, keys: &[String]) -> bool {
+        self.destroyed.as_ref().is_some_and(|(at, waiting)| {
+            at.elapsed() < ON_THE_WAY && keys.iter().any(|key| waiting.contains(key))
+        })
     }
 
     fn excuse(&mut self, key: &str, times: u32, excuse: Excuse) {
@@ -387,8 +396,10 @@ impl Hostile {
             read_body(&mut stream, &mut request)?;
             let id = self.next.fetch_add(1, Ordering::SeqCst);
             let keys: Vec<_> = request.events.iter().map(key).collect();
+            let was_on_its_way;
             {
                 let mut ledger = lock(&self.ledger);
+                was_on_its_way = ledger.was_on_its_way(&keys);
                 ledger.requests += 1;
                 ledger.leaks.extend(leaks(&request));
                 ledger.in_flight.insert(id, (port, keys.clone()));
@@ -402,7 +413,8 @@ impl Hostile {
                 self.count(mood);
             }
             let is_gone = is_gone(&stream);
-            self.note(id, &keys, port, &reaction, is_gone);
+            let request = Judged { id, port, keys: &keys, was_on_its_way, is_gone };
+            self.note(&request, &reaction);
             stream.write_all(&reaction.bytes)?;
             match reaction.then {
                 Then::GoOn => {}
@@ -428,7 +440,8 @@ impl Hostile {
         }
     }
 
-    fn note(&self, id: u64, keys: &[String], port: u16, reaction: &Reaction, is_gone: bool) {
+    fn note(&self, request: &Judged, reaction: &Reaction) {
+        let &Judged { id, port, keys, was_on_its_way, is_gone } = request;
         let mut ledger = lock(&self.ledger);
         let held = ledger.held.get(&port).filter(|(until, _)| Instant::now() < *until).copied();
         ledger.in_flight.remove(&id);
@@ -439,9 +452,6 @@ impl Hostile {
                 202 => {
                     ledger.take(key, port);
                     let times = ledger.times(key);
-                    let was_on_its_way = ledger.destroyed.as_ref().is_some_and(|(at, waiting)| {
-                        at.elapsed() < ON_THE_WAY && waiting.contains(key)
-                    });
                     if was_on_its_way {
                         ledger.excuse(key, times, Excuse::StateDestroyed);
                     }
@@ -451,8 +461,9 @@ impl Hostile {
                         ledger.excuse(key, times, Excuse::ProcessStopped);
                     } else if let Some((_, excuse)) = held {
                         ledger.excuse(key, times, excuse);
-                    } else if is_gone && died {
-                        ledger.excuse(key, times, Excuse::ProcessEnded);
+                    } else if is_gone {
+                        let excuse = if died { Excuse::ProcessEnded } else { Excuse::ClientGaveUp };
+                        ledger.excuse(key, times, excuse);
                     }
                 }
                 400 => drop(ledger.refused.insert(key.clone())),
@@ -539,6 +550,17 @@ impl Hostile {
             _ => Reaction::of(all),
         }
     }
+}
+
+/// A request on which the server has decided.
+struct Judged<'a> {
+    id: u64,
+    /// The client's.
+    port: u16,
+    keys: &'a [String],
+    was_on_its_way: bool,
+    /// The client has closed the connection.
+    is_gone: bool,
 }
 
 /// What the server does with a request.
