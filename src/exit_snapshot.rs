@@ -110,7 +110,7 @@ fn parse(bytes: &[u8]) -> Result<ExitSnapshot, Why> {
     if left_out > 0 {
         log::debug!("left out {left_out} objects of an unknown shape");
     }
-    snapshot.resources.sort_by(|a, b| a.name.cmp(&b.name));
+    snapshot.sort();
     let created_at = left.created_at.as_deref().and_then(Timestamp::parse).map(|time| time.at);
     Ok(ExitSnapshot { snapshot, created_at })
 }

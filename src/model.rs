@@ -7,12 +7,10 @@
 //! Names and meanings follow Tilt's `pkg/apis/core/v1alpha1`.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
 /// What one look at Tilt showed.
 #[derive(Debug, Default, Clone, PartialEq)]
@@ -202,57 +200,31 @@ impl Timestamp {
     }
 }
 
-/// Why Tilt's output could not be read at all.
-#[derive(Debug)]
-pub enum ParseError {
-    Empty,
-    NotUtf8,
-    Json(serde_json::Error),
-}
-
-impl fmt::Display for ParseError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Empty => f.write_str("tilt printed nothing"),
-            Self::NotUtf8 => f.write_str("tilt printed what is not UTF-8"),
-            // The error's own text may quote what Tilt printed, which may hold secrets.
-            Self::Json(error) => write!(
-                f,
-                "tilt printed what is not a list of objects (line {}, column {})",
-                error.line(),
-                error.column()
-            ),
+impl Snapshot {
+    /// Adds what another call showed, of other kinds.
+    pub fn join(&mut self, other: Self) {
+        self.session = self.session.take().or(other.session);
+        self.outcome = self.outcome.or(other.outcome);
+        self.resources.extend(other.resources);
+        self.image_builds.extend(other.image_builds);
+        for (has, others) in self.has_images.iter_mut().zip(other.has_images) {
+            *has |= others;
         }
     }
-}
 
-impl std::error::Error for ParseError {}
-
-impl Snapshot {
-    /// Reads one output of `tilt get ... -o json`, a List or a single object, into this
-    /// snapshot. Returns how many objects had to be left out because their shape made no sense.
-    pub fn read(&mut self, output: &[u8]) -> Result<usize, ParseError> {
-        let text = std::str::from_utf8(output).map_err(|_| ParseError::NotUtf8)?;
-        if text.trim().is_empty() {
-            return Err(ParseError::Empty);
-        }
-        let list: List = serde_json::from_str(text).map_err(ParseError::Json)?;
-        let objects = match (list.items, list.kind) {
-            (Some(items), _) => items,
-            (None, Some(kind)) if kind.ends_with("List") => Vec::new(),
-            (None, Some(_)) => vec![serde_json::from_str(text).map_err(ParseError::Json)?],
-            (None, None) => return Err(ParseError::Json(serde::de::Error::custom("no items"))),
-        };
-        let unreadable = objects.iter().filter(|object| !self.add(object.get())).count();
-        // Tilt lists in random order; a report reads better, and compares, in a stable one.
+    /// Tilt lists in random order; a report reads better, and compares, in a stable one.
+    pub fn sort(&mut self) {
         self.resources.sort_by(|a, b| a.name.cmp(&b.name));
         self.image_builds.sort_by(|a, b| a.object.cmp(&b.object));
-        Ok(unreadable)
     }
 
-    /// Adds one object; says whether it could be read. Kinds that nobody asked for are passed over.
+    /// Adds the object in this text; says whether it could be read.
     pub fn add(&mut self, object: &str) -> bool {
-        let Ok(object) = serde_json::from_str::<Object>(object) else { return false };
+        serde_json::from_slice(object.as_bytes()).is_ok_and(|object| self.take(object))
+    }
+
+    /// Adds one object; says whether it makes sense. Kinds that nobody asked for are passed over.
+    pub(crate) fn take(&mut self, object: Object) -> bool {
         match object.kind.as_deref() {
             Some("Session") => self.outcome = object.into_outcome(),
             Some("UISession") => self.session = Some(object.into_session()),
@@ -273,16 +245,9 @@ impl Snapshot {
     }
 }
 
-#[derive(Deserialize)]
-struct List<'a> {
-    kind: Option<String>,
-    #[serde(borrow)]
-    items: Option<Vec<&'a RawValue>>,
-}
-
 /// Any of the kinds asked for: their status fields do not collide, so one pass reads them all.
 #[derive(Deserialize)]
-struct Object {
+pub(crate) struct Object {
     kind: Option<String>,
     metadata: Option<Metadata>,
     spec: Option<Spec>,
@@ -614,19 +579,10 @@ fn tag(reference: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> (Snapshot, usize) {
+    fn read(object: &str) -> Snapshot {
         let mut snapshot = Snapshot::default();
-        let left_out = snapshot.read(text.as_bytes()).expect(text);
-        (snapshot, left_out)
-    }
-
-    #[test]
-    fn a_single_object_and_a_list_read_alike() {
-        let object =
-            r#"{"kind":"UIResource","metadata":{"name":"web"},"status":{"updateStatus":"ok"}}"#;
-        let list = format!(r#"{{"kind":"List","items":[{object}]}}"#);
-        assert_eq!(read(object), read(&list));
-        assert_eq!(read(object).0.resources[0].update_status.as_deref(), Some("ok"));
+        assert!(snapshot.add(object), "{object}");
+        snapshot
     }
 
     #[test]
@@ -640,22 +596,8 @@ mod tests {
             let text =
                 format!(r#"{{"kind":"UIResource","metadata":{{"name":"web"}},"status":{status}}}"#);
             let expected = Resource { name: "web".into(), ..Resource::default() };
-            assert_eq!(read(&text).0.resources, [expected], "{status}");
+            assert_eq!(read(&text).resources, [expected], "{status}");
         }
-    }
-
-    #[test]
-    fn an_object_of_an_odd_shape_costs_that_object_alone() {
-        let (snapshot, left_out) = read(
-            r#"{"kind":"List","items":[
-                {"kind":"UIResource","metadata":{"name":"a"},"status":{"conditions":"none"}},
-                {"kind":"UIResource","metadata":{},"status":{}},
-                17,
-                {"kind":"Cluster","metadata":{"name":"docker"}},
-                {"kind":"UIResource","metadata":{"name":"b"},"status":{}}]}"#,
-        );
-        assert_eq!(left_out, 3);
-        assert_eq!(snapshot.resources.iter().map(|r| r.name.as_str()).collect::<Vec<_>>(), ["b"]);
     }
 
     #[test]
@@ -668,7 +610,7 @@ mod tests {
             let text = format!(
                 r#"{{"kind":"DockerImage","metadata":{{"name":"a:a"}},"status":{status}}}"#
             );
-            assert_eq!(read(&text).0.image_builds, [], "{status}");
+            assert_eq!(read(&text).image_builds, [], "{status}");
         }
     }
 
@@ -717,23 +659,6 @@ mod tests {
                 specs.iter().map(|s| TargetSpec { target: Some((*s).to_owned()) }).collect();
             let history = [Terminated { span_id: Some(span.to_owned()), ..Terminated::default() }];
             assert_eq!(resource_type(name, &specs, &history), expected, "{name} {span}");
-        }
-    }
-
-    #[test]
-    fn what_is_no_list_is_an_error_that_quotes_nothing() {
-        for (output, said) in [
-            (&b""[..], "nothing"),
-            (b" \n", "nothing"),
-            (b"\xff\xfe", "UTF-8"),
-            (b"{\"items\": [", "line 1"),
-            (b"token=s3cr3t", "line 1"),
-            (b"{}", "not a list"),
-            (b"[]", "not a list"),
-        ] {
-            let error = Snapshot::default().read(output).expect_err("an error").to_string();
-            assert!(error.contains(said), "{error}");
-            assert!(!error.contains("s3cr3t"), "{error}");
         }
     }
 }

@@ -13,16 +13,19 @@ use std::time::{Duration, Instant};
 
 use crate::clock;
 use crate::config::{TiltCommand, TiltMode};
-use crate::model::{ImageKind, ParseError, Snapshot};
+use crate::listing::{Listing, ParseError};
+use crate::model::{ImageKind, Snapshot};
 use crate::stop::Stop;
 use crate::stream::Objects;
 
 /// Longest time for one look; 500 resources take Tilt 0.9 s.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(20);
-/// Ten thousand resources are about 27 MB. With the byte that shows that there was more it is a
-/// power of two, so that a buffer that doubles does not grow for that byte alone.
-const OUTPUT_LIMIT: u64 = 32 * 1024 * 1024 - 1;
-const TALK_LIMIT: u64 = 64 * 1024;
+/// Ten thousand resources are about 27 MB.
+const OUTPUT_LIMIT: usize = 32 * 1024 * 1024;
+/// As much as is kept of what it says for a person to read.
+const TALK_LIMIT: usize = 64 * 1024;
+/// As much as is read at once.
+const PIECE: usize = 64 * 1024;
 /// How long what a finished `tilt` left behind may hold its output open before it is killed.
 const LEFTOVER_PATIENCE: Duration = Duration::from_millis(500);
 /// How long a pipe may be quiet before it is asked whether its `tilt` still runs.
@@ -131,7 +134,7 @@ impl fmt::Display for TiltError {
                 humantime::format_duration(*after)
             ),
             Self::TooMuchOutput => {
-                write!(f, "tilt get: more than {} MB of output", OUTPUT_LIMIT.div_ceil(1024 * 1024))
+                write!(f, "tilt get: more than {} MB of output", OUTPUT_LIMIT / (1024 * 1024))
             }
             Self::Failed { said } => write!(f, "tilt get: {said}"),
             Self::Unreadable(error) => write!(f, "tilt get: {error}"),
@@ -158,8 +161,8 @@ impl Tilt {
     pub fn program_version(&self, stop: &Stop) -> Result<String, TiltError> {
         let limit = LOOK_TIMEOUT;
         let calls = Calls { command: &self.command, limit, deadline: clock::now() + limit, stop };
-        let output = calls.run(vec!["version".to_owned()])?;
-        let output = String::from_utf8_lossy(&output);
+        let printed = calls.run(vec!["version".to_owned()])?;
+        let output = String::from_utf8_lossy(&printed.beginning);
         let line = output.lines().next().unwrap_or_default();
         Ok(shortened(line.strip_prefix('v').unwrap_or(line)))
     }
@@ -179,27 +182,28 @@ impl Tilt {
                 let names: Vec<_> = kinds.iter().map(|kind| kind.in_a_list()).collect();
                 match calls.get(&names.join(",")) {
                     Err(TiltError::UnknownKind) => {}
-                    output => return snapshot(&[output?]),
+                    printed => return snapshot([printed?]),
                 }
                 // Asking for what this Tilt was seen to know, it may still take no lists.
                 kinds.clone()
             }
             Plan::OneByOne(kinds) => kinds.clone(),
         };
-        let (known, outputs) = calls.get_each(&kinds)?;
+        let (known, printed) = calls.get_each(&kinds)?;
         self.plan =
             if known.len() < kinds.len() { Plan::Together(known) } else { Plan::OneByOne(known) };
-        snapshot(&outputs)
+        snapshot(printed)
     }
 }
 
-fn snapshot(outputs: &[Vec<u8>]) -> Result<Snapshot, TiltError> {
+fn snapshot(printed: impl IntoIterator<Item = Printed>) -> Result<Snapshot, TiltError> {
     let mut snapshot = Snapshot::default();
-    for output in outputs {
-        let left_out = snapshot.read(output).map_err(TiltError::Unreadable)?;
-        if left_out > 0 {
-            log::debug!("left out {left_out} objects of an unknown shape");
+    for printed in printed {
+        let listed = printed.listing.end().map_err(TiltError::Unreadable)?;
+        if listed.left_out > 0 {
+            log::debug!("left out {} objects of an unknown shape", listed.left_out);
         }
+        snapshot.join(listed.snapshot);
     }
     Ok(snapshot)
 }
@@ -241,7 +245,7 @@ impl Watch {
         };
         let arguments = arguments(command, &["get", kind.alone(), "--watch", "-o", "json"]);
         let (output, talk, handle) = spawn(command, arguments, |_| ())?;
-        let talk = read_in_background(talk, TALK_LIMIT)?;
+        let talk = in_background(move || beginning(talk))?;
         std::thread::Builder::new()
             .name("tilt watch".into())
             .spawn(move || follow(output, &talk, tell))?;
@@ -264,15 +268,9 @@ fn follow(
     mut tell: impl FnMut(Sight) -> bool,
 ) {
     let mut objects = Objects::default();
-    let mut buffer = vec![0; 64 * 1024];
-    let mut is_heard = true;
-    while is_heard {
-        let bytes = match output.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(count) => &buffer[..count],
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(_) => break,
-        };
+    // Where the pipe breaks, so does the watch.
+    let _ = output.each_piece(|bytes| {
+        let mut is_heard = true;
         objects.feed(bytes, |object| {
             let mut fragment = Snapshot::default();
             if fragment.add(object) {
@@ -281,7 +279,8 @@ fn follow(
                 log::debug!("left out a watched object of an unknown shape");
             }
         });
-    }
+        is_heard
+    });
     let _ = output.tilt.kill();
     let status = output.tilt.wait_timeout(LEFTOVER_PATIENCE).ok().flatten();
     let status = status.map_or("it hangs".to_owned(), |output| output.status.to_string());
@@ -299,15 +298,15 @@ struct Calls<'a> {
 }
 
 impl Calls<'_> {
-    /// Each kind by itself: those this Tilt knows, with their outputs.
-    fn get_each(&self, kinds: &[Kind]) -> Result<(Vec<Kind>, Vec<Vec<u8>>), TiltError> {
+    /// Each kind by itself: those this Tilt knows, with what it printed of them.
+    fn get_each(&self, kinds: &[Kind]) -> Result<(Vec<Kind>, Vec<Printed>), TiltError> {
         let mut known = Vec::new();
-        let mut outputs = Vec::new();
+        let mut all = Vec::new();
         for kind in kinds {
             match self.get(kind.alone()) {
-                Ok(output) => {
+                Ok(printed) => {
                     known.push(*kind);
-                    outputs.push(output);
+                    all.push(printed);
                 }
                 Err(TiltError::UnknownKind) if *kind == Kind::UiResources => {
                     return Err(TiltError::NoResources);
@@ -316,36 +315,45 @@ impl Calls<'_> {
                 Err(error) => return Err(error),
             }
         }
-        Ok((known, outputs))
+        Ok((known, all))
     }
 
-    fn get(&self, kinds: &str) -> Result<Vec<u8>, TiltError> {
+    fn get(&self, kinds: &str) -> Result<Printed, TiltError> {
         self.run(arguments(self.command, &["get", kinds, "-o", "json"]))
     }
 
-    fn run(&self, arguments: Vec<String>) -> Result<Vec<u8>, TiltError> {
+    fn run(&self, arguments: Vec<String>) -> Result<Printed, TiltError> {
         let mut running = Running::start(self.command, arguments)?;
         let Some(finished) = running.finish(self.deadline, self.stop)? else {
             return Err(TiltError::TimedOut { after: self.limit });
         };
         if finished.succeeded {
-            return Ok(finished.output);
+            return Ok(finished.printed);
         }
-        Err(diagnosis(&finished.output, &finished.talk, &finished.status))
+        Err(diagnosis(&finished.printed.beginning, &finished.talk, &finished.status))
     }
 }
 
 struct Finished {
     succeeded: bool,
     status: String,
-    output: Vec<u8>,
+    printed: Printed,
     talk: Vec<u8>,
+}
+
+/// What a `tilt` printed on its stdout.
+#[derive(Default)]
+struct Printed {
+    /// Of it, [`TALK_LIMIT`] bytes at the most.
+    beginning: Vec<u8>,
+    listing: Listing,
+    length: usize,
 }
 
 /// A started `tilt`. Dropped before it has finished, it is killed with all it started.
 struct Running {
     handle: Arc<duct::Handle>,
-    output: mpsc::Receiver<io::Result<Vec<u8>>>,
+    printed: mpsc::Receiver<io::Result<Printed>>,
     talk: mpsc::Receiver<io::Result<Vec<u8>>>,
     ended: bool,
 }
@@ -356,8 +364,8 @@ impl Running {
         widen(&output.pipe);
         Ok(Self {
             handle,
-            output: read_in_background(output, OUTPUT_LIMIT)?,
-            talk: read_in_background(talk, TALK_LIMIT)?,
+            printed: in_background(move || take_in(output))?,
+            talk: in_background(move || beginning(talk))?,
             ended: false,
         })
     }
@@ -377,20 +385,20 @@ impl Running {
         };
         // What `tilt` left behind may hold the pipes; then it goes, and they close. If it cannot
         // be reached, they are given up: it is quiet, and asked once more at the most.
-        let mut output = self.output.recv_timeout(LEFTOVER_PATIENCE);
-        if output.is_err() {
+        let mut printed = self.printed.recv_timeout(LEFTOVER_PATIENCE);
+        if printed.is_err() {
             self.kill();
-            output = self.output.recv_timeout(2 * QUIET);
+            printed = self.printed.recv_timeout(2 * QUIET);
         }
-        let Ok(output) = output else { return Ok(None) };
-        let output = output?;
+        let Ok(printed) = printed else { return Ok(None) };
+        let printed = printed?;
         let talk = self.talk.recv_timeout(LEFTOVER_PATIENCE).unwrap_or(Ok(Vec::new()))?;
         self.ended = true;
-        if output.len() as u64 > OUTPUT_LIMIT {
+        if printed.length > OUTPUT_LIMIT {
             return Err(TiltError::TooMuchOutput);
         }
-        let succeeded = status.success();
-        Ok(Some(Finished { succeeded, status: status.to_string(), output, talk }))
+        let (succeeded, status) = (status.success(), status.to_string());
+        Ok(Some(Finished { succeeded, status, printed, talk }))
     }
 
     fn kill(&self) {
@@ -438,6 +446,22 @@ impl Read for Output {
             }
             if has_ended {
                 return Ok(0);
+            }
+        }
+    }
+}
+
+impl Output {
+    /// Hands on what comes, until it has ended or nobody wants more.
+    fn each_piece(&mut self, mut wants_more: impl FnMut(&[u8]) -> bool) -> io::Result<()> {
+        let mut buffer = vec![0; PIECE];
+        loop {
+            match self.read(&mut buffer) {
+                Ok(0) => return Ok(()),
+                Ok(count) if wants_more(&buffer[..count]) => {}
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
             }
         }
     }
@@ -498,19 +522,36 @@ fn spawn(
     Ok((of(output), of(talk), handle))
 }
 
-/// Reads to the end, or one byte past the limit: then the pipe closes, and its writer with it.
-fn read_in_background(
-    output: Output,
-    limit: u64,
-) -> io::Result<mpsc::Receiver<io::Result<Vec<u8>>>> {
+fn in_background<T: Send + 'static>(
+    read: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<mpsc::Receiver<T>> {
     let (sender, receiver) = mpsc::channel();
     std::thread::Builder::new().name("tilt output".into()).spawn(move || {
-        let mut bytes = Vec::new();
-        let read = output.take(limit + 1).read_to_end(&mut bytes);
         // Nobody listens any more when the call was given up.
-        let _ = sender.send(read.map(|_| bytes));
+        let _ = sender.send(read());
     })?;
     Ok(receiver)
+}
+
+/// Reads objects to the end, or until it is more than the limit: then the pipe closes, and its
+/// writer with it.
+fn take_in(mut output: Output) -> io::Result<Printed> {
+    let mut printed = Printed::default();
+    output.each_piece(|bytes| {
+        printed.length += bytes.len();
+        let room = TALK_LIMIT - printed.beginning.len();
+        printed.beginning.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        printed.listing.feed(bytes);
+        printed.length <= OUTPUT_LIMIT
+    })?;
+    Ok(printed)
+}
+
+/// Reads as much as is kept of it, and no more: then the pipe closes.
+fn beginning(talk: Output) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    talk.take(TALK_LIMIT as u64).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Its own process group, so that it can be killed with everything it started, and so that a

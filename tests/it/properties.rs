@@ -15,6 +15,7 @@ use tilt_honeycomb::answer::{Answer, Fate, Verdict, judge};
 use tilt_honeycomb::batch::{Batch, Cut, Limits, cut};
 use tilt_honeycomb::context::Context;
 use tilt_honeycomb::event::{Event, Fields, Kind};
+use tilt_honeycomb::listing::Listing;
 use tilt_honeycomb::look::Look;
 use tilt_honeycomb::model::Snapshot;
 use tilt_honeycomb::report::{Build, Report};
@@ -266,7 +267,9 @@ proptest! {
         status in any::<u16>(),
         header in proptest::option::of(".*"),
     ) {
-        let _ = Snapshot::default().read(&bytes);
+        let mut listing = Listing::default();
+        listing.feed(&bytes);
+        let _ = listing.end();
         let _ = State::decode(&bytes);
         let answer = Answer { status, retry_after: header.clone(), location: header, body: bytes };
         judge(&answer, SystemTime::now());
@@ -306,7 +309,11 @@ proptest! {
             for change in &changes {
                 apply(&mut document, change);
             }
-            let _ = snapshot.read(document.to_string().as_bytes());
+            let mut listing = Listing::default();
+            listing.feed(document.to_string().as_bytes());
+            if let Ok(listed) = listing.end() {
+                snapshot.join(listed.snapshot);
+            }
         }
         let mut state = State::default();
         state.take_in(&Look::at(&snapshot), &Context::default(), now);

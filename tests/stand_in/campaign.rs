@@ -271,7 +271,7 @@ pub fn run(options: Options) -> Outcome {
 #[derive(Default)]
 struct Sizes {
     /// The least of each quarter that is over, and of the current one: what leaks lifts the floor,
-    /// while a flood of output is held for a while and goes.
+    /// while what an outage or a flood of output takes is held for a while and goes.
     least: Vec<[u64; 3]>,
     current: Option<[u64; 3]>,
     most: [u64; 3],
@@ -298,8 +298,8 @@ impl Sizes {
             return vec!["there are no two quarters to compare".to_owned()];
         };
         let mut grown = Vec::new();
-        // What a flood of output took, 32 MB at a time, the heap may hold for a while.
-        if memory_after > (memory + memory / 2).max(96 * 1024) {
+        // The heap may hold for a while what an outage took; a flood of output takes little.
+        if memory_after > (memory + memory / 2).max(32 * 1024) {
             grown.push(format!("leak: {memory} KiB of memory became {memory_after}"));
         }
         // While a watch is being started again there are some more.

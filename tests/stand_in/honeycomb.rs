@@ -194,11 +194,15 @@ impl Server {
     /// Waits for request number `index`, from 0.
     #[track_caller]
     pub fn request(&self, index: usize) -> Request {
+        self.request_within(REQUEST_PATIENCE, index).expect("a request that comes in time")
+    }
+
+    pub fn request_within(&self, patience: Duration, index: usize) -> Option<Request> {
         let seen = self.shared.seen();
         let is_missing = |seen: &mut Seen| seen.requests.len() <= index;
-        let waited = self.shared.changed.wait_timeout_while(seen, REQUEST_PATIENCE, is_missing);
+        let waited = self.shared.changed.wait_timeout_while(seen, patience, is_missing);
         let (seen, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        seen.requests.get(index).expect("a request that comes in time").clone()
+        seen.requests.get(index).cloned()
     }
 
     /// The events that a client has been told are accepted, in order.

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use divan::Bencher;
 use tilt_honeycomb::batch::{self, Cut, Limits};
 use tilt_honeycomb::context::Context;
+use tilt_honeycomb::listing::Listing;
 use tilt_honeycomb::look::Look;
 use tilt_honeycomb::model::Snapshot;
 use tilt_honeycomb::state::State;
@@ -27,10 +28,15 @@ fn printed(resources: usize) -> Vec<u8> {
     text
 }
 
+/// In pieces, as they come through a pipe.
+fn read(text: &[u8]) -> Snapshot {
+    let mut listing = Listing::default();
+    text.chunks(64 * 1024).for_each(|piece| listing.feed(piece));
+    listing.end().expect("a list").snapshot
+}
+
 fn snapshot(resources: usize) -> Snapshot {
-    let mut snapshot = Snapshot::default();
-    snapshot.read(&printed(resources)).expect("a list");
-    snapshot
+    read(&printed(resources))
 }
 
 fn now() -> SystemTime {
@@ -47,7 +53,7 @@ fn state(resources: usize) -> State {
 #[divan::bench(args = SIZES)]
 fn parse(bencher: Bencher, resources: usize) {
     let text = printed(resources);
-    bencher.bench(|| Snapshot::default().read(&text));
+    bencher.bench(|| read(&text));
 }
 
 #[divan::bench(args = SIZES)]

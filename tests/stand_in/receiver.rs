@@ -32,8 +32,13 @@ fn main() -> ExitCode {
     };
     println!("{}", server.url());
     let offset = local_offset();
-    for index in 0.. {
-        for event in server.request(index).events {
+    let mut received = 0;
+    loop {
+        let Some(request) = server.request_within(Duration::from_hours(1), received) else {
+            continue;
+        };
+        received += 1;
+        for event in request.events {
             if options.json {
                 println!("{event}");
             } else {
@@ -41,7 +46,6 @@ fn main() -> ExitCode {
             }
         }
     }
-    ExitCode::SUCCESS
 }
 
 fn options(mut arguments: impl Iterator<Item = String>) -> Option<Options> {

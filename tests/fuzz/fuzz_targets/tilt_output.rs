@@ -6,14 +6,15 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use libfuzzer_sys::fuzz_target;
 use tilt_honeycomb::context::Context;
+use tilt_honeycomb::listing::Listing;
 use tilt_honeycomb::look::Look;
 use tilt_honeycomb::model::Snapshot;
 use tilt_honeycomb::state::State;
 use tilt_honeycomb::stream::Objects;
 
 fuzz_target!(|bytes: &[u8]| {
-    let mut whole = Snapshot::default();
-    let _ = whole.read(bytes);
+    let whole = listed([bytes]);
+    assert_eq!(whole, listed(bytes.chunks(7)));
     let mut watched = Snapshot::default();
     let mut objects = Objects::default();
     for part in bytes.chunks(7) {
@@ -31,3 +32,9 @@ fuzz_target!(|bytes: &[u8]| {
     assert_eq!(recorded.new_builds, 0);
     State::decode(&state.encode()).expect("what was written reads back");
 });
+
+fn listed<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Snapshot {
+    let mut listing = Listing::default();
+    parts.into_iter().for_each(|part| listing.feed(part));
+    listing.end().map(|listed| listed.snapshot).unwrap_or_default()
+}

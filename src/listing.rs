@@ -1,0 +1,388 @@
+//! Reads what `tilt get ... -o json` prints into a snapshot while it comes: a List, or a single
+//! object.
+//!
+//! Each item is read and let go once it is there, so that what is held does not grow with the
+//! list. Whether it was one, and whole, is known at its end only. Pure.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, Error as _, IgnoredAny};
+
+use crate::model::{Object, Snapshot};
+
+/// Far above any object of Tilt's, whose API server takes no request above 3 MB.
+const ITEM_LIMIT: usize = 8 * 1024 * 1024;
+
+/// Above what stands around 60,000 items.
+const FRAME_LIMIT: usize = 1024 * 1024;
+
+/// Stands in the frame for an item: whatever is wrong around an item is as wrong around this.
+const ITEM: &[u8] = b"null";
+
+/// A list as far as it has come.
+#[derive(Debug, Default)]
+pub struct Listing {
+    cursor: Cursor,
+    /// What stands around the items.
+    frame: Vec<u8>,
+    /// From the first byte of an item that was cut short.
+    waiting: Vec<u8>,
+    /// How much of that it takes to try again: twice as much as before, so that many small pieces
+    /// cost no more than a few large ones.
+    try_at: usize,
+    snapshot: Snapshot,
+    items_read: usize,
+    /// Whatever comes, it cannot be read any more.
+    broken: Option<ParseError>,
+}
+
+/// What a whole list showed.
+#[derive(Debug, Default, PartialEq)]
+pub struct Listed {
+    pub snapshot: Snapshot,
+    /// How many objects had to be left out because their shape made no sense.
+    pub left_out: usize,
+}
+
+/// Why Tilt's output could not be read at all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ParseError {
+    Empty,
+    NotUtf8,
+    NotAList { items_read: usize },
+    TooLong { items_read: usize },
+}
+
+impl fmt::Display for ParseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // What it was stays unsaid: it may hold secrets.
+        match self {
+            Self::Empty => f.write_str("tilt printed nothing"),
+            Self::NotUtf8 => f.write_str("tilt printed what is not UTF-8"),
+            Self::NotAList { items_read } => write!(
+                f,
+                "tilt printed what is not a list of objects, or not all of it ({items_read} read)"
+            ),
+            Self::TooLong { items_read } => {
+                write!(f, "tilt printed what is too long for an object ({items_read} read)")
+            }
+        }
+    }
+}
+
+impl std::error::Error for ParseError {}
+
+impl Listing {
+    /// Takes the next bytes.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        if self.broken.is_some() {
+            return;
+        }
+        if self.waiting.is_empty() {
+            return self.read(bytes);
+        }
+        self.waiting.extend_from_slice(bytes);
+        if self.waiting.len() >= self.try_at {
+            self.try_again();
+        }
+    }
+
+    fn try_again(&mut self) {
+        let text = std::mem::take(&mut self.waiting);
+        self.read(&text);
+    }
+
+    fn read(&mut self, mut text: &[u8]) {
+        while let Some(start) = self.cursor.pass(text) {
+            let (around, item) = text.split_at(start);
+            self.frame.extend_from_slice(around);
+            match first_object(item) {
+                Ok((object, length)) => {
+                    self.frame.extend_from_slice(ITEM);
+                    self.take(object);
+                    text = &item[length..];
+                }
+                Err(error) if error.is_eof() && item.len() <= ITEM_LIMIT => {
+                    self.waiting.extend_from_slice(item);
+                    self.try_at = 2 * item.len();
+                    return;
+                }
+                Err(error) if error.is_eof() => return self.give_up(self.too_long()),
+                Err(_) => return self.give_up(self.not_a_list()),
+            }
+        }
+        self.frame.extend_from_slice(text);
+        if self.frame.len() > FRAME_LIMIT {
+            self.give_up(self.too_long());
+        }
+    }
+
+    fn take(&mut self, object: Option<Object>) {
+        self.items_read += usize::from(object.is_some_and(|object| self.snapshot.take(object)));
+    }
+
+    fn give_up(&mut self, why: ParseError) {
+        *self = Self { broken: Some(why), ..Self::default() };
+    }
+
+    fn not_a_list(&self) -> ParseError {
+        ParseError::NotAList { items_read: self.items_read }
+    }
+
+    fn too_long(&self) -> ParseError {
+        ParseError::TooLong { items_read: self.items_read }
+    }
+
+    /// After the last bytes.
+    pub fn end(mut self) -> Result<Listed, ParseError> {
+        self.try_again();
+        if let Some(why) = self.broken {
+            return Err(why);
+        }
+        let frame = std::str::from_utf8(&self.frame).map_err(|_| ParseError::NotUtf8)?;
+        if frame.trim().is_empty() {
+            return Err(ParseError::Empty);
+        }
+        let Frame { kind, items } = serde_json::from_str(frame).map_err(|_| self.not_a_list())?;
+        let objects = match (items, kind) {
+            (Some(items), _) => items.len(),
+            (None, Some(kind)) if kind.ends_with("List") => 0,
+            (None, Some(_)) => {
+                self.take(serde_json::from_slice(frame.as_bytes()).ok());
+                1
+            }
+            (None, None) => return Err(self.not_a_list()),
+        };
+        self.snapshot.sort();
+        let left_out = objects.saturating_sub(self.items_read);
+        Ok(Listed { snapshot: self.snapshot, left_out })
+    }
+}
+
+#[derive(Deserialize)]
+struct Frame {
+    kind: Option<String>,
+    items: Option<Vec<IgnoredAny>>,
+}
+
+/// The object that `text` begins with, unless its shape makes no sense, and its length.
+fn first_object(text: &[u8]) -> serde_json::Result<(Option<Object>, usize)> {
+    match first(text) {
+        Ok((object, length)) => Ok((Some(object), length)),
+        Err(error) if error.is_eof() => Err(error),
+        Err(_) => first::<IgnoredAny>(text).map(|(_, length)| (None, length)),
+    }
+}
+
+fn first<T: DeserializeOwned>(text: &[u8]) -> serde_json::Result<(T, usize)> {
+    let mut values = serde_json::Deserializer::from_slice(text).into_iter();
+    let first = values.next().unwrap_or_else(|| Err(serde_json::Error::custom("nothing")))?;
+    Ok((first, values.byte_offset()))
+}
+
+/// Where in the frame the last byte was.
+#[derive(Debug, Default)]
+struct Cursor {
+    /// How many brackets are open.
+    depth: usize,
+    /// The first two of them: what is an object in `{[` is an item.
+    outer: [u8; 2],
+    in_string: bool,
+    is_escaped: bool,
+}
+
+impl Cursor {
+    /// Passes over what stands before the next item, and says how much it was; or over all.
+    fn pass(&mut self, text: &[u8]) -> Option<usize> {
+        for (at, byte) in text.iter().enumerate() {
+            if self.in_string {
+                self.in_string = *byte != b'"' || self.is_escaped;
+                self.is_escaped = *byte == b'\\' && !self.is_escaped;
+                continue;
+            }
+            match byte {
+                b'"' => self.in_string = true,
+                b'{' if self.depth == 2 && self.outer == *b"{[" => return Some(at),
+                b'{' | b'[' => {
+                    if let Some(outer) = self.outer.get_mut(self.depth) {
+                        *outer = *byte;
+                    }
+                    self.depth += 1;
+                }
+                b'}' | b']' => self.depth = self.depth.saturating_sub(1),
+                _ => {}
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn read(parts: &[&[u8]]) -> Result<Listed, ParseError> {
+        let mut listing = Listing::default();
+        for part in parts {
+            listing.feed(part);
+        }
+        listing.end()
+    }
+
+    fn resource(name: &str) -> String {
+        format!(r#"{{"kind":"UIResource","metadata":{{"name":"{name}"}},"status":{{}}}}"#)
+    }
+
+    fn names(listed: &Listed) -> Vec<&str> {
+        listed.snapshot.resources.iter().map(|resource| resource.name.as_str()).collect()
+    }
+
+    #[test]
+    fn a_single_object_and_a_list_read_alike() {
+        let object = resource("web");
+        let list = format!(r#"{{"kind":"List","items":[{object}]}}"#);
+        let listed = read(&[list.as_bytes()]).expect("a list");
+        assert_eq!(names(&listed), ["web"]);
+        assert_eq!(read(&[object.as_bytes()]), Ok(listed));
+    }
+
+    #[test]
+    fn an_object_of_an_odd_shape_costs_that_object_alone() {
+        let text = format!(
+            r#"{{"kind":"List","items":[
+                {},
+                {{"kind":"UIResource","metadata":{{"name":"odd"}},"status":{{"conditions":"none"}}}},
+                {{"kind":"UIResource","metadata":{{}},"status":{{}}}},
+                {{"kind":"UIResource","metadata":{{"name":"\ud800"}}}},
+                17, null, [{{}}],
+                {{"kind":"Cluster","metadata":{{"name":"docker"}}}},
+                {}]}}"#,
+            resource("b"),
+            resource("a"),
+        );
+        for size in [1, 10, 100, usize::MAX] {
+            let parts: Vec<_> = text.as_bytes().chunks(size).collect();
+            let listed = read(&parts).expect("a list");
+            assert_eq!(names(&listed), ["a", "b"]);
+            assert_eq!(listed.left_out, 6);
+        }
+    }
+
+    #[test]
+    fn brackets_in_texts_are_text() {
+        for name in ["}", "]}", "{[", r#"\"}"#, r"\\", r#"\\\"{"#, r"\u007b"] {
+            let list = format!(r#"{{"items":[{},{}]}}"#, resource(name), resource("last"));
+            let listed = read(&[list.as_bytes()]).expect(name);
+            assert_eq!(listed.snapshot.resources.len(), 2, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_list_is_an_error_that_quotes_nothing() {
+        let object = resource("s3cr3t");
+        let cut = format!(r#"{{"items":[{object},{object}"#);
+        let one_too_many = format!(r#"{{"items":[{object} {object}]}}"#);
+        let two = format!(r#"{{"items":[{object}]}} {{"items":[]}}"#);
+        let endless = "s3cr3t".repeat(FRAME_LIMIT);
+        for (output, said) in [
+            (&b""[..], "nothing"),
+            (b" \n", "nothing"),
+            (b"\xff\xfe", "UTF-8"),
+            (b"{\"items\": [", "not all of it (0 read)"),
+            (cut.as_bytes(), "not all of it (2 read)"),
+            (one_too_many.as_bytes(), "not a list"),
+            (two.as_bytes(), "not a list"),
+            (b"token=s3cr3t", "not a list"),
+            (endless.as_bytes(), "too long"),
+            (b"{}", "not a list"),
+            (b"[]", "not a list"),
+            (b"[[{\"kind\":\"UIResource\"}]]", "not a list"),
+        ] {
+            let error = read(&[output]).expect_err(said).to_string();
+            assert!(error.contains(said), "{error}");
+            assert!(!error.contains("s3cr3t"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_held_does_not_grow_with_the_list() {
+        let mut listing = Listing::default();
+        let item = format!("{},\n", resource("web"));
+        listing.feed(br#"{"items":["#);
+        for piece in item.repeat(20_000).as_bytes().chunks(1000) {
+            listing.feed(piece);
+            assert!(listing.waiting.len() <= 2000, "{}", listing.waiting.len());
+        }
+        assert_eq!(listing.items_read, 20_000);
+        assert!(listing.frame.len() < 20_000 * 7, "{}", listing.frame.len());
+    }
+
+    #[test]
+    fn what_never_ends_is_given_up_and_not_held() {
+        for beginning in [r#"{"items":[{"kind":""#, r#"{"kind":""#, "", "{"] {
+            let mut listing = Listing::default();
+            listing.feed(beginning.as_bytes());
+            for _ in 0..20 * ITEM_LIMIT / FRAME_LIMIT {
+                listing.feed(&vec![b' '; FRAME_LIMIT]);
+                assert!(listing.waiting.len() <= 2 * ITEM_LIMIT + FRAME_LIMIT);
+                assert!(listing.frame.len() <= FRAME_LIMIT);
+            }
+            assert_eq!(listing.end(), Err(ParseError::TooLong { items_read: 0 }), "{beginning}");
+        }
+    }
+
+    /// JSON of what makes lists, and of what breaks them.
+    fn text() -> impl Strategy<Value = String> {
+        let object = resource("web");
+        let piece = proptest::sample::select(vec![
+            "{",
+            "}",
+            "[",
+            "]",
+            ",",
+            ":",
+            "\"",
+            "\\",
+            " ",
+            "\"items\":[",
+            "\"kind\":\"List\"",
+            "null",
+            "1",
+            "{\"a\":[{}]}",
+            "{\"items\":[",
+            "]}",
+        ]);
+        let piece = prop_oneof![piece.prop_map(str::to_owned), Just(object)];
+        proptest::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
+    }
+
+    /// As if all of it were held, and read by serde alone.
+    #[derive(Deserialize)]
+    struct Reference<'a> {
+        kind: Option<String>,
+        #[serde(borrow)]
+        items: Option<Vec<&'a serde_json::value::RawValue>>,
+    }
+
+    proptest! {
+        #[test]
+        fn how_the_bytes_come_changes_nothing(text in text(), size in 1_usize..9) {
+            let parts: Vec<_> = text.as_bytes().chunks(size).collect();
+            prop_assert_eq!(read(&parts), read(&[text.as_bytes()]));
+        }
+
+        #[test]
+        fn a_list_is_read_as_if_it_were_held_whole(text in text()) {
+            let reference = serde_json::from_str::<Reference>(&text).ok();
+            if let Some(Reference { items: Some(items), .. }) = &reference {
+                let mut snapshot = Snapshot::default();
+                let left_out = items.iter().filter(|item| !snapshot.add(item.get())).count();
+                prop_assert_eq!(read(&[text.as_bytes()]), Ok(Listed { snapshot, left_out }));
+            } else if reference.is_none_or(|list| list.kind.is_none()) {
+                prop_assert!(read(&[text.as_bytes()]).is_err());
+            }
+        }
+    }
+}
