@@ -45,7 +45,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 const POLL: Duration = Duration::from_millis(3);
-const HANGING_POLL: Duration = Duration::from_millis(50);
+const HANGING_POLL: Duration = Duration::from_millis(500);
 /// The argument that makes this program the process that is left behind.
 const LEFT_BEHIND: &str = "--left-behind";
 
