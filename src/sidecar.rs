@@ -246,7 +246,7 @@ impl Sidecar<'_> {
         let now = clock::now();
         let report_is_due = now >= self.next_report;
         let is_fresh = !self.view.is_outdated() && now - self.looked_at < LOOK_AT_LEAST;
-        if report_is_due && self.watching.is_on() && is_fresh {
+        if report_is_due && self.watching.shows_all(&self.view) && is_fresh {
             self.report(now);
         } else if (report_is_due || is_due(self.next_look, now)) && !self.looker.busy {
             self.next_look = None;
@@ -351,7 +351,7 @@ impl Sidecar<'_> {
     fn seen(&mut self, watched: Watched, sight: Sight) {
         match sight {
             Sight::Shown(fragment) => {
-                self.watching.shown();
+                self.watching.shown(watched);
                 self.view.show(fragment);
                 let now = clock::now();
                 sooner(&mut self.next_telling, now + TOGETHER);

@@ -30,8 +30,8 @@ pub struct Watching {
     not_before: Instant,
     /// Why the last watch ended.
     why: String,
-    /// It was said that there is no watch.
-    was_said: bool,
+    /// The watch that was said to be missing.
+    said: Option<Watched>,
 }
 
 struct Followed {
@@ -50,7 +50,7 @@ impl Watching {
             failures: 0,
             not_before: now,
             why: String::new(),
-            was_said: false,
+            said: None,
         }
     }
 
@@ -59,19 +59,31 @@ impl Watching {
         self.resources.is_some()
     }
 
+    /// Whether watches show all that changes: no look would tell more.
+    pub fn shows_all(&self, view: &View) -> bool {
+        self.missing(view).is_none()
+    }
+
+    fn missing(&self, view: &View) -> Option<Watched> {
+        let is_missing =
+            |kind: &ImageKind| view.has_images(*kind) && self.images[*kind as usize].is_none();
+        match self.resources {
+            None => Some(Watched::Resources),
+            Some(_) => IMAGES.into_iter().find(is_missing).map(Watched::Images),
+        }
+    }
+
     /// Starts what is missing and ends what has nothing to show, after a look at everything. When to
     /// look again, if something stays missing.
     pub fn keep_up(&mut self, view: &View, now: Instant) -> Option<Instant> {
-        if now < self.not_before {
-            if !self.is_on() && !std::mem::replace(&mut self.was_said, true) {
-                log::warn!("cannot watch tilt ({}): only looking at every interval", self.why);
-            }
-        } else {
+        if now >= self.not_before {
             self.start_what_is_missing(view, now);
+        } else if let missing @ Some(_) = self.missing(view)
+            && std::mem::replace(&mut self.said, missing) != missing
+        {
+            log::warn!("cannot watch tilt ({}): only looking at every interval", self.why);
         }
-        let is_missing =
-            |kind: ImageKind| view.has_images(kind) && self.images[kind as usize].is_none();
-        (!self.is_on() || IMAGES.into_iter().any(is_missing)).then_some(self.not_before)
+        (!self.shows_all(view)).then_some(self.not_before)
     }
 
     fn start_what_is_missing(&mut self, view: &View, now: Instant) {
@@ -100,8 +112,9 @@ impl Watching {
     }
 
     /// A watch has shown something: it works.
-    pub fn shown(&mut self) {
-        if std::mem::take(&mut self.was_said) {
+    pub fn shown(&mut self, watched: Watched) {
+        if self.said == Some(watched) {
+            self.said = None;
             log::info!("watching tilt again");
         }
     }

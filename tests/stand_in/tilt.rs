@@ -17,7 +17,8 @@
 //! | file | |
 //! |---|---|
 //! | `no-tilt`, `stale` | no Tilt on this port; a Tilt that was killed |
-//! | `single-kinds-only`, `no-watch` | it takes no comma lists; it knows no `--watch` |
+//! | `single-kinds-only` | it takes no comma lists |
+//! | `no-watch` | it knows no `--watch`, or not for the kind that this names |
 //! | `no-version` | it does not say its version |
 //! | `stdout`, `stderr`, `exit` | it prints exactly this, and exits with this |
 //! | `flood` | it prints so many megabytes |
@@ -111,7 +112,7 @@ fn run(folder: &Folder, arguments: &[String]) -> Result<(), Failure> {
         return flood(megabytes);
     }
     match (get.watch, &get.kinds[..]) {
-        (true, [kind]) if !folder.has("no-watch") => watch(folder, kind),
+        (true, [kind]) if folder.can_watch(kind) => watch(folder, kind),
         (true, [_]) => said("Error: unknown flag: --watch"),
         (true, _) => said("error: you may only specify a single resource type"),
         (false, [kind]) => get_one(folder, kind),
@@ -274,6 +275,11 @@ impl Folder {
 
     fn has(&self, name: &str) -> bool {
         self.path(name).exists()
+    }
+
+    fn can_watch(&self, kind: &str) -> bool {
+        let cannot = fs::read_to_string(self.path("no-watch"));
+        !cannot.is_ok_and(|kinds| kinds.is_empty() || kinds == kind)
     }
 
     /// For ever, as far as anyone who looks can tell.
