@@ -1,8 +1,8 @@
 //! Reads what `tilt get ... -o json` prints into a snapshot while it comes: a List, or a single
 //! object.
 //!
-//! Each item is read and let go once it is there, so that what is held does not grow with the
-//! list. Whether it was one, and whole, is known at its end only. Pure.
+//! Each item is read once it is there, and its text let go: no more text is held than one item
+//! has. Whether it was a list, and whole, is known at its end only. Pure.
 
 use std::fmt;
 
@@ -11,10 +11,11 @@ use serde::de::{DeserializeOwned, Error as _, IgnoredAny};
 
 use crate::model::{Object, Snapshot};
 
-/// Far above any object of Tilt's, whose API server takes no request above 3 MB.
+/// Far above any object of Tilt's, whose API server takes no request above 3 MB. Where the text is
+/// longer, how it came decides.
 const ITEM_LIMIT: usize = 8 * 1024 * 1024;
 
-/// Above what stands around 60,000 items.
+/// Above a single object, and what stands around 60,000 items.
 const FRAME_LIMIT: usize = 1024 * 1024;
 
 /// Stands in the frame for an item: whatever is wrong around an item is as wrong around this.
@@ -26,18 +27,19 @@ pub struct Listing {
     cursor: Cursor,
     /// What stands around the items.
     frame: Vec<u8>,
-    /// From the first byte of an item that was cut short.
+    /// From the first byte of an item that was not whole, or never will be.
     waiting: Vec<u8>,
     /// How much of that it takes to try again: twice as much as before, so that many small pieces
     /// cost no more than a few large ones.
     try_at: usize,
     snapshot: Snapshot,
+    items: usize,
     items_read: usize,
     /// Whatever comes, it cannot be read any more.
     broken: Option<ParseError>,
 }
 
-/// What a whole list showed.
+/// What a whole list showed, in its order.
 #[derive(Debug, Default, PartialEq)]
 pub struct Listed {
     pub snapshot: Snapshot,
@@ -100,16 +102,17 @@ impl Listing {
             match first_object(item) {
                 Ok((object, length)) => {
                     self.frame.extend_from_slice(ITEM);
+                    self.items += 1;
                     self.take(object);
                     text = &item[length..];
                 }
-                Err(error) if error.is_eof() && item.len() <= ITEM_LIMIT => {
+                // Of what is cut within a number, serde_json says that it is broken.
+                Err(_) if item.len() <= ITEM_LIMIT => {
                     self.waiting.extend_from_slice(item);
                     self.try_at = 2 * item.len();
                     return;
                 }
-                Err(error) if error.is_eof() => return self.give_up(self.too_long()),
-                Err(_) => return self.give_up(self.not_a_list()),
+                Err(_) => return self.give_up(self.too_long()),
             }
         }
         self.frame.extend_from_slice(text);
@@ -144,7 +147,11 @@ impl Listing {
         if frame.trim().is_empty() {
             return Err(ParseError::Empty);
         }
-        let Frame { kind, items } = serde_json::from_str(frame).map_err(|_| self.not_a_list())?;
+        let Frame { kind, items } = match serde_json::from_str(frame) {
+            // A struct may also come as an array.
+            Ok(frame) if self.cursor.outer[0] == b'{' => frame,
+            _ => return Err(self.not_a_list()),
+        };
         let objects = match (items, kind) {
             (Some(items), _) => items.len(),
             (None, Some(kind)) if kind.ends_with("List") => 0,
@@ -154,9 +161,11 @@ impl Listing {
             }
             (None, None) => return Err(self.not_a_list()),
         };
-        self.snapshot.sort();
-        let left_out = objects.saturating_sub(self.items_read);
-        Ok(Listed { snapshot: self.snapshot, left_out })
+        if self.items > objects {
+            // They stood in another array.
+            return Err(self.not_a_list());
+        }
+        Ok(Listed { snapshot: self.snapshot, left_out: objects - self.items_read })
     }
 }
 
@@ -170,7 +179,6 @@ struct Frame {
 fn first_object(text: &[u8]) -> serde_json::Result<(Option<Object>, usize)> {
     match first(text) {
         Ok((object, length)) => Ok((Some(object), length)),
-        Err(error) if error.is_eof() => Err(error),
         Err(_) => first::<IgnoredAny>(text).map(|(_, length)| (None, length)),
     }
 }
@@ -256,17 +264,30 @@ mod tests {
                 {{"kind":"UIResource","metadata":{{"name":"odd"}},"status":{{"conditions":"none"}}}},
                 {{"kind":"UIResource","metadata":{{}},"status":{{}}}},
                 {{"kind":"UIResource","metadata":{{"name":"\ud800"}}}},
+                {{"kind":"UIResource","metadata":{{"name":"~"}}}},
                 17, null, [{{}}],
                 {{"kind":"Cluster","metadata":{{"name":"docker"}}}},
                 {}]}}"#,
             resource("b"),
             resource("a"),
         );
+        let not_utf8 = |byte| if byte == b'~' { 0xff } else { byte };
+        let text: Vec<_> = text.bytes().map(not_utf8).collect();
         for size in [1, 10, 100, usize::MAX] {
-            let parts: Vec<_> = text.as_bytes().chunks(size).collect();
+            let parts: Vec<_> = text.chunks(size).collect();
             let listed = read(&parts).expect("a list");
-            assert_eq!(names(&listed), ["a", "b"]);
-            assert_eq!(listed.left_out, 6);
+            assert_eq!(names(&listed), ["b", "a"]);
+            assert_eq!(listed.left_out, 7);
+        }
+    }
+
+    #[test]
+    fn an_item_may_be_cut_anywhere() {
+        let text = r#"{"items":[{"a":[-1.5e-3,-0,true,null,"\u00e9\\","é"],"metadata":{}}]}"#;
+        for cut in 0..text.len() {
+            let (before, after) = text.as_bytes().split_at(cut);
+            assert_eq!(read(&[before, after]), read(&[text.as_bytes()]), "{cut}");
+            assert!(read(&[before]).is_err(), "{cut}");
         }
     }
 
@@ -299,6 +320,8 @@ mod tests {
             (b"{}", "not a list"),
             (b"[]", "not a list"),
             (b"[[{\"kind\":\"UIResource\"}]]", "not a list"),
+            (b"[\"List\",[17]]", "not a list"),
+            (b"{\"kind\":\"List\",\"items\":[],\"others\":[{}]}", "not a list"),
         ] {
             let error = read(&[output]).expect_err(said).to_string();
             assert!(error.contains(said), "{error}");
@@ -333,29 +356,35 @@ mod tests {
         }
     }
 
-    /// JSON of what makes lists, and of what breaks them.
+    /// Lists, whole or with one mistake.
     fn text() -> impl Strategy<Value = String> {
-        let object = resource("web");
-        let piece = proptest::sample::select(vec![
-            "{",
-            "}",
-            "[",
-            "]",
-            ",",
-            ":",
-            "\"",
-            "\\",
-            " ",
-            "\"items\":[",
-            "\"kind\":\"List\"",
+        let items = [
+            r#"{"kind":"UIResource","metadata":{"name":"web"},"x":-1}"#,
+            r#"{"kind":"UIResource","metadata":{"name":"é"},"x":[1.5e-3,{"y":"]}\"{["}]}"#,
+            r#"{"kind":"UIResource","metadata":[]}"#,
+            "{}",
+            "17",
             "null",
-            "1",
-            "{\"a\":[{}]}",
-            "{\"items\":[",
-            "]}",
-        ]);
-        let piece = prop_oneof![piece.prop_map(str::to_owned), Just(object)];
-        proptest::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
+            "[{}]",
+        ];
+        let item = proptest::sample::select(items.to_vec());
+        let list = proptest::collection::vec(item, 0..5).prop_map(|items| {
+            format!("{{\n    \"items\": [{}],\n    \"kind\": \"List\"\n}}\n", items.join(","))
+        });
+        let pieces = ["", "", "{", "}", "[", "]", ",", ":", "\"", "\\", " ", "-", "1", "null"];
+        let piece = proptest::sample::select(pieces.to_vec());
+        (list, any::<proptest::sample::Index>(), piece, any::<bool>()).prop_map(
+            |(list, at, piece, replaces)| {
+                let mut text: Vec<_> = list.chars().map(String::from).collect();
+                let at = at.index(text.len());
+                text[at] = if replaces && !piece.is_empty() {
+                    piece.to_owned()
+                } else {
+                    format!("{}{piece}", text[at])
+                };
+                text.concat()
+            },
+        )
     }
 
     /// As if all of it were held, and read by serde alone.

@@ -244,6 +244,9 @@ impl Sidecar<'_> {
 
     fn start_what_is_due(&mut self) {
         let now = clock::now();
+        if self.watching.end_hanging(now) {
+            sooner(&mut self.next_look, now);
+        }
         let report_is_due = now >= self.next_report;
         let is_fresh = !self.view.is_outdated() && now - self.looked_at < LOOK_AT_LEAST;
         if report_is_due && self.watching.shows_all(&self.view) && is_fresh {
@@ -310,9 +313,13 @@ impl Sidecar<'_> {
                 {
                     sooner(&mut self.next_look, at);
                 }
-                if (report_is_due || self.stop.requested()) && !self.lags() {
+                let report_is_due = report_is_due || self.stop.requested();
+                if report_is_due && !self.lags() {
                     self.report(now);
                 } else {
+                    if report_is_due {
+                        self.next_report = now + LAG;
+                    }
                     let changes = self.view.changes();
                     self.tell(Some(&changes));
                 }

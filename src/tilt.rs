@@ -205,6 +205,7 @@ fn snapshot(printed: impl IntoIterator<Item = Printed>) -> Result<Snapshot, Tilt
         }
         snapshot.join(listed.snapshot);
     }
+    snapshot.sort();
     Ok(snapshot)
 }
 

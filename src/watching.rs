@@ -13,8 +13,12 @@ use crate::view::View;
 
 /// A watch that lived for less does not work, however often it is started.
 const WORKS_FOR: Duration = Duration::from_secs(10);
+/// A watch begins with what there is: one that shows nothing for so long hangs.
+const BEGINS_WITHIN: Duration = Duration::from_secs(10);
 /// Tilt's end ends all its watches within moments.
 const SAME_END: Duration = Duration::from_millis(400);
+const ALL: [Watched; 3] =
+    [Watched::Resources, Watched::Images(ImageKind::Docker), Watched::Images(ImageKind::Cmd)];
 const IMAGES: [ImageKind; 2] = [ImageKind::Docker, ImageKind::Cmd];
 
 type Tell = Arc<dyn Fn(Watched, Sight) -> bool + Send + Sync>;
@@ -37,6 +41,7 @@ pub struct Watching {
 struct Followed {
     _watch: Watch,
     since: Instant,
+    has_shown: bool,
 }
 
 impl Watching {
@@ -54,7 +59,7 @@ impl Watching {
         }
     }
 
-    /// Whether a watch shows what changes.
+    /// Whether a watch shows what becomes of resources.
     pub fn is_on(&self) -> bool {
         self.resources.is_some()
     }
@@ -78,12 +83,22 @@ impl Watching {
     pub fn keep_up(&mut self, view: &View, now: Instant) -> Option<Instant> {
         if now >= self.not_before {
             self.start_what_is_missing(view, now);
-        } else if let missing @ Some(_) = self.missing(view)
-            && std::mem::replace(&mut self.said, missing) != missing
-        {
-            log::warn!("cannot watch tilt ({}): only looking at every interval", self.why);
+        } else if let Some(missing) = self.missing(view) {
+            self.say(missing);
         }
         (!self.shows_all(view)).then_some(self.not_before)
+    }
+
+    fn say(&mut self, missing: Watched) {
+        if self.said == Some(missing) {
+            return;
+        }
+        self.said = Some(missing);
+        let what = match missing {
+            Watched::Resources => "tilt",
+            Watched::Images(_) => "tilt's images",
+        };
+        log::warn!("cannot watch {what} ({}): only looking at every interval", self.why);
     }
 
     fn start_what_is_missing(&mut self, view: &View, now: Instant) {
@@ -102,7 +117,7 @@ impl Watching {
     fn start(&mut self, watched: Watched, now: Instant) -> Option<Followed> {
         let tell = Arc::clone(&self.tell);
         match Watch::start(&self.command, watched, move |sight| tell(watched, sight)) {
-            Ok(watch) => Some(Followed { _watch: watch, since: now }),
+            Ok(watch) => Some(Followed { _watch: watch, since: now, has_shown: false }),
             Err(error) => {
                 self.why = error.to_string();
                 self.not_before = now + backoff::until_next_watch(2, jitter());
@@ -113,9 +128,36 @@ impl Watching {
 
     /// A watch has shown something: it works.
     pub fn shown(&mut self, watched: Watched) {
+        if let Some(followed) = self.slot(watched) {
+            followed.has_shown = true;
+        }
         if self.said == Some(watched) {
             self.said = None;
             log::info!("watching tilt again");
+        }
+    }
+
+    /// Ends the watches that hang; whether there were any.
+    pub fn end_hanging(&mut self, now: Instant) -> bool {
+        let mut has_ended = false;
+        for watched in ALL {
+            if self.hangs(watched, now) {
+                self.ended(watched, "it shows nothing".to_owned(), now);
+                has_ended = true;
+            }
+        }
+        has_ended
+    }
+
+    fn hangs(&mut self, watched: Watched, now: Instant) -> bool {
+        let is_late = |f: &Followed| now.saturating_duration_since(f.since) >= BEGINS_WITHIN;
+        self.slot(watched).as_ref().is_some_and(|followed| !followed.has_shown && is_late(followed))
+    }
+
+    fn slot(&mut self, watched: Watched) -> &mut Option<Followed> {
+        match watched {
+            Watched::Resources => &mut self.resources,
+            Watched::Images(kind) => &mut self.images[kind as usize],
         }
     }
 
@@ -123,21 +165,43 @@ impl Watching {
     /// once is tried more and more rarely.
     pub fn ended(&mut self, watched: Watched, why: String, now: Instant) {
         log::debug!("a watch of {watched:?} ended: {why}");
-        let ended = match watched {
-            Watched::Resources => {
-                self.images = [None, None];
-                self.resources.take()
-            }
-            Watched::Images(kind) => self.images[kind as usize].take(),
+        if watched == Watched::Resources {
+            self.images = [None, None];
+        }
+        let Some(ended) = self.slot(watched).take() else {
+            // It was ended here, and its end says nothing.
+            return;
         };
         self.why = why;
         if now.saturating_duration_since(self.ended_at) < SAME_END {
             return;
         }
         self.ended_at = now;
-        let lived = |ended: Followed| now.saturating_duration_since(ended.since);
-        let worked = ended.is_some_and(|ended| lived(ended) >= WORKS_FOR);
-        self.failures = if worked { 0 } else { self.failures + 1 };
+        let lived = now.saturating_duration_since(ended.since);
+        let has_worked = ended.has_shown && lived >= WORKS_FOR;
+        self.failures = if has_worked { 0 } else { self.failures + 1 };
         self.not_before = now + backoff::until_next_watch(self.failures, jitter());
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_watch_that_shows_nothing_at_first_is_given_up_and_one_that_did_may_be_quiet() {
+        let command = TiltCommand { program: "true".into(), port: None };
+        let (view, began) = (View::default(), crate::clock::now());
+        let mut watching = Watching::new(command, Arc::new(|_, _| true), began);
+        watching.keep_up(&view, began);
+        assert!(!watching.end_hanging(began + BEGINS_WITHIN / 2) && watching.is_on());
+        let late = began + BEGINS_WITHIN;
+        assert!(watching.end_hanging(late) && !watching.is_on());
+
+        watching.keep_up(&view, late);
+        assert!(watching.is_on(), "the first time it is simply started again");
+        watching.shown(Watched::Resources);
+        let much_later = late + Duration::from_hours(1);
+        assert!(!watching.end_hanging(much_later) && watching.is_on());
     }
 }

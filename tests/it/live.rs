@@ -236,18 +236,19 @@ fn where_only_images_cannot_be_watched_it_looks_for_their_builds_at_every_interv
     let (sandbox, server) = (Sandbox::new(), Server::start());
     sandbox.tilt().set("no-watch", "dockerimages");
     let sidecar = sandbox.run("--interval 1s").sending_to(&server).start();
-    sidecar.says("cannot watch tilt (unknown flag: --watch): only looking at every interval");
-    let tries = || {
+    sidecar
+        .says("cannot watch tilt's images (unknown flag: --watch): only looking at every interval");
+    let watches = || {
         let calls = sandbox.tilt().called_with();
         calls.iter().filter(|call| call.contains("dockerimages --watch")).count()
     };
-    let tried = tries();
+    let before = watches();
     let start = "2026-11-22T17:00:00.000000Z";
     sandbox.tilt().build_web(start, "2026-11-22T17:00:01Z");
     eventually("a build that a look saw", || {
         of_kind(&server.accepted(), "dockerimage").iter().any(|event| event["time"] == start)
     });
-    assert_eq!(tries(), tried);
+    assert_eq!(watches(), before);
     assert_eq!(sidecar.stderr().matches("cannot watch").count(), 1, "{}", sidecar.stderr());
 }
 

@@ -21,7 +21,7 @@
 //! | `no-watch` | it knows no `--watch`, or not for the kind that this names |
 //! | `no-version` | it does not say its version |
 //! | `stdout`, `stderr`, `exit` | it prints exactly this, and exits with this |
-//! | `flood` | it prints so many megabytes |
+//! | `flood` | it prints a list of so many megabytes |
 //! | `sleep`, `hang` | it takes so many milliseconds, or until the file is gone |
 //! | `ignore-signals` | only SIGKILL ends it |
 //! | `leave-process` | a process that it started lives on and holds its output; `apart`: in a process group of its own |
@@ -109,7 +109,7 @@ fn run(folder: &Folder, arguments: &[String]) -> Result<(), Failure> {
         return folder.recite();
     }
     if let Some(megabytes) = folder.number("flood") {
-        return flood(megabytes);
+        return flood(folder, megabytes);
     }
     match (get.watch, &get.kinds[..]) {
         (true, [kind]) if folder.can_watch(kind) => watch(folder, kind),
@@ -213,12 +213,15 @@ fn unknown<T>(kind: &str) -> Result<T, Failure> {
     said(format!("error: the server doesn't have a resource type \"{kind}\""))
 }
 
-/// As much as a collector might read before it gives up.
-fn flood(megabytes: u64) -> Result<(), Failure> {
-    let megabyte = vec![b' '; 1024 * 1024];
+/// A list that goes on and on.
+fn flood(folder: &Folder, megabytes: u64) -> Result<(), Failure> {
+    let objects = folder.objects("uiresources")?.parsed();
+    let object = format!("{},\n", objects.first().expect("a resource was recorded"));
+    let megabyte = object.repeat((1024 * 1024) / object.len() + 1);
     let mut stdout = io::stdout().lock();
+    stdout.write_all(b"{\"items\": [\n")?;
     for _ in 0..megabytes {
-        stdout.write_all(&megabyte)?;
+        stdout.write_all(megabyte.as_bytes())?;
     }
     Ok(())
 }

@@ -17,8 +17,9 @@ use serde_json::{Value, json};
 use crate::random::Random;
 
 const RESOURCES: usize = 12;
-/// A look takes a while, and what it saw is written down after that.
-const IN_HAND: Duration = Duration::from_secs(10);
+/// A watch that hangs is given up after 10 s, a look after 20, and what was seen is written down
+/// after that.
+const IN_HAND: Duration = Duration::from_secs(40);
 const TILTFILE: &str = "(Tiltfile)";
 const LOADED_AT: &str = "2026-11-22T16:59:58.000001Z";
 /// A watch's journal starts anew after so many lines, so that long runs stay as fast as short ones.
