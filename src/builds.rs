@@ -19,7 +19,7 @@ pub fn update(
     shared: &Shared,
     context: &Context,
 ) -> Option<Build> {
-    if only_serves(resource) {
+    if resource.only_serves() || memory.only_served(resource) {
         return None;
     }
     let id = UpdateId::new(&update.span_id, &update.started_at);
@@ -85,12 +85,6 @@ fn started_update(
     let startup = of_startup.then_some(&shared.startup);
     Span::of_update(&shared.session, &resource.name, id, startup).describe(&mut fields);
     fields
-}
-
-/// Tilt runs an empty update before it starts a serve command; it is no build.
-pub fn only_serves(resource: &Resource) -> bool {
-    resource.resource_type == Some(ResourceType::Local)
-        && resource.update_status.as_deref() == Some("not_applicable")
 }
 
 fn update_type(resource: &Resource, span_id: &str) -> Option<&'static str> {

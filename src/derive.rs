@@ -11,11 +11,11 @@ use crate::context::{Context, Shared};
 use crate::event::{Event, Fields, Kind};
 use crate::ids;
 use crate::look::{Backlog, Change, Heartbeats, Look, Phase};
-use crate::memory::{Memory, Placement, Startup};
+use crate::memory::{Memory, Placement, Startup, unix_micros};
 use crate::model::{Condition, ImageBuild, Outcome, Resource, ResourceType, Timestamp};
 use crate::report::{Build, Promise, Report};
 use crate::startup::{self, Told};
-use crate::trace::{Span, UpdateId};
+use crate::trace::Span;
 
 /// Says what a look means, and takes into `memory` what the next one will need.
 pub fn derive(
@@ -155,10 +155,13 @@ fn take_updates(
         report.builds.extend(builds::update(resource, update, backlog, memory, shared, context));
     }
     memory.notice_waiting(resource);
-    let under_way = resource.current_update.as_ref().map(|current| {
-        builds::update_key(&resource.name, &UpdateId::new(&current.span_id, &current.started_at))
-    });
-    report.under_way.insert(resource.name.clone(), under_way);
+    let finished = resource.updates.iter().map(|update| &update.started_at);
+    let current = resource.current_update.iter().map(|update| &update.started_at);
+    if let Some(newest) = finished.chain(current).map(|began| unix_micros(began.at)).max() {
+        // Versions of it may come in another order.
+        let known = report.newest.entry(resource.name.clone()).or_default();
+        *known = newest.max(*known);
+    }
 }
 
 fn placement(image: &ImageBuild) -> Placement {
@@ -295,11 +298,11 @@ fn heartbeat(
     fields.say("ready_reason", resource.ready.as_ref().and_then(|ready| ready.reason.clone()));
     let flipped_at = resource.ready.as_ref().and_then(|ready| ready.since.as_ref());
     fields.say_ms("in_state_ms", flipped_at.and_then(|since| now.duration_since(since.at).ok()));
-    if startup::was_witnessed(memory) && !memory.told_ready.contains(&resource.name) {
+    if memory.awaits(resource) {
         let time_to_ready = startup::time_to_ready(resource, tilt_started_at(look));
         fields.say_ms("time_to_ready_ms", time_to_ready);
         if time_to_ready.is_some() {
-            memory.told_ready.insert(resource.name.clone());
+            memory.told_ready(resource);
         }
     }
     fields.say("disabled", resource.disabled);

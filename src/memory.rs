@@ -2,7 +2,7 @@
 //! was a resource's first, which update an image build belongs to, how far the environment has
 //! come up, and which builds nobody saw. Pure; kept in the state, so that a restart changes nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -17,19 +17,45 @@ const RECENT_UPDATES: usize = 8;
 #[serde(default)]
 pub struct Memory {
     pub startup: Startup,
-    /// The first update of each resource; `None` where it was over before anyone looked.
-    firsts: BTreeMap<String, Option<UpdateId>>,
-    /// The last updates of the resources that build images, newest last.
-    recent: BTreeMap<String, Vec<RecentUpdate>>,
-    /// What each resource waited for when its next update had not begun.
-    waited: BTreeMap<String, Waited>,
-    /// The resources whose time to ready has been told.
-    pub told_ready: BTreeSet<String>,
+    /// By name.
+    resources: BTreeMap<String, Known>,
     numbers: Numbers,
     /// How the run ended, in Tilt's own words.
     pub outcome: Option<Outcome>,
     /// What the run is part of, as whoever looked first was told.
     pub outside: Option<Outside>,
+}
+
+/// What is remembered of a resource.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+struct Known {
+    first: First,
+    /// The last updates, newest last, if it builds images.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    recent: Vec<RecentUpdate>,
+    /// What it waited for when its next update had not begun.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waited: Option<Waited>,
+    /// It belongs to the start-up, and it is still to be told how long it took.
+    #[serde(skip_serializing_if = "is_false")]
+    is_awaited: bool,
+    /// It was told how long that was.
+    #[serde(skip_serializing_if = "is_false")]
+    was_ready: bool,
+    /// It was seen to serve and do nothing else.
+    #[serde(skip_serializing_if = "is_false")]
+    only_serves: bool,
+}
+
+/// A resource's first update.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+enum First {
+    #[default]
+    ToCome,
+    /// It was over before anyone looked.
+    Unseen,
+    Seen(UpdateId),
 }
 
 /// How far the environment has come up.
@@ -111,11 +137,13 @@ impl Memory {
         for update in &resource.updates {
             self.numbers.see(&update.span_id);
         }
-        self.notice_first(resource);
+        let known = self.known(resource);
+        known.notice_first(resource);
+        known.notice_serving(resource);
         if resource.builds_images {
-            self.notice_recent(resource);
+            known.notice_recent(resource);
         }
-        if let Some(waited) = self.waited.get_mut(&resource.name)
+        if let Some(waited) = &mut known.waited
             && waited.until.is_none()
             && newest(resource) != waited.after
         {
@@ -123,51 +151,46 @@ impl Memory {
         }
     }
 
-    fn notice_first(&mut self, resource: &Resource) {
-        if self.firsts.contains_key(&resource.name) {
-            return;
-        }
-        let first = match &resource.updates[..] {
-            [] => match &resource.current_update {
-                Some(current) => Some(UpdateId::new(&current.span_id, &current.started_at)),
-                None => return,
-            },
-            // Tilt keeps two of a resource, so one is all there was; of a Tiltfile it keeps one,
-            // and counts them.
-            [only]
-                if resource.resource_type != Some(ResourceType::Tiltfile)
-                    || only.span_id.ends_with(":1") =>
-            {
-                Some(UpdateId::new(&only.span_id, &only.started_at))
-            }
-            _ => None,
-        };
-        self.firsts.insert(resource.name.clone(), first);
+    fn known(&mut self, resource: &Resource) -> &mut Known {
+        self.resources.entry(resource.name.clone()).or_default()
     }
 
-    fn notice_recent(&mut self, resource: &Resource) {
-        let recent = self.recent.entry(resource.name.clone()).or_default();
-        for update in resource.updates.iter().rev() {
-            let id = UpdateId::new(&update.span_id, &update.started_at);
-            remember(recent, id, Some(update.finished_at.text.clone()));
-        }
-        if let Some(current) = &resource.current_update {
-            remember(recent, UpdateId::new(&current.span_id, &current.started_at), None);
-        }
-        let too_many = recent.len().saturating_sub(RECENT_UPDATES);
-        recent.drain(..too_many);
+    /// While it is pending or disabled, what only serves looks like any other resource.
+    pub fn only_served(&self, resource: &Resource) -> bool {
+        let is_silent =
+            matches!(resource.update_status.as_deref(), None | Some("pending" | "none"));
+        is_silent && self.resources.get(&resource.name).is_some_and(|known| known.only_serves)
     }
 
     /// Whether this update is the resource's first; `None` where that was over before anyone looked
     /// and it may be this one.
     pub fn is_first(&self, resource: &Resource, id: &UpdateId) -> Option<bool> {
-        if let Some(first) = self.firsts.get(&resource.name)? {
-            Some(first == id)
-        } else {
-            let is_oldest_shown =
-                resource.updates.last().is_some_and(|oldest| oldest.span_id == id.span_id);
-            (!is_oldest_shown || resource.updates.len() < 2).then_some(false)
+        match &self.resources.get(&resource.name)?.first {
+            First::ToCome => None,
+            First::Seen(first) => Some(first == id),
+            First::Unseen => {
+                let is_oldest_shown =
+                    resource.updates.last().is_some_and(|oldest| oldest.span_id == id.span_id);
+                (!is_oldest_shown || resource.updates.len() < 2).then_some(false)
+            }
         }
+    }
+
+    /// A resource belongs to the start-up.
+    pub fn await_ready(&mut self, resource: &Resource) {
+        let known = self.known(resource);
+        known.is_awaited = !known.was_ready;
+    }
+
+    /// Whether it is still to be told how long the resource took until it was first ready. Of one
+    /// that was added or enabled after the start-up the time since Tilt's start says nothing.
+    pub fn awaits(&self, resource: &Resource) -> bool {
+        self.resources.get(&resource.name).is_some_and(|known| known.is_awaited)
+    }
+
+    pub fn told_ready(&mut self, resource: &Resource) {
+        let known = self.known(resource);
+        (known.is_awaited, known.was_ready) = (false, true);
     }
 
     /// The update of its resource during which an image build began. Resources and images are
@@ -175,8 +198,9 @@ impl Memory {
     /// this build only while it has no other of the same image.
     pub fn parent(&mut self, build: &Placement) -> Option<Parent> {
         let started_at = Timestamp::parse(&build.started_at)?;
-        let recent = self.recent.get_mut(&build.resource)?;
-        let update = recent.iter_mut().rev().find(|update| update.covers(build, &started_at))?;
+        let known = self.resources.get_mut(&build.resource)?;
+        let update =
+            known.recent.iter_mut().rev().find(|update| update.covers(build, &started_at))?;
         let image = (build.object.clone(), build.started_at.clone());
         if !update.images.contains(&image) {
             update.images.push(image);
@@ -186,7 +210,8 @@ impl Memory {
 
     /// What the resource waited for before this update began.
     pub fn waited(&self, resource: &str, id: &UpdateId) -> Option<&Waited> {
-        self.waited.get(resource).filter(|waited| waited.until.as_ref() == Some(id))
+        let waited = self.resources.get(resource)?.waited.as_ref();
+        waited.filter(|waited| waited.until.as_ref() == Some(id))
     }
 
     /// Takes in what a version of a resource waits for, after all else was derived from it.
@@ -194,7 +219,7 @@ impl Memory {
         if let Some(Waiting { reason, on }) = &resource.waiting {
             let (reason, on) = (reason.clone(), on.clone());
             let waited = Waited { reason, on, after: newest(resource), until: None };
-            self.waited.insert(resource.name.clone(), waited);
+            self.known(resource).waited = Some(waited);
         }
     }
 
@@ -215,6 +240,54 @@ impl Memory {
         let running = current.filter(|update| self.numbers.misses(&update.span_id)).count();
         self.numbers.missing().saturating_sub(running as u64)
     }
+}
+
+impl Known {
+    fn notice_first(&mut self, resource: &Resource) {
+        if self.first != First::ToCome {
+            return;
+        }
+        self.first = match &resource.updates[..] {
+            [] => match &resource.current_update {
+                Some(current) => First::Seen(UpdateId::new(&current.span_id, &current.started_at)),
+                None => First::ToCome,
+            },
+            // Tilt keeps two of a resource, so one is all there was; of a Tiltfile it keeps one,
+            // and counts them.
+            [only]
+                if resource.resource_type != Some(ResourceType::Tiltfile)
+                    || only.span_id.ends_with(":1") =>
+            {
+                First::Seen(UpdateId::new(&only.span_id, &only.started_at))
+            }
+            _ => First::Unseen,
+        };
+    }
+
+    fn notice_serving(&mut self, resource: &Resource) {
+        self.only_serves = match resource.update_status.as_deref() {
+            Some("ok" | "in_progress" | "error") => false,
+            _ => self.only_serves || resource.only_serves(),
+        };
+    }
+
+    fn notice_recent(&mut self, resource: &Resource) {
+        for update in resource.updates.iter().rev() {
+            let id = UpdateId::new(&update.span_id, &update.started_at);
+            remember(&mut self.recent, id, Some(update.finished_at.text.clone()));
+        }
+        if let Some(current) = &resource.current_update {
+            let id = UpdateId::new(&current.span_id, &current.started_at);
+            remember(&mut self.recent, id, None);
+        }
+        let too_many = self.recent.len().saturating_sub(RECENT_UPDATES);
+        self.recent.drain(..too_many);
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 impl RecentUpdate {
@@ -288,6 +361,8 @@ pub fn unix_micros(time: SystemTime) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::model::{CurrentUpdate, Update};
     use proptest::prelude::*;
@@ -319,6 +394,27 @@ mod tests {
             current_update,
             ..Resource::default()
         }
+    }
+
+    #[test]
+    fn what_only_serves_does_so_while_it_is_pending_or_disabled_too() {
+        let mut memory = Memory::default();
+        let shows = |status: &str| Resource {
+            resource_type: Some(ResourceType::Local),
+            update_status: Some(status.into()),
+            builds_images: false,
+            ..resource(vec![update(1, 1, 2)], None)
+        };
+        memory.notice(&shows("pending"));
+        assert!(!memory.only_served(&shows("pending")), "not known yet");
+        memory.notice(&shows("not_applicable"));
+        for status in ["pending", "none"] {
+            memory.notice(&shows(status));
+            assert!(memory.only_served(&shows(status)), "{status}");
+        }
+        assert!(!memory.only_served(&shows("error")));
+        memory.notice(&shows("in_progress"));
+        assert!(!memory.only_served(&shows("pending")), "it was given a command");
     }
 
     fn is_first(memory: &Memory, resource: &Resource, number: u32, from: u32) -> Option<bool> {

@@ -180,6 +180,14 @@ pub struct Stage {
     pub error: Option<String>,
 }
 
+impl Resource {
+    /// Tilt runs an empty update before it starts a serve command; it is no build.
+    pub fn only_serves(&self) -> bool {
+        self.resource_type == Some(ResourceType::Local)
+            && self.update_status.as_deref() == Some("not_applicable")
+    }
+}
+
 /// A moment as Tilt wrote it, so that identities never depend on how it was read.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Timestamp {

@@ -23,8 +23,8 @@ pub struct Report {
     pub placed: Vec<(String, Span)>,
     /// Said if nothing better comes: spans that others on their way point to.
     pub promises: Vec<Promise>,
-    /// Of each resource looked at, the update under way.
-    pub under_way: BTreeMap<String, Option<String>>,
+    /// When the newest update of each resource looked at began, in Unix microseconds.
+    pub newest: BTreeMap<String, u64>,
     /// How soon to look again although nothing changes.
     pub look_again: Option<Duration>,
     pub phase: Phase,
@@ -42,7 +42,7 @@ pub struct Build {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Promise {
     pub key: String,
-    /// The resource whose next update shows that it never will; `None` for the session's own.
+    /// The resource of which a newer update shows that it never will; `None` for the session's own.
     pub resource: Option<String>,
     pub event: Event,
 }

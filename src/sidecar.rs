@@ -47,6 +47,8 @@ const LAG: Duration = Duration::from_millis(200);
 const TOGETHER: Duration = Duration::from_millis(25);
 /// What could not be written is tried again after this.
 const RETELLING: Duration = Duration::from_secs(1);
+/// A Tilt that did not answer is asked again after this, though the next report is far.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// After a Tiltfile was loaded, or a watch ended, Tilt takes a moment to show what is there now.
 const SETTLING: Duration = Duration::from_millis(500);
 
@@ -122,7 +124,7 @@ struct Sidecar<'a> {
     failures: u32,
     refusals: u32,
     awake: Awake,
-    looked_at: Instant,
+    looked_at: Option<Instant>,
     /// More to send than the delivery under way may have seen.
     more_waits: bool,
     tilt_gone_since: Option<Instant>,
@@ -182,7 +184,7 @@ pub fn run(
         next_delivery: clock::now(),
         failures: 0,
         refusals: 0,
-        looked_at: clock::now(),
+        looked_at: None,
         awake: Awake::since(clock::now(), clock::wall()),
         // Perhaps from before; a Tilt that hangs must not hold it up.
         more_waits: true,
@@ -248,7 +250,8 @@ impl Sidecar<'_> {
             sooner(&mut self.next_look, now);
         }
         let report_is_due = now >= self.next_report;
-        let is_fresh = !self.view.is_outdated() && now - self.looked_at < LOOK_AT_LEAST;
+        let is_fresh =
+            !self.view.is_outdated() && self.looked_at.is_some_and(|at| now - at < LOOK_AT_LEAST);
         if report_is_due && self.watching.shows_all(&self.view) && is_fresh {
             self.report(now);
         } else if (report_is_due || is_due(self.next_look, now)) && !self.looker.busy {
@@ -299,12 +302,17 @@ impl Sidecar<'_> {
         match result {
             Ok(snapshot) => {
                 self.tilt_gone_since = None;
-                self.looked_at = now;
+                let is_first = self.looked_at.replace(now).is_none();
                 if self.first_session.is_none() {
                     self.first_session = snapshot.session.as_ref().and_then(|s| s.uid.clone());
                 }
                 if self.tilt_problem.take().is_some() {
                     log::info!("tilt answers again");
+                }
+                if self.view.is_another_session(&snapshot) {
+                    // What passed before belongs to the one that is over.
+                    let changes = self.view.changes();
+                    self.tell(Some(&changes));
                 }
                 self.view.replace(snapshot);
                 if !self.config.no_watch
@@ -313,7 +321,7 @@ impl Sidecar<'_> {
                 {
                     sooner(&mut self.next_look, at);
                 }
-                let report_is_due = report_is_due || self.stop.requested();
+                let report_is_due = report_is_due || is_first || self.stop.requested();
                 if report_is_due && !self.lags() {
                     self.report(now);
                 } else {
@@ -326,7 +334,7 @@ impl Sidecar<'_> {
             }
             Err(TiltError::Stopped) => {}
             Err(error) => {
-                self.tilt_gone_since.get_or_insert(now);
+                let gone_for = now - *self.tilt_gone_since.get_or_insert(now);
                 let said = error.to_string();
                 if self.tilt_problem.as_ref() != Some(&said) {
                     log::warn!("{said}");
@@ -334,6 +342,10 @@ impl Sidecar<'_> {
                 self.tilt_problem = Some(said);
                 if self.stop.requested() {
                     self.tell_without_last_look(now);
+                }
+                if !self.config.no_watch {
+                    // Nothing is watched by now; at first it is asked again soon, then less often.
+                    sooner(&mut self.next_look, now + gone_for.max(LOOK_AGAIN));
                 }
                 // A report that Tilt gave nothing to say; the next one is an interval away.
                 if report_is_due {

@@ -64,17 +64,21 @@ pub fn follow(
             Startup::Open { settled: BTreeMap::new() }
         };
     }
+    if let Startup::Open { .. } = memory.startup {
+        resources.iter().filter(|r| counts(r)).for_each(|resource| memory.await_ready(resource));
+    }
     let Startup::Open { settled } = &mut memory.startup else { return Told::Nothing };
-    for resource in resources {
-        if let (true, Some(rest)) = (counts(resource), came_to_rest(resource, now)) {
+    for resource in resources.iter().filter(|r| counts(r)) {
+        if let Some(rest) = came_to_rest(resource, now) {
             settled.entry(resource.name.clone()).or_insert(rest);
         }
     }
     let pause = if is_over { Duration::ZERO } else { TILTFILE_PAUSE };
-    let ended = if age > LONGEST && !is_over {
-        Ended::TimedOut
-    } else if all_settled(settled, resources, pause, now) {
+    let in_time = |rest: &Settled| rest.at <= unix_micros(started_at.at + LONGEST);
+    let ended = if all_settled(settled, resources, pause, now) && settled.values().all(in_time) {
         Ended::Settled
+    } else if age > LONGEST && !is_over {
+        Ended::TimedOut
     } else {
         Ended::WithSession
     };
@@ -85,11 +89,6 @@ pub fn follow(
     }
     memory.startup = Startup::Over { at: unix_micros(now) };
     Told::Over(event)
-}
-
-/// Whether a first ready resource of this session can say how long that took.
-pub fn was_witnessed(memory: &Memory) -> bool {
-    matches!(memory.startup, Startup::Open { .. } | Startup::Over { .. })
 }
 
 /// Whether Tilt brings the resource up by itself.
@@ -108,7 +107,10 @@ fn came_to_rest(resource: &Resource, now: SystemTime) -> Option<Settled> {
         let failed_at = resource.updates.first().map_or(now, |update| update.finished_at.at);
         Some(Settled { at: unix_micros(failed_at), failed: true })
     } else if is(&resource.runtime_status) {
-        Some(Settled { at: unix_micros(flipped_at), failed: true })
+        // It may never have been ready: then it flipped when it was made.
+        let updated_at = resource.updates.first().map(|update| update.finished_at.at);
+        let failed_at = updated_at.map_or(flipped_at, |at| at.max(flipped_at));
+        Some(Settled { at: unix_micros(failed_at), failed: true })
     } else {
         None
     }
@@ -180,7 +182,7 @@ pub fn look_again(memory: &Memory) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Condition;
+    use crate::model::{Condition, Update};
 
     fn at(text: &str) -> Timestamp {
         Timestamp::parse(&format!("2026-11-22T15:{text}Z")).expect(text)
@@ -264,6 +266,48 @@ mod tests {
     }
 
     #[test]
+    fn what_had_settled_in_time_is_no_timeout_though_nobody_looked() {
+        let (tiltfile, a) = (resource("(Tiltfile)", true, "00:01", "ok"), "00:30");
+        let memory = &mut Memory::default();
+        let building = resource("a", false, "00:02", "in_progress");
+        assert_eq!(look(memory, &[tiltfile.clone(), building], "00:10").0, "so far");
+        let (_, event) = look(memory, &[tiltfile, resource("a", true, a, "ok")], "12:00");
+        assert!(event.starts_with(r#"{"duration_ms":30000.0"#), "{event}");
+        assert!(event.contains(r#""ended_by":"settled""#), "{event}");
+    }
+
+    #[test]
+    fn what_fails_at_run_time_came_to_rest_after_its_update() {
+        let tiltfile = resource("(Tiltfile)", true, "00:01", "ok");
+        let mut crashing = resource("a", false, "00:02", "ok");
+        crashing.runtime_status = Some("error".into());
+        crashing.updates = vec![Update {
+            span_id: "build:1".into(),
+            started_at: at("00:03"),
+            finished_at: at("05:00"),
+            error: None,
+            warnings: 0,
+        }];
+        let (told, event) = look(&mut Memory::default(), &[tiltfile, crashing], "05:10");
+        assert_eq!(told, "over");
+        assert!(event.starts_with(r#"{"duration_ms":300000.0"#), "{event}");
+    }
+
+    #[test]
+    fn a_resource_that_came_after_the_start_up_has_no_time_to_ready() {
+        let tiltfile = resource("(Tiltfile)", true, "00:01", "ok");
+        let (failed, late) = (resource("a", false, "00:02", "error"), "03:00");
+        let memory = &mut Memory::default();
+        assert!(!memory.awaits(&failed), "nobody has looked yet");
+        let mut off = resource("off", false, "00:02", "none");
+        off.disabled = Some(true);
+        assert_eq!(look(memory, &[tiltfile, failed, off], "00:10").0, "over");
+        assert!(memory.awaits(&resource("a", true, late, "ok")), "mended, and up at last");
+        assert!(!memory.awaits(&resource("off", true, late, "ok")));
+        assert!(!memory.awaits(&resource("new", true, late, "ok")));
+    }
+
+    #[test]
     fn a_resource_that_a_person_starts_has_no_time_to_ready() {
         let mut resource = resource("a", true, "00:20", "ok");
         assert!(time_to_ready(&resource, Some(&at("00:00"))).is_some());
@@ -276,6 +320,6 @@ mod tests {
         let up = [resource("(Tiltfile)", true, "00:01", "ok")];
         let memory = &mut Memory::default();
         assert_eq!(look(memory, &up, "10:01").0, "nothing");
-        assert!(!was_witnessed(memory));
+        assert!(!memory.awaits(&resource("web", true, "00:10.000000", "ok")));
     }
 }

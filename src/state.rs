@@ -77,8 +77,14 @@ struct Session {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Promised {
     resource: Option<String>,
+    /// Unix microseconds.
+    #[serde(default)]
+    began_at: u64,
     kind: Kind,
     wire: Box<RawValue>,
+    /// Not to be said again, though what is better may come yet.
+    #[serde(default)]
+    is_said: bool,
 }
 
 /// An image build that is seen, and waits for a watch to show its update.
@@ -237,10 +243,10 @@ impl State {
         }
         new_builds += session.put_aside(report, now);
         session.place(report, now, &mut fresh);
-        session.promise(report, seconds, &mut fresh);
+        session.promise(report, &mut fresh);
         session.was_left = report.phase == Phase::Leaving;
         if let Phase::Over(_) = report.phase {
-            session.end(seconds, &mut fresh);
+            session.end(&mut fresh);
         }
         session.reported_at = seconds;
         if report.is_full {
@@ -276,7 +282,7 @@ impl State {
         let others = self.sessions.iter_mut().filter(|(other, _)| *other != id);
         for (_, session) in others {
             if counted.saturating_sub(session.reported_at) > SESSION_SILENCE {
-                session.end(now, fresh);
+                session.end(fresh);
             }
         }
     }
@@ -287,7 +293,7 @@ impl State {
         for session in self.sessions.values_mut() {
             let is_silent = seconds.saturating_sub(session.reported_at) > SESSION_SILENCE;
             if session.was_left || is_silent {
-                session.end(seconds, &mut fresh);
+                session.end(&mut fresh);
             }
         }
         self.enqueue(fresh, seconds);
@@ -302,9 +308,12 @@ impl State {
 
     /// Takes out the events that Honeycomb has answered for good; so many of them it refused.
     pub fn settle(&mut self, numbers: &[u64], refused: usize) {
-        self.dropped += refused as u64;
         let settled: HashSet<_> = numbers.iter().copied().collect();
+        let waiting = self.queue.len();
         self.queue.retain(|waiting| !settled.contains(&waiting.number));
+        // What had to make room while it was on its way has arrived all the same.
+        let made_room = settled.len().saturating_sub(waiting - self.queue.len()) as u64;
+        self.dropped = (self.dropped + refused as u64).saturating_sub(made_room);
     }
 
     /// Forgets sessions that have not reported for a day, unless they are among the last few.
@@ -342,14 +351,11 @@ impl State {
 
 impl Session {
     /// Nothing more will come of it: says what it promised.
-    fn end(&mut self, now: u64, fresh: &mut Vec<(Kind, Box<RawValue>)>) {
+    fn end(&mut self, fresh: &mut Vec<(Kind, Box<RawValue>)>) {
         for unplaced in std::mem::take(&mut self.unplaced) {
             fresh.extend(unplaced.events);
         }
-        for (key, promised) in std::mem::take(&mut self.promises) {
-            self.builds.insert(key, now);
-            fresh.push((promised.kind, promised.wire));
-        }
+        fresh.extend(self.promises.values_mut().filter_map(Promised::say));
     }
 
     /// Forgets the builds that Tilt stopped showing a day ago, or many builds ago.
@@ -401,30 +407,35 @@ impl Session {
         }
     }
 
-    /// Takes in promises, and says those that a resource's next update has overtaken.
-    fn promise(&mut self, report: &Report, now: u64, fresh: &mut Vec<(Kind, Box<RawValue>)>) {
+    /// Takes in promises, and says those that a newer update of the resource has overtaken.
+    fn promise(&mut self, report: &Report, fresh: &mut Vec<(Kind, Box<RawValue>)>) {
         for Promise { key, resource, event } in &report.promises {
-            if !self.builds.contains_key(key) {
-                let promised =
-                    Promised { resource: resource.clone(), kind: event.kind, wire: wire(event) };
+            let was_said = self.promises.get(key).is_some_and(|promised| promised.is_said);
+            if !self.builds.contains_key(key) && !was_said {
+                self.promises.retain(|_, old| !old.is_said || old.resource != *resource);
+                let promised = Promised {
+                    resource: resource.clone(),
+                    began_at: unix_micros(event.time),
+                    kind: event.kind,
+                    wire: wire(event),
+                    is_said: false,
+                };
                 self.promises.insert(key.clone(), promised);
             }
         }
-        let overtaken: Vec<_> = self
-            .promises
-            .iter()
-            .filter(|(key, promised)| {
-                let under_way = promised.resource.as_ref().and_then(|r| report.under_way.get(r));
-                under_way.is_some_and(|current| current.as_ref() != Some(*key))
-            })
-            .map(|(key, _)| key.clone())
-            .collect();
-        for key in overtaken {
-            if let Some(promised) = self.promises.remove(&key) {
-                fresh.push((promised.kind, promised.wire));
-                self.builds.insert(key, now);
+        for promised in self.promises.values_mut() {
+            let newest = promised.resource.as_ref().and_then(|r| report.newest.get(r));
+            if newest.is_some_and(|newest| *newest > promised.began_at) {
+                fresh.extend(promised.say());
             }
         }
+    }
+}
+
+impl Promised {
+    fn say(&mut self) -> Option<(Kind, Box<RawValue>)> {
+        let was_said = std::mem::replace(&mut self.is_said, true);
+        (!was_said).then(|| (self.kind, self.wire.clone()))
     }
 }
 
@@ -573,8 +584,8 @@ mod tests {
     fn running(key: &str) -> Report {
         let promise =
             Promise { key: key.into(), resource: Some("r".into()), event: event(Kind::Update) };
-        let under_way = BTreeMap::from([("r".into(), Some(key.into()))]);
-        Report { promises: vec![promise], under_way, ..report(0, &[]) }
+        let newest = BTreeMap::from([("r".into(), unix_micros(promise.event.time))]);
+        Report { promises: vec![promise], newest, ..report(0, &[]) }
     }
 
     #[test]
@@ -588,6 +599,52 @@ mod tests {
         assert_eq!(state.record("asleep", &report(0, &["u"]), at(awake_again + 5)).new_builds, 1);
         state.record("awake", &report(0, &[]), at(awake_again + 60));
         assert_eq!(kinds(&state), (0, 1), "its real end");
+    }
+
+    #[test]
+    fn an_update_taken_for_dead_is_told_again_when_it_ends_and_only_then() {
+        let mut state = State::default();
+        state.record("s", &running("u"), at(NOW));
+        state.record("other", &report(0, &[]), at(NOW));
+        for minute in 1..20 {
+            state.record("other", &report(0, &[]), at(NOW + 60 * minute));
+        }
+        assert_eq!(kinds(&state), (0, 1), "as incomplete");
+        state.record("s", &running("u"), at(NOW + 1300));
+        state.record("s", &Report { phase: Phase::Over(None), ..running("u") }, at(NOW + 1301));
+        assert_eq!(kinds(&state), (0, 1), "once");
+        assert_eq!(state.record("s", &report(0, &["u"]), at(NOW + 1302)).new_builds, 1);
+        assert_eq!(state.record("s", &report(0, &["u"]), at(NOW + 1303)).new_builds, 0);
+        assert_eq!(kinds(&state), (0, 2), "its real end");
+    }
+
+    #[test]
+    fn only_a_newer_update_shows_that_the_end_of_another_was_missed() {
+        let mut state = State::default();
+        state.record("s", &running("u"), at(NOW));
+        let began = running("u").newest["r"];
+        // Of a look that began before the update did.
+        for newest in [began - 1, began] {
+            let newest = BTreeMap::from([("r".into(), newest)]);
+            state.record("s", &Report { newest, ..report(0, &[]) }, at(NOW + 1));
+            assert_eq!(kinds(&state), (0, 0));
+        }
+        let newest = BTreeMap::from([("r".into(), began + 1)]);
+        state.record("s", &Report { newest, ..report(0, &[]) }, at(NOW + 2));
+        assert_eq!(kinds(&state), (0, 1));
+    }
+
+    #[test]
+    fn what_arrives_though_it_had_to_make_room_is_not_counted_as_dropped() {
+        let mut state = State::default();
+        let builds: Vec<_> = (0..QUEUE_LIMIT).map(|n| format!("b{n}")).collect();
+        let builds: Vec<_> = builds.iter().map(String::as_str).collect();
+        state.record("s", &report(0, &builds), at(NOW));
+        let on_their_way: Vec<_> = state.queue()[..500].iter().map(|w| w.number).collect();
+        state.record("s", &report(0, &["x", "y", "z"]), at(NOW));
+        assert_eq!(state.dropped, 3);
+        state.settle(&on_their_way, 1);
+        assert_eq!((state.dropped, state.queue().len()), (1, QUEUE_LIMIT - 497));
     }
 
     #[test]

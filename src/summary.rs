@@ -4,7 +4,6 @@
 use std::fmt::Write;
 use std::time::{Duration, SystemTime};
 
-use crate::builds;
 use crate::derive::Standing;
 use crate::model::{Outcome, Resource, Snapshot};
 
@@ -87,7 +86,7 @@ impl Summary {
 fn row(resource: &Resource, at: SystemTime) -> Row {
     let current = resource.current_update.as_ref();
     let under_way = current.and_then(|current| at.duration_since(current.started_at.at).ok());
-    let newest = resource.updates.first().filter(|_| !builds::only_serves(resource));
+    let newest = resource.updates.first().filter(|_| !resource.only_serves());
     let finished = newest.and_then(|update| update.finished_at.since(&update.started_at));
     Row {
         name: resource.name.chars().filter(|c| !c.is_control()).collect(),

@@ -29,6 +29,9 @@ pub struct View {
 impl View {
     /// Takes in a look at everything.
     pub fn replace(&mut self, snapshot: Snapshot) {
+        if self.is_another_session(&snapshot) {
+            self.told.clear();
+        }
         self.passed.extend(snapshot.resources.iter().cloned());
         self.finished.extend(snapshot.image_builds.iter().cloned());
         self.has_images = snapshot.has_images;
@@ -39,6 +42,13 @@ impl View {
         self.image_builds = snapshot.image_builds;
         self.is_outdated = is_the_same_session && self.keep_newer(shown_before);
         self.bound();
+    }
+
+    /// Whether this is of another run of Tilt than what is known.
+    pub fn is_another_session(&self, snapshot: &Snapshot) -> bool {
+        let uid = |session: &Option<Session>| session.as_ref().and_then(|s| s.uid.clone());
+        let (known, shown) = (uid(&self.session), uid(&snapshot.session));
+        known.is_some() && shown.is_some() && known != shown
     }
 
     /// A look takes a moment, and a watch may have shown what came after it. Whether there is a
@@ -196,6 +206,21 @@ mod tests {
         assert_eq!(changed(&view), []);
         view.show(of(vec![resource("b", "error")]));
         assert_eq!(changed(&view), []);
+    }
+
+    #[test]
+    fn another_run_of_tilt_has_no_statuses_from_before() {
+        let run = |uid: &str, resource| Snapshot {
+            session: Some(Session { uid: Some(uid.into()), ..Session::default() }),
+            ..of(vec![resource])
+        };
+        let mut view = View::default();
+        view.replace(run("first", resource("a", "ok")));
+        view.mark_told();
+        view.replace(run("first", resource("a", "error")));
+        assert_eq!(changed(&view), [("a".into(), Some("ok".into()))]);
+        view.replace(run("second", resource("a", "error")));
+        assert_eq!(changed(&view), [("a".into(), None)]);
     }
 
     #[test]

@@ -57,6 +57,17 @@ fn a_sidecar_without_tilt_says_so_once_and_finds_it_when_it_comes() {
 }
 
 #[test]
+fn a_tilt_that_comes_late_is_found_long_before_the_next_report() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    sandbox.tilt().set("no-tilt", "");
+    let sidecar = sandbox.run("--interval 1h").sending_to(&server).start();
+    sidecar.says("no Tilt");
+    sandbox.tilt().unset("no-tilt");
+    sidecar.says("tilt answers again");
+    eventually("a report", || server.accepted().len() == RECORDED);
+}
+
+#[test]
 fn a_sidecar_without_honeycomb_says_so_once_and_delivers_when_it_comes() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     server.usually(Reply::new(503, ""));

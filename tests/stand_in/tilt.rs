@@ -216,12 +216,13 @@ fn unknown<T>(kind: &str) -> Result<T, Failure> {
 /// A list that goes on and on.
 fn flood(folder: &Folder, megabytes: u64) -> Result<(), Failure> {
     let objects = folder.objects("uiresources")?.parsed();
-    let object = format!("{},\n", objects.first().expect("a resource was recorded"));
+    let mut object = pretty(objects.first().expect("a resource was recorded"))?;
+    object.push(b',');
     let megabyte = object.repeat((1024 * 1024) / object.len() + 1);
     let mut stdout = io::stdout().lock();
     stdout.write_all(b"{\"items\": [\n")?;
     for _ in 0..megabytes {
-        stdout.write_all(megabyte.as_bytes())?;
+        stdout.write_all(&megabyte)?;
     }
     Ok(())
 }
@@ -230,11 +231,17 @@ fn list(items: &[Value]) -> Value {
     json!({"apiVersion": "v1", "items": items, "kind": "List", "metadata": {"resourceVersion": ""}})
 }
 
-/// As Tilt prints: four spaces deep, and in one piece.
-fn print(value: &Value) -> io::Result<()> {
+/// As Tilt prints: four spaces deep.
+fn pretty(value: &Value) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
     let pretty = serde_json::ser::PrettyFormatter::with_indent(b"    ");
     value.serialize(&mut serde_json::Serializer::with_formatter(&mut text, pretty))?;
+    Ok(text)
+}
+
+/// In one piece.
+fn print(value: &Value) -> io::Result<()> {
+    let mut text = pretty(value)?;
     text.push(b'\n');
     let mut stdout = io::stdout().lock();
     stdout.write_all(&text)?;
