@@ -115,8 +115,16 @@ fn without_commands(text: &str) -> String {
     let mut rest = text;
     let mut kept = String::with_capacity(text.len());
     while let Some(start) = rest.find(['"', '[']) {
-        let close = if rest[start..].starts_with('"') { '"' } else { ']' };
-        let Some(length) = end_of_quote(&rest[start + 1..], close) else { break };
+        let quoted = &rest[start + 1..];
+        let length = if rest[start..].starts_with('"') {
+            end_of_quote(quoted, '"')
+        } else if rest[..start].ends_with("executor failed running ") {
+            // Nothing in there is escaped, and a shell's tests are brackets too.
+            quoted.rfind("]: exit code")
+        } else {
+            end_of_quote(quoted, ']')
+        };
+        let Some(length) = length else { break };
         kept.push_str(&rest[..start]);
         rest = &rest[start + 1 + length + 1..];
     }
@@ -206,6 +214,19 @@ mod tests {
                 Some(1),
             ),
             (r#"Command "echo \"no such host\"" failed: exit status 2"#, "command_failed", Some(2)),
+            (
+                "ImageBuild: executor failed running [/bin/sh -c [ -f app ] || { echo timeout; \
+                 exit 4; }]: exit code: 4",
+                "command_failed",
+                Some(4),
+            ),
+            (
+                "executor failed running [/bin/sh -c if [ \"$X\" ]; then curl --timeout 5 x; fi]: \
+                 exit code: 28",
+                "command_failed",
+                Some(28),
+            ),
+            ("executor failed running [cut short: timeout", "timeout", None),
             // Tilt's, Docker's and Kubernetes' ways to say it.
             (r#"Custom build "make image" failed: exit status 2"#, "command_failed", Some(2)),
             ("apply command exited with status 4\nstdout:", "command_failed", Some(4)),
