@@ -133,7 +133,7 @@ impl TiltFault {
                 ("stdout", b"{\"kind\": \"List\", \"items\": [{\"kind\": \"UIRes"),
                 ("exit", b"0"),
             ],
-            Self::Flooding => &[("flood", b"100")],
+            Self::Flooding => &[("noise", b"100")],
             Self::NotUtf8 => &[("stdout", b"{\"kind\": \"List\", \"items\": [\"\xff\xfe\"]}")],
             Self::Slow => &[("sleep", b"700")],
         }
@@ -271,7 +271,7 @@ pub fn run(options: Options) -> Outcome {
 #[derive(Default)]
 struct Sizes {
     /// The least of each quarter that is over, and of the current one: what leaks lifts the floor,
-    /// while what a flood of output takes goes again, or is taken once.
+    /// while what an outage takes goes again, or is taken once.
     least: Vec<[u64; 3]>,
     current: Option<[u64; 3]>,
     most: [u64; 3],
@@ -298,8 +298,8 @@ impl Sizes {
             return vec!["there are no two quarters to compare".to_owned()];
         };
         let mut grown = Vec::new();
-        // The heap may keep what the resources in a flood of output took, but no more each time.
-        if memory_after > (memory + memory / 2).max(96 * 1024) {
+        // What an outage took, the heap may keep.
+        if memory_after > (memory + memory / 2).max(32 * 1024) {
             grown.push(format!("leak: {memory} KiB of memory became {memory_after}"));
         }
         // While a watch is being started again there are some more.

@@ -21,7 +21,7 @@
 //! | `no-watch` | it knows no `--watch`, or not for the kind that this names |
 //! | `no-version` | it does not say its version |
 //! | `stdout`, `stderr`, `exit` | it prints exactly this, and exits with this |
-//! | `flood` | it prints a list of so many megabytes |
+//! | `flood`, `noise` | it prints a list, or what is none, of so many megabytes |
 //! | `sleep`, `hang` | it takes so many milliseconds, or until the file is gone |
 //! | `ignore-signals` | only SIGKILL ends it |
 //! | `leave-process` | a process that it started lives on and holds its output; `apart`: in a process group of its own |
@@ -110,6 +110,9 @@ fn run(folder: &Folder, arguments: &[String]) -> Result<(), Failure> {
     }
     if let Some(megabytes) = folder.number("flood") {
         return flood(folder, megabytes);
+    }
+    if let Some(megabytes) = folder.number("noise") {
+        return noise(megabytes);
     }
     match (get.watch, &get.kinds[..]) {
         (true, [kind]) if folder.can_watch(kind) => watch(folder, kind),
@@ -211,6 +214,11 @@ fn watch(folder: &Folder, kind: &str) -> Result<(), Failure> {
 
 fn unknown<T>(kind: &str) -> Result<T, Failure> {
     said(format!("error: the server doesn't have a resource type \"{kind}\""))
+}
+
+fn noise(megabytes: u64) -> Result<(), Failure> {
+    let megabyte = b"a line of a log\n".repeat(64 * 1024);
+    (0..megabytes).try_for_each(|_| Ok(io::stdout().write_all(&megabyte)?))
 }
 
 /// A list that goes on and on.
