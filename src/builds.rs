@@ -19,13 +19,13 @@ pub fn update(
     shared: &Shared,
     context: &Context,
 ) -> Option<Build> {
-    if resource.only_serves() || memory.only_served(resource) {
-        return None;
-    }
     let id = UpdateId::new(&update.span_id, &update.started_at);
     let key = update_key(&resource.name, &id);
     if backlog.told.contains_key(&key) {
         return Some(Build { key, events: Vec::new() });
+    }
+    if resource.only_serves() || memory.only_served(resource) {
+        return None;
     }
     let mut fields = started_update(resource, &id, &update.started_at, memory, shared);
     fields.say_ms("duration_ms", update.finished_at.since(&update.started_at));

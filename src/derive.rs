@@ -244,7 +244,7 @@ fn tell_statuses(
             for change in changes {
                 if let Some(resource) = look.resources.iter().find(|r| r.name == change.name) {
                     let event = heartbeat(resource, Some(change), look, shared, memory, now);
-                    report.heartbeats.push(event);
+                    tell_status(resource_key(resource), event, look, report);
                 }
             }
         }

@@ -140,6 +140,7 @@ impl Memory {
         let known = self.known(resource);
         known.notice_first(resource);
         known.notice_serving(resource);
+        known.is_awaited &= resource.disabled != Some(true);
         if resource.builds_images {
             known.notice_recent(resource);
         }
@@ -199,8 +200,12 @@ impl Memory {
     pub fn parent(&mut self, build: &Placement) -> Option<Parent> {
         let started_at = Timestamp::parse(&build.started_at)?;
         let known = self.resources.get_mut(&build.resource)?;
-        let update =
-            known.recent.iter_mut().rev().find(|update| update.covers(build, &started_at))?;
+        let began = known.recent.iter_mut().filter_map(|update| Some((update.began()?, update)));
+        let (_, update) =
+            began.filter(|(began, _)| *began <= started_at.at).max_by_key(|(began, _)| *began)?;
+        if !update.covers(build, &started_at) {
+            return None;
+        }
         let image = (build.object.clone(), build.started_at.clone());
         if !update.images.contains(&image) {
             update.images.push(image);
@@ -220,6 +225,8 @@ impl Memory {
             let (reason, on) = (reason.clone(), on.clone());
             let waited = Waited { reason, on, after: newest(resource), until: None };
             self.known(resource).waited = Some(waited);
+        } else if resource.disabled == Some(true) {
+            self.known(resource).waited = None;
         }
     }
 
@@ -291,16 +298,18 @@ fn is_false(flag: &bool) -> bool {
 }
 
 impl RecentUpdate {
+    fn began(&self) -> Option<SystemTime> {
+        Timestamp::parse(&self.id.started_at).map(|began| began.at)
+    }
+
+    /// Of a build that began after it did.
     fn covers(&self, build: &Placement, build_started_at: &Timestamp) -> bool {
-        let began = Timestamp::parse(&self.id.started_at);
         let ended = self.finished_at.as_deref().and_then(Timestamp::parse);
         let has_another = self
             .images
             .iter()
             .any(|(object, started_at)| *object == build.object && *started_at != build.started_at);
-        !has_another
-            && began.is_some_and(|began| began.at <= build_started_at.at)
-            && ended.is_none_or(|ended| build_started_at.at <= ended.at)
+        !has_another && ended.is_none_or(|ended| build_started_at.at <= ended.at)
     }
 }
 
@@ -461,6 +470,15 @@ mod tests {
             Some(Waiting { reason: Some("waiting-for-dep".into()), on: vec!["db".into()] });
         let running = resource(vec![update(1, 1, 2)], Some((2, 3)));
         let done = resource(vec![update(3, 7, 8), update(2, 3, 4)], None);
+        let mut disabled = waiting.clone();
+        (disabled.waiting, disabled.disabled) = (None, Some(true));
+        for version in [&waiting, &disabled, &running] {
+            memory.notice(version);
+            memory.notice_waiting(version);
+        }
+        let id = UpdateId::new("build:2", &at(3));
+        assert_eq!(memory.waited("web", &id), None, "that wait ended without an update");
+        memory = Memory::default();
         for version in [&waiting, &running, &done] {
             memory.notice(version);
             memory.notice_waiting(version);
@@ -498,6 +516,14 @@ mod tests {
         assert_eq!(parent(&mut memory, 9), Some(("build:5".into(), false)));
         let elsewhere = Placement { resource: "other".into(), ..image(1) };
         assert_eq!(memory.parent(&elsewhere), None);
+    }
+
+    #[test]
+    fn an_image_of_an_update_that_nobody_saw_belongs_to_no_earlier_one() {
+        let mut memory = Memory::default();
+        memory.notice(&resource(vec![], Some((1, 1))));
+        memory.notice(&resource(vec![update(3, 6, 7), update(2, 4, 5)], None));
+        assert_eq!(parent(&mut memory, 9), None, "nobody saw the end of build:1 either");
     }
 
     #[test]

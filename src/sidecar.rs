@@ -313,6 +313,12 @@ impl Sidecar<'_> {
                     // What passed before belongs to the one that is over.
                     let changes = self.view.changes();
                     self.tell(Some(&changes));
+                    if self.store_problem.is_some() && !self.stop.requested() {
+                        // It stays so until the disk takes it.
+                        sooner(&mut self.next_look, now + RETELLING);
+                        self.next_report = self.next_report.max(now + RETELLING);
+                        return;
+                    }
                 }
                 self.view.replace(snapshot);
                 if !self.config.no_watch

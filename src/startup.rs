@@ -56,6 +56,7 @@ pub fn follow(
 ) -> Told {
     let Some(started_at) = tilt_started_at else { return Told::Nothing };
     let age = now.duration_since(started_at.at).unwrap_or_default();
+    let looked_before = memory.startup != Startup::Unmet;
     if memory.startup == Startup::Unmet {
         // What a session shows at its end, it shows whole.
         memory.startup = if age > LONGEST && !is_over {
@@ -69,13 +70,15 @@ pub fn follow(
     }
     let Startup::Open { settled } = &mut memory.startup else { return Told::Nothing };
     for resource in resources.iter().filter(|r| counts(r)) {
-        if let Some(rest) = came_to_rest(resource, now) {
+        if let Some(rest) = came_to_rest(resource, looked_before, now) {
             settled.entry(resource.name.clone()).or_insert(rest);
         }
     }
     let pause = if is_over { Duration::ZERO } else { TILTFILE_PAUSE };
     let in_time = |rest: &Settled| rest.at <= unix_micros(started_at.at + LONGEST);
-    let ended = if all_settled(settled, resources, pause, now) && settled.values().all(in_time) {
+    // Of a session that is over the end of its start-up can be told, however late it was.
+    let is_told_of = is_over || settled.values().all(in_time);
+    let ended = if is_told_of && all_settled(settled, resources, pause, now) {
         Ended::Settled
     } else if age > LONGEST && !is_over {
         Ended::TimedOut
@@ -97,7 +100,8 @@ pub fn counts(resource: &Resource) -> bool {
     starts_by_itself && resource.disabled != Some(true)
 }
 
-fn came_to_rest(resource: &Resource, now: SystemTime) -> Option<Settled> {
+/// When a resource came to rest: whoever looked before did not see it so.
+fn came_to_rest(resource: &Resource, looked_before: bool, now: SystemTime) -> Option<Settled> {
     let ready = resource.ready.as_ref()?;
     let flipped_at = ready.since.as_ref().map_or(now, |since| since.at);
     let is = |status: &Option<String>| status.as_deref() == Some("error");
@@ -107,9 +111,10 @@ fn came_to_rest(resource: &Resource, now: SystemTime) -> Option<Settled> {
         let failed_at = resource.updates.first().map_or(now, |update| update.finished_at.at);
         Some(Settled { at: unix_micros(failed_at), failed: true })
     } else if is(&resource.runtime_status) {
-        // It may never have been ready: then it flipped when it was made.
+        // Tilt does not say when. It may never have been ready: then it flipped when it was made.
         let updated_at = resource.updates.first().map(|update| update.finished_at.at);
-        let failed_at = updated_at.map_or(flipped_at, |at| at.max(flipped_at));
+        let at_least = updated_at.map_or(flipped_at, |at| at.max(flipped_at));
+        let failed_at = if looked_before { now } else { at_least };
         Some(Settled { at: unix_micros(failed_at), failed: true })
     } else {
         None
@@ -277,6 +282,17 @@ mod tests {
     }
 
     #[test]
+    fn a_session_that_is_over_had_settled_however_long_that_took() {
+        let up = [resource("(Tiltfile)", true, "00:01", "ok"), resource("a", true, "15:00", "ok")];
+        let frame = |fields| fields;
+        let start = at("00:00");
+        let told = follow(&mut Memory::default(), &up, Some(&start), true, frame, at("15:02").at);
+        let Told::Over(event) = told else { panic!("{told:?}") };
+        assert!(json(&event).starts_with(r#"{"duration_ms":900000.0"#), "{event:?}");
+        assert!(json(&event).contains(r#""ended_by":"settled""#), "{event:?}");
+    }
+
+    #[test]
     fn what_fails_at_run_time_came_to_rest_after_its_update() {
         let tiltfile = resource("(Tiltfile)", true, "00:01", "ok");
         let mut crashing = resource("a", false, "00:02", "ok");
@@ -288,9 +304,16 @@ mod tests {
             error: None,
             warnings: 0,
         }];
-        let (told, event) = look(&mut Memory::default(), &[tiltfile, crashing], "05:10");
+        let crashed = &[tiltfile.clone(), crashing.clone()];
+        let (told, event) = look(&mut Memory::default(), crashed, "05:10");
         assert_eq!(told, "over");
         assert!(event.starts_with(r#"{"duration_ms":300000.0"#), "{event}");
+
+        let memory = &mut Memory::default();
+        crashing.runtime_status = Some("pending".into());
+        assert_eq!(look(memory, &[tiltfile, crashing], "08:00").0, "so far");
+        let (_, event) = look(memory, crashed, "08:20");
+        assert!(event.starts_with(r#"{"duration_ms":500000.0"#), "seen when it failed: {event}");
     }
 
     #[test]
@@ -299,8 +322,10 @@ mod tests {
         let (failed, late) = (resource("a", false, "00:02", "error"), "03:00");
         let memory = &mut Memory::default();
         assert!(!memory.awaits(&failed), "nobody has looked yet");
-        let mut off = resource("off", false, "00:02", "none");
+        let mut off = resource("off", false, "00:02", "pending");
+        look(memory, &[tiltfile.clone(), off.clone()], "00:05");
         off.disabled = Some(true);
+        memory.notice(&off);
         assert_eq!(look(memory, &[tiltfile, failed, off], "00:10").0, "over");
         assert!(memory.awaits(&resource("a", true, late, "ok")), "mended, and up at last");
         assert!(!memory.awaits(&resource("off", true, late, "ok")));

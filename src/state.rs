@@ -246,7 +246,7 @@ impl State {
         session.promise(report, &mut fresh);
         session.was_left = report.phase == Phase::Leaving;
         if let Phase::Over(_) = report.phase {
-            session.end(&mut fresh);
+            session.end(seconds, &mut fresh);
         }
         session.reported_at = seconds;
         if report.is_full {
@@ -282,7 +282,7 @@ impl State {
         let others = self.sessions.iter_mut().filter(|(other, _)| *other != id);
         for (_, session) in others {
             if counted.saturating_sub(session.reported_at) > SESSION_SILENCE {
-                session.end(fresh);
+                session.end(now, fresh);
             }
         }
     }
@@ -293,7 +293,7 @@ impl State {
         for session in self.sessions.values_mut() {
             let is_silent = seconds.saturating_sub(session.reported_at) > SESSION_SILENCE;
             if session.was_left || is_silent {
-                session.end(&mut fresh);
+                session.end(seconds, &mut fresh);
             }
         }
         self.enqueue(fresh, seconds);
@@ -351,11 +351,14 @@ impl State {
 
 impl Session {
     /// Nothing more will come of it: says what it promised.
-    fn end(&mut self, fresh: &mut Vec<(Kind, Box<RawValue>)>) {
+    fn end(&mut self, now: u64, fresh: &mut Vec<(Kind, Box<RawValue>)>) {
         for unplaced in std::mem::take(&mut self.unplaced) {
             fresh.extend(unplaced.events);
         }
         fresh.extend(self.promises.values_mut().filter_map(Promised::say));
+        // An update's end may still show. A start-up has ended, whoever says so first.
+        let startup = self.promises.extract_if(.., |_, promised| promised.resource.is_none());
+        self.builds.extend(startup.map(|(key, _)| (key, now)));
     }
 
     /// Forgets the builds that Tilt stopped showing a day ago, or many builds ago.
@@ -412,7 +415,6 @@ impl Session {
         for Promise { key, resource, event } in &report.promises {
             let was_said = self.promises.get(key).is_some_and(|promised| promised.is_said);
             if !self.builds.contains_key(key) && !was_said {
-                self.promises.retain(|_, old| !old.is_said || old.resource != *resource);
                 let promised = Promised {
                     resource: resource.clone(),
                     began_at: unix_micros(event.time),
@@ -422,6 +424,11 @@ impl Session {
                 };
                 self.promises.insert(key.clone(), promised);
             }
+        }
+        if report.is_full {
+            // What was said is kept for as long as it would be promised again.
+            let is_promised = |key: &String| report.promises.iter().any(|new| new.key == *key);
+            self.promises.retain(|key, old| !old.is_said || is_promised(key));
         }
         for promised in self.promises.values_mut() {
             let newest = promised.resource.as_ref().and_then(|r| report.newest.get(r));
@@ -487,6 +494,7 @@ fn unix_seconds(time: SystemTime) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{Resource, ResourceType, Snapshot, Timestamp, Update};
 
     const NOW: u64 = 1_800_000_000;
 
@@ -632,6 +640,67 @@ mod tests {
         let newest = BTreeMap::from([("r".into(), began + 1)]);
         state.record("s", &Report { newest, ..report(0, &[]) }, at(NOW + 2));
         assert_eq!(kinds(&state), (0, 1));
+    }
+
+    #[test]
+    fn what_is_said_is_said_once_while_it_could_be_promised_again() {
+        let mut state = State::default();
+        let promise = |key: &str, at_second| Promise {
+            key: key.into(),
+            resource: Some("r".into()),
+            event: Event { time: at(at_second), ..event(Kind::Update) },
+        };
+        let both = Report {
+            promises: vec![promise("missed", NOW - 60), promise("runs", NOW)],
+            newest: BTreeMap::from([("r".into(), unix_micros(at(NOW)))]),
+            ..report(0, &[])
+        };
+        for minute in 0..10 {
+            state.record("s", &both, at(NOW + 60 * minute));
+            assert_eq!(kinds(&state), (0, 1), "minute {minute}");
+        }
+        state.record("s", &running("runs"), at(NOW + 600));
+        assert_eq!(state.sessions["s"].promises.len(), 1, "what cannot be, is forgotten");
+    }
+
+    #[test]
+    fn a_start_up_ends_once_whoever_says_so() {
+        let mut state = State::default();
+        let promise = Promise { key: "up".into(), resource: None, event: event(Kind::Startup) };
+        let leaving = Report { promises: vec![promise], phase: Phase::Leaving, ..report(0, &[]) };
+        state.record("s", &leaving, at(NOW));
+        state.end_left_sessions(at(NOW + 1));
+        assert_eq!(kinds(&state), (0, 1));
+        assert_eq!(state.record("s", &report(0, &["up"]), at(NOW + 2)).new_builds, 0);
+        state.record("s", &leaving, at(NOW + 3));
+        state.end_left_sessions(at(NOW + 4));
+        assert_eq!(kinds(&state), (0, 1));
+    }
+
+    #[test]
+    fn what_only_served_for_a_day_and_has_its_command_back_tells_no_old_update() {
+        let mut state = State::default();
+        let moment = Timestamp::parse("2026-11-22T15:00:00Z").expect("a time");
+        for (hours, status) in
+            [(0, "ok"), (1, "not_applicable"), (26, "not_applicable"), (27, "ok")]
+        {
+            let resource = Resource {
+                name: "web".into(),
+                resource_type: Some(ResourceType::Local),
+                update_status: Some(status.into()),
+                updates: vec![Update {
+                    span_id: "build:1".into(),
+                    started_at: moment.clone(),
+                    finished_at: moment.clone(),
+                    error: None,
+                    warnings: 0,
+                }],
+                ..Resource::default()
+            };
+            let snapshot = Snapshot { resources: vec![resource], ..Snapshot::default() };
+            state.take_in(&Look::at(&snapshot), &Context::default(), at(NOW + hours * 3600));
+        }
+        assert_eq!(state.queue().iter().filter(|e| e.kind == Kind::Update).count(), 1);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::honeycomb::{Answer, Reply, Server};
 use crate::sandbox::{
-    DATASET, Invocation, KEY, Outcome, RECORDED, Sandbox, capture, cpu_ticks, of_kind,
+    DATASET, Invocation, KEY, Outcome, RECORDED, Sandbox, capture, cpu_ticks, eventually, of_kind,
 };
 
 /// What a green run of a real `tilt ci` left.
@@ -295,6 +295,34 @@ fn a_status_that_the_last_look_did_not_see_yet_comes_with_the_post_step() {
 }
 
 #[test]
+fn a_final_status_that_a_watch_shows_after_the_last_look_is_told_once() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let end = just_now(recorded());
+    let mut before = end.clone();
+    before["view"]["uiResources"][2]["status"]["updateStatus"] = json!("in_progress");
+    before["view"]["uiResources"][2]["status"]["buildHistory"] = json!([]);
+    show(&sandbox, &before);
+    be_done(&sandbox, "");
+    let sidecar = sandbox.live_to(&server).env("TILT_HONEYCOMB_MODE", "ci").start();
+    sidecar.says("sent ");
+    sandbox.is_watched();
+    let requests = server.requests().len();
+    server.then([Reply::new(503, "").header("retry-after", 2).into()]);
+    sidecar.signal(Signal::TERM);
+    eventually("the last look's report", || server.requests().len() > requests);
+    sandbox.tilt().add("watch-uiresources.jsonl", &end["view"]["uiResources"][2]);
+    sidecar.finish().exits_with(0);
+
+    leave(&sandbox, end.to_string());
+    post_step(&sandbox, &server).finish().exits_with(0);
+    let all = server.accepted();
+    let is_up =
+        |event: &&Value| event["data"]["name"] == "b" && event["data"]["update_status"] == "ok";
+    assert_eq!(of_kind(&all, "uiresource").iter().filter(is_up).count(), 1);
+    assert_eq!(names(&all, "update"), ["(Tiltfile)", "a", "b"]);
+}
+
+#[test]
 fn the_last_look_is_taken_once_more_while_tilt_does_not_show_what_ended_it() {
     let mut busy = just_now(recorded());
     busy["view"]["uiResources"][2]["status"]["updateStatus"] = json!("in_progress");
@@ -336,6 +364,10 @@ fn what_a_cancelled_run_promised_is_flushed_by_a_later_step() {
     assert_eq!(root.len(), 1, "{}", fs::read_to_string(sandbox.state_file()).expect("a state"));
     assert_eq!(root[0]["data"]["ended_by"], "session_end");
     assert_eq!(sandbox.waiting(), 0);
+
+    leave(&sandbox, just_now(recorded()).to_string());
+    post_step(&sandbox, &server).finish().exits_with(0);
+    assert_eq!(of_kind(&server.accepted(), "startup").len(), 1, "nor by a step after that");
 }
 
 #[test]

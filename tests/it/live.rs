@@ -418,8 +418,16 @@ fn a_build_is_on_its_way_at_once() {
     assert!(shown_at.elapsed() < Duration::from_secs(10), "{:?}", shown_at.elapsed());
 }
 
+/// What the disk does not take meanwhile, although Tilt was started anew, stays that of the run
+/// of Tilt that showed it.
 #[test]
 fn what_the_disk_did_not_take_is_told_as_soon_as_it_does() {
+    for tilt_restarts in [false, true] {
+        told_when_the_disk_takes_it(tilt_restarts);
+    }
+}
+
+fn told_when_the_disk_takes_it(tilt_restarts: bool) {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let sidecar = sandbox.run("--interval 1h").sending_to(&server).start();
     sandbox.is_watched();
@@ -442,11 +450,29 @@ fn what_the_disk_did_not_take_is_told_as_soon_as_it_does() {
     });
     sandbox.tilt().add("watch-uiresources.jsonl", &done);
     sidecar.says("--state-dir chooses another folder");
+    if tilt_restarts {
+        sandbox.tilt().change("uisession", |sessions| {
+            sessions[0]["metadata"]["uid"] = json!("another run of Tilt");
+        });
+        let looks =
+            || sandbox.tilt().called_with().iter().filter(|c| !c.contains("--watch")).count();
+        let before = looks();
+        sandbox.tilt().unset("watch-uiresources.jsonl").set("end", "");
+        eventually("a look, taken in", || looks() > before + 1);
+        sandbox.tilt().unset("end");
+    }
     fs::remove_file(&folder).expect("the file");
     fs::rename(&aside, &folder).expect("a move");
     // The next report is an hour away.
-    eventually("the update", || {
-        of_kind(&server.accepted(), "update").iter().any(|e| e["data"]["update_id"] == "build:41")
-    });
+    let update = || {
+        let updates = of_kind(&server.accepted(), "update");
+        updates.into_iter().find(|update| update["data"]["update_id"] == "build:41")
+    };
+    eventually("the update", || update().is_some());
+    assert_ne!(update().expect("it is there")["data"]["session.id"], "another run of Tilt");
     sidecar.says("the state is usable again");
+    eventually("the other run's report", || {
+        let told = server.accepted();
+        !tilt_restarts || told.iter().any(|e| e["data"]["session.id"] == "another run of Tilt")
+    });
 }
