@@ -183,6 +183,7 @@ impl Courier {
     ) -> Result<End, StoreError> {
         let mut limits = Limits::DEFAULT;
         let mut failures = 0;
+        let mut last_failure = None;
         let mut doubts = Doubts::default();
         let mut answered = Answered::default();
         if !self.is_empty()? {
@@ -204,7 +205,8 @@ impl Courier {
                 return Ok(End::Stopped);
             }
             if time.is_used_up() {
-                return Ok(End::OutOfTime);
+                let kept = |(why, retry_after)| End::Kept { why, retry_after };
+                return Ok(last_failure.map_or(End::OutOfTime, kept));
             }
             if !sending.holds() {
                 return Ok(End::Busy);
@@ -221,7 +223,7 @@ impl Courier {
                     let later;
                     (answered, later) = judged(&batch, &fates, delivery);
                     let Some(status) = later else {
-                        failures = 0;
+                        (failures, last_failure) = (0, None);
                         continue;
                     };
                     (format!("HTTP {status} for some events"), None)
@@ -246,6 +248,7 @@ impl Courier {
                 return Ok(End::Kept { why, retry_after });
             }
             log::debug!("{why}; trying again");
+            last_failure = Some((why, retry_after));
             if time.stop.wait_until(again_at) {
                 return Ok(End::Stopped);
             }

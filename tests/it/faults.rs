@@ -307,13 +307,11 @@ fn ten_thousand_waiting_events_are_delivered_in_seconds_and_in_order() {
 #[test]
 fn a_key_that_works_again_has_the_backlog_delivered() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    server.usually(Reply::new(401, "{\"error\":\"unknown API key\"}"));
+    server.then([Reply::new(401, "{\"error\":\"unknown API key\"}").into()]);
     let sidecar = sandbox.sidecar_to(&server).start();
-    sidecar.says("asking again rarely");
-    server.usually(Answer::Accept);
-    sidecar.says("sent ").says("; 0 waiting");
+    sidecar.says("asking again rarely").says("sent ");
+    eventually("the backlog", || builds(&server.accepted()) == recorded_builds());
     assert_eq!(sidecar.stderr().matches("401").count(), 1, "{}", sidecar.stderr());
-    assert_eq!(builds(&server.accepted()), recorded_builds());
 }
 
 #[test]
@@ -326,8 +324,23 @@ fn a_sidecar_is_back_soon_after_an_outage() {
     eventually("it has been away for some tries", || server.requests().len() >= met + 2);
     server.usually(Answer::Accept);
     let back = Instant::now();
-    sidecar.says("; 0 waiting");
+    eventually("the backlog", || builds(&server.accepted()) == recorded_builds());
     assert!(back.elapsed() < Duration::from_secs(18), "{:?}", back.elapsed());
+}
+
+#[test]
+fn when_the_time_is_up_the_last_failure_is_said() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    sandbox.report_to(&server).finish().exits_with(0);
+    let timeout = Duration::from_secs(1);
+    server.usually(Reply::new(503, ""));
+    let tried = server.requests().len();
+    let report = sandbox.report_to(&server).args(&["--timeout", "1s"]).start();
+    eventually("a try", || server.requests().len() > tried);
+    let held = sandbox.hold_state();
+    thread::sleep(timeout);
+    drop(held);
+    report.finish().exits_with(4).says("HTTP 503");
 }
 
 /// One report through a proxy, to a host that only the proxy could know.
