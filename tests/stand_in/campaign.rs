@@ -717,11 +717,10 @@ impl Campaign {
             return world.resume();
         }
         let waiting = on_disk(self.scratch.path());
-        self.damage(fault, &file);
-        if loses_nothing {
-            self.server.note_destroyed(waiting, &HashSet::new());
-        } else {
-            self.server.note_destroyed(waiting, &world.displayed_lately());
+        let displayed = if loses_nothing { HashSet::new() } else { world.displayed_lately() };
+        let server = Arc::clone(&self.server);
+        server.note_destroyed(waiting, &displayed, || self.damage(fault, &file));
+        if !loses_nothing {
             world.forgotten(Instant::now());
         }
         drop(locked);

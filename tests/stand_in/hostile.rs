@@ -285,9 +285,16 @@ impl Hostile {
         ledger.excuse_unnoted(on_disk, Excuse::ProcessStopped, None);
     }
 
-    /// The state was destroyed, in which these waited, while Tilt showed those.
-    pub fn note_destroyed(&self, waiting: HashSet<String>, displayed: &HashSet<String>) {
+    /// Destroys the state in which these wait while Tilt shows those. Nothing is taken meanwhile: who
+    /// finds the state gone may send all of it before its folder has been removed.
+    pub fn note_destroyed(
+        &self,
+        waiting: HashSet<String>,
+        displayed: &HashSet<String>,
+        destroy: impl FnOnce(),
+    ) {
         let mut ledger = lock(&self.ledger);
+        destroy();
         ledger.excuse_unnoted(displayed, Excuse::StateDestroyed, None);
         ledger.excuse_unnoted(&waiting, Excuse::StateDestroyed, None);
         ledger.destroyed = Some((Instant::now(), waiting));
