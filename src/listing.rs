@@ -155,11 +155,11 @@ impl Listing {
         let objects = match (items, kind) {
             (Some(items), _) => items.len(),
             (None, Some(kind)) if kind.ends_with("List") => 0,
-            (None, Some(_)) => {
+            (None, Some(_)) if self.items == 0 => {
                 self.take(serde_json::from_slice(frame.as_bytes()).ok());
                 1
             }
-            (None, None) => return Err(self.not_a_list()),
+            (None, _) => return Err(self.not_a_list()),
         };
         if self.items > objects {
             // They stood in another array.
@@ -279,6 +279,13 @@ mod tests {
             assert_eq!(names(&listed), ["b", "a"]);
             assert_eq!(listed.left_out, 7);
         }
+    }
+
+    #[test]
+    fn a_single_object_with_objects_beside_it_is_refused() {
+        let text = r#"{"kind":"UIResource","metadata":{"name":"web"},"more":[{"kind":"X"}]}"#;
+        let refused = read(&[text.as_bytes()]);
+        assert!(matches!(refused, Err(ParseError::NotAList { .. })), "{refused:?}");
     }
 
     #[test]

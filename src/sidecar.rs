@@ -7,7 +7,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
 use std::time::{Duration, Instant};
 
 use crate::awake::{self, Awake};
@@ -49,6 +49,8 @@ const TOGETHER: Duration = Duration::from_millis(25);
 const RETELLING: Duration = Duration::from_secs(1);
 /// A Tilt that did not answer is asked again after this, though the next report is far.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// So many messages wait at the most: a watch that shows more than can be taken in is read no faster.
+const UNREAD: usize = 1_000;
 /// After a Tiltfile was loaded, or a watch ended, Tilt takes a moment to show what is there now.
 const SETTLING: Duration = Duration::from_millis(500);
 
@@ -76,7 +78,7 @@ struct Worker {
 impl Worker {
     fn start(
         name: &str,
-        messages: Sender<Message>,
+        messages: SyncSender<Message>,
         mut work: impl FnMut(Duration, &Stop) -> Message + Send + 'static,
     ) -> io::Result<Self> {
         let (orders, todo) = mpsc::channel::<Order>();
@@ -158,9 +160,10 @@ pub fn run(
     client: &Client,
 ) -> io::Result<Exit> {
     let stop = Stop::default();
-    let (sender, messages) = mpsc::channel();
+    let (sender, messages) = mpsc::sync_channel(UNREAD);
     let on_signal = sender.clone();
-    stop::on_signals(&stop, move || drop(on_signal.send(Message::Stop)))?;
+    // Where there is no room, there is no need to wake anyone, and a second signal must be heard.
+    stop::on_signals(&stop, move || drop(on_signal.try_send(Message::Stop)))?;
     let on_sight = sender.clone();
     let tell = move |watched, sight| on_sight.send(Message::Seen(watched, sight)).is_ok();
     let mut sidecar = Sidecar {
@@ -199,7 +202,7 @@ pub fn run(
     };
     let parent = Parent::now();
     sidecar.greet(client);
-    while !sidecar.orphaned(parent) {
+    while !sidecar.stop.requested() && !sidecar.orphaned(parent) {
         sidecar.make_up_for_sleep();
         sidecar.start_what_is_due();
         let wait = sidecar.next_wake().saturating_duration_since(clock::now());
@@ -538,6 +541,10 @@ impl Sidecar<'_> {
         while looks + deliveries > 0 {
             let left = |until: Instant| until.saturating_duration_since(clock::now());
             let Ok(message) = messages.recv_timeout(left(deadline)) else { break };
+            if left(deadline).is_zero() && matches!(message, Message::Seen(..)) {
+                // Its watch may go on for ever.
+                break;
+            }
             match &message {
                 Message::Looked(_) => looks -= 1,
                 Message::Delivered(_) => deliveries -= 1,

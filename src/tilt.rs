@@ -83,6 +83,7 @@ enum Plan {
 #[derive(Debug)]
 pub struct Tilt {
     command: TiltCommand,
+    mode: Option<TiltMode>,
     plan: Plan,
 }
 
@@ -154,7 +155,7 @@ impl From<io::Error> for TiltError {
 
 impl Tilt {
     pub fn new(command: TiltCommand, mode: Option<TiltMode>) -> Self {
-        Self { command, plan: Plan::Together(Kind::for_mode(mode)) }
+        Self { command, mode, plan: Plan::Together(Kind::for_mode(mode)) }
     }
 
     /// Of the program, which need not be that of the Tilt that runs: `0.37.6, built 2026-07-01`.
@@ -175,6 +176,15 @@ impl Tilt {
 
     /// One look at everything, within `limit` at the most.
     pub fn look(&mut self, limit: Duration, stop: &Stop) -> Result<Snapshot, TiltError> {
+        let looked = self.look_as_planned(limit, stop);
+        if let Err(TiltError::NotRunning { .. }) = looked {
+            // The next one may be of another version, and know more.
+            self.plan = Plan::Together(Kind::for_mode(self.mode));
+        }
+        looked
+    }
+
+    fn look_as_planned(&mut self, limit: Duration, stop: &Stop) -> Result<Snapshot, TiltError> {
         let limit = limit.min(LOOK_TIMEOUT);
         let calls = Calls { command: &self.command, limit, deadline: clock::now() + limit, stop };
         let kinds = match &self.plan {
@@ -393,8 +403,10 @@ impl Running {
         }
         let Ok(printed) = printed else { return Ok(None) };
         let printed = printed?;
-        let talk = self.talk.recv_timeout(LEFTOVER_PATIENCE).unwrap_or(Ok(Vec::new()))?;
-        self.ended = true;
+        let talk = self.talk.recv_timeout(LEFTOVER_PATIENCE);
+        // Else what `tilt` left behind still holds its stderr, and goes with this.
+        self.ended = talk.is_ok();
+        let talk = talk.unwrap_or(Ok(Vec::new()))?;
         if printed.length > OUTPUT_LIMIT {
             return Err(TiltError::TooMuchOutput);
         }

@@ -2,6 +2,7 @@
 //! are objects of that kind, since each watch is a `tilt` process of its own.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::backoff;
@@ -42,6 +43,14 @@ struct Followed {
     _watch: Watch,
     since: Instant,
     has_shown: bool,
+    is_followed: Arc<AtomicBool>,
+}
+
+impl Drop for Followed {
+    fn drop(&mut self) {
+        // What its thread has to say after this is not of the watch that follows it.
+        self.is_followed.store(false, Ordering::Relaxed);
+    }
 }
 
 impl Watching {
@@ -116,8 +125,13 @@ impl Watching {
 
     fn start(&mut self, watched: Watched, now: Instant) -> Option<Followed> {
         let tell = Arc::clone(&self.tell);
-        match Watch::start(&self.command, watched, move |sight| tell(watched, sight)) {
-            Ok(watch) => Some(Followed { _watch: watch, since: now, has_shown: false }),
+        let is_followed = Arc::new(AtomicBool::new(true));
+        let is_mine = Arc::clone(&is_followed);
+        let tell = move |sight| is_mine.load(Ordering::Relaxed) && tell(watched, sight);
+        match Watch::start(&self.command, watched, tell) {
+            Ok(watch) => {
+                Some(Followed { _watch: watch, since: now, has_shown: false, is_followed })
+            }
             Err(error) => {
                 self.why = error.to_string();
                 self.not_before = now + backoff::until_next_watch(2, jitter());
@@ -187,6 +201,27 @@ impl Watching {
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_heard_late_of_a_watch_that_was_given_up_is_not_of_its_successor() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let folder = tempfile::tempdir().expect("a folder");
+        let program = folder.path().join("tilt");
+        std::fs::write(&program, "#!/bin/sh\nexec sleep 60\n").expect("a script");
+        std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).expect("its mode");
+        let command = TiltCommand { program: program.into(), port: None };
+        let (view, began) = (View::default(), crate::clock::now());
+        let (sender, heard) = std::sync::mpsc::channel();
+        let tell = Arc::new(move |_, sight| sender.send(sight).is_ok());
+        let mut watching = Watching::new(command, tell, began);
+        watching.keep_up(&view, began);
+        assert!(watching.is_on());
+        assert!(watching.end_hanging(began + BEGINS_WITHIN), "killed, it ends");
+        drop(watching);
+        // Its thread has ended by then, as the last that could tell.
+        assert_eq!(heard.iter().count(), 0);
+    }
 
     #[test]
     fn a_watch_that_shows_nothing_at_first_is_given_up_and_one_that_did_may_be_quiet() {

@@ -376,6 +376,14 @@ impl Process {
     }
 
     /// The names of its threads.
+    pub fn resident_kib(&self) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid.as_raw_pid()));
+        let status = status.expect("it runs");
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = resident.and_then(|resident| resident.split_whitespace().next());
+        number.expect("a size").parse().expect("a number")
+    }
+
     pub fn threads(&self) -> Vec<String> {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.pid.as_raw_pid()));
         let tasks = tasks.expect("it runs").flatten();

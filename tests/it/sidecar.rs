@@ -57,6 +57,20 @@ fn a_sidecar_without_tilt_says_so_once_and_finds_it_when_it_comes() {
 }
 
 #[test]
+fn a_tilt_that_knows_more_than_the_one_before_is_asked_for_more() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let images = sandbox.tilt().read("dockerimages.json");
+    sandbox.tilt().unset("dockerimages.json");
+    let sidecar = sandbox.sidecar_to(&server).start();
+    sidecar.says("sent ");
+    assert_eq!(of_kind(&server.accepted(), "dockerimage").len(), 0);
+    sandbox.tilt().set("no-tilt", "");
+    sidecar.says("no Tilt");
+    sandbox.tilt().set("dockerimages.json", images).unset("no-tilt");
+    eventually("image builds", || of_kind(&server.accepted(), "dockerimage").len() == 2);
+}
+
+#[test]
 fn a_tilt_that_comes_late_is_found_long_before_the_next_report() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     sandbox.tilt().set("no-tilt", "");

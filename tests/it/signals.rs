@@ -1,6 +1,8 @@
 //! However busy it is, the sidecar ends within 1.5 s of a signal, with everything on disk: Tilt
 //! speaks up about a process that takes longer.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -33,6 +35,31 @@ fn it_ends_while_tilt_hangs() {
     sandbox.tilt().set("hang", "").set("ignore-signals", "");
     let sidecar = sandbox.sidecar_to(&server).start();
     eventually("a hung tilt", || sandbox.tilt().calls().len() == 1);
+    ends_in_time(sidecar, Signal::TERM);
+}
+
+/// Nor does what cannot be written meanwhile take more and more memory.
+#[test]
+fn it_ends_while_a_watch_floods_it() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    sandbox.report_to(&server).finish().exits_with(0);
+    let tilt = sandbox.path("bin/tilt");
+    let stand_in = fs::read_link(&tilt).expect("a link");
+    let shown = r#"{"kind":"UIResource","metadata":{"name":"lint"},"status":{}}"#;
+    let script = format!(
+        "#!/bin/sh\ncase \"$*\" in *uiresources*--watch*) exec /usr/bin/yes '{shown}';; esac\nexec '{}' \"$@\"\n",
+        stand_in.display()
+    );
+    fs::remove_file(&tilt).expect("a link");
+    fs::write(&tilt, script).expect("a script");
+    fs::set_permissions(&tilt, fs::Permissions::from_mode(0o755)).expect("its mode");
+    let sidecar = sandbox.live_to(&server).start();
+    sidecar.says("sent ");
+    let held = sandbox.hold_state();
+    sidecar.says("has held");
+    assert!(sidecar.resident_kib() < 100 * 1024, "{} KiB", sidecar.resident_kib());
+    drop(held);
+    sidecar.says("the state is usable again");
     ends_in_time(sidecar, Signal::TERM);
 }
 
