@@ -9,6 +9,9 @@
 mod api;
 #[path = "../stand_in/honeycomb.rs"]
 mod honeycomb;
+#[cfg(target_os = "linux")]
+#[path = "../stand_in/machine.rs"]
+mod machine;
 mod sandbox;
 mod schema;
 #[path = "../stand_in/storm.rs"]
@@ -33,6 +36,8 @@ mod secrets;
 mod sidecar;
 mod signals;
 mod stand_in;
+#[cfg(target_os = "linux")]
+mod steps;
 mod tidy;
 mod tilt;
 #[cfg(target_os = "linux")]

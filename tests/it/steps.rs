@@ -1,0 +1,141 @@
+//! An end at each step: before and after each write, sync, rename, removal, connection and send, by
+//! SIGKILL and by SIGTERM. `machine.c` counts the steps, and strikes.
+
+use std::collections::HashMap;
+use std::fs;
+
+use rustix::process::Signal;
+
+use crate::honeycomb::Server;
+use crate::sandbox::{Invocation, Sandbox, builds, machine, recorded_builds};
+
+/// With so many resources more, what there is to send takes two requests.
+const CROWD: usize = 450;
+
+#[derive(Debug, Clone, Copy)]
+struct Strike {
+    signal: Signal,
+    when: &'static str,
+    at: usize,
+}
+
+impl Strike {
+    fn on(self, run: Invocation, sandbox: &Sandbox) -> Invocation {
+        run.env("LD_PRELOAD", machine())
+            .env("STEPS", sandbox.path("steps"))
+            .env("STRIKE", format!("{} {} {}", self.signal.as_raw(), self.when, self.at))
+    }
+}
+
+/// The steps that were taken, or were about to be: by which thread, and what.
+fn steps(sandbox: &Sandbox) -> Vec<(String, String)> {
+    let steps = fs::read_to_string(sandbox.path("steps")).unwrap_or_default();
+    let words = steps.lines().map(|line| line.split_once(' ').expect("a thread and a step"));
+    words.map(|(thread, step)| (thread.to_owned(), step.to_owned())).collect()
+}
+
+/// Whether the process ended between an answer and the note of it, as far as its steps tell: the
+/// thread that sends notes the answer too.
+fn had_an_answer_to_note(steps: &[(String, String)]) -> bool {
+    let is = |step: &(String, String), name: &str| step.1.starts_with(name);
+    let Some(sent) = steps.iter().rposition(|step| is(step, "send")) else { return false };
+    let sender = &steps[sent].0;
+    !steps[sent..].iter().any(|step| step.0 == *sender && is(step, "rename"))
+}
+
+/// An environment of which some events wait from before, and that has a build to tell.
+fn environment() -> (Sandbox, Server) {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    sandbox.report_in_vain(&server);
+    sandbox.tilt().build_web("2026-11-22T17:00:00Z", "2026-11-22T17:00:01Z");
+    (sandbox, server)
+}
+
+/// Whatever a process was struck at, the next report tells the rest: each build once, or twice where
+/// the first answer had not been noted.
+#[track_caller]
+fn the_next_report_makes_it_whole(sandbox: &Sandbox, server: &Server, strike: Strike) {
+    let mut taken = steps(sandbox);
+    if strike.signal == Signal::KILL && strike.when == "before" {
+        taken.truncate(strike.at - 1);
+    }
+    sandbox.report_to(server).finish().exits_with(0);
+    assert_eq!(sandbox.waiting(), 0, "{strike:?}");
+    let accepted = server.accepted();
+    let mut told = builds(&accepted);
+    told.dedup();
+    assert_eq!(told.len(), recorded_builds().len() + 1, "{strike:?}");
+    let mut times = HashMap::<String, usize>::new();
+    for event in &accepted {
+        *times.entry(event.to_string()).or_default() += 1;
+    }
+    let most = times.into_values().max();
+    let allowed = 1 + usize::from(had_an_answer_to_note(&taken));
+    assert!(most <= Some(allowed), "{strike:?}: {most:?} times, after {taken:#?}");
+}
+
+/// Strikes a single report of two requests at each step that it takes.
+#[track_caller]
+fn strike_single_reports(signal: Signal, when: &'static str) {
+    for at in 1.. {
+        let (sandbox, server) = environment();
+        sandbox.tilt().crowd(CROWD);
+        let strike = Strike { signal, when, at };
+        let outcome = strike.on(sandbox.report_to(&server), &sandbox).finish();
+        if steps(&sandbox).len() < at {
+            outcome.exits_with(0);
+            assert_eq!(server.requests().len(), 3, "one in vain, and two");
+            return;
+        }
+        let was_killed = outcome.code.is_none();
+        assert_eq!(was_killed, signal == Signal::KILL, "{strike:?}: {outcome:?}");
+        the_next_report_makes_it_whole(&sandbox, &server, strike);
+    }
+}
+
+#[test]
+fn a_report_killed_before_any_of_its_steps_is_made_whole_by_the_next() {
+    strike_single_reports(Signal::KILL, "before");
+}
+
+#[test]
+fn a_report_killed_after_any_of_its_steps_is_made_whole_by_the_next() {
+    strike_single_reports(Signal::KILL, "after");
+}
+
+#[test]
+fn a_report_asked_to_end_at_any_of_its_steps_is_made_whole_by_the_next() {
+    strike_single_reports(Signal::TERM, "before");
+}
+
+/// Strikes sidecars at each step from their start to the end of their first delivery.
+#[track_caller]
+fn strike_sidecars(signal: Signal, when: &'static str) {
+    let (sandbox, server) = environment();
+    let never = Strike { signal, when, at: 0 };
+    let sidecar = never.on(sandbox.live_to(&server), &sandbox).start();
+    sidecar.says("sent ");
+    let all = steps(&sandbox).len();
+    drop(sidecar);
+    for at in 1..=all {
+        let (sandbox, server) = environment();
+        let strike = Strike { signal, when, at };
+        let outcome = strike.on(sandbox.live_to(&server), &sandbox).start().finish();
+        if signal == Signal::KILL {
+            assert_eq!(outcome.code, None, "{strike:?}");
+        } else {
+            outcome.exits_with(0);
+        }
+        the_next_report_makes_it_whole(&sandbox, &server, strike);
+    }
+}
+
+#[test]
+fn a_sidecar_killed_after_any_of_its_steps_loses_nothing() {
+    strike_sidecars(Signal::KILL, "after");
+}
+
+#[test]
+fn a_sidecar_asked_to_end_at_any_of_its_steps_loses_and_repeats_nothing() {
+    strike_sidecars(Signal::TERM, "before");
+}
