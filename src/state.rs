@@ -24,7 +24,10 @@ const VERSION: u32 = 1;
 /// The most events that wait.
 pub const QUEUE_LIMIT: usize = 10_000;
 /// How long an event may wait; Honeycomb keeps events for 60 days.
-const QUEUE_AGE: Duration = Duration::from_secs(30 * DAY);
+const QUEUE_AGE: u64 = 30 * DAY;
+/// Of the time in which nobody reported, no more counts as waiting: the machine was off, or its clock
+/// was set, and nothing tried to send what waits.
+const LONGEST_GAP: u64 = DAY;
 /// How long a build that Tilt no longer shows is remembered.
 const SEEN_AGE: u64 = DAY;
 /// Beyond this many builds of a session that Tilt no longer shows, the oldest are forgotten sooner:
@@ -51,6 +54,9 @@ pub struct State {
     /// Events that left and never arrived, ever: unsent, or refused for good.
     #[serde(default)]
     dropped: u64,
+    /// When a session was last reported on, in Unix seconds.
+    #[serde(default)]
+    reported_at: u64,
     sessions: BTreeMap<String, Session>,
     queue: Vec<Waiting>,
 }
@@ -103,7 +109,7 @@ pub struct Waiting {
     /// Unique within this state; later events have greater numbers.
     pub number: u64,
     pub kind: Kind,
-    /// Unix seconds.
+    /// Unix seconds; put off by gaps in which nobody reported.
     queued_at: u64,
     /// The event as it goes over the wire: `{"time":...,"data":...}`.
     pub wire: Box<RawValue>,
@@ -165,7 +171,7 @@ impl fmt::Display for DecodeError {
 impl Default for State {
     fn default() -> Self {
         let (sessions, queue) = (BTreeMap::new(), Vec::new());
-        Self { version: VERSION, next: 0, dropped: 0, sessions, queue }
+        Self { version: VERSION, next: 0, dropped: 0, reported_at: 0, sessions, queue }
     }
 }
 
@@ -230,6 +236,7 @@ impl State {
             self.next = unix_micros(now);
         }
         let seconds = unix_seconds(now);
+        self.bridge_gap(seconds);
         let mut session = self.sessions.remove(id).unwrap_or_default();
         let last_report = session.reported_at;
         let mut fresh = Vec::new();
@@ -333,7 +340,7 @@ impl State {
 
     fn make_room(&mut self, now: u64) -> Dropped {
         let waiting = self.queue.len();
-        self.queue.retain(|event| now.saturating_sub(event.queued_at) < QUEUE_AGE.as_secs());
+        self.queue.retain(|event| now.saturating_sub(event.queued_at) < QUEUE_AGE);
         let mut dropped = Dropped { expired: waiting - self.queue.len(), ..Dropped::default() };
 
         let mut excess = self.queue.len().saturating_sub(QUEUE_LIMIT);
@@ -346,6 +353,20 @@ impl State {
         self.queue.drain(..excess);
         dropped.builds = excess;
         dropped
+    }
+
+    /// Has what waits be as old after a leap of the clock, or a long absence, as it was before, but for
+    /// the longest gap that counts.
+    fn bridge_gap(&mut self, now: u64) {
+        let last = std::mem::replace(&mut self.reported_at, now);
+        let passed = now.saturating_sub(last);
+        let (ahead, back) = (passed.saturating_sub(LONGEST_GAP), last.saturating_sub(now));
+        if last == 0 || ahead + back == 0 {
+            return;
+        }
+        for waiting in &mut self.queue {
+            waiting.queued_at = waiting.queued_at.saturating_add(ahead).saturating_sub(back);
+        }
     }
 }
 
@@ -760,12 +781,34 @@ mod tests {
     }
 
     #[test]
-    fn an_event_waits_thirty_days_at_most() {
+    fn an_event_waits_thirty_days_and_no_longer() {
         let mut state = State::default();
         state.record("s", &report(1, &["a"]), at(NOW));
+        for day in 1..30 {
+            let recorded = state.record("s", &report(0, &["a"]), at(NOW + day * DAY));
+            assert_eq!((recorded.dropped, kinds(&state)), (Dropped::default(), (1, 1)), "{day}");
+        }
         let recorded = state.record("s", &report(1, &["a"]), at(NOW + 30 * DAY));
         assert_eq!(recorded.dropped, Dropped { expired: 2, ..Dropped::default() });
         assert_eq!(kinds(&state), (1, 0));
+    }
+
+    #[test]
+    fn a_clock_that_was_set_and_a_long_absence_make_no_event_too_old() {
+        for seconds in [
+            &[NOW + 400 * DAY, NOW + 400 * DAY + 3600, NOW + 7200][..],
+            &[NOW - 400 * DAY, NOW - 400 * DAY + 3600, NOW + 7200],
+            &[NOW + 40 * DAY, NOW + 80 * DAY],
+        ] {
+            let mut state = State::default();
+            state.record("s", &report(0, &["a"]), at(NOW));
+            for &second in seconds {
+                let recorded = state.record("s", &report(0, &["a"]), at(second));
+                assert_eq!((recorded.dropped, kinds(&state)), (Dropped::default(), (0, 1)));
+            }
+            let age = seconds[seconds.len() - 1] - state.queue[0].queued_at;
+            assert!(age <= 2 * DAY, "{age}");
+        }
     }
 
     #[test]

@@ -22,6 +22,8 @@ mod check;
 mod checkout;
 mod ci;
 mod cli;
+#[cfg(target_os = "linux")]
+mod clock;
 mod delivery;
 mod durability;
 mod events;

@@ -41,6 +41,10 @@ enum Step {
     DieAfterAnswer,
     Restart,
     DayPasses,
+    /// A report at a time so many days off, before the clock is set right again.
+    ClockIsWrong {
+        days: i32,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -51,6 +55,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::DieAfterAnswer),
         1 => Just(Step::Restart),
         1 => Just(Step::DayPasses),
+        1 => (-400..400).prop_map(|days| Step::ClockIsWrong { days }),
     ]
 }
 
@@ -94,6 +99,13 @@ impl Course {
             }
             Step::Restart => self.restart(),
             Step::DayPasses => self.now += Duration::from_hours(25),
+            Step::ClockIsWrong { days } => {
+                let right = self.now;
+                let off = Duration::from_hours(24 * u64::from(days.unsigned_abs()));
+                self.now = if *days < 0 { right - off } else { right + off };
+                self.report(0, 1);
+                self.now = right;
+            }
         }
     }
 
@@ -110,6 +122,7 @@ impl Course {
         let report = Report {
             builds: shown,
             heartbeats: vec![event(Kind::UiResource, "web")],
+            is_full: true,
             ..Report::default()
         };
         self.state.record("session", &report, self.now);
