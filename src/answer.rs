@@ -13,6 +13,8 @@ use serde::Deserialize;
 pub struct Answer {
     pub status: u16,
     pub retry_after: Option<String>,
+    /// The server's own idea of now.
+    pub date: Option<String>,
     pub location: Option<String>,
     pub body: Vec<u8>,
 }
@@ -65,8 +67,10 @@ pub fn redirected(answer: &Answer) -> String {
     )
 }
 
-/// Judges the answer to a request; `now` is for a `Retry-After` that names a date.
+/// Judges the answer to a request; `now` is for a `Retry-After` that names a date, where the server
+/// does not say what time it has: our clock may be wrong.
 pub fn judge(answer: &Answer, now: SystemTime) -> Verdict {
+    let now = answer.date.as_deref().and_then(date).unwrap_or(now);
     let after = answer.retry_after.as_deref().and_then(|text| retry_after(text, now));
     let refused =
         |advice: &str| Verdict::Refused { advice: format!("{advice} ({})", http(answer)) };
@@ -155,8 +159,11 @@ fn retry_after(text: &str, now: SystemTime) -> Option<Duration> {
     if let Ok(seconds) = text.trim().parse() {
         return Some(Duration::from_secs(seconds));
     }
-    let date = httpdate::parse_http_date(text.trim()).ok()?;
-    Some(date.duration_since(now).unwrap_or_default())
+    Some(date(text)?.duration_since(now).unwrap_or_default())
+}
+
+fn date(text: &str) -> Option<SystemTime> {
+    httpdate::parse_http_date(text.trim()).ok()
 }
 
 #[cfg(test)]
@@ -254,6 +261,23 @@ mod tests {
         }
         assert_eq!(said(&[0xff; 4]).chars().count(), 4);
         assert_eq!(said("x".repeat(900).as_bytes()).len(), 200);
+    }
+
+    #[test]
+    fn a_date_to_retry_after_is_by_the_servers_own_clock() {
+        let dated = Answer {
+            status: 429,
+            retry_after: Some("Sun, 06 Nov 1994 08:49:37 GMT".into()),
+            date: Some("Sun, 06 Nov 1994 08:49:35 GMT".into()),
+            ..Answer::default()
+        };
+        for (date, expected) in [(dated.date.clone(), 2), (Some("soon".into()), 784_111_777)] {
+            let answer = Answer { date, ..dated.clone() };
+            let Verdict::Retry { after, .. } = judge(&answer, SystemTime::UNIX_EPOCH) else {
+                panic!("{answer:?}")
+            };
+            assert_eq!(after, Some(Duration::from_secs(expected)), "{answer:?}");
+        }
     }
 
     #[test]

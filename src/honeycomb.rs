@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
-use ureq::http::header::{CONTENT_ENCODING, CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use ureq::http::header::{CONTENT_ENCODING, CONTENT_TYPE, DATE, LOCATION, RETRY_AFTER};
 use ureq::http::{Response, Uri};
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Body, RequestBuilder};
@@ -156,7 +156,7 @@ impl Api {
             let value = response.headers().get(name)?;
             Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
         };
-        let (retry_after, location) = (header(RETRY_AFTER), header(LOCATION));
+        let (retry_after, date, location) = (header(RETRY_AFTER), header(DATE), header(LOCATION));
         let location = location.map(|text| self.without_key(text));
         let status = response.status().as_u16();
         let body = response.body_mut().with_config().limit(most).read_to_vec();
@@ -167,7 +167,7 @@ impl Api {
             Err(error) => return Err(self.no_answer(&error)),
         };
         let body = self.without_key(String::from_utf8_lossy(&body).into_owned()).into_bytes();
-        Ok(Answer { status, retry_after, location, body })
+        Ok(Answer { status, retry_after, date, location, body })
     }
 
     /// A server may quote the key in its answer, of which a part is shown to the person.

@@ -4,20 +4,18 @@
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::honeycomb::{Answer, Mishap, Part, Reply, Server, judged, read_body, read_head};
 use crate::sandbox::{
     Invocation, KEY, PROGRAM, Sandbox, builds, eventually, of_kind, recorded_builds,
 };
+use crate::tls::{self, certificate};
 
 type Held = Arc<Mutex<Option<File>>>;
 
@@ -421,22 +419,9 @@ fn a_socks_proxy_is_gone_through_and_finds_the_host_by_itself() {
     assert_eq!(builds(&server.accepted()), recorded_builds());
 }
 
-pub fn certificate(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/certificates").join(name)
-}
-
 /// A server behind this certificate: its port, and the keys that it was told.
 pub fn tls_server(name: &str) -> (u16, Arc<Mutex<Vec<String>>>) {
-    let chain = vec![CertificateDer::from_pem_file(certificate(name)).expect("a certificate")];
-    let key = PrivateKeyDer::from_pem_file(certificate("server.key")).expect("a key");
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("the usual ones")
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .expect("they belong together");
-    let (config, heard) = (Arc::new(config), Arc::<Mutex<Vec<String>>>::default());
+    let (config, heard) = (tls::showing(name), Arc::<Mutex<Vec<String>>>::default());
     let told = Arc::clone(&heard);
     let port = serve(move |stream| {
         let key = serve_tls(stream, Arc::clone(&config));
@@ -464,24 +449,24 @@ fn serve_tls(stream: TcpStream, config: Arc<rustls::ServerConfig>) -> Option<Str
     request.header("x-honeycomb-team").map(str::to_owned)
 }
 
-fn report_by_tls(sandbox: &Sandbox, port: u16, trusted: &str) -> Invocation {
+fn report_by_tls(sandbox: &Sandbox, port: u16) -> Invocation {
     sandbox
         .run("--once --timeout 2s")
         .with_key()
         .env("HONEYCOMB_API_ENDPOINT", format!("https://localhost:{port}"))
-        .env("SSL_CERT_FILE", certificate(trusted))
+        .env("SSL_CERT_FILE", certificate("authority.pem"))
 }
 
 #[test]
 fn a_certificate_of_an_unknown_authority_expired_or_for_another_name_is_not_spoken_to() {
-    for (shown, trusted, said) in [
-        ("good.pem", "stranger.pem", "UnknownIssuer"),
-        ("expired.pem", "authority.pem", "xpired"),
-        ("wrong-name.pem", "authority.pem", "name"),
+    for (shown, said) in [
+        ("of-a-stranger.pem", "UnknownIssuer"),
+        ("expired.pem", "xpired"),
+        ("wrong-name.pem", "name"),
     ] {
         let sandbox = Sandbox::new();
         let (port, heard) = tls_server(shown);
-        let outcome = report_by_tls(&sandbox, port, trusted).finish().exits_with(4);
+        let outcome = report_by_tls(&sandbox, port).finish().exits_with(4);
         let outcome = outcome.says("certificate").says(said).says_one_line();
         assert!(!outcome.stderr.contains(KEY), "{}", outcome.stderr);
         assert_eq!(heard.lock().expect("no one panicked")[..], [""; 0], "{shown}");
@@ -493,7 +478,7 @@ fn a_certificate_of_an_unknown_authority_expired_or_for_another_name_is_not_spok
 fn a_certificate_of_an_authority_that_the_person_trusts_is_enough() {
     let sandbox = Sandbox::new();
     let (port, heard) = tls_server("good.pem");
-    report_by_tls(&sandbox, port, "authority.pem").finish().exits_with(0);
+    report_by_tls(&sandbox, port).finish().exits_with(0);
     assert_eq!(heard.lock().expect("no one panicked")[..], [KEY]);
     assert_eq!(sandbox.waiting(), 0);
 }

@@ -16,6 +16,8 @@ mod sandbox;
 mod schema;
 #[path = "../stand_in/storm.rs"]
 mod storm;
+#[path = "../stand_in/tls.rs"]
+mod tls;
 
 mod board;
 mod check;

@@ -284,7 +284,8 @@ proptest! {
         listing.feed(&bytes);
         let _ = listing.end();
         let _ = State::decode(&bytes);
-        let answer = Answer { status, retry_after: header.clone(), location: header, body: bytes };
+        let (retry_after, date) = (header.clone(), header.clone());
+        let answer = Answer { status, retry_after, date, location: header, body: bytes };
         judge(&answer, SystemTime::now());
     }
 

@@ -2,8 +2,9 @@
 //!
 //! Up to five collectors share one state folder: sidecars that watch, sidecars that only look, and
 //! single reports one after another. One sidecar lives from the first round to the last. In each
-//! round the server, Tilt, the state and the processes may each have a fault; then all is well
-//! again, and the campaign waits until what waited on disk at that moment has been delivered.
+//! round the way to the server, the server, Tilt, the state, the processes and the clock may each have
+//! a fault; then all is well again, but for the clock, and the campaign waits until what waited on disk
+//! at that moment has been delivered.
 //!
 //! A loss is a build that Tilt showed and the server neither took nor refused for good, when the
 //! campaign has ended with an empty queue. `world.rs` says why each shown build counts, and
@@ -27,8 +28,10 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::hostile::{ECHO, Excuse, Hostile, KEY, Mood};
+use crate::hostile::{ECHO, Excuse, Hostile, KEY, Mood, URL};
+use crate::machine::{self, Clock};
 use crate::random::Random;
+use crate::tls;
 use crate::world::{CANARIES, World, key};
 
 const TICK: Duration = Duration::from_millis(10);
@@ -38,6 +41,9 @@ const PATIENCE: Duration = Duration::from_secs(90);
 const SETTLED_AFTER: u64 = 120;
 /// Whoever is stopped for less hears the answer: nobody asks with less than 500 ms left.
 const ANSWERED_AFTER: Duration = Duration::from_millis(100);
+/// By how much the wall clock may be off.
+const LEAPS: [i64; 9] = [-400 * DAY, -40 * DAY, -DAY, -3600, 0, 3600, DAY, 40 * DAY, 400 * DAY];
+const DAY: i64 = 24 * 3600;
 /// What a disk takes when it is full: no state, but a lock.
 const FULL: u64 = 256;
 
@@ -202,6 +208,8 @@ struct Round {
     tilt: Option<TiltFault>,
     state: Option<StateFault>,
     process: Option<ProcessFault>,
+    /// The wall clock is off by so many seconds from now on.
+    leap: Option<i64>,
     /// No single reports until the sidecars have delivered.
     sidecars_alone: bool,
 }
@@ -209,6 +217,11 @@ struct Round {
 struct Campaign {
     scratch: TempDir,
     programs: PathBuf,
+    /// Laid before each collector.
+    machine: PathBuf,
+    /// Of the collectors alone: Tilt's and the server's are right.
+    clock: Clock,
+    leap: i64,
     server: Arc<Hostile>,
     world: Arc<Mutex<World>>,
     random: Random,
@@ -340,9 +353,14 @@ impl Campaign {
         let programs = this.parent().and_then(Path::parent).expect("target/*/examples").to_owned();
         let server = Hostile::start(seed).expect("ports on loopback");
         let world = World::new(&tilt, seed).expect("a stand-in's folder");
+        let machine = machine::compiled(scratch.path());
+        let clock = Clock::new(scratch.path().join("clock")).expect("a file");
         let campaign = Self {
             scratch,
             programs,
+            machine,
+            clock,
+            leap: 0,
             server,
             world: Arc::new(Mutex::new(world)),
             random: Random::new(seed.wrapping_add(17)),
@@ -432,7 +450,11 @@ impl Campaign {
             .env("STAND_IN", self.scratch.path().join("tilt"))
             .env("HONEYCOMB_API_KEY", KEY)
             .env("HONEYCOMB_DATASET", "torture")
-            .env("HONEYCOMB_API_ENDPOINT", self.server.url())
+            .env("HONEYCOMB_API_ENDPOINT", URL)
+            .env("HTTPS_PROXY", self.server.proxy())
+            .env("SSL_CERT_FILE", tls::certificate("authority.pem"))
+            .env("LD_PRELOAD", &self.machine)
+            .env("CLOCK_LEAP", self.clock.file())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -525,6 +547,11 @@ impl Campaign {
         if let Some(fault) = round.state {
             self.spoil_state(fault);
         }
+        if let Some(leap) = round.leap {
+            self.count(if leap < self.leap { "clock: set back" } else { "clock: set ahead" });
+            self.clock.leap(leap).expect("a file");
+            self.leap = leap;
+        }
         let at = self.server.began.elapsed().as_secs_f64();
         self.course.push(format!("{at:.3} s: {round:?}, {} others", self.wanted.len()));
         let lasts = 200 + self.random.below(if is_long { 4000 } else { 700 });
@@ -555,10 +582,11 @@ impl Campaign {
         let mut round = Round::default();
         let faults = if self.random.is_one_in(2) { 1 } else { 2 + self.random.below(2) };
         for _ in 0..faults {
-            match self.random.below(4) {
-                0 => round.mood = Some(self.random.pick(&Mood::BAD)),
-                1 => round.tilt = Some(self.random.pick(&TiltFault::ALL)),
-                2 => round.state = Some(self.random.pick(&StateFault::ALL)),
+            match self.random.below(9) {
+                0 => round.leap = Some(self.random.pick(&LEAPS)),
+                1 | 2 => round.mood = Some(self.random.pick(&Mood::BAD)),
+                3 | 4 => round.tilt = Some(self.random.pick(&TiltFault::ALL)),
+                5 | 6 => round.state = Some(self.random.pick(&StateFault::ALL)),
                 _ => round.process = Some(self.random.pick(&ProcessFault::ALL)),
             }
         }

@@ -1,5 +1,6 @@
-//! A server in Honeycomb's place that does what networks and servers do on bad days, and keeps
-//! the campaign's ledger: which events it took, how often, and why one may come again.
+//! A server in Honeycomb's place, behind TLS and a proxy, that does what networks and servers do on
+//! bad days, and keeps the campaign's ledger: which events it took, how often, and why one may come
+//! again.
 //!
 //! An event may come again only if what was known of its last acceptance was lost: the process
 //! ended before it could note it, the answer broke on its way, the disk took no note, or the state
@@ -14,13 +15,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::Value;
 
 use crate::honeycomb::{Part, Reply, Request, judged, read_body, read_head};
 use crate::random::Random;
+use crate::tls;
 use crate::world::{CANARIES, key};
 
 pub const KEY: &str = "hcaik_01canary7key9never4shown2anywhere";
+pub const URL: &str = "https://honeycomb.test";
 const POLL: Duration = Duration::from_millis(2);
 /// How long after a death its last request may still be read from the network.
 pub const ECHO: Duration = Duration::from_secs(2);
@@ -32,6 +36,11 @@ pub enum Mood {
     Fine,
     Slow,
     Refusing,
+    Unreachable,
+    WantingCredentials,
+    OfAStranger,
+    Expired,
+    UnderAnotherName,
     ResettingAtOnce,
     StallingBeforeTheBody,
     Breaking,
@@ -47,9 +56,14 @@ pub enum Mood {
 }
 
 impl Mood {
-    pub const BAD: [Self; 14] = [
+    pub const BAD: [Self; 19] = [
         Self::Slow,
         Self::Refusing,
+        Self::Unreachable,
+        Self::WantingCredentials,
+        Self::OfAStranger,
+        Self::Expired,
+        Self::UnderAnotherName,
         Self::ResettingAtOnce,
         Self::StallingBeforeTheBody,
         Self::Breaking,
@@ -68,8 +82,13 @@ impl Mood {
         match self {
             Self::Fine => "server: fine",
             Self::Slow => "server: slow",
-            Self::Refusing => "server: refuses connections",
-            Self::ResettingAtOnce => "server: resets before it reads",
+            Self::Refusing => "proxy: refuses connections",
+            Self::Unreachable => "proxy: does not reach the server",
+            Self::WantingCredentials => "proxy: wants credentials",
+            Self::OfAStranger => "server: a certificate of an unknown authority",
+            Self::Expired => "server: a certificate that has expired",
+            Self::UnderAnotherName => "server: a certificate for another name",
+            Self::ResettingAtOnce => "proxy: resets before it reads",
             Self::StallingBeforeTheBody => "server: stalls before it reads the body",
             Self::Breaking => "server: stalls, closes or resets within its answer",
             Self::FewerStatuses => "server: 200 with fewer statuses than events",
@@ -83,7 +102,32 @@ impl Mood {
             Self::BadRequest => "server: 400 for the whole request",
         }
     }
+
+    fn certificate(self) -> Certificate {
+        match self {
+            Self::OfAStranger => Certificate::OfAStranger,
+            Self::Expired => Certificate::Expired,
+            Self::UnderAnotherName => Certificate::ForAnotherName,
+            _ => Certificate::Good,
+        }
+    }
 }
+
+/// What the server shows to whoever connects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Certificate {
+    Good,
+    OfAStranger,
+    Expired,
+    ForAnotherName,
+}
+
+impl Certificate {
+    const FILES: [&str; 4] = ["good.pem", "of-a-stranger.pem", "expired.pem", "wrong-name.pem"];
+}
+
+/// A connection through the proxy.
+type Line = StreamOwned<ServerConnection, TcpStream>;
 
 /// Why an event may come again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -198,6 +242,8 @@ pub struct Hostile {
     next: AtomicU64,
     elsewhere: u16,
     strangers: AtomicUsize,
+    /// By [`Certificate`].
+    tls: [Arc<ServerConfig>; 4],
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -217,6 +263,7 @@ impl Hostile {
             next: AtomicU64::new(0),
             elsewhere: elsewhere.local_addr()?.port(),
             strangers: AtomicUsize::new(0),
+            tls: Certificate::FILES.map(tls::showing),
         });
         let host = Arc::clone(&server);
         thread::spawn(move || host.listen(Some(listener)));
@@ -229,7 +276,8 @@ impl Hostile {
         Ok(server)
     }
 
-    pub fn url(&self) -> String {
+    /// The way to the server, which only it knows.
+    pub fn proxy(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
@@ -379,28 +427,32 @@ impl Hostile {
     }
 
     /// Serves one connection until it ends or breaks.
-    fn serve(&self, mut stream: TcpStream) -> io::Result<()> {
+    fn serve(&self, stream: TcpStream) -> io::Result<()> {
         stream.set_nonblocking(false)?;
         let port = stream.peer_addr()?.port();
-        while let Some(mut request) = read_head(&mut stream)? {
+        let Some((mut line, certificate)) = self.connect(stream)? else { return Ok(()) };
+        while let Some(mut request) = read_head(&mut line)? {
             let (mood, epoch) = self.mood();
+            if certificate != Certificate::Good {
+                let leak = format!("a request to a server with a certificate {certificate:?}");
+                lock(&self.ledger).leaks.push(leak);
+                return Ok(());
+            }
             match mood {
                 // A connection from before; it breaks like the others.
-                Mood::Refusing => return Ok(()),
-                Mood::ResettingAtOnce => {
-                    self.count(mood);
-                    // Closing what was not read is what resets a connection.
-                    stream.peek(&mut [0])?;
-                    return Ok(());
-                }
+                Mood::Refusing
+                | Mood::Unreachable
+                | Mood::WantingCredentials
+                | Mood::ResettingAtOnce => return Ok(()),
+                _ if mood.certificate() != Certificate::Good => return Ok(()),
                 Mood::StallingBeforeTheBody => {
                     self.count(mood);
-                    self.hold(&stream, epoch);
+                    self.hold(&line.sock, epoch);
                     return Ok(());
                 }
                 _ => {}
             }
-            read_body(&mut stream, &mut request)?;
+            read_body(&mut line, &mut request)?;
             let id = self.next.fetch_add(1, Ordering::SeqCst);
             let keys: Vec<_> = request.events.iter().map(key).collect();
             let was_on_its_way;
@@ -413,26 +465,60 @@ impl Hostile {
             }
             if mood == Mood::Slow {
                 let wait = 20 + lock(&self.random).below(400);
-                self.hold_for(&stream, epoch, Duration::from_millis(wait));
+                self.hold_for(&line.sock, epoch, Duration::from_millis(wait));
             }
             let reaction = self.react(mood, &keys);
             if mood != Mood::Fine {
                 self.count(mood);
             }
-            let is_gone = is_gone(&stream);
+            let is_gone = is_gone(&line.sock);
             let request = Judged { id, port, keys: &keys, was_on_its_way, is_gone };
             self.note(&request, &reaction);
-            stream.write_all(&reaction.bytes)?;
+            line.write_all(&reaction.bytes)?;
+            line.flush()?;
             match reaction.then {
                 Then::GoOn => {}
                 Then::Stall => {
-                    self.hold(&stream, epoch);
-                    return stream.shutdown(Shutdown::Both);
+                    self.hold(&line.sock, epoch);
+                    return line.sock.shutdown(Shutdown::Both);
                 }
-                Then::Close => return stream.shutdown(Shutdown::Both),
+                Then::Close => return line.sock.shutdown(Shutdown::Both),
             }
         }
         Ok(())
+    }
+
+    /// As a proxy: connects whoever asks to the server, which shows a certificate.
+    fn connect(&self, mut stream: TcpStream) -> io::Result<Option<(Line, Certificate)>> {
+        // What is closed before it was read is reset.
+        stream.peek(&mut [0])?;
+        let (mood, _) = self.mood();
+        if mood == Mood::ResettingAtOnce {
+            self.count(mood);
+            return Ok(None);
+        }
+        let Some(asked) = read_head(&mut stream)? else { return Ok(None) };
+        lock(&self.ledger).leaks.extend(leaks(&asked));
+        let refusal = match mood {
+            Mood::Unreachable => Some(Reply::new(502, "no route")),
+            Mood::WantingCredentials => {
+                Some(Reply::new(407, "").header("proxy-authenticate", "Basic realm=\"x\""))
+            }
+            _ => None,
+        };
+        if let Some(refusal) = refusal {
+            self.count(mood);
+            stream.write_all(&refusal.whole())?;
+            return Ok(None);
+        }
+        let certificate = mood.certificate();
+        if certificate != Certificate::Good {
+            self.count(mood);
+        }
+        stream.write_all(b"HTTP/1.1 200 Connected\r\n\r\n")?;
+        let config = Arc::clone(&self.tls[certificate as usize]);
+        let connection = ServerConnection::new(config).map_err(io::Error::other)?;
+        Ok(Some((StreamOwned::new(connection, stream), certificate)))
     }
 
     /// Until the mood changes or the client gives up.
@@ -521,7 +607,7 @@ impl Hostile {
                 let date = |seconds| {
                     httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(seconds))
                 };
-                let reply = reply(429, r#"{"error":"rate limited"}"#);
+                let reply = reply(429, r#"{"error":"rate limited"}"#).header("date", date(0));
                 Reaction::refusal(&match random.below(8) {
                     0 => reply.header("retry-after", 1),
                     1 => reply.header("retry-after", date(2)),
@@ -598,15 +684,13 @@ impl Reaction {
     }
 }
 
-/// Whether the client has closed the connection.
+/// Whether the client, which waits for an answer, has closed the connection: all that it could have to
+/// say is that it does.
 fn is_gone(stream: &TcpStream) -> bool {
     let _ = stream.set_nonblocking(true);
     let peeked = stream.peek(&mut [0]);
     let _ = stream.set_nonblocking(false);
-    match peeked {
-        Ok(length) => length == 0,
-        Err(error) => error.kind() != ErrorKind::WouldBlock,
-    }
+    peeked.map_or_else(|error| error.kind() != ErrorKind::WouldBlock, |_| true)
 }
 
 /// The key is in its one header; no canary is anywhere.

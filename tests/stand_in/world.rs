@@ -39,6 +39,7 @@ pub struct World {
     resources: Vec<Resource>,
     journals: HashMap<&'static str, Journal>,
     number: u64,
+    tilt_started_at: String,
     last_start: SystemTime,
     is_paused: bool,
     /// The key of every build that was ever shown as finished.
@@ -123,13 +124,14 @@ impl World {
             resources: resources.collect(),
             journals: HashMap::new(),
             number: 0,
+            tilt_started_at: micros(SystemTime::now()),
             last_start: SystemTime::now(),
             is_paused: false,
             shown: HashSet::from([update_key(TILTFILE, LOADED_AT)]),
             left: VecDeque::new(),
         };
         let list = |items: &[Value]| json!({"kind": "List", "items": items}).to_string();
-        world.write("uisession.json", &list(&[session()]))?;
+        world.write("uisession.json", &list(&[session(&world.tilt_started_at)]))?;
         world.write("cmdimages.json", &list(&[]))?;
         for kind in ["uiresources", "dockerimages"] {
             world.turn_page(kind)?;
@@ -188,9 +190,11 @@ impl World {
         &self.shown
     }
 
-    /// What a collector may have seen and not yet written down.
+    /// What a collector may have seen and not yet written down, and the end of the start-up, which
+    /// follows from it.
     pub fn displayed_lately(&self) -> HashSet<String> {
         let mut lately = self.displayed();
+        lately.insert(format!("startup tilt up {}", self.tilt_started_at));
         lately.extend(self.left.iter().map(|(_, key)| key.clone()));
         lately
     }
@@ -378,13 +382,13 @@ impl Resource {
     }
 }
 
-fn session() -> Value {
+fn session(tilt_started_at: &str) -> Value {
     json!({
         "kind": "UISession",
         "metadata": {"name": "Tiltfile", "uid": "5701a5701a"},
         "status": {
             "runningTiltBuild": {"version": "0.37.6"},
-            "tiltStartTime": micros(SystemTime::now()),
+            "tiltStartTime": tilt_started_at,
             "tiltfileKey": format!("{HOME}/Tiltfile"),
         }
     })

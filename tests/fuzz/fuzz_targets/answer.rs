@@ -15,6 +15,7 @@ fuzz_target!(|bytes: &[u8]| {
     let answer = Answer {
         status: u16::from_be_bytes([*a, *b]) % 700,
         retry_after: Some(header.clone()),
+        date: Some(header.clone()),
         location: Some(header),
         body: body.to_vec(),
     };
