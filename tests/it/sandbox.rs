@@ -383,7 +383,6 @@ impl Process {
         cpu_ticks(self.pid.as_raw_pid())
     }
 
-    /// The names of its threads.
     pub fn resident_kib(&self) -> usize {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid.as_raw_pid()));
         let status = status.expect("it runs");
@@ -392,6 +391,7 @@ impl Process {
         number.expect("a size").parse().expect("a number")
     }
 
+    /// The names of its threads.
     pub fn threads(&self) -> Vec<String> {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.pid.as_raw_pid()));
         let tasks = tasks.expect("it runs").flatten();
