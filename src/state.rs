@@ -25,9 +25,9 @@ const VERSION: u32 = 1;
 pub const QUEUE_LIMIT: usize = 10_000;
 /// How long an event may wait; Honeycomb keeps events for 60 days.
 const QUEUE_AGE: u64 = 30 * DAY;
-/// Of the time in which nobody reported, no more counts as waiting: the machine was off, or its clock
-/// was set, and nothing tried to send what waits.
-const LONGEST_GAP: u64 = DAY;
+/// Of a time in which nobody reported, no more counts: the machine was off, or its clock was set.
+/// Less than [`SEEN_AGE`], so that what was told before it is not taken for new after it.
+const LONGEST_GAP: u64 = DAY / 2;
 /// How long a build that Tilt no longer shows is remembered.
 const SEEN_AGE: u64 = DAY;
 /// Beyond this many builds of a session that Tilt no longer shows, the oldest are forgotten sooner:
@@ -355,17 +355,21 @@ impl State {
         dropped
     }
 
-    /// Has what waits be as old after a leap of the clock, or a long absence, as it was before, but for
-    /// the longest gap that counts.
+    /// Has all be as old after a leap of the clock, or a long absence, as it was before, but for the
+    /// longest gap that counts.
     fn bridge_gap(&mut self, now: u64) {
         let last = std::mem::replace(&mut self.reported_at, now);
-        let passed = now.saturating_sub(last);
-        let (ahead, back) = (passed.saturating_sub(LONGEST_GAP), last.saturating_sub(now));
+        let ahead = now.saturating_sub(last).saturating_sub(LONGEST_GAP);
+        let back = last.saturating_sub(now);
         if last == 0 || ahead + back == 0 {
             return;
         }
-        for waiting in &mut self.queue {
-            waiting.queued_at = waiting.queued_at.saturating_add(ahead).saturating_sub(back);
+        let shift = |at: &mut u64| *at = at.saturating_add(ahead).saturating_sub(back);
+        self.queue.iter_mut().for_each(|waiting| shift(&mut waiting.queued_at));
+        for session in self.sessions.values_mut() {
+            shift(&mut session.reported_at);
+            shift(&mut session.reported_in_full_at);
+            session.builds.values_mut().for_each(shift);
         }
     }
 }
@@ -572,10 +576,23 @@ mod tests {
             let new = state.record("s", &report(0, &["a"]), at(NOW + hour * 3600)).new_builds;
             assert_eq!(new, usize::from(hour == 0), "hour {hour}");
         }
-        state.record("s", &report(0, &[]), at(NOW + 100 * 3600));
-        assert_eq!(state.sessions["s"].builds.len(), 1);
+        for hour in 100..99 + 24 {
+            state.record("s", &report(0, &[]), at(NOW + hour * 3600));
+            assert_eq!(state.sessions["s"].builds.len(), 1);
+        }
         state.record("s", &report(0, &[]), at(NOW + 99 * 3600 + DAY));
         assert_eq!(state.sessions["s"].builds.len(), 0);
+    }
+
+    #[test]
+    fn a_look_from_before_a_weekend_asleep_makes_no_build_new_that_another_has_told_since() {
+        for leap in [3 * DAY, 400 * DAY] {
+            let mut state = State::default();
+            state.record("s", &report(0, &["a"]), at(NOW));
+            state.record("s", &report(0, &["a", "b"]), at(NOW + 1));
+            state.record("s", &report(0, &["a"]), at(NOW + leap));
+            assert_eq!(state.record("s", &report(0, &["a", "b"]), at(NOW + leap)).new_builds, 0);
+        }
     }
 
     #[test]
@@ -784,9 +801,9 @@ mod tests {
     fn an_event_waits_thirty_days_and_no_longer() {
         let mut state = State::default();
         state.record("s", &report(1, &["a"]), at(NOW));
-        for day in 1..30 {
-            let recorded = state.record("s", &report(0, &["a"]), at(NOW + day * DAY));
-            assert_eq!((recorded.dropped, kinds(&state)), (Dropped::default(), (1, 1)), "{day}");
+        for half_day in 1..60 {
+            let recorded = state.record("s", &report(0, &["a"]), at(NOW + half_day * DAY / 2));
+            assert_eq!((recorded.dropped, kinds(&state)), (Dropped::default(), (1, 1)));
         }
         let recorded = state.record("s", &report(1, &["a"]), at(NOW + 30 * DAY));
         assert_eq!(recorded.dropped, Dropped { expired: 2, ..Dropped::default() });
@@ -807,7 +824,7 @@ mod tests {
                 assert_eq!((recorded.dropped, kinds(&state)), (Dropped::default(), (0, 1)));
             }
             let age = seconds[seconds.len() - 1] - state.queue[0].queued_at;
-            assert!(age <= 2 * DAY, "{age}");
+            assert!(age <= DAY, "{age}");
         }
     }
 

@@ -547,14 +547,10 @@ impl Campaign {
         if let Some(fault) = round.state {
             self.spoil_state(fault);
         }
-        if let Some(leap) = round.leap {
-            self.count(if leap < self.leap { "clock: set back" } else { "clock: set ahead" });
-            self.clock.leap(leap).expect("a file");
-            self.leap = leap;
-        }
         let at = self.server.began.elapsed().as_secs_f64();
         self.course.push(format!("{at:.3} s: {round:?}, {} others", self.wanted.len()));
         let lasts = 200 + self.random.below(if is_long { 4000 } else { 700 });
+        let half = Instant::now() + Duration::from_millis(lasts / 2);
         let ends = Instant::now() + Duration::from_millis(lasts);
         let is_trouble = round.tilt.is_some()
             || round.state.is_some()
@@ -565,6 +561,12 @@ impl Campaign {
             }
             if let Some(fault) = round.process {
                 self.strike(fault);
+            }
+            // While something waits, if there is another fault.
+            if let Some(leap) = round.leap.filter(|leap| *leap != self.leap)
+                && Instant::now() >= half
+            {
+                self.set_clock(leap);
             }
             self.tick();
         }
@@ -656,6 +658,12 @@ impl Campaign {
                 self.count(fault.name());
             }
         }
+    }
+
+    fn set_clock(&mut self, leap: i64) {
+        self.count(if leap < self.leap { "clock: set back" } else { "clock: set ahead" });
+        self.clock.leap(leap).expect("a file");
+        self.leap = leap;
     }
 
     /// Held first, so that what it had not noted is known before another can send it again.
@@ -961,8 +969,13 @@ impl Campaign {
         row("seconds asked for, and taken", format!("{seconds}, {}", took.as_secs()));
         let mut injected = self.injected.clone();
         injected.extend(self.server.injected());
-        for (name, times) in injected {
+        let mut in_all = BTreeMap::<_, u64>::new();
+        for (name, times) in &injected {
             row(name, times.to_string());
+            *in_all.entry(name.split(':').next().unwrap_or_default()).or_default() += times;
+        }
+        for (of, times) in in_all {
+            row(&format!("faults in all: {of}"), times.to_string());
         }
         row("state faults put off, for what Tilt no longer showed", self.put_off.to_string());
         row("the machine itself stood still", format!("{:.0} s", self.stood_still.as_secs_f64()));
