@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -175,7 +175,7 @@ impl Sandbox {
 /// The library that counts steps and has a clock of its own, compiled once.
 #[cfg(target_os = "linux")]
 pub fn machine() -> PathBuf {
-    static COMPILED: OnceLock<PathBuf> = OnceLock::new();
+    static COMPILED: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
     let folder = Path::new(PROGRAM).parent().expect("a folder");
     COMPILED.get_or_init(|| crate::machine::compiled(folder)).clone()
 }
