@@ -10,7 +10,8 @@ use crate::model::{ImageBuild, ImageKind, Resource, ResourceType, Stage, Timesta
 use crate::report::{Build, Promise};
 use crate::trace::{Span, UpdateId};
 
-/// One finished update; `None` for the empty ones of a resource that only serves.
+/// One finished update; without an event for the empty ones of a resource that only serves: they
+/// stay untold when it gets a command.
 pub fn update(
     resource: &Resource,
     update: &Update,
@@ -18,14 +19,12 @@ pub fn update(
     memory: &Memory,
     shared: &Shared,
     context: &Context,
-) -> Option<Build> {
+) -> Build {
     let id = UpdateId::new(&update.span_id, &update.started_at);
     let key = update_key(&resource.name, &id);
-    if backlog.told.contains_key(&key) {
-        return Some(Build { key, events: Vec::new() });
-    }
-    if resource.only_serves() || memory.only_served(resource) {
-        return None;
+    let is_empty = resource.only_serves() || memory.only_served(resource);
+    if is_empty || backlog.told.contains_key(&key) {
+        return Build { key, events: Vec::new() };
     }
     let mut fields = started_update(resource, &id, &update.started_at, memory, shared);
     fields.say_ms("duration_ms", update.finished_at.since(&update.started_at));
@@ -35,7 +34,7 @@ pub fn update(
     }
     fields.extend(&shared.last);
     let event = Event { kind: Kind::Update, time: update.started_at.at, fields };
-    Some(Build { key, events: vec![event] })
+    Build { key, events: vec![event] }
 }
 
 /// What to say of an update that has children on their way to Honeycomb, should its own end

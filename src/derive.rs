@@ -50,15 +50,22 @@ pub fn derive(
     // The oldest first: an update that still looks as if it ran belongs to the build that began
     // first after it.
     seekers.sort_by_key(|(placement, _)| Timestamp::parse(&placement.started_at).map(|t| t.at));
-    seekers.retain(|seeker| !place(seeker, look, backlog, &shared, memory, context, &mut report));
     for version in look.passed.iter().chain(resources) {
         take_updates(version, backlog, &shared, memory, context, &mut report);
-        // After each version, since memory keeps no more than a few updates.
+        // After each version, since memory keeps no more than a few updates; but what runs in one may
+        // be over in the next, and before the build began.
         seekers.retain(|seeker| {
-            seeker.0.resource != version.name
-                || !place(seeker, look, backlog, &shared, memory, context, &mut report)
+            if seeker.0.resource != version.name {
+                return true;
+            }
+            let update = parent_span(&seeker.0, false, look, &shared, memory, &mut report);
+            !place(seeker, update.as_ref(), backlog, &shared, context, &mut report)
         });
     }
+    seekers.retain(|seeker| {
+        let update = parent_span(&seeker.0, true, look, &shared, memory, &mut report);
+        !place(seeker, update.as_ref(), backlog, &shared, context, &mut report)
+    });
     for (placement, image) in seekers {
         if let Some(image) = image {
             let build = builds::image_build(image, None, backlog, &shared, context);
@@ -152,7 +159,7 @@ fn take_updates(
 ) {
     memory.notice(resource);
     for update in resource.updates.iter().rev() {
-        report.builds.extend(builds::update(resource, update, backlog, memory, shared, context));
+        report.builds.push(builds::update(resource, update, backlog, memory, shared, context));
     }
     memory.notice_waiting(resource);
     let finished = resource.updates.iter().map(|update| &update.started_at);
@@ -176,19 +183,18 @@ fn placement(image: &ImageBuild) -> Placement {
 /// Puts an image build, or one of the backlog's, below its update; says whether that is known.
 fn place(
     (placement, image): &(Placement, Option<&ImageBuild>),
-    look: &Look,
+    update: Option<&Span>,
     backlog: &Backlog,
     shared: &Shared,
-    memory: &mut Memory,
     context: &Context,
     report: &mut Report,
 ) -> bool {
-    let Some(update) = parent_span(placement, look, shared, memory, report) else { return false };
+    let Some(update) = update else { return false };
     match image {
         Some(image) => {
-            report.builds.push(builds::image_build(image, Some(&update), backlog, shared, context));
+            report.builds.push(builds::image_build(image, Some(update), backlog, shared, context));
         }
-        None => report.placed.push((placement.key.clone(), update)),
+        None => report.placed.push((placement.key.clone(), update.clone())),
     }
     true
 }
@@ -203,16 +209,17 @@ fn put_aside(placement: Placement, build: Build, look: &Look, report: &mut Repor
     }
 }
 
-/// The span of the update that an image build belongs to. While that is under way, its event is
-/// promised: nothing may point to a span that never comes.
+/// The span of the update that an image build belongs to; if it `may_run`, of one that seems to. Then
+/// its event is promised: nothing may point to a span that never comes.
 fn parent_span(
     placement: &Placement,
+    may_run: bool,
     look: &Look,
     shared: &Shared,
     memory: &mut Memory,
     report: &mut Report,
 ) -> Option<Span> {
-    let parent = memory.parent(placement)?;
+    let parent = memory.parent(placement, may_run)?;
     let mut versions = look.passed.iter().rev().chain(look.resources);
     let resource = versions.find(|resource| resource.name == placement.resource)?;
     if !parent.has_finished {

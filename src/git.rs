@@ -29,6 +29,8 @@ pub struct Checkout {
     /// When it last did.
     dates: Vec<Option<SystemTime>>,
     has_answered: bool,
+    /// It said what its remote is, or that it has none.
+    knows_repository: bool,
     asked_at: Instant,
 }
 
@@ -45,6 +47,7 @@ impl Checkout {
             touched: Vec::new(),
             dates: Vec::new(),
             has_answered: false,
+            knows_repository: false,
             asked_at: clock::now(),
         };
         checkout.look();
@@ -54,24 +57,31 @@ impl Checkout {
     /// Where git is late, what it last told stays.
     fn look(&mut self) {
         self.asked_at = clock::now();
-        if !self.has_answered {
-            let address = git(&self.folder, &["config", "--get", "remote.origin.url"]);
-            self.repository = address.ok().flatten().and_then(|url| ci::repository(url.trim()));
+        // Before git answers: what is checked out meanwhile is a change that is yet to be told.
+        let dates_before = dates(&self.touched);
+        if !(self.knows_repository && self.has_answered)
+            && let Ok(address) = git(&self.folder, &["config", "--get", "remote.origin.url"])
+        {
+            self.repository = address.and_then(|url| ci::repository(url.trim()));
+            self.knows_repository = true;
         }
         let files = ["--git-path", "HEAD", "--git-path", "logs/HEAD"];
         let asked = [&["rev-parse"], &files[..], &["HEAD", "--abbrev-ref", "HEAD"]].concat();
         let Ok(said) = git(&self.folder, &asked) else {
             self.has_answered = false;
+            self.dates = dates_before;
             return;
         };
         self.has_answered = said.is_some();
         let said = said.unwrap_or_default();
         let mut lines = said.lines();
         let paths: Vec<_> = lines.by_ref().take(2).map(|path| self.folder.join(path)).collect();
-        if !paths.is_empty() {
+        if paths.is_empty() || paths == self.touched {
+            self.dates = dates_before;
+        } else {
             self.touched = paths;
+            self.dates = dates(&self.touched);
         }
-        self.dates = dates(&self.touched);
         self.revision = lines.next().map(str::to_owned);
         // Of what is checked out without a branch, git says `HEAD`.
         self.branch = lines.next().filter(|name| *name != "HEAD").map(str::to_owned);

@@ -55,6 +55,8 @@ enum First {
     ToCome,
     /// It was over before anyone looked.
     Unseen,
+    /// Likewise, unless it is this one: the older of two that were shown at first.
+    Perhaps(UpdateId),
     Seen(UpdateId),
 }
 
@@ -169,11 +171,8 @@ impl Memory {
         match &self.resources.get(&resource.name)?.first {
             First::ToCome => None,
             First::Seen(first) => Some(first == id),
-            First::Unseen => {
-                let is_oldest_shown =
-                    resource.updates.last().is_some_and(|oldest| oldest.span_id == id.span_id);
-                (!is_oldest_shown || resource.updates.len() < 2).then_some(false)
-            }
+            First::Perhaps(first) => (first != id).then_some(false),
+            First::Unseen => Some(false),
         }
     }
 
@@ -194,16 +193,17 @@ impl Memory {
         (known.is_awaited, known.was_ready) = (false, true);
     }
 
-    /// The update of its resource during which an image build began. Resources and images are
-    /// watched apart, so an update that has ended may still look as if it ran: it is taken for
-    /// this build only while it has no other of the same image.
-    pub fn parent(&mut self, build: &Placement) -> Option<Parent> {
+    /// The update of its resource during which an image build began: one whose end was seen or, if it
+    /// `may_run`, that seems to run. Resources and images are watched apart, so an update that has
+    /// ended may still look as if it ran: it is taken for this build only while it has no other of the
+    /// same image.
+    pub fn parent(&mut self, build: &Placement, may_run: bool) -> Option<Parent> {
         let started_at = Timestamp::parse(&build.started_at)?;
         let known = self.resources.get_mut(&build.resource)?;
         let began = known.recent.iter_mut().filter_map(|update| Some((update.began()?, update)));
         let (_, update) =
             began.filter(|(began, _)| *began <= started_at.at).max_by_key(|(began, _)| *began)?;
-        if !update.covers(build, &started_at) {
+        if !update.covers(build, &started_at) || !may_run && update.finished_at.is_none() {
             return None;
         }
         let image = (build.object.clone(), build.started_at.clone());
@@ -266,6 +266,9 @@ impl Known {
                     || only.span_id.ends_with(":1") =>
             {
                 First::Seen(UpdateId::new(&only.span_id, &only.started_at))
+            }
+            [.., oldest] if resource.resource_type != Some(ResourceType::Tiltfile) => {
+                First::Perhaps(UpdateId::new(&oldest.span_id, &oldest.started_at))
             }
             _ => First::Unseen,
         };
@@ -440,7 +443,9 @@ mod tests {
     }
 
     fn parent(memory: &mut Memory, started_at: u32) -> Option<(String, bool)> {
-        memory.parent(&image(started_at)).map(|parent| (parent.id.span_id, parent.has_finished))
+        memory
+            .parent(&image(started_at), true)
+            .map(|parent| (parent.id.span_id, parent.has_finished))
     }
 
     #[test]
@@ -460,6 +465,22 @@ mod tests {
         memory.notice(&late);
         assert_eq!(is_first(&memory, &late, 9, 5), Some(false));
         assert_eq!(is_first(&memory, &late, 7, 1), None);
+        let later = resource(vec![update(12, 11, 12), update(11, 9, 10)], None);
+        memory.notice(&later);
+        assert_eq!(is_first(&memory, &later, 12, 11), Some(false));
+        assert_eq!(is_first(&memory, &later, 11, 9), Some(false), "two were there before it");
+    }
+
+    #[test]
+    fn of_two_live_updates_seen_at_once_the_newer_is_not_the_first() {
+        let live =
+            |from, to| Update { span_id: "liveupdate:web:web".into(), ..update(1, from, to) };
+        let late = resource(vec![live(5, 6), live(1, 2)], None);
+        let mut memory = Memory::default();
+        memory.notice(&late);
+        let is_first =
+            |from| memory.is_first(&late, &UpdateId::new("liveupdate:web:web", &at(from)));
+        assert_eq!((is_first(5), is_first(1)), (Some(false), None));
     }
 
     #[test]
@@ -515,7 +536,7 @@ mod tests {
         assert_eq!(parent(&mut memory, 5), None);
         assert_eq!(parent(&mut memory, 9), Some(("build:5".into(), false)));
         let elsewhere = Placement { resource: "other".into(), ..image(1) };
-        assert_eq!(memory.parent(&elsewhere), None);
+        assert_eq!(memory.parent(&elsewhere, true), None);
     }
 
     #[test]

@@ -8,7 +8,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::awake::{self, Awake};
 use crate::backoff;
@@ -27,7 +27,7 @@ use crate::parent::Parent;
 use crate::place;
 use crate::say;
 use crate::stop::{self, Stop};
-use crate::store::{Store, StoreError};
+use crate::store::{self, Store, StoreError};
 use crate::tilt::{Sight, Tilt, TiltError, Watched};
 use crate::view::View;
 use crate::watching::Watching;
@@ -53,6 +53,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 const UNREAD: usize = 1_000;
 /// After a Tiltfile was loaded, or a watch ended, Tilt takes a moment to show what is there now.
 const SETTLING: Duration = Duration::from_millis(500);
+/// A Tilt that has only started shows no session yet, and without one nobody can say of which run the
+/// builds are: so often it is asked again.
+const SESSION_LOOKS: u8 = 10;
 
 #[derive(Debug)]
 enum Message {
@@ -132,6 +135,10 @@ struct Sidecar<'a> {
     tilt_gone_since: Option<Instant>,
     /// The run of Tilt that was there first.
     first_session: Option<String>,
+    /// How often a Tilt without a session may be asked again.
+    session_looks: u8,
+    /// When Tilt last showed something.
+    seen_at: SystemTime,
     /// The last problem of each kind that was said, so that it is said once.
     tilt_problem: Option<String>,
     store_problem: Option<String>,
@@ -193,6 +200,8 @@ pub fn run(
         more_waits: true,
         tilt_gone_since: None,
         first_session: None,
+        session_looks: SESSION_LOOKS,
+        seen_at: clock::wall(),
         tilt_problem: None,
         store_problem: None,
         delivery_problem: None,
@@ -262,8 +271,7 @@ impl Sidecar<'_> {
             self.looker.order(Duration::MAX, &self.stop);
         }
         if is_due(self.next_telling, now) {
-            let changes = self.view.changes();
-            self.tell(Some(&changes));
+            self.tell_changes();
         }
         if self.more_waits && now >= self.next_delivery && !self.courier.busy {
             self.more_waits = false;
@@ -305,6 +313,11 @@ impl Sidecar<'_> {
         match result {
             Ok(snapshot) => {
                 self.tilt_gone_since = None;
+                if snapshot.session.is_none() && self.session_looks > 0 && !self.stop.requested() {
+                    self.session_looks -= 1;
+                    return self.look_later(SETTLING);
+                }
+                self.session_looks = SESSION_LOOKS;
                 let is_first = self.looked_at.replace(now).is_none();
                 if self.first_session.is_none() {
                     self.first_session = snapshot.session.as_ref().and_then(|s| s.uid.clone());
@@ -314,16 +327,14 @@ impl Sidecar<'_> {
                 }
                 if self.view.is_another_session(&snapshot) {
                     // What passed before belongs to the one that is over.
-                    let changes = self.view.changes();
-                    self.tell(Some(&changes));
+                    self.tell_the_end();
                     if self.store_problem.is_some() && !self.stop.requested() {
                         // It stays so until the disk takes it.
-                        sooner(&mut self.next_look, now + RETELLING);
-                        self.next_report = self.next_report.max(now + RETELLING);
-                        return;
+                        return self.look_later(RETELLING);
                     }
                 }
                 self.view.replace(snapshot);
+                self.seen_at = clock::wall();
                 if !self.config.no_watch
                     && !self.stop.requested()
                     && let Some(at) = self.watching.keep_up(&self.view, now)
@@ -337,8 +348,7 @@ impl Sidecar<'_> {
                     if report_is_due {
                         self.next_report = now + LAG;
                     }
-                    let changes = self.view.changes();
-                    self.tell(Some(&changes));
+                    self.tell_changes();
                 }
             }
             Err(TiltError::Stopped) => {}
@@ -366,13 +376,20 @@ impl Sidecar<'_> {
         self.more_waits = true;
     }
 
+    /// Nothing is taken in of what a look showed; what waits goes out all the same.
+    fn look_later(&mut self, pause: Duration) {
+        let at = clock::now() + pause;
+        sooner(&mut self.next_look, at);
+        self.next_report = self.next_report.max(at);
+        self.more_waits = true;
+    }
+
     /// The last look failed, or the second of two: what was seen before it is the final state.
     fn tell_without_last_look(&mut self, now: Instant) {
         if self.view.outcome().is_some() {
             self.report(now);
         } else if self.view.session().is_some() {
-            let changes = self.view.changes();
-            self.tell(Some(&changes));
+            self.tell_the_end();
         }
     }
 
@@ -381,6 +398,7 @@ impl Sidecar<'_> {
             Sight::Shown(fragment) => {
                 self.watching.shown(watched);
                 self.view.show(fragment);
+                self.seen_at = clock::wall();
                 let now = clock::now();
                 sooner(&mut self.next_telling, now + TOGETHER);
                 if self.view.is_outdated() {
@@ -398,16 +416,29 @@ impl Sidecar<'_> {
     fn report(&mut self, now: Instant) {
         self.next_report = now + self.config.interval;
         self.says_next = true;
-        self.tell(None);
+        self.tell(None, None);
+    }
+
+    fn tell_changes(&mut self) {
+        let changes = self.view.changes();
+        self.tell(Some(&changes), None);
+    }
+
+    /// Of a Tilt that has ended, as it was when it last showed something.
+    fn tell_the_end(&mut self) {
+        let changes = self.view.changes();
+        self.tell(Some(&changes), Some(self.seen_at));
     }
 
     /// Puts on disk what there is to tell: all heartbeats, or those of `changes`, and every build
     /// that has passed.
-    fn tell(&mut self, changes: Option<&[Change]>) {
+    fn tell(&mut self, changes: Option<&[Change]>, seen_at: Option<SystemTime>) {
         self.next_telling = None;
+        self.learn_installation();
         let is_watched = self.watching.is_on() && !self.stop.requested();
         let mut look = self.view.look(changes, is_watched);
         look.send_error = self.delivery_problem;
+        look.seen_at = seen_at;
         if self.stop.requested() {
             look.phase = match self.view.outcome() {
                 Some(outcome) if !self.lags() => Phase::Over(Some(outcome)),
@@ -432,6 +463,15 @@ impl Sidecar<'_> {
         self.more_waits = true;
     }
 
+    /// Where the disk was not to be used at the start, it may be by now.
+    fn learn_installation(&mut self) {
+        if let (None, Output::Send { state_dir, .. }) =
+            (&self.context.installation_id, &self.config.output)
+        {
+            self.context.installation_id = store::installation_id(state_dir).ok();
+        }
+    }
+
     fn delivered(&mut self, result: Result<Delivery, StoreError>) {
         let delivery = match result {
             Ok(delivery) => delivery,
@@ -443,7 +483,11 @@ impl Sidecar<'_> {
             }
         };
         let (problem, pause) = match &delivery.end {
-            End::Empty | End::Busy | End::Stopped => (None, Duration::ZERO),
+            End::Empty | End::Stopped => (None, Duration::ZERO),
+            End::Busy => {
+                self.more_waits = true;
+                (None, RETELLING)
+            }
             End::OutOfTime => {
                 self.more_waits = true;
                 (None, Duration::ZERO)
@@ -569,8 +613,7 @@ impl Sidecar<'_> {
         }
         if self.next_telling.is_some() {
             // A watch has shown it since; it goes out with the next collector.
-            let changes = self.view.changes();
-            self.tell(Some(&changes));
+            self.tell_changes();
         }
     }
 }

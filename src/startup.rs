@@ -90,7 +90,11 @@ pub fn follow(
     if ended == Ended::WithSession && !is_over {
         return Told::SoFar(event);
     }
-    memory.startup = Startup::Over { at: unix_micros(now) };
+    // What was told as part of it stays so, also where the clock was set back meanwhile.
+    let began = |r: &Resource| r.current_update.iter().map(|u| unix_micros(u.started_at.at)).max();
+    let ended = |r: &Resource| r.updates.iter().map(|u| unix_micros(u.started_at.at)).max();
+    let latest = resources.iter().flat_map(|r| [began(r), ended(r)]).flatten().max();
+    memory.startup = Startup::Over { at: unix_micros(now).max(latest.unwrap_or_default()) };
     Told::Over(event)
 }
 

@@ -23,6 +23,8 @@ use crate::trace::Span;
 const VERSION: u32 = 1;
 /// The most events that wait.
 pub const QUEUE_LIMIT: usize = 10_000;
+/// The most bytes of them: half of what a state may take, which must be read again.
+const QUEUE_BYTES: usize = 32 * 1024 * 1024;
 /// How long an event may wait; Honeycomb keeps events for 60 days.
 const QUEUE_AGE: u64 = 30 * DAY;
 /// Of a time in which nobody reported, no more counts: the machine was off, or its clock was set.
@@ -243,7 +245,7 @@ impl State {
         let mut new_builds = 0;
         for Build { key, events } in &report.builds {
             if session.builds.insert(key.clone(), seconds).is_none() {
-                new_builds += 1;
+                new_builds += usize::from(!events.is_empty());
                 session.promises.remove(key);
                 fresh.extend(events.iter().map(|event| (event.kind, wire(event))));
             }
@@ -341,18 +343,26 @@ impl State {
     fn make_room(&mut self, now: u64) -> Dropped {
         let waiting = self.queue.len();
         self.queue.retain(|event| now.saturating_sub(event.queued_at) < QUEUE_AGE);
-        let mut dropped = Dropped { expired: waiting - self.queue.len(), ..Dropped::default() };
+        let expired = waiting - self.queue.len();
+        let heartbeats = self.drop_oldest(|event| event.kind.is_heartbeat());
+        let builds = self.drop_oldest(|_| true);
+        Dropped { heartbeats, builds, expired }
+    }
 
-        let mut excess = self.queue.len().saturating_sub(QUEUE_LIMIT);
+    /// Has the oldest of those that may leave make room for the rest; how many they were.
+    fn drop_oldest(&mut self, may_leave: impl Fn(&Waiting) -> bool) -> usize {
+        let size = |event: &Waiting| event.wire.get().len();
+        let waiting = self.queue.len();
+        let (mut count, mut bytes) = (waiting, self.queue.iter().map(size).sum::<usize>());
         self.queue.retain(|event| {
-            let goes = excess > 0 && event.kind.is_heartbeat();
-            excess -= usize::from(goes);
-            dropped.heartbeats += usize::from(goes);
-            !goes
+            let leaves = (count > QUEUE_LIMIT || bytes > QUEUE_BYTES) && may_leave(event);
+            if leaves {
+                count -= 1;
+                bytes -= size(event);
+            }
+            !leaves
         });
-        self.queue.drain(..excess);
-        dropped.builds = excess;
-        dropped
+        waiting - self.queue.len()
     }
 
     /// Has all be as old after a leap of the clock, or a long absence, as it was before, but for the
@@ -795,6 +805,22 @@ mod tests {
         assert_eq!(recorded.dropped, Dropped { heartbeats: 2, builds: 2, expired: 0 });
         assert_eq!(kinds(&state), (0, QUEUE_LIMIT));
         assert_eq!(state.queue()[0].number, oldest + 2, "the two oldest builds went");
+    }
+
+    #[test]
+    fn however_long_events_are_what_waits_can_be_read_again() {
+        let mut fields = Fields::default();
+        fields.set("waiting_on", "some-resource,".repeat(500));
+        let long = |kind| Event { fields: fields.clone(), ..event(kind) };
+        let build = Build { key: "a".into(), events: vec![long(Kind::Update)] };
+        let heartbeats = vec![long(Kind::UiResource); QUEUE_LIMIT];
+        let mut state = State::default();
+        let report = Report { heartbeats, builds: vec![build], ..report(0, &[]) };
+        let dropped = state.record("s", &report, at(NOW)).dropped;
+        assert!(dropped.heartbeats > 1000 && dropped.builds == 0, "{dropped:?}");
+        assert_eq!(kinds(&state), (QUEUE_LIMIT - dropped.heartbeats, 1));
+        let length = state.encode().len();
+        assert!((QUEUE_BYTES - 10_000..2 * QUEUE_BYTES).contains(&length), "{length}");
     }
 
     #[test]

@@ -173,6 +173,69 @@ fn a_git_that_hangs_does_not_hold_up_the_report() {
 }
 
 #[test]
+fn a_git_that_was_late_once_is_asked_for_the_repository_again() {
+    let developer = Developer::with_a_checkout();
+    let slow = developer.sandbox.path("was-slow");
+    developer.install_git(&format!(
+        "[ -e '{0}' ] || {{ : >'{0}'; sleep 3; }}; exec git \"$@\"",
+        slow.display()
+    ));
+    let server = Server::start();
+    let _sidecar = developer.sandbox.sidecar_to(&server).args(&["--vcs"]).start();
+    eventually("a report", || !server.requests().is_empty());
+    developer.commit();
+    let revision = developer.revision();
+    let expected = fields(&[
+        ("vcs.ref.head.name", "fix-cart"),
+        ("vcs.ref.head.revision", &revision),
+        ("vcs.repository.name", "shop"),
+    ]);
+    eventually("all of it", || {
+        server.accepted().last().is_some_and(|event| vcs(event) == expected)
+    });
+}
+
+#[test]
+fn a_commit_while_git_answers_is_not_overlooked() {
+    let developer = Developer::with_a_checkout();
+    let (folder, flag) = (developer.folder(), developer.sandbox.path("commit-once"));
+    developer.install_git(&format!(
+        "git \"$@\"; status=$?; if [ \"$1\" = rev-parse ] && [ -e '{0}' ]; then rm '{0}'; cd '{1}'; \
+         git -c user.name=Ann -c user.email=a@b.c commit -q --allow-empty -m second; fi; exit $status",
+        flag.display(),
+        folder.display()
+    ));
+    let server = Server::start();
+    let _sidecar = developer.sandbox.sidecar_to(&server).args(&["--vcs"]).start();
+    eventually("reports", || server.requests().len() >= 2);
+    std::fs::write(&flag, "").expect("a file");
+    developer.commit();
+    eventually("the second commit", || !flag.exists());
+    eventually("it is told", || {
+        let last = server.accepted().pop().expect("an event");
+        last["data"]["vcs.ref.head.revision"] == developer.revision().as_str()
+    });
+}
+
+#[test]
+fn a_git_that_hangs_after_a_commit_is_not_asked_at_every_report() {
+    let developer = Developer::with_a_checkout();
+    let server = Server::start();
+    let _sidecar = developer.sandbox.sidecar_to(&server).args(&["--vcs"]).start();
+    eventually("reports", || server.requests().len() >= 2);
+    let asked = developer.sandbox.path("asked");
+    developer.install_git(&format!("echo \"$*\" >>'{}'; exec sleep 600", asked.display()));
+    let before = developer.asked().len();
+    developer.commit();
+    let requests = server.requests().len();
+    eventually("reports go on", || server.requests().len() >= requests + 6);
+    let since = developer.asked().split_off(before);
+    assert!((1..=2).contains(&since.len()), "{since:?}");
+    let last = server.accepted().pop().expect("an event");
+    assert_eq!(last["data"]["vcs.repository.name"], "shop", "what it last told stays");
+}
+
+#[test]
 fn on_a_ci_machine_its_provider_has_the_last_word() {
     let developer = Developer::with_a_checkout();
     let run = developer.sandbox.run("--once --dry-run --vcs").env("CI", "true");

@@ -1,8 +1,10 @@
 //! The wall clock leaps while the clock that waits are measured by goes on: the machine was asleep, or
 //! its clock was set.
 
+use std::time::{Duration, SystemTime};
+
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::honeycomb::{Answer, Reply, Server};
 use crate::machine::Clock;
@@ -44,6 +46,34 @@ fn a_laptop_that_wakes_up_sends_what_waited_for_a_server_that_had_asked_for_a_mi
     clock.leap(DAY).expect("a leap");
     eventually("what waited", || builds(&server.accepted()) == recorded_builds());
     sidecar.ends_after(Signal::TERM).0.exits_with(0);
+}
+
+#[test]
+fn a_start_up_that_ended_with_its_tilt_is_no_timeout_however_late_that_is_told() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let clock = clock(&sandbox);
+    let minute_ago = SystemTime::now() - Duration::from_mins(1);
+    sandbox.tilt().change("uisession", |sessions| {
+        let started = humantime::format_rfc3339_micros(minute_ago).to_string();
+        sessions[0]["status"]["tiltStartTime"] = started.into();
+    });
+    sandbox.tilt().change("uiresources", |resources| {
+        for resource in resources {
+            resource["status"] = json!({"updateStatus": "pending", "runtimeStatus": "pending"});
+        }
+    });
+    let sidecar = by(&clock, sandbox.run("--interval 1h").sending_to(&server)).start();
+    sandbox.is_watched();
+    eventually("a report", || reports(&server).len() == 1);
+    sandbox.tilt().set("no-tilt", "").set("end", "");
+    sidecar.says("no Tilt to report on");
+    clock.leap(3600).expect("a leap");
+    sidecar.ends_after(Signal::TERM).0.exits_with(0);
+    sandbox.run("--flush").sending_to(&server).finish().exits_with(0);
+    let startups = of_kind(&server.accepted(), "startup");
+    assert_eq!((startups.len(), &startups[0]["data"]["ended_by"]), (1, &"session_end".into()));
+    let took = startups[0]["data"]["duration_ms"].as_f64().expect("a number");
+    assert!((60e3..100e3).contains(&took), "until its end: {took}");
 }
 
 #[test]

@@ -392,6 +392,28 @@ fn an_environment_that_comes_up_is_one_trace() {
 }
 
 #[test]
+fn a_tilt_that_shows_no_session_yet_is_asked_again() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let session = sandbox.tilt().read("uisession.json");
+    sandbox.tilt().change("uisession", Vec::clear);
+    let sidecar = sandbox.run("--interval 1h").sending_to(&server).start();
+    eventually("two looks", || sandbox.tilt().calls().len() >= 2);
+    sandbox.tilt().set("uisession.json", &session);
+    sidecar.says("sent ");
+    let strangers =
+        server.accepted().iter().filter(|e| e["data"]["tilt_version"].is_null()).count();
+    assert_eq!(strangers, 0, "events of which nobody knows of which run they are");
+}
+
+#[test]
+fn a_tilt_that_never_shows_a_session_is_reported_all_the_same() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    sandbox.tilt().change("uisession", Vec::clear);
+    let _sidecar = sandbox.run("--interval 1h").sending_to(&server).start();
+    eventually("a report", || !of_kind(&server.accepted(), "update").is_empty());
+}
+
+#[test]
 fn a_build_is_on_its_way_at_once() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let _sidecar = sandbox.run("--interval 1h").sending_to(&server).start();

@@ -30,6 +30,7 @@ mod delivery;
 mod durability;
 mod events;
 mod faults;
+mod histories;
 mod install;
 mod live;
 mod older;

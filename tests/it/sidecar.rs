@@ -1,7 +1,7 @@
 //! The sidecar: reports at intervals, outlives its Tilt and its network, speaks on change.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -223,4 +223,34 @@ fn a_dry_run_without_once_prints_each_build_once_until_stopped() {
     let outcome = dry.ends_after(Signal::TERM).0.exits_with(0);
     assert_eq!(builds(&outcome.events()), recorded_builds());
     assert_eq!(outcome.stderr, "");
+}
+
+#[test]
+fn a_sidecar_that_started_without_a_disk_says_later_which_machine_it_is_on() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    std::fs::write(sandbox.state_dir(), "").expect("a file in its place");
+    let sidecar = sandbox.sidecar_to(&server).start();
+    sidecar.says("--state-dir chooses another folder");
+    std::fs::remove_file(sandbox.state_dir()).expect("the file");
+    eventually("a report", || !server.accepted().is_empty());
+    for event in server.accepted() {
+        assert!(event["data"]["installation.id"].is_string(), "{event}");
+    }
+}
+
+#[test]
+fn what_another_collector_kept_from_going_out_goes_out_soon_after_that_one() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    sandbox.report_in_vain(&server);
+    let sending = std::fs::File::open(sandbox.state_file().with_extension("sending"));
+    let sending = sending.expect("a lock");
+    sending.lock().expect("it is free");
+    let sidecar = sandbox.run("--interval 1h --timeout 100ms").sending_to(&server).start();
+    sandbox.is_watched();
+    // Longer than it waits for its turn.
+    let held = Instant::now();
+    eventually("its time is up", || held.elapsed() > Duration::from_millis(500));
+    assert_eq!(server.accepted().len(), 0);
+    drop(sending);
+    sidecar.says("; 0 waiting");
 }

@@ -783,7 +783,8 @@ impl Campaign {
                 fs::write(file, garbage).expect("a damaged state");
             }
             StateFault::Unlocked => {
-                for extension in ["lock", "sending"] {
+                // The one that is held goes last: until then nobody reads what there is to send.
+                for extension in ["sending", "lock"] {
                     // One that was never made need not go.
                     let _ = fs::remove_file(file.with_extension(extension));
                 }
