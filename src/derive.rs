@@ -14,7 +14,7 @@ use crate::look::{Backlog, Change, Heartbeats, Look, Phase};
 use crate::memory::{Memory, Placement, Startup, unix_micros};
 use crate::model::{Condition, ImageBuild, Outcome, Resource, ResourceType, Timestamp};
 use crate::report::{Build, Promise, Report};
-use crate::startup::{self, Told};
+use crate::startup::{self, Course, Told};
 use crate::trace::Span;
 
 /// Says what a look means, and takes into `memory` what the next one will need.
@@ -141,7 +141,12 @@ fn follow_startup(
         framed.extend(&shared.last);
         framed
     };
-    match startup::follow(memory, look.resources, tilt_started_at(look), is_over, frame, now) {
+    let course = match (is_over, memory.outcome) {
+        (true, Some(Outcome::Success)) => Course::Succeeded,
+        (true, _) => Course::Over,
+        (false, _) => Course::Running,
+    };
+    match startup::follow(memory, look.resources, tilt_started_at(look), course, frame, now) {
         Told::Nothing => {}
         Told::SoFar(event) => report.promises.push(Promise { key, resource: None, event }),
         Told::Over(event) => report.builds.push(Build { key, events: vec![event] }),
@@ -313,7 +318,8 @@ fn heartbeat(
         }
     }
     fields.say("disabled", resource.disabled);
-    fields.say("trigger_mode", trigger_mode(resource.trigger_mode));
+    let trigger_mode = resource.has_status().then(|| trigger_mode(resource.trigger_mode));
+    fields.say("trigger_mode", trigger_mode.flatten());
     if let Some(waiting) = &resource.waiting {
         fields.say("waiting_reason", waiting.reason.clone());
         fields.say_list("waiting_on", &waiting.on);
@@ -452,7 +458,6 @@ mod tests {
                 "user",
                 "name",
                 "kind",
-                "trigger_mode",
                 "event.version",
                 "collector.version",
                 "os.type",
@@ -477,6 +482,7 @@ mod tests {
                 since: Some(at("2026-11-22T15:00:10Z")),
             }),
             trigger_mode: Some(2),
+            update_status: Some("pending".into()),
             ..Resource::default()
         };
         let snapshot = Snapshot { resources: vec![resource], ..Snapshot::default() };

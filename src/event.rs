@@ -218,6 +218,7 @@ pub const FIELDS: &[(&str, &str)] = &[
     ("resources_disabled", "how many are disabled"),
     ("resources_ready", "how many became ready during the start-up"),
     ("resources_failed", "how many failed during the start-up"),
+    ("resources_blocked", "how many could not begin, since they waited for one that had failed"),
     ("slowest_resource", "the one that became ready last"),
     ("ended_by", "settled, timeout or session_end: why the start-up counts as over"),
     ("outcome", "success or failure: how `tilt ci` ended, on its last events"),

@@ -181,6 +181,11 @@ pub struct Stage {
 }
 
 impl Resource {
+    /// Tilt shows a resource a moment before it says anything of it, its trigger mode included.
+    pub fn has_status(&self) -> bool {
+        self.update_status.is_some() || self.runtime_status.is_some()
+    }
+
     /// Tilt runs an empty update before it starts a serve command; it is no build.
     pub fn only_serves(&self) -> bool {
         self.resource_type == Some(ResourceType::Local)
@@ -448,15 +453,7 @@ impl Object {
                 .and_then(|disable| said(disable.state))
                 .map(|state| state == "Disabled"),
             trigger_mode: status.trigger_mode,
-            waiting: status.waiting.map(|waiting| Waiting {
-                reason: said(waiting.reason),
-                on: waiting
-                    .on
-                    .unwrap_or_default()
-                    .into_iter()
-                    .filter_map(|o| said(o.name))
-                    .collect(),
-            }),
+            waiting: status.waiting.map(RawWaiting::into_waiting),
             pod_status: k8s.as_ref().and_then(|info| said(info.pod_status.clone())),
             pod_restarts: k8s.and_then(|info| info.pod_restarts),
             health_status: status.compose_resource_info.and_then(|info| said(info.health_status)),
@@ -484,6 +481,16 @@ impl Object {
                 .map(StageStatus::into_stage)
                 .collect(),
         })
+    }
+}
+
+impl RawWaiting {
+    fn into_waiting(self) -> Waiting {
+        let reason = said(self.reason);
+        // While a Tiltfile's changes are taken in, Tilt names all that they concern.
+        let waits_for_others = reason.as_deref() != Some("tiltfile-reload");
+        let on = self.on.unwrap_or_default().into_iter().filter(|_| waits_for_others);
+        Waiting { reason, on: on.filter_map(|waited| said(waited.name)).collect() }
     }
 }
 
@@ -606,6 +613,20 @@ mod tests {
                 format!(r#"{{"kind":"UIResource","metadata":{{"name":"web"}},"status":{status}}}"#);
             let expected = Resource { name: "web".into(), ..Resource::default() };
             assert_eq!(read(&text).resources, [expected], "{status}");
+        }
+    }
+
+    #[test]
+    fn what_waits_for_the_tiltfile_waits_for_nothing_else() {
+        for (reason, on) in [("waiting-for-dep", &["db"][..]), ("tiltfile-reload", &[])] {
+            let text = format!(
+                r#"{{"kind":"UIResource","metadata":{{"name":"web"}},"status":{{"waiting":{{"reason":"{reason}","on":[{{"name":"db"}}]}}}}}}"#
+            );
+            let waiting = read(&text).resources.remove(0).waiting.expect("it waits");
+            assert_eq!(
+                (waiting.reason.as_deref(), &waiting.on[..]),
+                (Some(reason), &on.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()[..])
+            );
         }
     }
 

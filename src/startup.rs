@@ -1,7 +1,7 @@
 //! How long it takes until an environment works: from Tilt's start until every resource that
-//! starts by itself has first become ready or failed. Pure.
+//! starts by itself has first become ready or failed, or cannot begin because another failed. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::event::{Event, Fields, Kind};
@@ -16,7 +16,7 @@ const TILTFILE_PAUSE: Duration = Duration::from_secs(2);
 /// Why a start-up is told of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// Everything has become ready or failed.
+    /// Everything has become ready or failed, or is blocked by what failed.
     Settled,
     /// Something had not after ten minutes.
     TimedOut,
@@ -44,22 +44,34 @@ pub enum Told {
     Over(Event),
 }
 
+/// Whether more of a session is to come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Course {
+    Running,
+    /// It will show no more.
+    Over,
+    /// Likewise; in Tilt's own word all was well, whatever it has not come to show.
+    Succeeded,
+}
+
 /// Follows the start-up of a session that began at `tilt_started_at`. `frame` adds what every
-/// event carries; a session that `is_over` will show no more.
+/// event carries.
 pub fn follow(
     memory: &mut Memory,
     resources: &[Resource],
     tilt_started_at: Option<&Timestamp>,
-    is_over: bool,
+    course: Course,
     frame: impl Fn(Fields) -> Fields,
     now: SystemTime,
 ) -> Told {
+    let is_over = course != Course::Running;
     let Some(started_at) = tilt_started_at else { return Told::Nothing };
     let age = now.duration_since(started_at.at).unwrap_or_default();
     let looked_before = memory.startup != Startup::Unmet;
     if memory.startup == Startup::Unmet {
         // What a session shows at its end, it shows whole.
-        memory.startup = if age > LONGEST && !is_over {
+        let was_missed = age > LONGEST || resources.iter().any(was_rebuilt);
+        memory.startup = if was_missed && !is_over {
             Startup::Unwitnessed
         } else {
             Startup::Open { settled: BTreeMap::new() }
@@ -71,21 +83,36 @@ pub fn follow(
     let Startup::Open { settled } = &mut memory.startup else { return Told::Nothing };
     for resource in resources.iter().filter(|r| counts(r)) {
         if let Some(rest) = came_to_rest(resource, looked_before, now) {
+            let known = settled.entry(resource.name.clone()).or_insert(rest);
+            if known.failed && is_tiltfile(resource) {
+                // Until it loads nobody knows what is to come up.
+                *known = rest;
+            }
+        } else if course == Course::Succeeded {
+            let rest = Settled { at: unix_micros(now), failed: false };
             settled.entry(resource.name.clone()).or_insert(rest);
         }
     }
-    let pause = if is_over { Duration::ZERO } else { TILTFILE_PAUSE };
+    let blocked = blocked(settled, resources);
     let in_time = |rest: &Settled| rest.at <= unix_micros(started_at.at + LONGEST);
     // Of a session that is over the end of its start-up can be told, however late it was.
     let is_told_of = is_over || settled.values().all(in_time);
-    let ended = if is_told_of && all_settled(settled, resources, pause, now) {
+    let ended = if is_told_of
+        && tiltfiles_are_loaded(settled, resources, is_over, now)
+        && resources
+            .iter()
+            .filter(|r| counts(r))
+            .all(|r| settled.contains_key(&r.name) || blocked.contains(r.name.as_str()))
+    {
         Ended::Settled
     } else if age > LONGEST && !is_over {
         Ended::TimedOut
     } else {
         Ended::WithSession
     };
-    let fields = frame(description(settled, started_at, ended, age));
+    let mut fields = description(settled, started_at, ended, age);
+    fields.set("resources_blocked", blocked.len());
+    let fields = frame(fields);
     let event = Event { kind: Kind::Startup, time: started_at.at, fields };
     if ended == Ended::WithSession && !is_over {
         return Told::SoFar(event);
@@ -125,22 +152,60 @@ fn came_to_rest(resource: &Resource, looked_before: bool, now: SystemTime) -> Op
     }
 }
 
-fn all_settled(
+/// Who looks for the first time cannot tell when such a resource was first ready: it has flipped since.
+fn was_rebuilt(resource: &Resource) -> bool {
+    let updates = resource.updates.len() + usize::from(resource.current_update.is_some());
+    counts(resource) && !is_tiltfile(resource) && updates > 1
+}
+
+fn is_tiltfile(resource: &Resource) -> bool {
+    resource.resource_type == Some(ResourceType::Tiltfile)
+}
+
+/// What waits, directly or not, for something that has failed, and has not come to rest itself: it may
+/// never begin.
+fn blocked<'a>(
+    settled: &BTreeMap<String, Settled>,
+    resources: &'a [Resource],
+) -> BTreeSet<&'a str> {
+    let waiting = |resource: &'a Resource| {
+        let waiting = resource.waiting.as_ref()?;
+        let waits_for_others = waiting.reason.as_deref() == Some("waiting-for-dep");
+        let is_meant = counts(resource) && !settled.contains_key(&resource.name);
+        (waits_for_others && is_meant).then_some((resource.name.as_str(), &waiting.on))
+    };
+    let waiting: Vec<_> = resources.iter().filter_map(waiting).collect();
+    let has_failed = |name: &String| settled.get(name).is_some_and(|rest| rest.failed);
+    let mut blocked = BTreeSet::new();
+    loop {
+        let is_blocked = |on: &Vec<String>| {
+            on.iter().any(|name| has_failed(name) || blocked.contains(name.as_str()))
+        };
+        let so_far: BTreeSet<_> =
+            waiting.iter().filter(|(_, on)| is_blocked(on)).map(|(name, _)| *name).collect();
+        if so_far.len() == blocked.len() {
+            return blocked;
+        }
+        blocked = so_far;
+    }
+}
+
+/// Whether it is known what is to come up.
+fn tiltfiles_are_loaded(
     settled: &BTreeMap<String, Settled>,
     resources: &[Resource],
-    pause: Duration,
+    is_over: bool,
     now: SystemTime,
 ) -> bool {
-    let mut tiltfiles =
-        resources.iter().filter(|r| r.resource_type == Some(ResourceType::Tiltfile)).peekable();
-    let pause = u64::try_from(pause.as_micros()).unwrap_or(u64::MAX);
+    let pause = u64::try_from(TILTFILE_PAUSE.as_micros()).unwrap_or(u64::MAX);
     let is_loaded = |tiltfile: &Resource| {
-        let loaded = settled.get(&tiltfile.name);
-        loaded.is_some_and(|loaded| unix_micros(now).saturating_sub(loaded.at) >= pause)
+        settled.get(&tiltfile.name).is_some_and(|loaded| {
+            let has_passed = unix_micros(now).saturating_sub(loaded.at) >= pause;
+            is_over || !loaded.failed && has_passed
+        })
     };
-    tiltfiles.peek().is_some()
-        && tiltfiles.all(is_loaded)
-        && resources.iter().filter(|r| counts(r)).all(|r| settled.contains_key(&r.name))
+    let mut tiltfiles = resources.iter().filter(|resource| is_tiltfile(resource)).peekable();
+    tiltfiles.peek().is_some() && tiltfiles.all(is_loaded)
 }
 
 fn description(
@@ -191,7 +256,7 @@ pub fn look_again(memory: &Memory) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Condition, Update};
+    use crate::model::{Condition, Update, Waiting};
 
     fn at(text: &str) -> Timestamp {
         Timestamp::parse(&format!("2026-11-22T15:{text}Z")).expect(text)
@@ -213,7 +278,8 @@ mod tests {
 
     fn look(memory: &mut Memory, resources: &[Resource], now: &str) -> (&'static str, String) {
         let start = at("00:00");
-        match follow(memory, resources, Some(&start), false, |fields| fields, at(now).at) {
+        match follow(memory, resources, Some(&start), Course::Running, |fields| fields, at(now).at)
+        {
             Told::Nothing => ("nothing", String::new()),
             Told::SoFar(event) => ("so far", json(&event)),
             Told::Over(event) => ("over", json(&event)),
@@ -244,7 +310,7 @@ mod tests {
         assert_eq!(told, "over");
         assert_eq!(
             event,
-            r#"{"duration_ms":21000.0,"time_to_ready_ms":20500.0,"slowest_resource":"web","resources_ready":2,"resources_failed":1,"ended_by":"settled","error":true,"error.type":"resource_failed"}"#
+            r#"{"duration_ms":21000.0,"time_to_ready_ms":20500.0,"slowest_resource":"web","resources_ready":2,"resources_failed":1,"ended_by":"settled","error":true,"error.type":"resource_failed","resources_blocked":0}"#
         );
         assert_eq!(look(memory, &all, "00:22").0, "nothing", "once per session");
     }
@@ -285,12 +351,84 @@ mod tests {
         assert!(event.contains(r#""ended_by":"settled""#), "{event}");
     }
 
+    fn waiting_for(name: &str, dependency: &str) -> Resource {
+        let reason = Some("waiting-for-dep".into());
+        let waiting = Some(Waiting { reason, on: vec![dependency.into()] });
+        Resource { waiting, ..resource(name, false, "00:02", "pending") }
+    }
+
+    #[test]
+    fn what_waits_for_something_that_failed_is_not_waited_for() {
+        let tiltfile = resource("(Tiltfile)", true, "00:01", "ok");
+        let mut lint = resource("lint", false, "00:02", "in_progress");
+        let (after, last) = (waiting_for("after", "lint"), waiting_for("last", "after"));
+        let memory = &mut Memory::default();
+        let all = [tiltfile.clone(), after.clone(), last.clone(), lint.clone()];
+        assert_eq!(look(memory, &all, "00:10").0, "so far", "lint runs");
+        lint.update_status = Some("error".into());
+        let (told, event) = look(memory, &[tiltfile, after, last, lint], "00:11");
+        assert_eq!(told, "over");
+        assert!(event.contains(r#""resources_failed":1,"ended_by":"settled""#), "{event}");
+        assert!(event.contains(r#""resources_blocked":2"#), "{event}");
+    }
+
+    #[test]
+    fn a_tiltfile_that_failed_is_waited_for_until_it_loads() {
+        let failed = resource("(Tiltfile)", false, "00:01", "error");
+        let memory = &mut Memory::default();
+        assert_eq!(look(memory, std::slice::from_ref(&failed), "00:10").0, "so far");
+        let mended =
+            [resource("(Tiltfile)", true, "00:30", "ok"), resource("a", true, "00:40", "ok")];
+        let (told, event) = look(memory, &mended, "00:41");
+        assert_eq!(told, "over");
+        assert!(event.starts_with(r#"{"duration_ms":40000.0"#), "{event}");
+        assert!(event.contains(r#""resources_failed":0"#), "{event}");
+
+        let (memory, frame, start) = (&mut Memory::default(), |fields| fields, at("00:00"));
+        let told = follow(memory, &[failed], Some(&start), Course::Over, frame, at("00:02").at);
+        let Told::Over(event) = told else { panic!("{told:?}") };
+        assert!(json(&event).contains(r#""resources_failed":1,"ended_by":"settled""#), "{event:?}");
+    }
+
+    #[test]
+    fn what_tilt_did_not_come_to_show_is_ready_if_it_says_that_all_is_well() {
+        let tiltfile = resource("(Tiltfile)", true, "00:01", "ok");
+        let serving = resource("srv", false, "00:02", "pending");
+        let (memory, frame, start) = (&mut Memory::default(), |fields| fields, at("00:00"));
+        let shown = [tiltfile, serving];
+        let told = follow(memory, &shown, Some(&start), Course::Succeeded, frame, at("00:05").at);
+        let Told::Over(event) = told else { panic!("{told:?}") };
+        assert!(json(&event).starts_with(r#"{"duration_ms":5000.0"#), "{event:?}");
+        assert!(json(&event).contains(r#""ended_by":"settled""#), "{event:?}");
+    }
+
+    #[test]
+    fn who_comes_when_something_was_rebuilt_cannot_tell_how_long_the_start_took() {
+        let update = |number| Update {
+            span_id: format!("build:{number}"),
+            started_at: at("00:03"),
+            finished_at: at("00:04"),
+            error: None,
+            warnings: 0,
+        };
+        let once = Resource { updates: vec![update(1)], ..resource("a", true, "00:04", "ok") };
+        let twice =
+            Resource { updates: vec![update(2), update(1)], ..resource("a", true, "05:00", "ok") };
+        for (shown, expected) in [(once, "over"), (twice, "nothing")] {
+            let up = [resource("(Tiltfile)", true, "00:01", "ok"), shown];
+            let memory = &mut Memory::default();
+            assert_eq!(look(memory, &up, "05:10").0, expected);
+            assert_eq!(memory.awaits(&up[1]), expected == "over");
+        }
+    }
+
     #[test]
     fn a_session_that_is_over_had_settled_however_long_that_took() {
         let up = [resource("(Tiltfile)", true, "00:01", "ok"), resource("a", true, "15:00", "ok")];
         let frame = |fields| fields;
         let start = at("00:00");
-        let told = follow(&mut Memory::default(), &up, Some(&start), true, frame, at("15:02").at);
+        let (memory, ended) = (&mut Memory::default(), at("15:02").at);
+        let told = follow(memory, &up, Some(&start), Course::Over, frame, ended);
         let Told::Over(event) = told else { panic!("{told:?}") };
         assert!(json(&event).starts_with(r#"{"duration_ms":900000.0"#), "{event:?}");
         assert!(json(&event).contains(r#""ended_by":"settled""#), "{event:?}");

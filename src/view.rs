@@ -128,7 +128,8 @@ impl View {
         self.is_outdated
     }
 
-    /// The resources whose status is not what was last told.
+    /// The resources whose status is not what was last told. One that the Tiltfile has just defined is
+    /// shown before it has any.
     pub fn changes(&self) -> Vec<Change> {
         let told = |name: &str| self.told.binary_search_by(|t| t.name.as_str().cmp(name));
         let before = |resource: &Resource| match told(&resource.name) {
@@ -138,7 +139,8 @@ impl View {
             }
         };
         let has_changed = |resource: &&Resource| {
-            told(&resource.name).map_or(true, |at| self.told[at] != status(resource))
+            told(&resource.name)
+                .map_or(resource.has_status(), |at| self.told[at] != status(resource))
         };
         self.resources.iter().filter(has_changed).map(before).collect()
     }
@@ -198,10 +200,12 @@ mod tests {
         view.replace(of(vec![resource("a", "ok"), resource("b", "ok")]));
         assert_eq!(changed(&view), [("a".into(), None), ("b".into(), None)], "nothing told yet");
         view.mark_told();
+        view.show(of(vec![Resource { name: "new".into(), ..Resource::default() }]));
+        assert_eq!(changed(&view), [], "it has no status yet");
         view.show(of(vec![resource("b", "pending")]));
         view.show(of(vec![resource("b", "error")]));
         assert_eq!(changed(&view), [("b".into(), Some("ok".into()))]);
-        assert_eq!(view.look(None, true).passed.len(), 2, "each version has passed");
+        assert_eq!(view.look(None, true).passed.len(), 3, "each version has passed");
         view.mark_told();
         assert_eq!(changed(&view), []);
         view.show(of(vec![resource("b", "error")]));

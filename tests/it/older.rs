@@ -17,7 +17,7 @@ const FIRST_WITH: [(&str, &[&str]); 5] = [
     ("0.23.5", &["cmdimage"]),
 ];
 
-/// A Tilt that started a minute ago, and in which one resource waits.
+/// A Tilt that started a minute ago, in which nothing was rebuilt, and one resource waits.
 fn up_for_a_minute() -> Sandbox {
     let sandbox = Sandbox::new();
     let ago = |seconds| {
@@ -27,6 +27,9 @@ fn up_for_a_minute() -> Sandbox {
     sandbox.tilt().change("uisession", |session| session[0]["status"]["tiltStartTime"] = ago(60));
     sandbox.tilt().change("uiresources", |resources| {
         for resource in resources.iter_mut() {
+            if let Some(updates) = resource["status"]["buildHistory"].as_array_mut() {
+                updates.truncate(1);
+            }
             for condition in resource["status"]["conditions"].as_array_mut().expect("conditions") {
                 condition["lastTransitionTime"] = ago(30);
                 condition["status"] = json!("True");
