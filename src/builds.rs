@@ -30,7 +30,9 @@ pub fn update(
     fields.say_ms("duration_ms", update.finished_at.since(&update.started_at));
     fields.set("warnings", update.warnings);
     if let Some(error) = &update.error {
-        failure(&mut fields, error, context);
+        let is_load = update_type(resource, &id.span_id) == Some("tiltfile");
+        let of = if is_load { Failure::of_tiltfile } else { Failure::of };
+        failure(&mut fields, of(error), context);
     }
     fields.extend(&shared.last);
     let event = Event { kind: Kind::Update, time: update.started_at.at, fields };
@@ -138,7 +140,7 @@ pub fn image_build(
         fields.set("stages_cached", build.stages.iter().filter(|stage| stage.cached).count());
     }
     if let Some(error) = &build.error {
-        failure(&mut fields, error, context);
+        failure(&mut fields, Failure::of(error), context);
     }
     span.describe(&mut fields);
     fields.extend(&shared.last);
@@ -178,7 +180,7 @@ fn stage_event(
     fields.set("cached", stage.cached);
     fields.say_ms("duration_ms", ends.map(|end| end.duration_since(begins).unwrap_or_default()));
     if let Some(error) = &stage.error {
-        failure(&mut fields, error, context);
+        failure(&mut fields, Failure::of(error), context);
     }
     span.describe(&mut fields);
     fields.extend(&shared.last);
@@ -216,8 +218,7 @@ fn instruction(name: &str) -> &'static str {
     BUILDKIT.iter().find(|(start, _)| said.starts_with(start)).map_or("other", |(_, known)| known)
 }
 
-fn failure(fields: &mut Fields, error: &str, context: &Context) {
-    let failure = Failure::of(error);
+fn failure(fields: &mut Fields, failure: Failure, context: &Context) {
     fields.set("error", true);
     fields.set("error.type", failure.class);
     fields.say("exit_code", failure.exit_code);

@@ -615,6 +615,28 @@ mod tests {
     }
 
     #[test]
+    fn a_failed_load_of_a_tiltfile_is_known_by_the_update() {
+        let failed = |name: &str, span_id: &str| Resource {
+            name: name.into(),
+            updates: vec![Update {
+                span_id: span_id.into(),
+                started_at: at("2026-11-22T15:00:00Z"),
+                finished_at: at("2026-11-22T15:00:01Z"),
+                error: Some("/home/dev/shop/Tiltfile:1:7: undefined: timeout".into()),
+                warnings: 0,
+            }],
+            ..Resource::default()
+        };
+        let resources =
+            vec![failed("(Tiltfile)", "tiltfile:(Tiltfile):1"), failed("web", "build:1")];
+        let snapshot = Snapshot { resources, ..Snapshot::default() };
+        let report = told(&snapshot, &Context::default(), SystemTime::UNIX_EPOCH);
+        let classes =
+            report.builds.iter().map(|build| json(&build.events[0])["error.type"].clone());
+        assert_eq!(classes.collect::<Vec<_>>(), ["tiltfile", "timeout"]);
+    }
+
+    #[test]
     fn the_user_is_tilt_clouds_then_the_options_then_empty() {
         let option = Some("ann".to_owned());
         for (cloud, user, expected) in

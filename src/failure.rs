@@ -27,8 +27,12 @@ pub struct Failure {
 const CLASSES: &[(&str, &[&str])] = &[
     ("disk_full", &["no space left on device"]),
     ("out_of_memory", &["out of memory", "oomkilled", "cannot allocate memory"]),
-    ("cancelled", &["context canceled", "context cancelled", "signal: killed", "build canceled"]),
+    ("missing_program", &["executable file not found in"]),
+    // A plain `killed`, without `signal:`, is Tilt's word for a command that it stopped itself.
+    ("cancelled", &["context canceled", "context cancelled", "build canceled", "failed: killed"]),
     ("timeout", &["deadline exceeded", "timed out", "timeout"]),
+    // `signal: segmentation fault`; Go gives -1 in place of an exit code that there is not.
+    ("killed", &["signal: ", "exit status -1", "exited with status -1"]),
     ("docker_unavailable", &["cannot connect to the docker daemon", "docker daemon running"]),
     (
         "registry_denied",
@@ -74,6 +78,19 @@ const CLASSES: &[(&str, &[&str])] = &[
     ),
 ];
 
+/// What a failed load of a Tiltfile may be but for `tiltfile`: what the machine lacks or a person
+/// stopped, in phrases that are no words of a Tiltfile. Other phrases are (`undefined: timeout`), or
+/// tell of a mistake in it (`open k8s.yaml: no such file or directory`).
+const NO_FAULT_OF_A_TILTFILE: &[&str] = &[
+    "disk_full",
+    "out_of_memory",
+    "missing_program",
+    "cancelled",
+    "killed",
+    "docker_unavailable",
+    "network",
+];
+
 const EXIT_CODE_PHRASES: &[&str] = &[
     "exit status ",
     "exit code: ",
@@ -89,19 +106,30 @@ impl Failure {
     pub fn of(text: &str) -> Self {
         let around_commands = without_commands(text).to_lowercase();
         let exit_code = exit_code(&around_commands);
-        let class = CLASSES
-            .iter()
-            .find(|(_, phrases)| phrases.iter().any(|phrase| around_commands.contains(phrase)))
-            .map_or(if exit_code.is_some() { "command_failed" } else { "_OTHER" }, |(class, _)| {
-                class
-            });
+        let without_phrase = if exit_code.is_some() { "command_failed" } else { "_OTHER" };
         Self {
-            class,
+            class: class(&around_commands, |_| true).unwrap_or(without_phrase),
             exit_code,
             hash: ids::id(&["error", &normalised(text)], 16),
             text: cut(text, TEXT_LIMIT).to_owned(),
         }
     }
+
+    /// Of a load of a Tiltfile, which the text does not tell.
+    pub fn of_tiltfile(text: &str) -> Self {
+        let around_commands = without_commands(text).to_lowercase();
+        let class = class(&around_commands, |class| NO_FAULT_OF_A_TILTFILE.contains(&class));
+        Self { class: class.unwrap_or("tiltfile"), ..Self::of(text) }
+    }
+}
+
+/// The first of the classes in question with a phrase in the text, which is in lower case.
+fn class(text: &str, is_possible: impl Fn(&str) -> bool) -> Option<&'static str> {
+    CLASSES
+        .iter()
+        .filter(|(class, _)| is_possible(class))
+        .find(|(_, phrases)| phrases.iter().any(|phrase| text.contains(phrase)))
+        .map(|(class, _)| *class)
 }
 
 /// `text` up to `limit` bytes, never through a character.
@@ -207,6 +235,32 @@ mod tests {
                 "command_failed",
                 Some(9),
             ),
+            // Tilt stopped it: someone disabled the resource, pressed Stop Build.
+            (r#"Command "sleep 8" failed: killed"#, "cancelled", None),
+            ("build canceled", "cancelled", None),
+            // Someone else did.
+            (r#"Command "kill -9 $$" failed: signal: killed"#, "killed", None),
+            (r#"Command "kill -TERM $$" failed: signal: terminated"#, "killed", None),
+            (r#"Command "./crash" failed: signal: segmentation fault"#, "killed", None),
+            (r#"Command "./crash" failed: signal: aborted (core dumped)"#, "killed", None),
+            // A shell's 137 and 127 may be its command's own.
+            (
+                r#"Command "sh -c ./crash; exit $?" failed: exit status 137"#,
+                "command_failed",
+                Some(137),
+            ),
+            (r#"Command "no-such-program" failed: exit status 127"#, "command_failed", Some(127)),
+            (
+                r#"Command "x" failed: failed to start: exec: "x": executable file not found in $PATH"#,
+                "missing_program",
+                None,
+            ),
+            // Nor is this sure: Tilt says it of a folder to run in that is not there, too.
+            (
+                r#"Command "true" failed: failed to start: fork/exec /usr/bin/sh: no such file or directory"#,
+                "missing_file",
+                None,
+            ),
             // The person's own words are no evidence.
             (
                 r#"Command "echo timed out; exit code: 7" failed: exit status 1"#,
@@ -229,6 +283,14 @@ mod tests {
             ("executor failed running [cut short: timeout", "timeout", None),
             // Tilt's, Docker's and Kubernetes' ways to say it.
             (r#"Custom build "make image" failed: exit status 2"#, "command_failed", Some(2)),
+            (r#"Custom build "make image" failed: killed"#, "cancelled", None),
+            ("ImageBuild: Canceled: context canceled", "cancelled", None),
+            (
+                "apply command timed out after 30s - see https://docs.tilt.dev/api.html",
+                "timeout",
+                None,
+            ),
+            ("apply command exited with status -1", "killed", None),
             ("apply command exited with status 4\nstdout:", "command_failed", Some(4)),
             ("Container 12ab exited with 137", "command_failed", Some(137)),
             (
@@ -252,6 +314,44 @@ mod tests {
             ("an unclosed \"quote: exit status 5", "command_failed", Some(5)),
         ] {
             let failure = Failure::of(text);
+            assert_eq!((failure.class, failure.exit_code), (class, exit_code), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_failed_load_is_the_tiltfiles_fault_but_for_what_the_machine_lacks() {
+        // Recorded from Tilt 0.37.6, where the folders were others.
+        let at = "Traceback (most recent call last):\n  /home/dev/timeout/Tiltfile:1:6: in \
+                  <toplevel>\nError in";
+        for (text, class, exit_code) in [
+            ("/home/dev/shop/Tiltfile:1:7: undefined: timeout", "tiltfile", None),
+            (
+                "/home/dev/shop/Tiltfile:2:1: got end of file, want primary expression",
+                "tiltfile",
+                None,
+            ),
+            (&format!("{at} read_file: open /nope: no such file or directory"), "tiltfile", None),
+            (
+                &format!("{at} local: command \"exit 3\" failed.\nerror: exit status 3"),
+                "tiltfile",
+                Some(3),
+            ),
+            (
+                &format!("{at} local: command \"kill -9 $$\" failed.\nerror: exit status -1"),
+                "killed",
+                None,
+            ),
+            (
+                &format!(
+                    "{at} docker_compose: command [\"docker-compose\" \"config\"] failed.\nerror: \
+                     exec: \"docker-compose\": executable file not found in $PATH\nstdout: \"\""
+                ),
+                "missing_program",
+                None,
+            ),
+            ("build canceled", "cancelled", None),
+        ] {
+            let failure = Failure::of_tiltfile(text);
             assert_eq!((failure.class, failure.exit_code), (class, exit_code), "{text}");
         }
     }
