@@ -33,7 +33,14 @@ const CLASSES: &[(&str, &[&str])] = &[
     ("timeout", &["deadline exceeded", "timed out", "timeout"]),
     // `signal: segmentation fault`; Go gives -1 in place of an exit code that there is not.
     ("killed", &["signal: ", "exit status -1", "exited with status -1"]),
-    ("docker_unavailable", &["cannot connect to the docker daemon", "docker daemon running"]),
+    (
+        "docker_unavailable",
+        &[
+            "cannot connect to the docker daemon",
+            "docker daemon running",
+            "failed to connect to the docker api",
+        ],
+    ),
     (
         "registry_denied",
         &[
@@ -350,6 +357,13 @@ mod tests {
                 None,
             ),
             ("build canceled", "cancelled", None),
+            (
+                "Failed to connect to Docker: failed to connect to the docker API at \
+                 unix:///var/run/docker.sock; check if the path is correct and if the daemon is \
+                 running: dial unix /var/run/docker.sock: connect: no such file or directory",
+                "docker_unavailable",
+                None,
+            ),
         ] {
             let failure = Failure::of_tiltfile(text);
             assert_eq!((failure.class, failure.exit_code), (class, exit_code), "{text}");
