@@ -47,8 +47,9 @@ pub enum Fate {
 }
 
 /// What a 401 means.
-pub const UNKNOWN_KEY: &str = "the API key is not known here; check HONEYCOMB_API_KEY, and that \
-                               HONEYCOMB_API_ENDPOINT is the key's region";
+pub const UNKNOWN_KEY: &str = "the API key is not known here; check HONEYCOMB_API_KEY or the \
+                               file of --api-key-file, and that HONEYCOMB_API_ENDPOINT is the key's \
+                               region";
 /// What a 403 to events means.
 pub const MAY_NOT_SEND: &str =
     "the API key may not send events; give it the permission \"send events\"";
@@ -207,7 +208,7 @@ mod tests {
     #[test]
     fn what_a_person_must_fix_is_said_in_one_sentence() {
         for (status, named) in [
-            (401, "HONEYCOMB_API_KEY"),
+            (401, "HONEYCOMB_API_KEY or the file of --api-key-file"),
             (403, "permission"),
             (404, "HONEYCOMB_DATASET"),
             (407, "proxy"),

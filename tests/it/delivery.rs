@@ -256,7 +256,11 @@ fn a_server_that_is_not_there_leaves_everything_for_next_time() {
 #[test]
 fn what_a_person_must_fix_is_said_in_one_line_and_not_tried_again() {
     for (status, fix) in [
-        (401, "check HONEYCOMB_API_KEY, and that HONEYCOMB_API_ENDPOINT is the key's region"),
+        (
+            401,
+            "check HONEYCOMB_API_KEY or the file of --api-key-file, and that \
+             HONEYCOMB_API_ENDPOINT is the key's region",
+        ),
         (403, "give it the permission \"send events\""),
         (404, "check HONEYCOMB_DATASET"),
     ] {
