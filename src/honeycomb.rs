@@ -12,7 +12,7 @@ use serde_json::Value;
 use ureq::http::header::{CONTENT_ENCODING, CONTENT_TYPE, DATE, LOCATION, RETRY_AFTER};
 use ureq::http::{Response, Uri};
 use ureq::tls::{RootCerts, TlsConfig};
-use ureq::{Agent, Body, RequestBuilder};
+use ureq::{Agent, Body, RequestBuilder, Timeout};
 
 use crate::answer::Answer;
 use crate::config::{ApiKey, Destination, Endpoint};
@@ -178,14 +178,20 @@ impl Api {
     }
 
     fn no_answer(&self, error: &ureq::Error) -> NoAnswer {
-        let cause = match error {
-            ureq::Error::Timeout(step) => format!("timed out ({step})"),
-            ureq::Error::HostNotFound => "no such host".to_owned(),
-            ureq::Error::Io(error) => error.to_string(),
-            ureq::Error::ConnectProxyFailed(why) => format!("the proxy did not connect: {why}"),
-            error => error.to_string(),
-        };
+        let cause = cause(error);
         NoAnswer(format!("no answer from {}: {cause}{}", self.authority, hint(&cause)))
+    }
+}
+
+fn cause(error: &ureq::Error) -> String {
+    match error {
+        ureq::Error::Timeout(Timeout::Connect) => "timed out while connecting".to_owned(),
+        // Of the whole request: no other limit is set.
+        ureq::Error::Timeout(_) => "timed out".to_owned(),
+        ureq::Error::HostNotFound => "no such host".to_owned(),
+        ureq::Error::Io(error) => error.to_string(),
+        ureq::Error::ConnectProxyFailed(why) => format!("the proxy did not connect: {why}"),
+        error => error.to_string(),
     }
 }
 
@@ -198,6 +204,8 @@ fn hint(cause: &str) -> &'static str {
     } else if says(&["unknownissuer", "unknown issuer"]) {
         "; if a proxy of your company's opens TLS, have this machine trust its certificate, or set \
          SSL_CERT_FILE"
+    } else if says(&["invalidcontenttype"]) {
+        "; does this address speak TLS?"
     } else if says(&["lookup address", "no such host", "name resolution"]) {
         "; check the name, and whether this machine needs HTTPS_PROXY"
     } else {
@@ -212,4 +220,18 @@ fn user_agent() -> String {
         std::env::consts::OS,
         std::env::consts::ARCH
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_timed_out_is_said_in_plain_words() {
+        for (step, expected) in
+            [(Timeout::Global, "timed out"), (Timeout::Connect, "timed out while connecting")]
+        {
+            assert_eq!(cause(&ureq::Error::Timeout(step)), expected);
+        }
+    }
 }

@@ -1,8 +1,10 @@
 //! `check`: each of its lines, good and bad, against a server that answers as the public
 //! description of Honeycomb's API says.
 
-use std::fs;
+use std::io::{self, Write};
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
+use std::{fs, thread};
 
 use serde_json::{Value, json};
 use tilt_honeycomb::queries::QUERIES;
@@ -254,6 +256,18 @@ fn a_key_is_known_by_its_shape() {
     );
 }
 
+/// The `https://` address of a server that takes the first bytes of TLS for a bad request.
+fn speaks_no_tls() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("its number");
+    thread::spawn(move || {
+        let (mut connection, _) = listener.accept().expect("a connection");
+        connection.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").expect("it listens");
+        io::copy(&mut connection, &mut io::sink()).ok();
+    });
+    format!("https://{address}")
+}
+
 #[test]
 fn an_endpoint_that_does_not_answer_is_told_with_the_reason() {
     let (sandbox, server, _api) = up();
@@ -263,7 +277,8 @@ fn an_endpoint_that_does_not_answer_is_told_with_the_reason() {
     };
     run(DOWN).exits_with(4).finds("endpoint", "bad", "refused");
     run("https://no-such-host.invalid").exits_with(4).finds("endpoint", "bad", "no answer from no");
-    run(&server.url().replace("http", "https")).exits_with(4).finds("endpoint", "bad", "no answer");
+    run(&server.url().replace("http", "https")).exits_with(4).finds("endpoint", "bad", "timed out");
+    run(&speaks_no_tls()).exits_with(4).finds("endpoint", "bad", "does this address speak TLS?");
     run("ftp://x").exits_with(2).finds("endpoint", "bad", "ftp:// is not supported").finds(
         "team",
         "skipped",
