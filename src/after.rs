@@ -28,7 +28,7 @@ const LINK_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The last look that a snapshot allows.
 pub fn look(left: &ExitSnapshot) -> Look<'_> {
-    let (phase, seen_at) = (Phase::Over(None), left.created_at);
+    let (phase, seen_at) = (Phase::Over(left.snapshot.outcome), left.created_at);
     Look { phase, seen_at, ..Look::at(&left.snapshot) }
 }
 
@@ -42,7 +42,7 @@ pub fn report(
     client: &Client,
     stop: &Stop,
 ) -> Exit {
-    let left = exit_snapshot::read(path).map_err(|error| {
+    let left = exit_snapshot::read(path, config.outcome).map_err(|error| {
         log::error!("{error}");
         Exit::Unexpected
     });

@@ -87,7 +87,7 @@ impl Shell {
     example = "Look at what would be sent, without a key:\n  {command_name} --once --dry-run",
     example = "Beside a Tilt, until stopped:\n  {command_name} --dataset dev-environments",
     example = "One report, from cron or by hand:\n  {command_name} --once",
-    example = "After tilt ci --output-snapshot-on-exit=tilt.json:\n  {command_name} --once --snapshot tilt.json",
+    example = "After tilt ci --output-snapshot-on-exit=tilt.json:\n  {command_name} --once --snapshot tilt.json --outcome $?",
     example = "What waits from before, and no more:\n  {command_name} --flush",
     example = "A board in Honeycomb, with a configuration key; first only its requests:\n  {command_name} board --dry-run\n  {command_name} board --api-key-file configuration-key",
     error_code(0, "done"),
@@ -110,6 +110,11 @@ pub struct Cli {
     /// running Tilt
     #[argh(option, arg_name = "file")]
     pub snapshot: Option<String>,
+
+    /// WORD for how that `tilt ci` ended: success, failure, or its exit code; any other says that
+    /// nobody knows
+    #[argh(option, arg_name = "word")]
+    pub outcome: Option<String>,
 
     /// send what waits, look at nothing, then exit
     #[argh(switch)]
@@ -214,6 +219,9 @@ impl Cli {
 
     /// What goes together with nothing else on the command line.
     fn contradiction(&self) -> Option<String> {
+        if self.outcome.is_some() && self.snapshot.is_none() {
+            return Some("--outcome goes with --snapshot".to_owned());
+        }
         let Some(command) = self.command else {
             return self.json.then(|| "--json goes with check".to_owned());
         };
@@ -355,6 +363,8 @@ mod tests {
             ("board --snapshot x", "board goes without --snapshot"),
             ("board --json", "board goes without --json"),
             ("--json --once", "--json goes with check"),
+            ("--once --outcome 0", "--outcome goes with --snapshot"),
+            ("--snapshot x --outcome", "--outcome"),
         ] {
             let Err(Early::Usage(message)) = parsed(line) else { panic!("{line} was taken") };
             assert!(message.contains(named), "{line}: {message}");

@@ -17,6 +17,7 @@ use crate::cli::Cli;
 use crate::event::FIELDS;
 use crate::ids;
 use crate::link;
+use crate::model::Outcome;
 use crate::trace::Outside;
 
 const DEFAULT_ENDPOINT: &str = "https://api.honeycomb.io";
@@ -32,6 +33,8 @@ const NAME_LIMIT: usize = 255;
 pub struct Config {
     pub once: bool,
     pub source: Source,
+    /// How the run that left the snapshot ended, where that is known.
+    pub outcome: Option<Outcome>,
     pub output: Output,
     pub interval: Duration,
     /// Bounds one delivery, retries included.
@@ -299,6 +302,7 @@ impl Config {
         Ok(Self {
             once: cli.reports_once(),
             source,
+            outcome: cli.outcome.as_deref().and_then(Outcome::parse),
             output,
             interval: duration("--interval", cli.interval.as_deref(), DEFAULT_INTERVAL, INTERVALS)?,
             timeout: timeout(&cli)?,

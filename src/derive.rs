@@ -34,8 +34,9 @@ pub fn derive(
     let is_full = matches!(look.heartbeats, Heartbeats::All);
     let (is_watched, phase) = (look.is_watched, look.phase);
     let mut report = Report { is_full, is_watched, phase, ..Report::default() };
-    if let Phase::Over(Some(outcome)) = phase {
-        memory.outcome = Some(outcome);
+    if let Phase::Over(outcome) = phase {
+        // What was heard from Tilt itself is known better than what a later step was told.
+        memory.outcome = memory.outcome.or(outcome);
     }
     follow_startup(look, &shared, memory, &mut report, now);
     // Between two reports only what has passed can be new.
@@ -96,8 +97,8 @@ fn tilt_started_at<'a>(look: &Look<'a>) -> Option<&'a Timestamp> {
     look.session.and_then(|session| session.tilt_started_at.as_ref())
 }
 
-/// How the run ended: in Tilt's own words where they were heard, else as far as its resources
-/// tell. What had not come to rest when Tilt looked away tells nothing.
+/// How the run ended: in Tilt's own words where they were heard, else as `--outcome` says, else as
+/// far as its resources tell. What had not come to rest when Tilt looked away tells nothing.
 pub fn outcome(look: &Look, memory: &Memory) -> Option<Outcome> {
     let counts = standings(look.resources);
     let count = |standing| counts[standing as usize];

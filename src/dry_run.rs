@@ -12,13 +12,14 @@ use crate::exit::Exit;
 use crate::exit_snapshot;
 use crate::git;
 use crate::look::Look;
+use crate::model::Outcome;
 use crate::state::State;
 use crate::stop::Stop;
 use crate::tilt::Tilt;
 
 /// Prints what a run of Tilt left.
-pub fn print_left(path: &Path, context: &Context) -> Exit {
-    let left = match exit_snapshot::read(path) {
+pub fn print_left(path: &Path, outcome: Option<Outcome>, context: &Context) -> Exit {
+    let left = match exit_snapshot::read(path, outcome) {
         Ok(left) => left,
         Err(error) => {
             log::error!("{error}");

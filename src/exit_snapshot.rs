@@ -12,7 +12,7 @@ use std::time::SystemTime;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::model::{Snapshot, Timestamp};
+use crate::model::{Outcome, Snapshot, Timestamp};
 
 /// What a run of Tilt left.
 #[derive(Debug, PartialEq)]
@@ -66,10 +66,13 @@ impl fmt::Display for ExitSnapshotError {
 
 impl std::error::Error for ExitSnapshotError {}
 
-pub fn read(path: &Path) -> Result<ExitSnapshot, ExitSnapshotError> {
+/// Reads what a run left that ended with this outcome, which no snapshot tells.
+pub fn read(path: &Path, outcome: Option<Outcome>) -> Result<ExitSnapshot, ExitSnapshotError> {
     let failed = |why| ExitSnapshotError { path: path.to_owned(), why };
     let bytes = std::fs::read(path).map_err(|error| failed(Why::Io(error)))?;
-    parse(&bytes).map_err(failed)
+    let mut left = parse(&bytes).map_err(failed)?;
+    left.snapshot.outcome = outcome;
+    Ok(left)
 }
 
 #[derive(Deserialize)]

@@ -142,7 +142,7 @@ fn report(config: &Config) -> Result<Exit, Box<dyn Error>> {
             let id = state_dir.as_deref().and_then(store::known_installation_id);
             let context = Context::new(config, id, cpu_count);
             if let Source::Snapshot(path) = &config.source {
-                return Ok(dry_run::print_left(path, &context));
+                return Ok(dry_run::print_left(path, config.outcome, &context));
             }
             let stop = Stop::default();
             stop::on_signals(&stop, || ())?;

@@ -20,7 +20,7 @@ pub struct Memory {
     /// By name.
     resources: BTreeMap<String, Known>,
     numbers: Numbers,
-    /// How the run ended, in Tilt's own words.
+    /// How the run ended, in Tilt's own words or, where nobody heard them, as `--outcome` says.
     pub outcome: Option<Outcome>,
     /// What the run is part of, as whoever looked first was told.
     pub outside: Option<Outside>,

@@ -20,7 +20,8 @@ pub struct Snapshot {
     pub image_builds: Vec<ImageBuild>,
     /// Whether there are images of each [`ImageKind`], built or not.
     pub has_images: [bool; 2],
-    /// How the run ended, once Tilt has decided to end by itself, as `tilt ci` does.
+    /// How the run ended, once Tilt has decided to end by itself, as `tilt ci` does; of one that is
+    /// over, as `--outcome` says.
     pub outcome: Option<Outcome>,
 }
 
@@ -36,6 +37,20 @@ impl Outcome {
         match self {
             Self::Success => "success",
             Self::Failure => "failure",
+        }
+    }
+
+    /// As GitHub or GitLab words it, or an exit code. `None` for what tells neither, such as a word
+    /// for a run that was cancelled, or the exit code of a killed one.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text.trim() {
+            "success" => Some(Self::Success),
+            "failure" | "failed" => Some(Self::Failure),
+            code => match code.parse().ok()? {
+                0 => Some(Self::Success),
+                1..128 => Some(Self::Failure),
+                128..=u8::MAX => None,
+            },
         }
     }
 }
@@ -627,6 +642,24 @@ mod tests {
                 (waiting.reason.as_deref(), &waiting.on[..]),
                 (Some(reason), &on.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()[..])
             );
+        }
+    }
+
+    #[test]
+    fn an_outcome_is_a_word_of_a_ci_provider_or_an_exit_code() {
+        for (text, expected) in [
+            ("success", Some(Outcome::Success)),
+            ("failure", Some(Outcome::Failure)),
+            ("failed", Some(Outcome::Failure)),
+            ("0", Some(Outcome::Success)),
+            ("1", Some(Outcome::Failure)),
+            ("127", Some(Outcome::Failure)),
+            (" 1\n", Some(Outcome::Failure)),
+        ] {
+            assert_eq!(Outcome::parse(text), expected, "{text:?}");
+        }
+        for text in ["", "cancelled", "canceled", "skipped", "143", "-1", "256", "Success", "0.5"] {
+            assert_eq!(Outcome::parse(text), None, "{text:?}");
         }
     }
 

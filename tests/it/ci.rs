@@ -30,6 +30,16 @@ fn failed() -> Value {
     snapshot
 }
 
+/// The same run, had Tilt left before it showed the end of `b`.
+fn unshown() -> Value {
+    let mut snapshot = recorded();
+    let b = &mut snapshot["view"]["uiResources"][2]["status"];
+    b["updateStatus"] = json!("in_progress");
+    b["currentBuild"] = json!({"spanID": "build:9", "startTime": "2026-11-22T15:27:33.000000Z"});
+    b["conditions"] = json!([{"type": "Ready", "status": "False"}]);
+    snapshot
+}
+
 /// The same run, had it been just now: a start-up of long ago is told by nobody.
 fn just_now(mut snapshot: Value) -> Value {
     let at = |age| {
@@ -143,17 +153,66 @@ fn a_failing_snapshot_gives_a_failed_root_and_no_text() {
 
 #[test]
 fn what_was_still_in_progress_is_a_final_state() {
-    let mut snapshot = recorded();
-    let b = &mut snapshot["view"]["uiResources"][2]["status"];
-    b["updateStatus"] = json!("in_progress");
-    b["currentBuild"] = json!({"spanID": "build:9", "startTime": "2026-11-22T15:27:33.000000Z"});
-    b["conditions"] = json!([{"type": "Ready", "status": "False"}]);
-    let (events, outcome) = events_of(&snapshot);
+    let (events, outcome) = events_of(&unshown());
     let root = &of_kind(&events, "startup")[0]["data"];
     assert_eq!((&root["ended_by"], root.get("outcome")), (&json!("session_end"), None));
     let b = of_kind(&events, "uiresource").into_iter().find(|r| r["data"]["name"] == "b");
     assert_eq!(b.expect("b")["data"]["update_status"], "in_progress");
     assert!(outcome.stdout.contains("unfinished"), "{}", outcome.stdout);
+}
+
+#[test]
+fn how_tilt_ci_ended_is_what_outcome_says_where_its_snapshot_does_not() {
+    for (said, expected) in [
+        ("success", Some("success")),
+        ("0", Some("success")),
+        ("failure", Some("failure")),
+        ("failed", Some("failure")),
+        ("1", Some("failure")),
+        ("cancelled", None),
+        ("", None),
+    ] {
+        let (sandbox, server) = (Sandbox::new(), Server::start());
+        leave(&sandbox, unshown().to_string());
+        let post_step = || post_step(&sandbox, &server).args(&["--outcome", said]);
+        let dry = post_step().args(&["--dry-run"]).finish().exits_with(0).events();
+        let told = post_step().finish().exits_with(0).stdout;
+        for events in [dry, server.accepted()] {
+            for kind in ["startup", "session"] {
+                let event = &of_kind(&events, kind)[0]["data"];
+                assert_eq!(event.get("outcome").and_then(Value::as_str), expected, "{kind} {said}");
+            }
+            let failed = (expected == Some("failure")).then_some(&Value::Bool(true));
+            assert_eq!(of_kind(&events, "startup")[0]["data"].get("error"), failed, "{said}");
+        }
+        let heading = format!("tilt ci: {}, ", expected.unwrap_or("outcome unknown"));
+        assert!(told.starts_with(&heading), "{said}: {told}");
+    }
+}
+
+#[test]
+fn outcome_goes_before_what_the_statuses_say_and_after_what_tilt_itself_said() {
+    let heading = |sandbox: &Sandbox, server: &Server| {
+        let run = post_step(sandbox, server).args(&["--outcome", "failure"]);
+        run.finish().exits_with(0).stdout.lines().next().expect("a heading").to_owned()
+    };
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    leave(&sandbox, recorded().to_string());
+    assert!(heading(&sandbox, &server).starts_with("tilt ci: failure, "));
+
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let snapshot = just_now(unshown());
+    show(&sandbox, &snapshot);
+    be_done(&sandbox, "");
+    let sidecar = sandbox.live_to(&server).env("TILT_HONEYCOMB_MODE", "ci").start();
+    sidecar.says("sent ");
+    sidecar.ends_after(Signal::TERM).0.exits_with(0);
+    leave(&sandbox, snapshot.to_string());
+    assert!(heading(&sandbox, &server).starts_with("tilt ci: success, "));
+    let all = server.accepted();
+    let outcomes =
+        of_kind(&all, "session").into_iter().filter_map(|s| s["data"].get("outcome").cloned());
+    assert_eq!(outcomes.collect::<Vec<_>>(), ["success"]);
 }
 
 #[test]
