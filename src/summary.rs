@@ -1,6 +1,7 @@
 //! What `tilt ci` did, as a person reads it in the job's log: each resource with how it ended and
-//! how long its last update took, slowest first. As text and as Markdown. Pure.
+//! how long its last update took: what failed, then what took longest. As text and as Markdown. Pure.
 
+use std::cmp::Reverse;
 use std::fmt::Write;
 use std::time::{Duration, SystemTime};
 
@@ -10,6 +11,10 @@ use crate::model::{Outcome, Resource, Snapshot};
 /// A job's page takes no more than 1 MB.
 const ROWS: usize = 200;
 const BAR: u128 = 20;
+const FAILED: &str = "failed";
+const UNFINISHED: &str = "unfinished";
+/// More would hide what the line says of them.
+const NAMED: usize = 3;
 
 #[derive(Debug, PartialEq)]
 pub struct Summary {
@@ -29,8 +34,8 @@ impl Summary {
     /// Of a run that ended `at`.
     pub fn of(snapshot: &Snapshot, outcome: Option<Outcome>, at: SystemTime) -> Self {
         let started_at = snapshot.session.as_ref().and_then(|s| s.tilt_started_at.as_ref());
-        let mut rows: Vec<_> = snapshot.resources.iter().map(|r| row(r, at)).collect();
-        rows.sort_by(|a, b| b.took.cmp(&a.took).then_with(|| a.name.cmp(&b.name)));
+        let mut rows: Vec<_> = snapshot.resources.iter().map(|r| row(r, outcome, at)).collect();
+        rows.sort_by(|a, b| a.rank().cmp(&b.rank()));
         Self {
             outcome,
             took: started_at.and_then(|started| at.duration_since(started.at).ok()),
@@ -52,6 +57,9 @@ impl Summary {
             let _ = writeln!(text, "  {name:longest$}  {outcome:11}  {took:>9}");
         }
         text.push_str(&self.left_out(""));
+        if let Some(unshown) = self.unshown() {
+            let _ = writeln!(text, "{unshown}");
+        }
         if let Some(link) = link {
             let _ = writeln!(text, "trace: {link}");
         }
@@ -68,6 +76,9 @@ impl Summary {
             let _ = writeln!(text, "| {} | {outcome} | {took} | {bar} |", escaped(name));
         }
         text.push_str(&self.left_out("\n"));
+        if let Some(unshown) = self.unshown() {
+            let _ = writeln!(text, "\n{}", escaped(&unshown));
+        }
         if let Some(link) = link {
             let _ = writeln!(text, "\n[The trace in Honeycomb]({link})");
         }
@@ -81,25 +92,52 @@ impl Summary {
             more => format!("{before}and {more} more\n"),
         }
     }
+
+    /// Why something is not known.
+    fn unshown(&self) -> Option<String> {
+        let unfinished = self.rows.iter().filter(|row| row.outcome == UNFINISHED);
+        let names: Vec<_> = unfinished.map(|row| row.name.as_str()).collect();
+        if names.is_empty() && self.outcome.is_some() {
+            return None;
+        }
+        let what = match names.len() {
+            0 => "any resource".to_owned(),
+            1..=NAMED => format!("the end of {}", names.join(", ")),
+            count => format!("the end of {} and {} more", names[..NAMED].join(", "), count - NAMED),
+        };
+        let advice = match self.outcome {
+            Some(_) => "",
+            None => "; --outcome, or the collector beside it, can tell how it ended",
+        };
+        Some(format!("tilt ended before it showed {what}{advice}"))
+    }
 }
 
-fn row(resource: &Resource, at: SystemTime) -> Row {
+impl Row {
+    fn rank(&self) -> (bool, Reverse<Option<Duration>>, &str) {
+        (self.outcome != FAILED, Reverse(self.took), &self.name)
+    }
+}
+
+fn row(resource: &Resource, run: Option<Outcome>, at: SystemTime) -> Row {
     let current = resource.current_update.as_ref();
     let under_way = current.and_then(|current| at.duration_since(current.started_at.at).ok());
     let newest = resource.updates.first().filter(|_| !resource.only_serves());
     let finished = newest.and_then(|update| update.finished_at.since(&update.started_at));
     Row {
         name: resource.name.chars().filter(|c| !c.is_control()).collect(),
-        outcome: outcome(resource),
+        outcome: outcome(resource, run),
         took: under_way.or(finished),
     }
 }
 
-fn outcome(resource: &Resource) -> &'static str {
+fn outcome(resource: &Resource, run: Option<Outcome>) -> &'static str {
     match Standing::of(resource) {
         Standing::Disabled => "disabled",
-        Standing::Error => "failed",
-        Standing::InProgress | Standing::Pending => "unfinished",
+        Standing::Error => FAILED,
+        // A run succeeds only once all is up, whether or not that is shown.
+        Standing::InProgress | Standing::Pending if run == Some(Outcome::Success) => "ok",
+        Standing::InProgress | Standing::Pending => UNFINISHED,
         Standing::Ok if resource.update_status.as_deref() == Some("none") => "not run",
         Standing::Ok => "ok",
     }
@@ -162,7 +200,7 @@ mod tests {
         }
     }
 
-    fn summary() -> Summary {
+    fn summary(outcome: Option<Outcome>) -> Summary {
         let mut building = resource("building", "in_progress", "00:01");
         building.current_update =
             Some(CurrentUpdate { span_id: "build:2".into(), started_at: at("01:00") });
@@ -177,18 +215,19 @@ mod tests {
             ],
             ..Snapshot::default()
         };
-        Summary::of(&snapshot, Some(Outcome::Failure), at("01:05").at)
+        Summary::of(&snapshot, outcome, at("01:05").at)
     }
 
     #[test]
-    fn the_slowest_comes_first_and_columns_line_up() {
+    fn what_failed_comes_first_then_the_slowest_and_columns_line_up() {
         assert_eq!(
-            summary().text(Some("https://ui.honeycomb.io/x")),
+            summary(Some(Outcome::Failure)).text(Some("https://ui.honeycomb.io/x")),
             "tilt ci: failure, 1m 5.0s\n\
-             \u{20} web       ok               40.0s\n\
              \u{20} a|b       failed           10.3s\n\
+             \u{20} web       ok               40.0s\n\
              \u{20} building  unfinished        5.0s\n\
              \u{20} serves    ok                   -\n\
+             tilt ended before it showed the end of building\n\
              trace: https://ui.honeycomb.io/x\n"
         );
     }
@@ -196,14 +235,43 @@ mod tests {
     #[test]
     fn markdown_shows_each_duration_as_a_bar() {
         assert_eq!(
-            summary().markdown(None),
+            summary(Some(Outcome::Failure)).markdown(None),
             "### tilt ci: failure, 1m 5.0s\n\n\
              | resource | outcome | duration | |\n|---|---|---:|:---|\n\
-             | web | ok | 40.0s | ████████████████████ |\n\
              | a\\|b | failed | 10.3s | ██████ |\n\
+             | web | ok | 40.0s | ████████████████████ |\n\
              | building | unfinished | 5.0s | ███ |\n\
-             | serves | ok |  |  |\n\n"
+             | serves | ok |  |  |\n\n\
+             tilt ended before it showed the end of building\n\n"
         );
+    }
+
+    #[test]
+    fn of_a_run_that_succeeded_all_is_up_whatever_was_shown() {
+        let told = summary(Some(Outcome::Success)).text(None);
+        assert!(told.contains("building  ok                5.0s"), "{told}");
+        assert!(!told.contains("unfinished") && !told.contains("tilt ended"), "{told}");
+    }
+
+    #[test]
+    fn an_outcome_that_is_not_known_is_told_with_why_and_what_helps() {
+        let busy = |count| (0..count).map(|n| resource(&format!("_{n}"), "pending", "00:01"));
+        for (count, unshown) in [
+            (0, "any resource"),
+            (1, "the end of _0"),
+            (3, "the end of _0, _1, _2"),
+            (5, "the end of _0, _1, _2 and 2 more"),
+        ] {
+            let snapshot = Snapshot { resources: busy(count).collect(), ..Snapshot::default() };
+            let summary = Summary::of(&snapshot, None, at("01:00").at);
+            let why = format!(
+                "tilt ended before it showed {unshown}; --outcome, or the collector beside it, can \
+                 tell how it ended\n"
+            );
+            assert!(summary.text(None).ends_with(&why), "{}", summary.text(None));
+            let why = format!("\n\n{}\n", why.replace('_', "\\_"));
+            assert!(summary.markdown(None).ends_with(&why), "{}", summary.markdown(None));
+        }
     }
 
     #[test]

@@ -159,6 +159,7 @@ fn what_was_still_in_progress_is_a_final_state() {
     let b = of_kind(&events, "uiresource").into_iter().find(|r| r["data"]["name"] == "b");
     assert_eq!(b.expect("b")["data"]["update_status"], "in_progress");
     assert!(outcome.stdout.contains("unfinished"), "{}", outcome.stdout);
+    assert!(outcome.stdout.contains("\ntilt ended before it showed the end of b; --outcome, "));
 }
 
 #[test]
@@ -187,6 +188,7 @@ fn how_tilt_ci_ended_is_what_outcome_says_where_its_snapshot_does_not() {
         }
         let heading = format!("tilt ci: {}, ", expected.unwrap_or("outcome unknown"));
         assert!(told.starts_with(&heading), "{said}: {told}");
+        assert_eq!(told.contains("unfinished"), expected != Some("success"), "{said}: {told}");
     }
 }
 
