@@ -29,14 +29,16 @@ fn main() -> ExitCode {
         std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
     let never_fails = cli::never_fails(&arguments);
     end_on_panic(if never_fails { Exit::Done } else { Exit::Unexpected });
-    let exit = match cli::parse(&arguments) {
+    let parsed = cli::parse(&arguments);
+    tilt_honeycomb::log::init(parsed.as_ref().map_or(LevelFilter::Warn, level));
+    let exit = match parsed {
         Ok(cli) => run(cli),
         Err(Early::Answer(text)) => {
             // A closed stdout (`--help | head`) is no failure.
             let _ = writeln!(io::stdout(), "{text}");
-            Exit::Done
+            stay_beside_ci(Exit::Done, true)
         }
-        Err(Early::Usage(mistake)) => stay_beside_ci(usage(&mistake), cli::ends(&arguments)),
+        Err(Early::Usage(mistake)) => stay_beside_ci(usage(&mistake), true),
     };
     if never_fails { Exit::Done.into() } else { exit.into() }
 }
@@ -57,23 +59,25 @@ fn usage(mistake: &str) -> Exit {
 }
 
 fn run(cli: Cli) -> Exit {
-    tilt_honeycomb::log::init(level(&cli));
     let read_file = |path: &str| std::fs::read_to_string(path);
     let ci_provider = ci_provider();
     let surroundings = Surroundings { variable: &variable, read_file: &read_file, ci_provider };
 
     let once = cli.reports_once();
-    if config::do_not_track(&surroundings) {
-        return do_nothing(once);
-    }
-    let exit = execute(cli, &surroundings).unwrap_or_else(|error| {
-        if let Some(mistake) = error.downcast_ref::<ConfigError>() {
-            return usage(&mistake.to_string());
-        }
-        log::error!("{error}");
-        Exit::Unexpected
-    });
+    let exit = if config::do_not_track(&surroundings) {
+        do_nothing(once)
+    } else {
+        execute(cli, &surroundings).unwrap_or_else(|error| failed(error.as_ref()))
+    };
     stay_beside_ci(exit, once)
+}
+
+fn failed(error: &(dyn Error + 'static)) -> Exit {
+    if let Some(mistake) = error.downcast_ref::<ConfigError>() {
+        return usage(&mistake.to_string());
+    }
+    log::error!("{error}");
+    Exit::Unexpected
 }
 
 fn execute(cli: Cli, surroundings: &Surroundings) -> Result<Exit, Box<dyn Error>> {
@@ -97,15 +101,16 @@ fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name)
 }
 
-/// `tilt ci` takes any exit for a failure of the job: a sidecar that cannot work stays, and idles.
-fn stay_beside_ci(exit: Exit, ends: bool) -> Exit {
-    if ends || exit == Exit::Done || config::tilt_mode(&variable) != Some(TiltMode::Ci) {
+/// `tilt ci` takes an exit that it did not ask for as a failure of the job: what cannot work or
+/// `ends_by_itself` idles. A sidecar is done only when it was asked to end, or left alone.
+fn stay_beside_ci(exit: Exit, ends_by_itself: bool) -> Exit {
+    let may_end = stop::SIGNALLED.requested() || exit == Exit::Done && !ends_by_itself;
+    if may_end || config::tilt_mode(&variable) != Some(TiltMode::Ci) {
         return exit;
     }
-    let stop = Stop::default();
-    if stop::on_signals(&stop, || ()).is_ok() {
+    if stop::on_signals(&Stop::default(), || ()).is_ok() {
         log::warn!("idling, since an exit would fail tilt ci");
-        stop.wait();
+        stop::SIGNALLED.wait();
     }
     Exit::Done
 }
