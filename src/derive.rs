@@ -133,9 +133,9 @@ fn follow_startup(
         framed.extend(&fields);
         if let (true, Some(outcome)) = (is_over, outcome) {
             framed.set("outcome", outcome.as_str());
-            if outcome == Outcome::Failure && framed.get("error").is_none() {
+            if let (Some(error_type), None) = (outcome.error_type(), framed.get("error")) {
                 framed.set("error", true);
-                framed.set("error.type", "resource_failed");
+                framed.set("error.type", error_type);
             }
         }
         shared.startup.describe(&mut framed);

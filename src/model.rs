@@ -30,13 +30,24 @@ pub struct Snapshot {
 pub enum Outcome {
     Success,
     Failure,
+    /// A failure: it took longer than `tilt ci` or its readiness was given.
+    Timeout,
 }
 
 impl Outcome {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Success => "success",
-            Self::Failure => "failure",
+            Self::Failure | Self::Timeout => "failure",
+        }
+    }
+
+    /// The class of a failure.
+    pub fn error_type(self) -> Option<&'static str> {
+        match self {
+            Self::Success => None,
+            Self::Failure => Some("resource_failed"),
+            Self::Timeout => Some("timeout"),
         }
     }
 
@@ -422,11 +433,19 @@ struct StageStatus {
     error: Option<String>,
 }
 
+/// How a `Session`'s error begins where no resource failed, but one had not come up in time.
+const TIMEOUTS: [&str; 2] = ["Timeout after ", "Readiness timeout after "];
+
 impl Object {
     fn into_outcome(self) -> Option<Outcome> {
         let status = self.status.unwrap_or_default();
-        let failed = said(status.error).is_some();
-        let outcome = if failed { Outcome::Failure } else { Outcome::Success };
+        let outcome = match said(status.error) {
+            None => Outcome::Success,
+            Some(error) if TIMEOUTS.iter().any(|words| error.starts_with(words)) => {
+                Outcome::Timeout
+            }
+            Some(_) => Outcome::Failure,
+        };
         (status.done == Some(true)).then_some(outcome)
     }
 
@@ -660,6 +679,26 @@ mod tests {
         }
         for text in ["", "cancelled", "canceled", "skipped", "143", "-1", "256", "Success", "0.5"] {
             assert_eq!(Outcome::parse(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_session_that_is_done_tells_how_it_ended() {
+        for (status, expected) in [
+            (r#"{"done":false}"#, None),
+            (r#"{"done":true}"#, Some(Outcome::Success)),
+            (r#"{"done":true,"error":"Command \"x\" failed: exit 1"}"#, Some(Outcome::Failure)),
+            (
+                r#"{"done":true,"error":"Timeout after 4s: 1 resources waiting (b:update)"}"#,
+                Some(Outcome::Timeout),
+            ),
+            (
+                r#"{"done":true,"error":"Readiness timeout after 3s: target b not ready"}"#,
+                Some(Outcome::Timeout),
+            ),
+        ] {
+            let text = format!(r#"{{"kind":"Session","status":{status}}}"#);
+            assert_eq!(read(&text).outcome, expected, "{status}");
         }
     }
 

@@ -332,6 +332,31 @@ fn the_sidecar_and_then_the_post_step_send_every_event_once() {
 }
 
 #[test]
+fn a_run_whose_time_was_up_is_a_timeout_and_no_failed_resource() {
+    for (error, error_type) in [
+        ("Timeout after 4s: 1 resources waiting (b:update)", "timeout"),
+        ("Readiness timeout after 3s: target b not ready", "timeout"),
+        ("Resource b failed", "resource_failed"),
+    ] {
+        let (sandbox, server) = (Sandbox::new(), Server::start());
+        show(&sandbox, &just_now(unshown()));
+        be_done(&sandbox, error);
+        let sidecar = sandbox.live_to(&server).env("TILT_HONEYCOMB_MODE", "ci").start();
+        sidecar.says("sent ");
+        sidecar.ends_after(Signal::TERM).0.exits_with(0);
+        let all = server.accepted();
+        let root = &of_kind(&all, "startup")[0]["data"];
+        assert_eq!(root["outcome"], "failure");
+        assert_eq!((&root["error"], &root["error.type"]), (&json!(true), &json!(error_type)));
+        assert_eq!(root["resources_failed"], 0);
+        // What was heard is remembered for a later step.
+        leave(&sandbox, just_now(unshown()).to_string());
+        let told = post_step(&sandbox, &server).finish().exits_with(0).stdout;
+        assert!(told.starts_with("tilt ci: failure, "), "{told}");
+    }
+}
+
+#[test]
 fn a_status_that_the_last_look_did_not_see_yet_comes_with_the_post_step() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let end = just_now(failed());
