@@ -541,7 +541,10 @@ fn with_never_fail_everything_is_said_and_nothing_fails() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let post_step =
         |options: &str| sandbox.run(&format!("--once --snapshot tilt.json --never-fail {options}"));
-    post_step("").finish().exits_with(0).says("set HONEYCOMB_API_KEY");
+    leave(&sandbox, recorded().to_string());
+    let keyless = post_step("").finish().exits_with(0).says("set HONEYCOMB_API_KEY");
+    assert_eq!(keyless.says_one_line().stdout, "");
+    fs::remove_file(sandbox.path("work/tilt.json")).expect("a snapshot that was left");
     post_step("--nosuch").finish().exits_with(0).says("--nosuch");
     post_step("").sending_to(&server).finish().exits_with(0).says("no snapshot tilt.json");
     leave(&sandbox, recorded().to_string());
