@@ -652,15 +652,14 @@ mod tests {
 
     #[test]
     fn what_waits_for_the_tiltfile_waits_for_nothing_else() {
-        for (reason, on) in [("waiting-for-dep", &["db"][..]), ("tiltfile-reload", &[])] {
+        for (reason, on) in
+            [("waiting-for-dep", vec!["db".to_owned()]), ("tiltfile-reload", Vec::new())]
+        {
             let text = format!(
                 r#"{{"kind":"UIResource","metadata":{{"name":"web"}},"status":{{"waiting":{{"reason":"{reason}","on":[{{"name":"db"}}]}}}}}}"#
             );
             let waiting = read(&text).resources.remove(0).waiting.expect("it waits");
-            assert_eq!(
-                (waiting.reason.as_deref(), &waiting.on[..]),
-                (Some(reason), &on.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()[..])
-            );
+            assert_eq!((waiting.reason.as_deref(), waiting.on), (Some(reason), on));
         }
     }
 
