@@ -242,6 +242,12 @@ pub fn never_fails(arguments: &[String]) -> bool {
     arguments.iter().any(|argument| argument == "--never-fail")
 }
 
+/// Whether arguments that cannot be read ask for something that ends.
+pub fn ends(arguments: &[String]) -> bool {
+    let ending = ["--once", "--flush", "--snapshot", "check", "board"];
+    arguments.iter().any(|a| ending.contains(&a.split('=').next().unwrap_or_default()))
+}
+
 /// Why there is nothing to run.
 #[derive(Debug, PartialEq)]
 pub enum Early {

@@ -36,9 +36,9 @@ fn main() -> ExitCode {
         Err(Early::Answer(text)) => {
             // A closed stdout (`--help | head`) is no failure.
             let _ = writeln!(io::stdout(), "{text}");
-            stay_beside_ci(Exit::Done, true)
+            Exit::Done
         }
-        Err(Early::Usage(mistake)) => stay_beside_ci(usage(&mistake), true),
+        Err(Early::Usage(mistake)) => stay_beside_ci(usage(&mistake), cli::ends(&arguments)),
     };
     if never_fails { Exit::Done.into() } else { exit.into() }
 }
@@ -64,20 +64,17 @@ fn run(cli: Cli) -> Exit {
     let surroundings = Surroundings { variable: &variable, read_file: &read_file, ci_provider };
 
     let once = cli.reports_once();
-    let exit = if config::do_not_track(&surroundings) {
-        do_nothing(once)
-    } else {
-        execute(cli, &surroundings).unwrap_or_else(|error| failed(error.as_ref()))
-    };
-    stay_beside_ci(exit, once)
-}
-
-fn failed(error: &(dyn Error + 'static)) -> Exit {
-    if let Some(mistake) = error.downcast_ref::<ConfigError>() {
-        return usage(&mistake.to_string());
+    if config::do_not_track(&surroundings) {
+        return do_nothing(once);
     }
-    log::error!("{error}");
-    Exit::Unexpected
+    let exit = execute(cli, &surroundings).unwrap_or_else(|error| {
+        if let Some(mistake) = error.downcast_ref::<ConfigError>() {
+            return usage(&mistake.to_string());
+        }
+        log::error!("{error}");
+        Exit::Unexpected
+    });
+    stay_beside_ci(exit, once)
 }
 
 fn execute(cli: Cli, surroundings: &Surroundings) -> Result<Exit, Box<dyn Error>> {
@@ -101,16 +98,15 @@ fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name)
 }
 
-/// `tilt ci` takes an exit that it did not ask for as a failure of the job: what cannot work or
-/// `ends_by_itself` idles. A sidecar is done only when it was asked to end, or left alone.
-fn stay_beside_ci(exit: Exit, ends_by_itself: bool) -> Exit {
-    let may_end = stop::SIGNALLED.requested() || exit == Exit::Done && !ends_by_itself;
-    if may_end || config::tilt_mode(&variable) != Some(TiltMode::Ci) {
+/// `tilt ci` takes any exit for a failure of the job: a sidecar that cannot work stays, and idles.
+fn stay_beside_ci(exit: Exit, ends: bool) -> Exit {
+    if ends || exit == Exit::Done || config::tilt_mode(&variable) != Some(TiltMode::Ci) {
         return exit;
     }
-    if stop::on_signals(&Stop::default(), || ()).is_ok() {
+    let stop = Stop::default();
+    if stop::on_signals(&stop, || ()).is_ok() {
         log::warn!("idling, since an exit would fail tilt ci");
-        stop::SIGNALLED.wait();
+        stop.wait();
     }
     Exit::Done
 }

@@ -3,7 +3,7 @@
 //! The first SIGTERM, SIGINT or SIGHUP asks; a second one ends the process at once, which is safe
 //! because all that matters is on disk by then.
 
-use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crate::clock;
@@ -48,9 +48,6 @@ impl Stop {
     }
 }
 
-/// Requested by the first signal after any call of [`on_signals`].
-pub static SIGNALLED: LazyLock<Stop> = LazyLock::new(Stop::default);
-
 /// Has signals request a stop, and call `on_first` once.
 #[cfg(unix)]
 pub fn on_signals(stop: &Stop, on_first: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
@@ -62,8 +59,6 @@ pub fn on_signals(stop: &Stop, on_first: impl FnOnce() + Send + 'static) -> std:
         // Each signal from here on is told by this one way: none falls between two.
         let mut signals = signals.forever();
         if signals.next().is_some() {
-            // First: whoever stops asks whether a signal was why.
-            SIGNALLED.request();
             stop.request();
             on_first();
         }
