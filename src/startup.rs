@@ -110,19 +110,22 @@ pub fn follow(
     } else {
         Ended::WithSession
     };
-    let mut fields = description(settled, started_at, ended, age);
-    fields.set("resources_blocked", blocked.len());
-    let fields = frame(fields);
+    let fields = frame(description(settled, blocked.len(), started_at, ended, age));
     let event = Event { kind: Kind::Startup, time: started_at.at, fields };
     if ended == Ended::WithSession && !is_over {
         return Told::SoFar(event);
     }
     // What was told as part of it stays so, also where the clock was set back meanwhile.
-    let began = |r: &Resource| r.current_update.iter().map(|u| unix_micros(u.started_at.at)).max();
-    let ended = |r: &Resource| r.updates.iter().map(|u| unix_micros(u.started_at.at)).max();
-    let latest = resources.iter().flat_map(|r| [began(r), ended(r)]).flatten().max();
-    memory.startup = Startup::Over { at: unix_micros(now).max(latest.unwrap_or_default()) };
+    memory.startup = Startup::Over { at: unix_micros(now).max(newest_start(resources)) };
     Told::Over(event)
+}
+
+/// When the newest update of all began, in Unix microseconds.
+fn newest_start(resources: &[Resource]) -> u64 {
+    let finished = resources.iter().flat_map(|r| &r.updates).map(|update| &update.started_at);
+    let under_way = resources.iter().filter_map(|r| r.current_update.as_ref());
+    let began = finished.chain(under_way.map(|update| &update.started_at));
+    began.map(|began| unix_micros(began.at)).max().unwrap_or_default()
 }
 
 /// Whether Tilt brings the resource up by itself.
@@ -210,6 +213,7 @@ fn tiltfiles_are_loaded(
 
 fn description(
     settled: &BTreeMap<String, Settled>,
+    blocked: usize,
     started_at: &Timestamp,
     ended: Ended,
     age: Duration,
@@ -230,6 +234,7 @@ fn description(
     let failed = settled.values().filter(|rest| rest.failed).count();
     fields.set("resources_ready", settled.len() - failed);
     fields.set("resources_failed", failed);
+    fields.set("resources_blocked", blocked);
     fields.set("ended_by", ended.as_str());
     if failed > 0 {
         fields.set("error", true);
@@ -310,7 +315,7 @@ mod tests {
         assert_eq!(told, "over");
         assert_eq!(
             event,
-            r#"{"duration_ms":21000.0,"time_to_ready_ms":20500.0,"slowest_resource":"web","resources_ready":2,"resources_failed":1,"ended_by":"settled","error":true,"error.type":"resource_failed","resources_blocked":0}"#
+            r#"{"duration_ms":21000.0,"time_to_ready_ms":20500.0,"slowest_resource":"web","resources_ready":2,"resources_failed":1,"resources_blocked":0,"ended_by":"settled","error":true,"error.type":"resource_failed"}"#
         );
         assert_eq!(look(memory, &all, "00:22").0, "nothing", "once per session");
     }
@@ -368,8 +373,8 @@ mod tests {
         lint.update_status = Some("error".into());
         let (told, event) = look(memory, &[tiltfile, after, last, lint], "00:11");
         assert_eq!(told, "over");
-        assert!(event.contains(r#""resources_failed":1,"ended_by":"settled""#), "{event}");
-        assert!(event.contains(r#""resources_blocked":2"#), "{event}");
+        assert!(event.contains(r#""resources_failed":1,"resources_blocked":2"#), "{event}");
+        assert!(event.contains(r#""ended_by":"settled""#), "{event}");
     }
 
     #[test]
@@ -387,7 +392,8 @@ mod tests {
         let (memory, frame, start) = (&mut Memory::default(), |fields| fields, at("00:00"));
         let told = follow(memory, &[failed], Some(&start), Course::Over, frame, at("00:02").at);
         let Told::Over(event) = told else { panic!("{told:?}") };
-        assert!(json(&event).contains(r#""resources_failed":1,"ended_by":"settled""#), "{event:?}");
+        assert!(json(&event).contains(r#""resources_failed":1"#), "{event:?}");
+        assert!(json(&event).contains(r#""ended_by":"settled""#), "{event:?}");
     }
 
     #[test]
