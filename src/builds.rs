@@ -10,8 +10,8 @@ use crate::model::{ImageBuild, ImageKind, Resource, ResourceType, Stage, Timesta
 use crate::report::{Build, Promise};
 use crate::trace::{Span, UpdateId};
 
-/// One finished update; without an event for the empty ones of a resource that only serves: they
-/// stay untold when it gets a command.
+/// One finished update; without an event for the empty ones of a resource that only serves, which stay
+/// untold when it gets a command. `None` where only its next status tells whether it still only serves.
 pub fn update(
     resource: &Resource,
     update: &Update,
@@ -19,12 +19,14 @@ pub fn update(
     memory: &Memory,
     shared: &Shared,
     context: &Context,
-) -> Build {
+) -> Option<Build> {
     let id = UpdateId::new(&update.span_id, &update.started_at);
     let key = update_key(&resource.name, &id);
-    let is_empty = resource.only_serves() || memory.only_served(resource);
-    if is_empty || backlog.told.contains_key(&key) {
-        return Build { key, events: Vec::new() };
+    if resource.only_serves() || backlog.told.contains_key(&key) {
+        return Some(Build { key, events: Vec::new() });
+    }
+    if memory.only_served(resource) {
+        return None;
     }
     let mut fields = started_update(resource, &id, &update.started_at, memory, shared);
     fields.say_ms("duration_ms", update.finished_at.since(&update.started_at));
@@ -36,7 +38,7 @@ pub fn update(
     }
     fields.extend(&shared.last);
     let event = Event { kind: Kind::Update, time: update.started_at.at, fields };
-    Build { key, events: vec![event] }
+    Some(Build { key, events: vec![event] })
 }
 
 /// What to say of an update that has children on their way to Honeycomb, should its own end

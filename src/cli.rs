@@ -244,7 +244,7 @@ pub fn never_fails(arguments: &[String]) -> bool {
 
 /// Whether arguments that cannot be read ask for something that ends.
 pub fn ends(arguments: &[String]) -> bool {
-    let ending = ["--once", "--flush", "--snapshot", "check", "board"];
+    let ending = ["--once", "--flush", "--snapshot"];
     arguments.iter().any(|a| ending.contains(&a.split('=').next().unwrap_or_default()))
 }
 

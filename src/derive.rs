@@ -165,7 +165,7 @@ fn take_updates(
 ) {
     memory.notice(resource);
     for update in resource.updates.iter().rev() {
-        report.builds.push(builds::update(resource, update, backlog, memory, shared, context));
+        report.builds.extend(builds::update(resource, update, backlog, memory, shared, context));
     }
     memory.notice_waiting(resource);
     let finished = resource.updates.iter().map(|update| &update.started_at);

@@ -144,13 +144,12 @@ fn waiting(queue: &[Waiting], now: SystemTime) -> String {
     }
     // A clock may have been set back since.
     let oldest = queue.iter().filter_map(Waiting::since).min().map_or(now, |at| at.min(now));
-    let since = humantime::format_rfc3339_seconds(oldest);
-    let ago = Duration::from_secs(now.duration_since(oldest).unwrap_or_default().as_secs());
+    let age = Duration::from_secs(now.duration_since(oldest).unwrap_or_default().as_secs());
     let verb = if queue.len() == 1 { "waits" } else { "wait" };
     format!(
-        "; {} {verb} since {since}, {} ago",
+        "; {} {verb}, the oldest for at least {}",
         say::events(queue.len()),
-        humantime::format_duration(ago)
+        humantime::format_duration(age)
     )
 }
 
@@ -301,10 +300,10 @@ mod tests {
         let at = |second| Waiting::new(second, crate::event::Kind::Session, second, wire());
         let now = SystemTime::UNIX_EPOCH + Duration::from_millis(7_400_500);
         let says = state("/s", false, Some(&[at(7_000), at(200)]), now).says;
-        assert_eq!(says, "/s: writable, private; 2 events wait since 1970-01-01T00:03:20Z, 2h ago");
+        assert_eq!(says, "/s: writable, private; 2 events wait, the oldest for at least 2h");
         assert_eq!(state("/s", false, Some(&[]), now).says, "/s: writable, private; nothing waits");
         let odd = state("/s", false, Some(&[at(u64::MAX), at(8_000_000)]), now).says;
-        assert!(odd.ends_with("since 1970-01-01T02:03:20Z, 0s ago"), "{odd}");
+        assert!(odd.ends_with("the oldest for at least 0s"), "{odd}");
         assert_eq!(state("/s", true, None, now).verdict, Verdict::Doubtful);
     }
 }

@@ -137,7 +137,7 @@ struct Sidecar<'a> {
     first_session: Option<String>,
     /// How often a Tilt without a session may be asked again.
     session_looks: u8,
-    /// When Tilt last showed something.
+    /// When Tilt was last there, as far as known.
     seen_at: SystemTime,
     /// The last problem of each kind that was said, so that it is said once.
     tilt_problem: Option<String>,
@@ -317,7 +317,16 @@ impl Sidecar<'_> {
                     self.session_looks -= 1;
                     return self.look_later(SETTLING);
                 }
-                self.session_looks = SESSION_LOOKS;
+                if snapshot.session.is_none() && self.view.session().is_some() {
+                    // Of which run it is nobody can say: it is as if there had been no look.
+                    if self.stop.requested() {
+                        self.tell_without_last_look(now);
+                    }
+                    return self.look_later(LOOK_AGAIN);
+                }
+                if snapshot.session.is_some() {
+                    self.session_looks = SESSION_LOOKS;
+                }
                 let is_first = self.looked_at.replace(now).is_none();
                 if self.first_session.is_none() {
                     self.first_session = snapshot.session.as_ref().and_then(|s| s.uid.clone());
@@ -414,6 +423,8 @@ impl Sidecar<'_> {
 
     /// Tells of everything, as every interval has it.
     fn report(&mut self, now: Instant) {
+        // With it a watch would have ended.
+        self.seen_at = clock::wall();
         self.next_report = now + self.config.interval;
         self.says_next = true;
         self.tell(None, None);
@@ -485,8 +496,10 @@ impl Sidecar<'_> {
         let (problem, pause) = match &delivery.end {
             End::Empty | End::Stopped => (None, Duration::ZERO),
             End::Busy => {
+                // It says nothing of Honeycomb.
                 self.more_waits = true;
-                (None, RETELLING)
+                self.next_delivery = clock::now() + RETELLING;
+                return self.say_sent(&delivery);
             }
             End::OutOfTime => {
                 self.more_waits = true;

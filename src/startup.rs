@@ -165,7 +165,15 @@ fn is_tiltfile(resource: &Resource) -> bool {
     resource.resource_type == Some(ResourceType::Tiltfile)
 }
 
-/// What waits, directly or not, for something that has failed, and has not come to rest itself: it may
+/// Whether it takes a person to have it work: one is at it where it is being updated, and Kubernetes
+/// starts by itself what crashed.
+fn stays_failed(resource: &Resource) -> bool {
+    let is = |status: &Option<String>| status.as_deref() == Some("error");
+    let restarts = resource.resource_type == Some(ResourceType::K8s);
+    is(&resource.update_status) || is(&resource.runtime_status) && !restarts
+}
+
+/// What waits, directly or not, for something that has failed and stays so, and has not come to rest itself: it may
 /// never begin.
 fn blocked<'a>(
     settled: &BTreeMap<String, Settled>,
@@ -178,7 +186,10 @@ fn blocked<'a>(
         (waits_for_others && is_meant).then_some((resource.name.as_str(), &waiting.on))
     };
     let waiting: Vec<_> = resources.iter().filter_map(waiting).collect();
-    let has_failed = |name: &String| settled.get(name).is_some_and(|rest| rest.failed);
+    let has_failed = |name: &String| {
+        let stays_failed = |r: &Resource| r.name == *name && stays_failed(r);
+        settled.get(name).is_some_and(|rest| rest.failed) && resources.iter().any(stays_failed)
+    };
     let mut blocked = BTreeSet::new();
     loop {
         let is_blocked = |on: &Vec<String>| {
@@ -204,7 +215,9 @@ fn tiltfiles_are_loaded(
     let is_loaded = |tiltfile: &Resource| {
         settled.get(&tiltfile.name).is_some_and(|loaded| {
             let has_passed = unix_micros(now).saturating_sub(loaded.at) >= pause;
-            is_over || !loaded.failed && has_passed
+            // What else an extension's own would define is not for it alone to say.
+            let has_loaded = !loaded.failed || tiltfile.name != "(Tiltfile)";
+            is_over || has_loaded && has_passed
         })
     };
     let mut tiltfiles = resources.iter().filter(|resource| is_tiltfile(resource)).peekable();
@@ -375,6 +388,33 @@ mod tests {
         assert_eq!(told, "over");
         assert!(event.contains(r#""resources_failed":1,"resources_blocked":2"#), "{event}");
         assert!(event.contains(r#""ended_by":"settled""#), "{event}");
+    }
+
+    #[test]
+    fn what_waits_for_something_that_is_mended_or_restarts_is_waited_for() {
+        let tiltfile = resource("(Tiltfile)", true, "00:01", "ok");
+        let broken = resource("lint", false, "00:02", "error");
+        let slow = resource("slow", false, "00:02", "in_progress");
+        let memory = &mut Memory::default();
+        let all = [tiltfile.clone(), waiting_for("after", "lint"), slow, broken.clone()];
+        assert_eq!(look(memory, &all, "00:10").0, "so far");
+        let mended = Resource { update_status: Some("in_progress".into()), ..broken };
+        let slow = resource("slow", true, "00:20", "ok");
+        let all = [tiltfile.clone(), waiting_for("after", "lint"), slow, mended];
+        assert_eq!(look(memory, &all, "00:21").0, "so far", "a person is at it");
+
+        let crashed = Resource {
+            resource_type: Some(ResourceType::K8s),
+            runtime_status: Some("error".into()),
+            ..resource("db", false, "00:02", "ok")
+        };
+        let memory = &mut Memory::default();
+        let all = [tiltfile.clone(), waiting_for("api", "db"), crashed];
+        assert_eq!(look(memory, &all, "00:12").0, "so far", "Kubernetes starts it again");
+        let up = [resource("db", true, "00:20", "ok"), resource("api", true, "00:30", "ok")];
+        let (told, event) = look(memory, &[&[tiltfile][..], &up].concat(), "00:31");
+        assert_eq!(told, "over");
+        assert!(event.contains(r#""time_to_ready_ms":30000.0"#), "{event}");
     }
 
     #[test]

@@ -40,6 +40,9 @@ const UNSHOWN_KEPT: usize = 1_000;
 const SESSIONS_KEPT: usize = 16;
 /// A session that has not reported for this long has ended: what it promised is said.
 const SESSION_SILENCE: u64 = 10 * 60;
+/// Of a time in which nobody reported on any, no more counts as silence: the machine may have slept,
+/// and then each needs time to show that it lives.
+const LONGEST_PAUSE: u64 = SESSION_SILENCE * 2 / 3;
 /// How long an image build waits for a watch to show its update.
 pub const PLACEMENT_PATIENCE: Duration = Duration::from_secs(5);
 const DAY: u64 = 24 * 3600;
@@ -69,6 +72,8 @@ pub struct State {
 struct Session {
     /// Unix seconds.
     reported_at: u64,
+    /// For how many seconds others were reported on, and this one was not.
+    silent_for: u64,
     /// When Tilt last showed each build, in Unix seconds.
     builds: BTreeMap<String, u64>,
     /// When all that Tilt shows was last reported, in Unix seconds.
@@ -240,7 +245,7 @@ impl State {
         let seconds = unix_seconds(now);
         self.bridge_gap(seconds);
         let mut session = self.sessions.remove(id).unwrap_or_default();
-        let last_report = session.reported_at;
+        let is_first = session.reported_at == 0;
         let mut fresh = Vec::new();
         let mut new_builds = 0;
         for Build { key, events } in &report.builds {
@@ -257,7 +262,7 @@ impl State {
         if let Phase::Over(_) = report.phase {
             session.end(seconds, &mut fresh);
         }
-        session.reported_at = seconds;
+        (session.reported_at, session.silent_for) = (seconds, 0);
         if report.is_full {
             session.reported_in_full_at = seconds;
         }
@@ -265,7 +270,7 @@ impl State {
         let waits = !session.unplaced.is_empty();
 
         self.sessions.insert(id.to_owned(), session);
-        self.end_silent_sessions(id, last_report, seconds, &mut fresh);
+        self.end_silent_sessions(id, is_first, seconds, &mut fresh);
         fresh.extend(report.heartbeats.iter().map(|event| (event.kind, wire(event))));
         self.enqueue(fresh, seconds);
         self.forget_sessions(id, seconds);
@@ -275,22 +280,19 @@ impl State {
         Recorded { new_builds, dropped, look_again }
     }
 
-    /// Says what sessions promised that are over: other than this one, and silent for long.
-    ///
-    /// When this one was silent as well, the machine may have slept, or its clock been set: the
-    /// others then get until the next report to show that they live.
+    /// Says what sessions promised that are over: other than this one, and silent for long. Where this
+    /// one is reported on for the first time, nothing has slept.
     fn end_silent_sessions(
         &mut self,
         id: &str,
-        last_report: u64,
+        is_first: bool,
         now: u64,
         fresh: &mut Vec<(Kind, Box<RawValue>)>,
     ) {
-        let is_first = last_report == 0;
-        let counted = if is_first { now } else { now.min(last_report + SESSION_SILENCE / 2) };
-        let others = self.sessions.iter_mut().filter(|(other, _)| *other != id);
-        for (_, session) in others {
-            if counted.saturating_sub(session.reported_at) > SESSION_SILENCE {
+        for (_, session) in self.sessions.iter_mut().filter(|(other, _)| *other != id) {
+            let unreported = now.saturating_sub(session.reported_at);
+            let silence = if is_first { unreported } else { session.silent_for };
+            if silence > SESSION_SILENCE {
                 session.end(now, fresh);
             }
         }
@@ -299,6 +301,7 @@ impl State {
     /// Says what sessions promised that nobody reports on any more: their collector has ended.
     pub fn end_left_sessions(&mut self, now: SystemTime) {
         let (seconds, mut fresh) = (unix_seconds(now), Vec::new());
+        self.bridge_gap(seconds);
         for session in self.sessions.values_mut() {
             let is_silent = seconds.saturating_sub(session.reported_at) > SESSION_SILENCE;
             if session.was_left || is_silent {
@@ -369,9 +372,15 @@ impl State {
     /// longest gap that counts.
     fn bridge_gap(&mut self, now: u64) {
         let last = std::mem::replace(&mut self.reported_at, now);
-        let ahead = now.saturating_sub(last).saturating_sub(LONGEST_GAP);
-        let back = last.saturating_sub(now);
-        if last == 0 || ahead + back == 0 {
+        if last == 0 {
+            return;
+        }
+        let (passed, back) = (now.saturating_sub(last), last.saturating_sub(now));
+        for session in self.sessions.values_mut() {
+            session.silent_for = session.silent_for.saturating_add(passed.min(LONGEST_PAUSE));
+        }
+        let ahead = passed.saturating_sub(LONGEST_GAP);
+        if ahead + back == 0 {
             return;
         }
         let shift = |at: &mut u64| *at = at.saturating_add(ahead).saturating_sub(back);
@@ -654,6 +663,23 @@ mod tests {
         assert_eq!(kinds(&state), (0, 0), "nothing has been told of it");
         assert_eq!(state.record("asleep", &report(0, &["u"]), at(awake_again + 5)).new_builds, 1);
         state.record("awake", &report(0, &[]), at(awake_again + 60));
+        assert_eq!(kinds(&state), (0, 1), "its real end");
+    }
+
+    #[test]
+    fn of_two_tilts_that_slept_neither_ends_the_other_before_it_could_report() {
+        let mut state = State::default();
+        let awake_again = NOW + 8 * 3600;
+        state.record("a", &running("u"), at(NOW));
+        state.record("b", &running("v"), at(NOW + 30));
+        for second in [0, 0, 1, 60] {
+            state.record("b", &running("v"), at(awake_again + second));
+            assert_eq!(kinds(&state), (0, 0), "second {second}");
+        }
+        assert_eq!(state.record("a", &report(0, &["u"]), at(awake_again + 61)).new_builds, 1);
+        for minute in 2..20 {
+            state.record("b", &running("v"), at(awake_again + 60 * minute));
+        }
         assert_eq!(kinds(&state), (0, 1), "its real end");
     }
 

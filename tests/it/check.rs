@@ -187,8 +187,7 @@ fn what_waits_is_told_with_its_age() {
     sandbox.report_to(&server).args(&["--timeout", "200ms"]).finish().exits_with(4);
     let api = Api::on(&server);
     let outcome = check(&sandbox, &server, INGEST_KEY).finish().exits_with(0);
-    let outcome = outcome.finds("state", "ok", "private; 39 events wait since 20");
-    assert!(outcome.found("state").1.ends_with(" ago"), "{}", outcome.stdout);
+    outcome.finds("state", "ok", "private; 39 events wait, the oldest for at least ");
     assert_eq!(sandbox.waiting(), RECORDED, "the check takes nothing out");
     assert!(api.world().changes.is_empty());
 }

@@ -48,10 +48,8 @@ fn a_laptop_that_wakes_up_sends_what_waited_for_a_server_that_had_asked_for_a_mi
     sidecar.ends_after(Signal::TERM).0.exits_with(0);
 }
 
-#[test]
-fn a_start_up_that_ended_with_its_tilt_is_no_timeout_however_late_that_is_told() {
-    let (sandbox, server) = (Sandbox::new(), Server::start());
-    let clock = clock(&sandbox);
+/// Has Tilt have started a minute ago, and everything wait since.
+fn starts_and_never_comes_up(sandbox: &Sandbox) {
     let minute_ago = SystemTime::now() - Duration::from_mins(1);
     sandbox.tilt().change("uisession", |sessions| {
         let started = humantime::format_rfc3339_micros(minute_ago).to_string();
@@ -62,6 +60,13 @@ fn a_start_up_that_ended_with_its_tilt_is_no_timeout_however_late_that_is_told()
             resource["status"] = json!({"updateStatus": "pending", "runtimeStatus": "pending"});
         }
     });
+}
+
+#[test]
+fn a_start_up_that_ended_with_its_tilt_is_no_timeout_however_late_that_is_told() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let clock = clock(&sandbox);
+    starts_and_never_comes_up(&sandbox);
     let sidecar = by(&clock, sandbox.run("--interval 1h").sending_to(&server)).start();
     sandbox.is_watched();
     eventually("a report", || reports(&server).len() == 1);
@@ -74,6 +79,25 @@ fn a_start_up_that_ended_with_its_tilt_is_no_timeout_however_late_that_is_told()
     assert_eq!((startups.len(), &startups[0]["data"]["ended_by"]), (1, &"session_end".into()));
     let took = startups[0]["data"]["duration_ms"].as_f64().expect("a number");
     assert!((60e3..100e3).contains(&took), "until its end: {took}");
+}
+
+#[test]
+fn a_start_up_in_which_nothing_moved_lasted_until_tilt_was_last_there() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let clock = clock(&sandbox);
+    starts_and_never_comes_up(&sandbox);
+    let sidecar = by(&clock, sandbox.run("--interval 1s").sending_to(&server)).start();
+    sandbox.is_watched();
+    eventually("a report", || !reports(&server).is_empty());
+    clock.leap(240).expect("a leap");
+    let uptime = || reports(&server).last().expect("one")["data"]["uptime_ms"].as_f64();
+    eventually("a report four minutes later", || uptime() > Some(300e3));
+    sandbox.tilt().set("no-tilt", "").set("end", "");
+    sidecar.says("no Tilt to report on");
+    sidecar.ends_after(Signal::TERM).0.exits_with(0);
+    sandbox.run("--flush").sending_to(&server).finish().exits_with(0);
+    let startup = &of_kind(&server.accepted(), "startup")[0]["data"];
+    assert!(startup["duration_ms"].as_f64() > Some(300e3), "{startup}");
 }
 
 #[test]

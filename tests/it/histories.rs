@@ -126,6 +126,26 @@ fn the_empty_update_of_what_only_served_stays_untold_when_it_gets_a_command() {
 }
 
 #[test]
+fn the_first_update_of_what_only_served_is_told_though_the_next_waits_already() {
+    let local = |status: &str, updates| Resource {
+        resource_type: Some(ResourceType::Local),
+        update_status: Some(status.into()),
+        builds_images: false,
+        updates,
+        ..web()
+    };
+    let (empty, real) = (done(1, 0.0, 0.0), done(2, 70.0, 71.0));
+    let events = told(vec![
+        (1.0, shown(vec![local("not_applicable", vec![empty.clone()])], vec![])),
+        (72.0, shown(vec![local("pending", vec![real.clone(), empty])], vec![])),
+        (120.0, shown(vec![local("ok", vec![done(3, 80.0, 81.0), real])], vec![])),
+    ]);
+    let updates = of_kind(&events, "update");
+    let ids: Vec<_> = updates.iter().map(|update| update["data"]["update_id"].clone()).collect();
+    assert_eq!(ids, ["build:2", "build:3"]);
+}
+
+#[test]
 fn a_clock_set_back_during_a_start_up_tears_no_trace_apart() {
     let ready = |holds| Some(ready(holds, 1.0));
     let under_way =

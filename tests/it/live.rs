@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tilt_honeycomb::event::FIELDS;
 
 use crate::honeycomb::{Answer, Reply, Server};
-use crate::sandbox::{Process, Sandbox, capture, eventually, of_kind};
+use crate::sandbox::{Process, Sandbox, builds, capture, eventually, of_kind, recorded_builds};
 use crate::storm::{self, Finished, Storm};
 
 /// How often each finished build was accepted.
@@ -409,8 +409,20 @@ fn a_tilt_that_shows_no_session_yet_is_asked_again() {
 fn a_tilt_that_never_shows_a_session_is_reported_all_the_same() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     sandbox.tilt().change("uisession", Vec::clear);
-    let _sidecar = sandbox.run("--interval 1h").sending_to(&server).start();
-    eventually("a report", || !of_kind(&server.accepted(), "update").is_empty());
+    let _sidecar = sandbox.sidecar_to(&server).start();
+    eventually("reports", || of_kind(&server.accepted(), "session").len() >= 3);
+    let looks = sandbox.tilt().calls().len();
+    assert!(looks < 20, "it is asked again at first, not at each report: {looks}");
+}
+
+#[test]
+fn a_last_look_that_shows_no_session_tells_nothing_twice() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let sidecar = sandbox.live_to(&server).start();
+    sidecar.says("; 0 waiting");
+    sandbox.tilt().change("uisession", Vec::clear);
+    sidecar.ends_after(Signal::TERM).0.exits_with(0);
+    assert_eq!(builds(&server.accepted()), recorded_builds());
 }
 
 #[test]

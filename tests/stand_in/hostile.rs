@@ -447,7 +447,10 @@ impl Hostile {
                 _ if mood.certificate() != Certificate::Good => return Ok(()),
                 Mood::StallingBeforeTheBody => {
                     self.count(mood);
-                    self.hold(&line.sock, epoch);
+                    // What is not read hides whether the client has gone.
+                    while self.mood().1 == epoch {
+                        thread::sleep(POLL);
+                    }
                     return Ok(());
                 }
                 _ => {}
