@@ -653,7 +653,7 @@ impl Campaign {
                         let_go(collector.pid, pause);
                         self.held_until = self.held_until.max(Instant::now() + pause);
                     }
-                    _ => strike_down(collector, Signal::TERM),
+                    _ => self.ask_to_end(collector),
                 }
                 self.count(fault.name());
             }
@@ -673,6 +673,19 @@ impl Campaign {
         self.server.note_held(&on_disk, held, ECHO, Excuse::ProcessEnded);
         collector.was_held.store(true, Ordering::SeqCst);
         strike_down(collector, Signal::KILL);
+    }
+
+    /// A sidecar waits for an answer all the same. A single report does not: like one that is killed it is
+    /// held first, so that what it will not hear of is known before another can send it again.
+    fn ask_to_end(&self, collector: &Collector) {
+        if collector.role == Role::Single {
+            let held = hold(collector.pid);
+            let on_disk = on_disk(self.scratch.path());
+            self.server.note_held(&on_disk, held, ECHO, Excuse::ProcessEnded);
+        }
+        strike_down(collector, Signal::TERM);
+        // It may just have ended, or not have been held.
+        let _ = kill_process(collector.pid, Signal::CONT);
     }
 
     /// Waits for those that were killed.
