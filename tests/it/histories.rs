@@ -60,6 +60,17 @@ fn web() -> Resource {
     Resource { name: "web".into(), builds_images: true, ..Resource::default() }
 }
 
+/// A resource that runs commands or only serves, as its status tells.
+fn local(status: &str, updates: Vec<Update>) -> Resource {
+    Resource {
+        resource_type: Some(ResourceType::Local),
+        update_status: Some(status.into()),
+        builds_images: false,
+        updates,
+        ..web()
+    }
+}
+
 fn tiltfile() -> Resource {
     Resource {
         name: "(Tiltfile)".into(),
@@ -108,13 +119,6 @@ fn an_image_belongs_to_the_update_that_the_same_look_shows_it_in() {
 
 #[test]
 fn the_empty_update_of_what_only_served_stays_untold_when_it_gets_a_command() {
-    let local = |status: &str, updates| Resource {
-        resource_type: Some(ResourceType::Local),
-        update_status: Some(status.into()),
-        builds_images: false,
-        updates,
-        ..web()
-    };
     let (empty, real) = (done(1, 0.0, 0.0), done(2, 70.0, 71.0));
     let events = told(vec![
         (1.0, shown(vec![local("not_applicable", vec![empty.clone()])], vec![])),
@@ -127,13 +131,6 @@ fn the_empty_update_of_what_only_served_stays_untold_when_it_gets_a_command() {
 
 #[test]
 fn the_first_update_of_what_only_served_is_told_though_the_next_waits_already() {
-    let local = |status: &str, updates| Resource {
-        resource_type: Some(ResourceType::Local),
-        update_status: Some(status.into()),
-        builds_images: false,
-        updates,
-        ..web()
-    };
     let (empty, real) = (done(1, 0.0, 0.0), done(2, 70.0, 71.0));
     let events = told(vec![
         (1.0, shown(vec![local("not_applicable", vec![empty.clone()])], vec![])),
