@@ -78,6 +78,8 @@ struct Collector {
     was_held: Arc<AtomicBool>,
     /// Its exit code, as soon as it has ended.
     ended: JoinHandle<Option<i32>>,
+    /// What it said, as soon as it has ended.
+    said: JoinHandle<Vec<String>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -243,10 +245,12 @@ struct Campaign {
     /// When every process that was stopped goes on.
     held_until: Instant,
     reports: u64,
-    /// Of these, how many ended with 1 although neither Tilt nor the disk gave a reason.
-    gave_up: u64,
-    /// When Tilt or the state last had a fault, or a process was stopped that may hold a lock.
-    troubled_at: Option<Instant>,
+    /// What those of them said that ended with 1 although neither Tilt nor the disk gave a reason.
+    gave_up: Vec<String>,
+    /// Whether Tilt or the state has a fault, or a process may be stopped that holds a lock.
+    is_troubled: bool,
+    /// When that was last so.
+    troubled_until: Instant,
     /// What was done when, told if something went wrong.
     course: Vec<String>,
 }
@@ -377,8 +381,9 @@ impl Campaign {
             stood_still: Duration::ZERO,
             held_until: Instant::now(),
             reports: 0,
-            gave_up: 0,
-            troubled_at: None,
+            gave_up: Vec::new(),
+            is_troubled: false,
+            troubled_until: Instant::now(),
             course: Vec::new(),
         };
         campaign.install_tilt();
@@ -466,7 +471,7 @@ impl Campaign {
             limit(pid, Some(FULL));
         }
         let said = BufReader::new(child.stderr.take().expect("a pipe"));
-        listen(said, role, Arc::clone(&self.problems));
+        let said = listen(said, role, Arc::clone(&self.problems));
         let (is_doomed, was_held) = <(Arc<AtomicBool>, Arc<AtomicBool>)>::default();
         let (doomed, held) = (Arc::clone(&is_doomed), Arc::clone(&was_held));
         let (server, scratch) = (Arc::clone(&self.server), self.scratch.path().to_owned());
@@ -479,7 +484,7 @@ impl Campaign {
             }
             code
         });
-        self.collectors.push(Collector { role, pid, began, is_doomed, was_held, ended });
+        self.collectors.push(Collector { role, pid, began, is_doomed, was_held, ended, said });
     }
 
     /// Takes note of who has ended, and starts who is missing.
@@ -506,16 +511,18 @@ impl Campaign {
     }
 
     fn note_end(&mut self, collector: Collector) {
-        let Collector { role, began, is_doomed, ended, .. } = collector;
+        let Collector { role, began, is_doomed, ended, said, .. } = collector;
         let code = ended.join().expect("it waits for a child");
         let was_doomed = is_doomed.load(Ordering::SeqCst);
         if role == Role::Single {
             self.reports += 1;
-            let was_troubled = self.troubled_at.is_some_and(|at| began <= at);
+            let was_troubled = self.is_troubled || began <= self.troubled_until;
             if !was_doomed && matches!(code, None | Some(2)) {
                 self.problem(format!("a single report ended by itself: {code:?}"));
             } else if !was_doomed && code == Some(1) && !was_troubled {
-                self.gave_up += 1;
+                let at = self.server.began.elapsed().as_secs_f64();
+                let said = said.join().expect("it reads to the end").join(" | ");
+                self.gave_up.push(format!("gave up at {at:.3} s: {said}"));
             }
             // 0, 4 and 5: it looked, and wrote down what it saw, whatever became of the rest.
             if matches!(code, Some(0 | 4 | 5)) && !was_doomed {
@@ -535,6 +542,9 @@ impl Campaign {
         };
         self.retire_the_unwanted();
         self.check_processes();
+        self.is_troubled = round.tilt.is_some()
+            || round.state.is_some()
+            || round.process == Some(ProcessFault::Suspend);
         if let Some(fault) = round.tilt {
             self.spoil_tilt(fault);
         }
@@ -552,13 +562,7 @@ impl Campaign {
         let lasts = 200 + self.random.below(if is_long { 4000 } else { 700 });
         let half = Instant::now() + Duration::from_millis(lasts / 2);
         let ends = Instant::now() + Duration::from_millis(lasts);
-        let is_trouble = round.tilt.is_some()
-            || round.state.is_some()
-            || round.process == Some(ProcessFault::Suspend);
         while Instant::now() < ends {
-            if is_trouble {
-                self.troubled_at = Some(self.held_until.max(Instant::now()));
-            }
             if let Some(fault) = round.process {
                 self.strike(fault);
             }
@@ -571,8 +575,8 @@ impl Campaign {
             self.tick();
         }
         self.heal(&round);
-        if is_trouble {
-            self.troubled_at = Some(self.held_until.max(Instant::now()));
+        if std::mem::take(&mut self.is_troubled) {
+            self.troubled_until = self.held_until.max(Instant::now());
         }
         self.wait_until_drained(&round);
         self.check_files();
@@ -960,8 +964,10 @@ impl Campaign {
             .extend(repeats.unexplained.iter().take(20).map(|key| format!("sent twice: {key}")));
         problems.extend(self.server.leaks().into_iter().take(5));
         // Neither may it be quiet for want of work.
-        if self.gave_up * 100 > self.reports {
-            problems.push(format!("{} single reports gave up without a reason", self.gave_up));
+        if self.gave_up.len() as u64 * 100 > self.reports {
+            problems
+                .push(format!("{} single reports gave up without a reason", self.gave_up.len()));
+            problems.extend(self.gave_up.iter().take(20).cloned());
         }
         if (world.shown().len() as u64) < seconds {
             problems.push(format!("only {} builds in {seconds} s", world.shown().len()));
@@ -994,7 +1000,7 @@ impl Campaign {
         row("state faults put off, for what Tilt no longer showed", self.put_off.to_string());
         row("the machine itself stood still", format!("{:.0} s", self.stood_still.as_secs_f64()));
         row("single reports", self.reports.to_string());
-        row("of them, given up without a fault about", self.gave_up.to_string());
+        row("of them, given up without a fault about", self.gave_up.len().to_string());
         row("requests", self.server.requests().to_string());
         let shown = world.shown().len();
         row("builds shown (updates, images, stages)", shown.to_string());
@@ -1136,14 +1142,24 @@ fn leak(text: &str) -> Option<&'static str> {
 }
 
 /// Reads what a collector says until it has ended.
-fn listen(said: impl BufRead + Send + 'static, role: Role, problems: Arc<Mutex<Vec<String>>>) {
+fn listen(
+    said: impl BufRead + Send + 'static,
+    role: Role,
+    problems: Arc<Mutex<Vec<String>>>,
+) -> JoinHandle<Vec<String>> {
     thread::spawn(move || {
+        let mut lines = Vec::new();
         for line in said.lines().map_while(Result::ok) {
             let found = leak(&line).or(line.contains("panicked").then_some("a panic"));
             if let Some(found) = found {
                 lock(&problems)
                     .push(format!("{found} in what a collector ({role:?}) said: {line}"));
             }
+            // A sidecar may have much to say.
+            if role == Role::Single {
+                lines.push(line);
+            }
         }
-    });
+        lines
+    })
 }
