@@ -167,7 +167,7 @@ fn report(config: &Config) -> Result<Exit, Box<dyn Error>> {
                 return Ok(sidecar::run(config, context, tilt, &store, courier, &client)?);
             }
             let stop = Stop::default();
-            stop::on_signals(&stop, interrupt)?;
+            stop::on_signals(&stop, || once::interrupt_soon(interrupt))?;
             Ok(match &config.source {
                 Source::Tilt => {
                     once::report(&mut tilt, &context, &store, &mut courier, config.timeout, &stop)

@@ -1,5 +1,6 @@
 //! `--once`: look, remember, send, and say by the exit code how it went.
 
+use std::thread;
 use std::time::Duration;
 
 use crate::clock;
@@ -13,6 +14,10 @@ use crate::state::Recorded;
 use crate::stop::Stop;
 use crate::store::{Store, StoreError};
 use crate::tilt::Tilt;
+
+/// How long the answer to a request under way may still take when a report is asked to end: events
+/// whose answer is not heard go out again.
+const LAST_ANSWER: Duration = Duration::from_secs(1);
 
 /// Reports once. What waited from before is sent even where no Tilt runs.
 pub fn report(
@@ -48,6 +53,18 @@ fn look(tilt: &mut Tilt, context: &Context, store: &Store, stop: &Stop) -> Resul
         .map_err(|error| unusable_state(&error))?;
     say_dropped(recorded);
     Ok(())
+}
+
+/// Has `interrupt` end a request whose answer does not come soon.
+#[expect(clippy::disallowed_methods, reason = "the report waits for the answer, not for this")]
+pub fn interrupt_soon(interrupt: impl FnOnce() + Send + 'static) {
+    log::debug!("asked to end");
+    let waiting = thread::Builder::new().name("last answer".into()).spawn(|| {
+        thread::sleep(LAST_ANSWER);
+        interrupt();
+    });
+    // Without a thread the request has its own limit, and a second signal ends the program.
+    drop(waiting);
 }
 
 pub fn say_delivered(delivery: &Delivery) {

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -152,6 +153,36 @@ fn a_single_report_that_is_stopped_keeps_its_events() {
     let report = sandbox.report_to(&server).args(&["--timeout", "1m"]).start();
     server.request(2);
     let (outcome, took) = report.ends_after(Signal::INT);
+    assert!(took < PROMISED, "{took:?}");
+    outcome.exits_with(4).says("39 events are kept for next time");
+    assert_eq!(sandbox.waiting(), RECORDED);
+}
+
+#[test]
+fn a_single_report_that_is_stopped_hears_the_answer_first() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let (answer, asked) = mpsc::channel::<()>();
+    let asked = Mutex::new(asked);
+    server.usually(Answer::By(Arc::new(move |_| {
+        // When the test has failed, nobody asks any more.
+        let _ = asked.lock().expect("one request").recv();
+        Answer::Accept
+    })));
+    let report = sandbox.report_to(&server).args(&["--verbose"]).start();
+    server.request(0);
+    report.signal(Signal::TERM).says("asked to end");
+    answer.send(()).expect("a server that waits");
+    report.finish().exits_with(0);
+    assert_eq!(sandbox.waiting(), 0);
+}
+
+#[test]
+fn a_single_report_that_is_stopped_waits_for_no_answer_that_never_comes() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    server.usually(Answer::Broken { after: Part::Nothing, then: Mishap::Stall });
+    let report = sandbox.report_to(&server).start();
+    server.request(0);
+    let (outcome, took) = report.ends_after(Signal::TERM);
     assert!(took < PROMISED, "{took:?}");
     outcome.exits_with(4).says("39 events are kept for next time");
     assert_eq!(sandbox.waiting(), RECORDED);

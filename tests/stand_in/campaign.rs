@@ -478,8 +478,10 @@ impl Campaign {
         // Looks at the disk in the moment in which it ends, before others have gone on.
         let ended = thread::spawn(move || {
             let code = child.wait().expect("a child of ours").code();
-            let explains_itself = matches!(code, Some(0 | 3..=5));
-            if !held.load(Ordering::SeqCst) && (doomed.load(Ordering::SeqCst) || !explains_itself) {
+            // A sidecar that is told to end may have no time left for the last answer.
+            let has_heard_all = role == Role::Single || !doomed.load(Ordering::SeqCst);
+            let explains_itself = matches!(code, Some(0 | 3..=5)) && has_heard_all;
+            if !held.load(Ordering::SeqCst) && !explains_itself {
                 server.note_death(&on_disk(&scratch));
             }
             code
@@ -657,7 +659,7 @@ impl Campaign {
                         let_go(collector.pid, pause);
                         self.held_until = self.held_until.max(Instant::now() + pause);
                     }
-                    _ => self.ask_to_end(collector),
+                    _ => strike_down(collector, Signal::TERM),
                 }
                 self.count(fault.name());
             }
@@ -677,19 +679,6 @@ impl Campaign {
         self.server.note_held(&on_disk, held, ECHO, Excuse::ProcessEnded);
         collector.was_held.store(true, Ordering::SeqCst);
         strike_down(collector, Signal::KILL);
-    }
-
-    /// A sidecar waits for an answer all the same. A single report does not: like one that is killed it is
-    /// held first, so that what it will not hear of is known before another can send it again.
-    fn ask_to_end(&self, collector: &Collector) {
-        if collector.role == Role::Single {
-            let held = hold(collector.pid);
-            let on_disk = on_disk(self.scratch.path());
-            self.server.note_held(&on_disk, held, ECHO, Excuse::ProcessEnded);
-        }
-        strike_down(collector, Signal::TERM);
-        // It may just have ended, or not have been held.
-        let _ = kill_process(collector.pid, Signal::CONT);
     }
 
     /// Waits for those that were killed.
