@@ -111,22 +111,27 @@ const EXIT_CODE_PHRASES: &[&str] = &[
 
 impl Failure {
     pub fn of(text: &str) -> Self {
-        let around_commands = without_commands(text).to_lowercase();
+        let around_commands = around_commands(text);
         let exit_code = exit_code(&around_commands);
         let without_phrase = if exit_code.is_some() { "command_failed" } else { "_OTHER" };
-        Self {
-            class: class(&around_commands, |_| true).unwrap_or(without_phrase),
-            exit_code,
-            hash: ids::id(&["error", &normalised(text)], 16),
-            text: cut(text, TEXT_LIMIT).to_owned(),
-        }
+        let class = class(&around_commands, |_| true).unwrap_or(without_phrase);
+        Self::new(class, exit_code, text)
     }
 
     /// Of a load of a Tiltfile, which the text does not tell.
     pub fn of_tiltfile(text: &str) -> Self {
-        let around_commands = without_commands(text).to_lowercase();
+        let around_commands = around_commands(text);
         let class = class(&around_commands, |class| NO_FAULT_OF_A_TILTFILE.contains(&class));
-        Self { class: class.unwrap_or("tiltfile"), ..Self::of(text) }
+        Self::new(class.unwrap_or("tiltfile"), exit_code(&around_commands), text)
+    }
+
+    fn new(class: &'static str, exit_code: Option<i64>, text: &str) -> Self {
+        Self {
+            class,
+            exit_code,
+            hash: ids::id(&["error", &normalised(text)], 16),
+            text: cut(text, TEXT_LIMIT).to_owned(),
+        }
     }
 }
 
@@ -144,9 +149,9 @@ pub fn cut(text: &str, limit: usize) -> &str {
     &text[..text.floor_char_boundary(limit)]
 }
 
-/// The text without what it quotes in `"..."` or `[...]`: there the person's own command stands,
-/// whose words say nothing about how it failed.
-fn without_commands(text: &str) -> String {
+/// The text in lower case, without what it quotes in `"..."` or `[...]`: there the person's own command
+/// stands, whose words say nothing about how it failed.
+fn around_commands(text: &str) -> String {
     let mut rest = text;
     let mut kept = String::with_capacity(text.len());
     while let Some(start) = rest.find(['"', '[']) {
@@ -164,7 +169,7 @@ fn without_commands(text: &str) -> String {
         rest = &rest[start + 1 + length + 1..];
     }
     kept.push_str(rest);
-    kept
+    kept.to_lowercase()
 }
 
 /// Where `close` stands, other than behind a backslash.
@@ -181,14 +186,19 @@ fn end_of_quote(text: &str, close: char) -> Option<usize> {
     None
 }
 
-/// The last exit code that the text names: the outermost program's.
+/// The last exit code that the text names: the outermost program's. Go writes a large one, which on
+/// Windows is a status of the system's (`0xc0000005`), in hexadecimal digits.
 fn exit_code(text: &str) -> Option<i64> {
     EXIT_CODE_PHRASES
         .iter()
         .flat_map(|phrase| text.match_indices(phrase).map(|(at, _)| at + phrase.len()))
         .filter_map(|at| {
-            let digits = text[at..].find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len() - at);
-            text[at..at + digits].parse().ok().map(|code| (at, code))
+            let number = text[at..].split(|c: char| !c.is_ascii_alphanumeric()).next()?;
+            let code = match number.strip_prefix("0x") {
+                Some(hex) => i64::from_str_radix(hex, 16),
+                None => number.parse(),
+            };
+            code.ok().map(|code| (at, code))
         })
         .max_by_key(|(at, _)| *at)
         .map(|(_, code)| code)
@@ -261,6 +271,11 @@ mod tests {
                 r#"Command "x" failed: failed to start: exec: "x": executable file not found in $PATH"#,
                 "missing_program",
                 None,
+            ),
+            (
+                r#"Command "app.exe" failed: exit status 0xc0000005"#,
+                "command_failed",
+                Some(0xc000_0005),
             ),
             // Nor is this sure: Tilt says it of a folder to run in that is not there, too.
             (
