@@ -167,7 +167,7 @@ fn a_version_that_was_never_released_is_not_replaced_by_another() {
     let (archive, list) = release();
     let machine = Machine::with_release(&[(ARCHIVE, archive), ("SHA256SUMS", list)]);
     machine.refuses(&["--version", "9.9.9"], "download/v9.9.9/SHA256SUMS");
-    machine.refuses(&["--version"], "--version: no such option, or no value for it");
+    machine.refuses(&["--help"], "--help: no such option, or no value for it; there are --version");
     machine.refuses(&["--force", "x"], "--force: no such option");
 }
 
