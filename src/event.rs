@@ -250,7 +250,7 @@ pub const FIELDS: &[(&str, &str)] = &[
     ("host.cpu_count", "processors at hand"),
     ("installation.id", "a random id, made once per machine"),
     ("ci.provider", "whose CI machine it is"),
-    ("ci.attempt", "which try of the run it is, from 1"),
+    ("ci.attempt", "which try of the run it is, from 1, as text"),
     ("cicd.pipeline.name", "the workflow, or where there is one a project, the project"),
     ("cicd.pipeline.run.id", "the run"),
     ("cicd.pipeline.run.url.full", "where to see it"),
