@@ -90,9 +90,10 @@ pub struct Tilt {
 /// Why Tilt could not be looked at.
 #[derive(Debug)]
 pub enum TiltError {
-    /// There is no such program.
+    /// There is no such program, or none that may be run.
     NotInstalled {
         program: OsString,
+        why: &'static str,
     },
     /// No Tilt runs there, or it does not answer yet or any more.
     NotRunning {
@@ -117,9 +118,9 @@ pub enum TiltError {
 impl fmt::Display for TiltError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotInstalled { program } => write!(
+            Self::NotInstalled { program, why } => write!(
                 f,
-                "cannot run {}: no such program; install Tilt or give --tilt",
+                "cannot run {}: {why}; install Tilt or give --tilt",
                 program.to_string_lossy()
             ),
             Self::NotRunning { said } => {
@@ -524,8 +525,10 @@ fn spawn(
             Ok(())
         })
         .unchecked();
+    let not_installed = |why| TiltError::NotInstalled { program: command.program.clone(), why };
     let handle = expression.start().map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => TiltError::NotInstalled { program: command.program.clone() },
+        io::ErrorKind::NotFound => not_installed("no such program"),
+        io::ErrorKind::PermissionDenied => not_installed("not a program that may be run"),
         _ => TiltError::Io(error),
     })?;
     // Our ends of the pipes go with the expression; only what `tilt` holds keeps them open.

@@ -107,6 +107,11 @@ fn the_program_may_be_named() {
     look(&sandbox).args(&["--tilt", "./tilt-0.37"]).finish().exits_with(0);
     look(&sandbox).args(&["--tilt", other.to_str().expect("text")]).finish().exits_with(0);
     look(&sandbox).args(&["--tilt", "nosuch"]).finish().exits_with(3).says("cannot run nosuch");
+    look(&sandbox)
+        .args(&["--tilt", "/"])
+        .finish()
+        .exits_with(3)
+        .says("cannot run /: not a program that may be run; install Tilt or give --tilt");
 }
 
 #[test]
