@@ -14,7 +14,7 @@ use crate::api::{
 };
 use crate::faults::tls_server;
 use crate::honeycomb::{Answer, Mishap, Part, Reply, Server};
-use crate::sandbox::{DATASET, Invocation, KINDS, Outcome, RECORDED, Sandbox};
+use crate::sandbox::{DATASET, Invocation, KINDS, NOBODY, Outcome, RECORDED, Sandbox};
 use crate::tls;
 
 fn check(sandbox: &Sandbox, server: &Server, key: &str) -> Invocation {
@@ -24,7 +24,7 @@ fn check(sandbox: &Sandbox, server: &Server, key: &str) -> Invocation {
 /// Where Honeycomb is, for all that the program can tell: behind a proxy.
 fn check_at(sandbox: &Sandbox, honeycomb: &Server, endpoint: &str) -> Invocation {
     sandbox
-        .run("check --timeout 5s --allow-insecure-http")
+        .run("check --timeout 20s --allow-insecure-http")
         .with_key()
         .env("HONEYCOMB_API_KEY", INGEST_KEY)
         .env("HONEYCOMB_API_ENDPOINT", endpoint)
@@ -36,8 +36,6 @@ fn up() -> (Sandbox, Server, Api) {
     let api = Api::on(&server);
     (sandbox, server, api)
 }
-
-const DOWN: &str = "http://127.0.0.1:1";
 
 #[test]
 fn with_everything_in_place_each_line_is_good() {
@@ -99,7 +97,7 @@ fn with_nothing_in_place_each_line_says_what_to_do() {
         .run("check")
         .without_env("HOME")
         .without_env("XDG_STATE_HOME")
-        .env("HONEYCOMB_API_ENDPOINT", DOWN)
+        .env("HONEYCOMB_API_ENDPOINT", NOBODY)
         .finish()
         .exits_with(2);
     outcome
@@ -133,7 +131,7 @@ fn each_part_may_be_missing_alone() {
     others_are_good(&outcome, &["key", "team", "dataset"]);
     let outcome = run().without_env("HONEYCOMB_DATASET").finish().exits_with(2);
     others_are_good(&outcome, &["dataset"]);
-    let outcome = run().env("HONEYCOMB_API_ENDPOINT", DOWN).finish().exits_with(4);
+    let outcome = run().env("HONEYCOMB_API_ENDPOINT", NOBODY).finish().exits_with(4);
     others_are_good(&outcome, &["endpoint", "team", "dataset"]);
     let outcome = run().without_env("HOME").without_env("XDG_STATE_HOME").finish().exits_with(2);
     others_are_good(&outcome, &["state"]);
@@ -184,7 +182,7 @@ fn an_older_tilt_knows_fewer_kinds() {
 fn what_waits_is_told_with_its_age() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     server.usually(Reply::new(503, ""));
-    sandbox.report_to(&server).args(&["--timeout", "200ms"]).finish().exits_with(4);
+    sandbox.report_within("200ms", &server).finish().exits_with(4);
     let api = Api::on(&server);
     let outcome = check(&sandbox, &server, INGEST_KEY).finish().exits_with(0);
     outcome.finds("state", "ok", "private; 39 events wait, the oldest for at least ");
@@ -270,14 +268,20 @@ fn speaks_no_tls() -> String {
 #[test]
 fn an_endpoint_that_does_not_answer_is_told_with_the_reason() {
     let (sandbox, server, _api) = up();
-    let run = |endpoint: &str| {
-        let run = check(&sandbox, &server, INGEST_KEY).args(&["--timeout", "500ms"]);
+    let run_within = |timeout: &str, endpoint: &str| {
+        let run = check(&sandbox, &server, INGEST_KEY).args(&["--timeout", timeout]);
         run.env("HONEYCOMB_API_ENDPOINT", endpoint).finish()
     };
-    run(DOWN).exits_with(4).finds("endpoint", "bad", "refused");
+    let run = |endpoint: &str| run_within("500ms", endpoint);
+    let run_at_leisure = |endpoint: &str| run_within("1m", endpoint);
+    run_at_leisure(NOBODY).exits_with(4).finds("endpoint", "bad", "refused");
     run("https://no-such-host.invalid").exits_with(4).finds("endpoint", "bad", "no answer from no");
     run(&server.url().replace("http", "https")).exits_with(4).finds("endpoint", "bad", "timed out");
-    run(&speaks_no_tls()).exits_with(4).finds("endpoint", "bad", "does this address speak TLS?");
+    run_at_leisure(&speaks_no_tls()).exits_with(4).finds(
+        "endpoint",
+        "bad",
+        "does this address speak TLS?",
+    );
     run("ftp://x").exits_with(2).finds("endpoint", "bad", "ftp:// is not supported").finds(
         "team",
         "skipped",
@@ -333,7 +337,7 @@ fn a_proxy_in_use_is_named_without_its_password() {
     let outcome = run(&proxy).exits_with(0);
     let outcome = outcome.finds("endpoint", "ok", "by way of the proxy 127.0.0.1:");
     assert!(!outcome.stdout.contains("pa55word") && !outcome.stderr.contains("pa55word"));
-    run(DOWN).exits_with(4).finds("endpoint", "bad", "by way of the proxy 127.0.0.1:1");
+    run(NOBODY).exits_with(4).finds("endpoint", "bad", "by way of the proxy 127.0.0.1:1");
     check_at(&sandbox, &server, "http://no-such-host.invalid")
         .env("NO_PROXY", "no-such-host.invalid")
         .finish()

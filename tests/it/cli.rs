@@ -58,7 +58,7 @@ fn an_option_takes_its_value_behind_a_space_or_an_equals_sign() {
         ("--dataset", "from-an-option".to_owned()),
         ("--api-key-file", key_file.to_str().expect("text").to_owned()),
         ("--port", "10399".to_owned()),
-        ("--timeout", "5s".to_owned()),
+        ("--timeout", "1m".to_owned()),
         ("--user", "ann=smith".to_owned()),
     ];
     let spaced = values.iter().map(|(name, value)| format!("{name} {value}"));
@@ -198,7 +198,7 @@ fn exit_code_3_is_no_tilt_to_report_on() {
 fn exit_code_4_is_a_report_that_waits_for_next_time() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     server.usually(Reply::new(503, ""));
-    let report = sandbox.report_to(&server).args(&["--timeout", "200ms"]);
+    let report = sandbox.report_within("200ms", &server);
     report.finish().exits_with(4).says_one_line();
 }
 
@@ -212,11 +212,11 @@ fn exit_code_5_is_honeycombs_refusal() {
 #[test]
 fn quiet_silences_everything_but_usage_errors() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    let quiet = || sandbox.report_to(&server).args(&["--quiet", "--timeout", "1s"]);
+    let quiet = || sandbox.report_to(&server).args(&["--quiet"]);
     quiet().finish().exits_with(0).says_nothing();
     server.usually(Reply::new(401, ""));
     quiet().finish().exits_with(5).says_nothing();
-    server.usually(Reply::new(503, ""));
+    server.usually(Reply::new(503, "").header("retry-after", 600));
     quiet().finish().exits_with(4).says_nothing();
     sandbox.tilt().set("no-tilt", "");
     quiet().finish().exits_with(3).says_nothing();

@@ -1,14 +1,25 @@
 //! Every answer that Honeycomb, or something in its place, may give to a batch.
 
-use std::net::TcpListener;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::honeycomb::{Answer, Mishap, Part, Reply, Server};
-use crate::sandbox::{KEY, Outcome, RECORDED, Sandbox, builds, of_kind, recorded_builds};
+use crate::sandbox::{
+    KEY, NOBODY, Outcome, RECORDED, Sandbox, builds, in_some_tries, of_kind, recorded_builds,
+    takes_less_than,
+};
 
-/// One report with little patience.
 fn report(sandbox: &Sandbox, server: &Server) -> Outcome {
-    sandbox.report_to(server).args(&["--timeout", "1500ms"]).finish()
+    sandbox.report_to(server).finish()
+}
+
+/// One report with little patience, but enough to be answered so often.
+fn report_in_a_hurry(sandbox: &Sandbox, server: &Server, answers: usize) -> Outcome {
+    in_some_tries("that many requests", || {
+        let before = server.requests().len();
+        let outcome = sandbox.report_within("1500ms", server).finish();
+        (server.requests().len() >= before + answers).then_some(outcome)
+    })
 }
 
 #[test]
@@ -100,15 +111,12 @@ fn each_event_has_the_fate_that_its_own_status_gives_it() {
 #[test]
 fn events_that_are_refused_for_now_stay_when_time_runs_out() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    server.usually(Answer::By(std::sync::Arc::new(|request| {
-        Answer::Statuses(vec![429; request.events.len()])
-    })));
-    report(&sandbox, &server)
-        .exits_with(4)
-        .says("39 events are kept for next time")
-        .says_one_line();
-    assert_eq!(sandbox.waiting(), RECORDED);
-    assert!(server.requests().len() > 1, "it was tried again");
+    server
+        .usually(Answer::By(Arc::new(|request| Answer::Statuses(vec![429; request.events.len()]))));
+    let outcome = report_in_a_hurry(&sandbox, &server, 2).exits_with(4);
+    let waiting = sandbox.waiting();
+    outcome.says(&format!("{waiting} events are kept for next time")).says_one_line();
+    assert!(waiting >= RECORDED, "{waiting}");
 }
 
 #[test]
@@ -163,35 +171,41 @@ fn a_server_in_trouble_is_asked_again_until_it_takes_the_events() {
 fn a_server_that_stays_in_trouble_leaves_everything_for_next_time() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     server.usually(Reply::new(503, "<html>come back later</html>"));
-    let outcome = report(&sandbox, &server)
-        .exits_with(4)
-        .says("39 events are kept for next time")
-        .says_one_line();
-    assert!(outcome.took < Duration::from_millis(2500), "{:?}", outcome.took);
-    assert!(server.requests().len() > 1, "it was tried again");
-    assert_eq!(sandbox.waiting(), RECORDED);
+    takes_less_than(Duration::from_millis(2500), || {
+        let outcome = report_in_a_hurry(&sandbox, &server, 2).exits_with(4);
+        let waiting = sandbox.waiting();
+        assert!(waiting >= RECORDED, "{waiting}");
+        outcome.says(&format!("{waiting} events are kept for next time")).says_one_line().took
+    });
 }
 
 #[test]
 fn the_pause_that_the_server_asks_for_is_kept() {
     for asked in [|| "1".to_owned(), || date_in(2)] {
-        let (sandbox, server) = (Sandbox::new(), Server::start());
-        server.then([Reply::new(429, "").header("retry-after", asked()).into()]);
-        sandbox.report_to(&server).finish().exits_with(0);
-        let requests = server.requests();
-        let pause = requests[1].came - requests[0].came;
-        assert!((0.9..3.0).contains(&pause.as_secs_f64()), "{pause:?}");
+        takes_less_than(Duration::from_secs(3), || {
+            let (sandbox, server) = (Sandbox::new(), Server::start());
+            // A date means less and less.
+            let busy = move |_: &_| Reply::new(429, "").header("retry-after", asked()).into();
+            server.then([Answer::By(Arc::new(busy))]);
+            sandbox.report_to(&server).finish().exits_with(0);
+            let requests = server.requests();
+            let pause = requests[1].came - requests[0].came;
+            assert!(pause > Duration::from_millis(900), "{pause:?}");
+            pause
+        });
     }
 }
 
 #[test]
 fn a_pause_longer_than_the_deadline_ends_the_delivery_at_once() {
-    for asked in ["60".to_owned(), date_in(60)] {
-        let (sandbox, server) = (Sandbox::new(), Server::start());
-        server.usually(Reply::new(429, "").header("retry-after", asked));
-        let outcome = sandbox.report_to(&server).finish().exits_with(4).says("HTTP 429");
-        assert!(outcome.took < Duration::from_secs(5), "{:?}", outcome.took);
-        assert_eq!(server.requests().len(), 1);
+    for asked in ["60".to_owned(), date_in(600)] {
+        takes_less_than(Duration::from_secs(5), || {
+            let (sandbox, server) = (Sandbox::new(), Server::start());
+            server.usually(Reply::new(429, "").header("retry-after", &asked));
+            let outcome = sandbox.report_to(&server).finish().exits_with(4).says("HTTP 429");
+            assert_eq!(server.requests().len(), 1);
+            outcome.took
+        });
     }
 }
 
@@ -201,25 +215,29 @@ fn date_in(seconds: u64) -> String {
 
 #[test]
 fn a_sidecar_waits_as_long_as_the_server_asks() {
-    let (sandbox, server) = (Sandbox::new(), Server::start());
-    server.then([Reply::new(429, "").header("retry-after", 8).into()]);
-    let sidecar = sandbox.sidecar_to(&server).args(&["--timeout", "500ms"]).start();
-    sidecar.says("trying again");
-    crate::sandbox::eventually("the next request", || server.requests().len() > 1);
-    let requests = server.requests();
-    let pause = requests[1].came - requests[0].came;
-    assert!((7.9..10.0).contains(&pause.as_secs_f64()), "{pause:?}");
+    takes_less_than(Duration::from_secs(10), || {
+        let (sandbox, server) = (Sandbox::new(), Server::start());
+        server.then([Reply::new(429, "").header("retry-after", 8).into()]);
+        let sidecar = sandbox.sidecar_to(&server).args(&["--timeout", "500ms"]).start();
+        sidecar.says("trying again");
+        let (first, second) = (server.request(0), server.request(1));
+        let pause = second.came - first.came;
+        assert!(pause > Duration::from_millis(7900), "{pause:?}");
+        pause
+    });
 }
 
 #[test]
 fn a_server_that_stalls_is_given_up_at_the_deadline() {
     for after in [Part::Nothing, Part::StatusLine, Part::Headers, Part::HalfTheBody] {
-        let (sandbox, server) = (Sandbox::new(), Server::start());
-        server.usually(Answer::Broken { after, then: Mishap::Stall });
-        let outcome = sandbox.report_to(&server).args(&["--timeout", "700ms"]).finish();
-        let outcome = outcome.exits_with(4).says("timed out");
-        assert!((0.6..2.5).contains(&outcome.took.as_secs_f64()), "{after:?}: {:?}", outcome.took);
-        assert_eq!(sandbox.waiting(), RECORDED, "{after:?}");
+        takes_less_than(Duration::from_millis(2500), || {
+            let (sandbox, server) = (Sandbox::new(), Server::start());
+            server.usually(Answer::Broken { after, then: Mishap::Stall });
+            let outcome = report_in_a_hurry(&sandbox, &server, 1).exits_with(4).says("timed out");
+            assert!(outcome.took > Duration::from_millis(1500), "{after:?}: {:?}", outcome.took);
+            assert!(sandbox.waiting() >= RECORDED, "{after:?}");
+            outcome.took
+        });
     }
 }
 
@@ -238,19 +256,17 @@ fn a_broken_connection_is_tried_again() {
 
 #[test]
 fn a_server_that_is_not_there_leaves_everything_for_next_time() {
-    let free =
-        TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("its number");
-    let sandbox = Sandbox::new();
-    let outcome = sandbox
-        .run("--once --timeout 600ms")
-        .with_key()
-        .env("HONEYCOMB_API_ENDPOINT", format!("http://{free}"))
-        .finish()
-        .exits_with(4)
-        .says("no answer from 127.0.0.1:")
-        .says_one_line();
-    assert!(outcome.took < Duration::from_secs(2), "{:?}", outcome.took);
-    assert_eq!(sandbox.waiting(), RECORDED);
+    takes_less_than(Duration::from_secs(2), || {
+        let sandbox = Sandbox::new();
+        let run = sandbox.run("--once --timeout 600ms").with_key();
+        let outcome = run.env("HONEYCOMB_API_ENDPOINT", NOBODY).finish().exits_with(4);
+        assert_eq!(sandbox.waiting(), RECORDED);
+        if outcome.stderr.contains("the time was up") {
+            // Before it could ask.
+            return Duration::MAX;
+        }
+        outcome.says("no answer from 127.0.0.1:").says_one_line().took
+    });
 }
 
 #[test]
@@ -292,12 +308,12 @@ fn a_redirect_is_refused_and_the_key_does_not_follow_it() {
 #[test]
 fn a_batch_that_is_too_large_is_halved_until_it_is_not() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    server.usually(Answer::By(std::sync::Arc::new(|request| match request.events.len() {
+    server.usually(Answer::By(Arc::new(|request| match request.events.len() {
         0..=3 => Answer::Accept,
         _ => Reply::new(413, "").into(),
     })));
     // Every request is a write to disk; a busy one may take its time.
-    sandbox.report_to(&server).args(&["--timeout", "1m"]).finish().exits_with(0);
+    sandbox.report_to(&server).finish().exits_with(0);
     assert_eq!(server.accepted().len(), RECORDED);
     let sizes: Vec<_> = server.requests().iter().map(|request| request.events.len()).collect();
     assert_eq!(sizes[..5], [39, 19, 9, 4, 2]);
@@ -307,11 +323,11 @@ fn a_batch_that_is_too_large_is_halved_until_it_is_not() {
 #[test]
 fn one_event_that_is_too_large_by_itself_does_not_block_the_rest() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    server.usually(Answer::By(std::sync::Arc::new(|request| {
+    server.usually(Answer::By(Arc::new(|request| {
         let is_there = request.events.iter().any(|event| event["data"]["image_name"] == "web");
         if is_there { Reply::new(413, "").into() } else { Answer::Accept }
     })));
-    let patient = sandbox.report_to(&server).args(&["--timeout", "1m"]);
+    let patient = sandbox.report_to(&server);
     patient.finish().exits_with(5).says("dropped an event with which honeycomb takes no request");
     assert_eq!((server.accepted().len(), sandbox.waiting()), (RECORDED - 10, 0));
 }

@@ -13,7 +13,8 @@ use rustix::process::Signal;
 
 use crate::honeycomb::{Answer, Mishap, Part, Reply, Server, judged, read_body, read_head};
 use crate::sandbox::{
-    Invocation, KEY, PROGRAM, Sandbox, builds, eventually, of_kind, recorded_builds,
+    Invocation, KEY, NOBODY, PROGRAM, Sandbox, builds, change_places, eventually, in_some_tries,
+    of_kind, recorded_builds, takes_less_than,
 };
 use crate::tls::{self, certificate};
 
@@ -81,7 +82,7 @@ fn an_answer_is_noted_as_long_as_there_is_time() {
     let held = hold_state_from_the_answer_on(&sandbox, &server);
     let report = sandbox.report_to(&server).start();
     eventually("it was answered", || server.accepted().len() == waiting);
-    // As patient as the first one's first attempt, which began before.
+    // As patient with the lock as the first one's first attempt, which began before.
     let other = sandbox.run("--once --timeout 100ms").sending_to(&server);
     other.finish().exits_with(3).says("another collector has held");
     let_go(&held);
@@ -92,7 +93,8 @@ fn an_answer_is_noted_as_long_as_there_is_time() {
 #[test]
 fn while_a_sidecar_has_yet_to_note_an_answer_nobody_repeats_what_was_answered() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    let sidecar = sandbox.run("--timeout 100ms").sending_to(&server).start();
+    // Enough for any answer; for the note of it, which waits for the lock for five seconds, it is not.
+    let sidecar = sandbox.run("--timeout 4s").sending_to(&server).start();
     sidecar.says("sent ");
     sandbox.is_watched();
     let before = server.accepted().len();
@@ -165,17 +167,13 @@ fn a_state_folder_replaced_by_a_file_and_back_costs_nothing() {
     let sidecar = sandbox.sidecar_to(&server).start();
     sidecar.says("sent ");
     let (folder, aside) = (sandbox.state_dir(), sandbox.path("work/aside"));
-    // A collector that runs may make the folder anew between the two steps.
-    eventually("it is replaced", || {
-        let _ = fs::rename(&folder, &aside);
-        fs::write(&folder, "a file").is_ok() || fs::remove_dir_all(&folder).is_err()
-    });
+    fs::write(&aside, "a file").expect("a file");
+    change_places(&folder, &aside);
     sidecar.says("state/tilt-honeycomb");
     sandbox.tilt().build_web("2026-11-22T17:00:00Z", "2026-11-22T17:00:01Z");
     let looks = sandbox.tilt().calls().len();
     eventually("two more reports", || sandbox.tilt().calls().len() >= looks + 2);
-    fs::remove_file(&folder).expect("the file");
-    fs::rename(&aside, &folder).expect("the folder");
+    change_places(&folder, &aside);
     sidecar.says("the state is usable again");
     eventually("the build arrives", || builds(&server.accepted()).len() > recorded_builds().len());
     sidecar.ends_after(Signal::TERM).0.exits_with(0);
@@ -223,9 +221,11 @@ fn a_pipe_a_folder_or_a_device_in_the_states_place_is_named_and_not_waited_for()
             } else {
                 fs::create_dir(&path).expect("a folder");
             }
-            let outcome = sandbox.report_to(&server).finish().exits_with(1);
-            assert!(outcome.stderr.contains(extension), "{}", outcome.stderr);
-            assert!(outcome.took < Duration::from_secs(8), "{extension}: {:?}", outcome.took);
+            takes_less_than(Duration::from_secs(8), || {
+                let outcome = sandbox.report_to(&server).finish().exits_with(1);
+                assert!(outcome.stderr.contains(extension), "{}", outcome.stderr);
+                outcome.took
+            });
         }
     }
 }
@@ -290,16 +290,19 @@ fn a_server_that_calls_every_request_malformed_costs_nothing_and_is_not_pestered
 
 #[test]
 fn ten_thousand_waiting_events_are_delivered_in_seconds_and_in_order() {
-    let (sandbox, server) = (Sandbox::new(), Server::start());
-    sandbox.tilt().crowd(9_900);
-    let waiting = sandbox.report_in_vain(&server);
-    assert!(waiting >= 9_900, "{waiting}");
-    sandbox.tilt().set("no-tilt", "");
-    let outcome = sandbox.report_to(&server).finish().exits_with(3);
-    assert_eq!((server.accepted().len(), sandbox.waiting()), (waiting, 0));
-    assert!(outcome.took < Duration::from_secs(20), "{:?}", outcome.took);
-    let last = server.requests();
-    assert!(last.len() <= 2 + waiting.div_ceil(500), "large batches: {}", last.len());
+    takes_less_than(Duration::from_secs(20), || {
+        let (sandbox, server) = (Sandbox::new(), Server::start());
+        sandbox.tilt().crowd(9_900);
+        let waiting = sandbox.report_in_vain(&server);
+        assert!(waiting >= 9_900, "{waiting}");
+        sandbox.tilt().set("no-tilt", "");
+        let before = server.requests().len();
+        let outcome = sandbox.report_to(&server).finish().exits_with(3);
+        assert_eq!((server.accepted().len(), sandbox.waiting()), (waiting, 0));
+        let requests = server.requests().len() - before;
+        assert!(requests <= 1 + waiting.div_ceil(500), "large batches: {requests}");
+        outcome.took
+    });
 }
 
 #[test]
@@ -316,14 +319,15 @@ fn a_key_that_works_again_has_the_backlog_delivered() {
 fn a_sidecar_is_back_soon_after_an_outage() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     server.usually(Answer::Broken { after: Part::Nothing, then: Mishap::Close });
-    let sidecar = sandbox.sidecar_to(&server).args(&["--timeout", "300ms"]).start();
+    let sidecar = sandbox.sidecar_to(&server).args(&["--timeout", "1s"]).start();
     sidecar.says("trying again");
     let met = server.requests().len();
     eventually("it has been away for some tries", || server.requests().len() >= met + 2);
     server.usually(Answer::Accept);
     let back = Instant::now();
     eventually("the backlog", || builds(&server.accepted()) == recorded_builds());
-    assert!(back.elapsed() < Duration::from_secs(18), "{:?}", back.elapsed());
+    // It never pauses for longer than 15, whatever the machine adds to that.
+    assert!(back.elapsed() < Duration::from_secs(40), "{:?}", back.elapsed());
 }
 
 #[test]
@@ -332,27 +336,30 @@ fn when_the_time_is_up_the_last_failure_is_said() {
     sandbox.report_to(&server).finish().exits_with(0);
     let timeout = Duration::from_secs(1);
     server.usually(Reply::new(503, ""));
-    let tried = server.requests().len();
-    let report = sandbox.report_to(&server).args(&["--timeout", "1s"]).start();
-    eventually("a try", || server.requests().len() > tried);
-    let held = sandbox.hold_state();
-    thread::sleep(timeout);
-    drop(held);
-    report.finish().exits_with(4).says("HTTP 503");
+    let outcome = in_some_tries("a request", || {
+        let tried = server.requests().len();
+        let report = sandbox.report_within("1s", &server).start();
+        let has_tried = || server.requests().len() > tried;
+        eventually("a try", || has_tried() || !report.is_running());
+        let held = sandbox.hold_state();
+        thread::sleep(timeout);
+        drop(held);
+        let outcome = report.finish();
+        has_tried().then_some(outcome)
+    });
+    outcome.exits_with(4).says("HTTP 503");
 }
 
 /// One report through a proxy, to a host that only the proxy could know.
-fn report_through(sandbox: &Sandbox, proxy: &str) -> Invocation {
-    let options =
-        "--once --timeout 1s --api-endpoint http://honeycomb.invalid --allow-insecure-http";
-    sandbox.run(options).with_key().env("HTTP_PROXY", proxy)
+fn report_through(sandbox: &Sandbox, proxy: &str, timeout: &str) -> Invocation {
+    let options = "--once --api-endpoint http://honeycomb.invalid --allow-insecure-http --timeout";
+    sandbox.run(options).args(&[timeout]).with_key().env("HTTP_PROXY", proxy)
 }
 
 #[test]
 fn a_proxy_that_is_down_or_wants_credentials_leaves_everything_for_next_time() {
     let sandbox = Sandbox::new();
-    let free = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its number");
-    report_through(&sandbox, &format!("http://{free}")).finish().exits_with(4).says_one_line();
+    report_through(&sandbox, NOBODY, "1s").finish().exits_with(4).says_one_line();
     let waiting = sandbox.waiting();
     assert!(waiting >= 12, "{waiting}");
 
@@ -368,7 +375,11 @@ fn a_proxy_that_is_down_or_wants_credentials_leaves_everything_for_next_time() {
         let mut told = told.lock().expect("no one panicked");
         *told += &[format!("{asked:?}"), rest].concat();
     });
-    let outcome = report_through(&sandbox, &format!("http://127.0.0.1:{wants}")).finish();
+    let wants = format!("http://127.0.0.1:{wants}");
+    let outcome = in_some_tries("a request", || {
+        let outcome = report_through(&sandbox, &wants, "1s").finish();
+        (!heard.lock().expect("no one panicked").is_empty()).then_some(outcome)
+    });
     let outcome = outcome.exits_with(4).says("proxy").says_one_line();
     assert!(!outcome.stderr.contains(KEY), "{}", outcome.stderr);
     let heard = heard.lock().expect("no one panicked").clone();
@@ -376,7 +387,7 @@ fn a_proxy_that_is_down_or_wants_credentials_leaves_everything_for_next_time() {
 
     let proxy = Server::start();
     sandbox.tilt().set("no-tilt", "");
-    report_through(&sandbox, &proxy.url()).finish().exits_with(3);
+    report_through(&sandbox, &proxy.url(), "1m").finish().exits_with(3);
     assert!(proxy.accepted().len() >= waiting);
     assert_eq!(sandbox.waiting(), 0);
 }
@@ -449,9 +460,10 @@ fn serve_tls(stream: TcpStream, config: Arc<rustls::ServerConfig>) -> Option<Str
     request.header("x-honeycomb-team").map(str::to_owned)
 }
 
-fn report_by_tls(sandbox: &Sandbox, port: u16) -> Invocation {
+fn report_by_tls(sandbox: &Sandbox, port: u16, timeout: &str) -> Invocation {
     sandbox
-        .run("--once --timeout 2s")
+        .run("--once --timeout")
+        .args(&[timeout])
         .with_key()
         .env("HONEYCOMB_API_ENDPOINT", format!("https://localhost:{port}"))
         .env("SSL_CERT_FILE", certificate("authority.pem"))
@@ -466,8 +478,11 @@ fn a_certificate_of_an_unknown_authority_expired_or_for_another_name_is_not_spok
     ] {
         let sandbox = Sandbox::new();
         let (port, heard) = tls_server(shown);
-        let outcome = report_by_tls(&sandbox, port).finish().exits_with(4);
-        let outcome = outcome.says("certificate").says(said).says_one_line();
+        let outcome = in_some_tries("a look at the certificate", || {
+            let outcome = report_by_tls(&sandbox, port, "2s").finish().exits_with(4);
+            Some(outcome).filter(|outcome| outcome.stderr.contains("certificate"))
+        });
+        let outcome = outcome.says(said).says_one_line();
         assert!(!outcome.stderr.contains(KEY), "{}", outcome.stderr);
         assert_eq!(heard.lock().expect("no one panicked")[..], [""; 0], "{shown}");
         assert!(sandbox.waiting() >= 12, "{shown}");
@@ -478,7 +493,7 @@ fn a_certificate_of_an_unknown_authority_expired_or_for_another_name_is_not_spok
 fn a_certificate_of_an_authority_that_the_person_trusts_is_enough() {
     let sandbox = Sandbox::new();
     let (port, heard) = tls_server("good.pem");
-    report_by_tls(&sandbox, port).finish().exits_with(0);
+    report_by_tls(&sandbox, port, "1m").finish().exits_with(0);
     assert_eq!(heard.lock().expect("no one panicked")[..], [KEY]);
     assert_eq!(sandbox.waiting(), 0);
 }

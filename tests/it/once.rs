@@ -33,7 +33,7 @@ fn the_second_report_sends_the_heartbeats_again_and_no_build() {
 fn what_waited_is_sent_even_where_no_tilt_runs() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     server.usually(Reply::new(503, ""));
-    sandbox.report_to(&server).args(&["--timeout", "300ms"]).finish().exits_with(4);
+    sandbox.report_within("300ms", &server).finish().exits_with(4);
     assert_eq!(sandbox.waiting(), RECORDED);
 
     server.usually(Answer::Accept);

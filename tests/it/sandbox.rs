@@ -22,14 +22,34 @@ pub const PROGRAM: &str = env!("CARGO_BIN_EXE_tilt-honeycomb");
 /// Searched for in everything that leaves the program.
 pub const KEY: &str = "hcaik_01canary7key9never4shown2anywhere";
 pub const DATASET: &str = "dev-environments";
-/// Far more than any run may take; whoever needs it is stuck.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Where nobody listens, and no test running beside may begin to.
+pub const NOBODY: &str = "http://127.0.0.1:1";
+/// Far more than any run may take, whoever else wants the machine; whoever needs it is stuck.
+const PATIENCE: Duration = Duration::from_mins(2);
+/// How often what has to be quick may be tried. Whoever else wants the machine may hold up any one
+/// of them; what waits for too long by itself does so each time.
+const TRIES: usize = 10;
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// Waits until `what` is so.
 #[track_caller]
 pub fn eventually(what: &str, is_so: impl FnMut() -> bool) {
     assert!(within(PATIENCE, is_so), "not so after {PATIENCE:?}: {what}");
+}
+
+/// Tries what the machine may not have given its time, until one has had it.
+#[track_caller]
+pub fn in_some_tries<T>(what: &str, attempt: impl FnMut() -> Option<T>) -> T {
+    let mut tries = std::iter::repeat_with(attempt).take(TRIES);
+    tries.find_map(|result| result).unwrap_or_else(|| panic!("not in {TRIES} tries: {what}"))
+}
+
+/// At its best it takes less than this.
+#[track_caller]
+pub fn takes_less_than(limit: Duration, mut attempt: impl FnMut() -> Duration) {
+    in_some_tries(&format!("it takes less than {limit:?}"), || {
+        Some(attempt()).filter(|took| *took < limit)
+    });
 }
 
 fn within(limit: Duration, mut is_so: impl FnMut() -> bool) -> bool {
@@ -132,16 +152,21 @@ impl Sandbox {
         Invocation { command }
     }
 
-    /// One report to a server.
+    /// One report to a server, which has all the time that it needs.
     pub fn report_to(&self, server: &Server) -> Invocation {
-        self.run("--once").sending_to(server)
+        self.report_within("1m", server)
+    }
+
+    pub fn report_within(&self, timeout: &str, server: &Server) -> Invocation {
+        self.run("--once").args(&["--timeout", timeout]).sending_to(server)
     }
 
     /// Leaves everything of one report waiting on disk; how many events that is.
     pub fn report_in_vain(&self, server: &Server) -> usize {
         // A pause so long that no delivery waits for it.
         server.usually(Reply::new(503, "").header("retry-after", 600));
-        self.report_to(server).finish().exits_with(4);
+        in_some_tries("a look", || self.report_to(server).finish().unless_tilt_was_slow())
+            .exits_with(4);
         server.usually(Answer::Accept);
         self.waiting()
     }
@@ -170,6 +195,12 @@ impl Sandbox {
     pub fn live_to(&self, server: &Server) -> Invocation {
         self.run("").sending_to(server)
     }
+}
+
+/// Two names change places in one step, so that a collector that runs finds neither gone.
+pub fn change_places(one: &Path, other: &Path) {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE).expect("both are there");
 }
 
 /// The library that counts steps and has a clock of its own, compiled once.
@@ -253,6 +284,23 @@ impl TiltFolder {
                 resources.push(another.clone());
             }
         })
+    }
+
+    /// Has what was recorded of this happen so much faster, from `let_go` on.
+    pub fn replay(&self, capture: impl Fn(&str) -> PathBuf, speed: u32) -> &Self {
+        for kind in ["uiresources", "dockerimages"] {
+            let journal = format!("watch-{kind}.jsonl");
+            let recorded = fs::read(capture(&journal)).expect("a capture");
+            self.unset(&format!("{kind}.json")).set(&journal, recorded);
+        }
+        self.set("replay-held", "").set("replay-speed", speed.to_string())
+    }
+
+    /// Waits until so many watches have shown what there is.
+    #[track_caller]
+    pub fn is_watched_by(&self, watches: usize) -> &Self {
+        eventually("they have shown the list", || self.read("watched").lines().count() >= watches);
+        self
     }
 
     pub fn calls(&self) -> Vec<Value> {
@@ -432,8 +480,9 @@ impl Process {
     pub fn finish(self) -> Outcome {
         let ended = within(PATIENCE, || !self.is_running());
         assert!(ended, "still running after {PATIENCE:?}:\n{}", self.stderr());
-        // What it left behind may hold its stderr.
-        within(Duration::from_secs(1), || self.is_silent());
+        // What it said last may not have been read yet.
+        let said_all = within(PATIENCE, || self.is_silent());
+        assert!(said_all, "after its end something holds its output:\n{}", self.stderr());
         let (status, ended) = lock(&self.progress).ended.expect("it has ended");
         Outcome {
             code: status.code(),
@@ -482,6 +531,11 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// `None` where it gave up a Tilt that had much to print and too little of the machine.
+    pub fn unless_tilt_was_slow(self) -> Option<Self> {
+        Some(self).filter(|outcome| !outcome.stderr.contains("no answer after 20s"))
+    }
+
     #[track_caller]
     pub fn exits_with(self, code: i32) -> Self {
         assert_eq!(self.code, Some(code), "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);

@@ -8,35 +8,59 @@ use serde_json::Value;
 
 use crate::api::Api;
 use crate::honeycomb::{Answer, Mishap, Part, Reply, Server};
-use crate::sandbox::{Process, RECORDED, Sandbox, builds, eventually, of_kind, recorded_builds};
+use crate::sandbox::{
+    Process, RECORDED, Sandbox, builds, eventually, in_some_tries, of_kind, recorded_builds,
+    takes_less_than,
+};
 
 #[test]
 fn the_sidecar_reports_at_once_and_then_at_every_interval() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
+    let began = Instant::now();
     let sidecar = sandbox.sidecar_to(&server).start();
     eventually("three reports", || of_kind(&server.accepted(), "uiresource").len() >= 27);
-    let requests = server.requests();
-    let between = requests[1].came - requests[0].came;
-    assert!(between > Duration::from_millis(300), "{between:?}");
+    assert!(began.elapsed() >= Duration::from_secs(2), "{:?}", began.elapsed());
     assert_eq!(builds(&server.accepted()), recorded_builds());
     sidecar.ends_after(Signal::TERM).0.exits_with(0);
 }
 
+/// The line that tells of so many reports, and of what else was sent.
+fn sent(reports: usize, what: &str) -> String {
+    let (statuses, words) = (9 * reports, what.split(' ').skip(1).step_by(2));
+    let others: usize = words.map(|count| count.parse::<usize>().expect("a number")).sum();
+    let events = statuses + reports + others;
+    format!("sent {events} events ({statuses} uiresource, {reports} session{what}) in ")
+}
+
 #[test]
 fn the_sidecar_says_what_changed_in_one_line_and_is_quiet_when_nothing_did() {
+    // A report may come while the one before is still on its way, and then its line tells of both,
+    // or of that one.
+    in_some_tries("a line for each", || says_what_changed().then_some(()));
+}
+
+fn says_what_changed() -> bool {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let sidecar = sandbox.sidecar_to(&server).start();
-    sidecar.says("sent 39 events (9 uiresource, 1 session, 9 update, 2 dockerimage, 1 cmdimage, 17 dockerimage_stage) in ");
-    eventually("three reports", || server.accepted().len() >= 30);
+    let has_said = |count: usize, what: &str| {
+        eventually(what, || sidecar.stderr().matches("sent ").count() >= count);
+        let said = sidecar.stderr();
+        said.lines().any(|line| (1..100).any(|reports| line.starts_with(&sent(reports, what))))
+    };
+    let knows_all = has_said(1, ", 9 update, 2 dockerimage, 1 cmdimage, 17 dockerimage_stage");
+    let sessions = || of_kind(&server.accepted(), "session").len();
+    let before = sessions();
+    eventually("three more reports", || sessions() >= before + 3);
     assert_eq!(sidecar.stderr().matches("sent ").count(), 1, "{}", sidecar.stderr());
 
     sandbox.tilt().build_web("2026-11-22T17:00:00Z", "2026-11-22T17:00:01Z");
-    sidecar
-        .says("sent 20 events (9 uiresource, 1 session, 1 dockerimage, 9 dockerimage_stage) in ");
+    let knows_build = has_said(2, ", 1 dockerimage, 9 dockerimage_stage");
     sandbox.tilt().change("uiresources", |all| {
         all[1]["status"]["updateStatus"] = "ok".into();
     });
-    sidecar.says("sent 10 events (9 uiresource, 1 session) in ").says("; 0 waiting");
+    let knows_status = has_said(3, "");
+    sidecar.says("; 0 waiting");
+    knows_all && knows_build && knows_status
 }
 
 #[test]
@@ -101,7 +125,7 @@ fn a_sidecar_without_honeycomb_says_so_once_and_delivers_when_it_comes() {
 fn the_environments_row_says_what_waits_and_why() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     server.usually(Reply::new(503, ""));
-    let _sidecar = sandbox.sidecar_to(&server).args(&["--timeout", "100ms"]).start();
+    let _sidecar = sandbox.sidecar_to(&server).args(&["--timeout", "1s"]).start();
     let looks = || sandbox.tilt().calls().len();
     eventually("a failure, and reports after it", || !server.requests().is_empty() && looks() > 4);
     server.usually(Answer::Accept);
@@ -127,7 +151,7 @@ fn a_sidecar_whose_key_is_refused_stays_and_does_not_insist() {
 fn what_waits_from_before_is_sent_also_where_no_tilt_runs() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     server.usually(Reply::new(503, ""));
-    sandbox.report_to(&server).args(&["--timeout", "200ms"]).finish().exits_with(4);
+    sandbox.report_within("200ms", &server).finish().exits_with(4);
 
     server.usually(Answer::Accept);
     sandbox.tilt().set("no-tilt", "");
@@ -179,20 +203,22 @@ fn a_link_that_cannot_be_had_delays_and_fails_nothing() {
         Reply::new(200, "<html>").into(),
         Answer::Broken { after: Part::Nothing, then: Mishap::Stall },
     ] {
-        let (sandbox, server) = (Sandbox::new(), Server::start());
-        server.usually(Answer::By(Arc::new(move |request| match request.method.as_str() {
-            "GET" => answer.clone(),
-            _ => Answer::Accept,
-        })));
-        let sidecar = sandbox.sidecar_to(&server).env("HONEYCOMB_UI_URL", "ui.honeycomb.io");
-        let sidecar = sidecar.start();
-        eventually("a report", || server.accepted().len() >= RECORDED);
-        eventually("a question", || server.requests().iter().any(|r| r.method == "GET"));
-        let (outcome, took) = sidecar.ends_after(Signal::TERM);
-        assert!(!outcome.stderr.contains("https://"), "{}", outcome.stderr);
         // It would have waited for ten.
-        assert!(took < Duration::from_secs(4), "{took:?}");
-        outcome.exits_with(0);
+        takes_less_than(Duration::from_secs(4), || {
+            let (sandbox, server, answer) = (Sandbox::new(), Server::start(), answer.clone());
+            server.usually(Answer::By(Arc::new(move |request| match request.method.as_str() {
+                "GET" => answer.clone(),
+                _ => Answer::Accept,
+            })));
+            let sidecar = sandbox.sidecar_to(&server).env("HONEYCOMB_UI_URL", "ui.honeycomb.io");
+            let sidecar = sidecar.start();
+            eventually("a report", || server.accepted().len() >= RECORDED);
+            eventually("a question", || server.requests().iter().any(|r| r.method == "GET"));
+            let (outcome, took) = sidecar.ends_after(Signal::TERM);
+            assert!(!outcome.stderr.contains("https://"), "{}", outcome.stderr);
+            outcome.exits_with(0);
+            took
+        });
     }
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let sidecar = sandbox.sidecar_to(&server).env("HONEYCOMB_UI_URL", "ui.honeycomb.io");
@@ -245,11 +271,11 @@ fn what_another_collector_kept_from_going_out_goes_out_soon_after_that_one() {
     let sending = std::fs::File::open(sandbox.state_file().with_extension("sending"));
     let sending = sending.expect("a lock");
     sending.lock().expect("it is free");
-    let sidecar = sandbox.run("--interval 1h --timeout 100ms").sending_to(&server).start();
+    let sidecar = sandbox.run("--interval 1h --timeout 2s").sending_to(&server).start();
     sandbox.is_watched();
     // Longer than it waits for its turn.
     let held = Instant::now();
-    eventually("its time is up", || held.elapsed() > Duration::from_millis(500));
+    eventually("its time is up", || held.elapsed() > Duration::from_secs(3));
     assert_eq!(server.accepted().len(), 0);
     drop(sending);
     sidecar.says("; 0 waiting");

@@ -6,7 +6,10 @@ use rustix::process::{Pid, Signal, test_kill_process};
 use serde_json::{Value, json};
 
 use crate::honeycomb::Server;
-use crate::sandbox::{Invocation, RECORDED, Sandbox, builds, eventually, of_kind, recorded_builds};
+use crate::sandbox::{
+    Invocation, RECORDED, Sandbox, builds, eventually, in_some_tries, of_kind, recorded_builds,
+    takes_less_than,
+};
 
 fn look(sandbox: &Sandbox) -> Invocation {
     sandbox.run("--once --dry-run")
@@ -94,8 +97,8 @@ fn the_port_goes_to_tilt_as_an_option_and_its_variables_pass_through() {
 fn tilt_is_told_not_to_count_these_calls_and_gets_no_stdin() {
     let sandbox = Sandbox::new();
     sandbox.tilt().set("read-stdin", "");
-    let outcome = look(&sandbox).with_open_stdin().start().finish().exits_with(0);
-    assert!(outcome.took < Duration::from_secs(10), "{:?}", outcome.took);
+    // Had it any, it would read until it is killed.
+    look(&sandbox).with_open_stdin().start().finish().exits_with(0);
     assert_eq!(sandbox.tilt().calls()[0]["TILT_DISABLE_ANALYTICS"], "1");
 }
 
@@ -190,7 +193,9 @@ fn more_output_than_any_tilt_prints_is_not_taken_in() {
     for output in ["flood", "noise"] {
         let sandbox = Sandbox::new();
         sandbox.tilt().set(output, "80");
-        look(&sandbox).finish().exits_with(1).says("more than 32 MB");
+        in_some_tries("a look", || look(&sandbox).finish().unless_tilt_was_slow())
+            .exits_with(1)
+            .says("more than 32 MB");
     }
 }
 
@@ -257,12 +262,14 @@ fn odd_names_arrive_as_they_are() {
 
 #[test]
 fn a_process_that_tilt_leaves_behind_does_not_hold_up_the_report() {
-    let sandbox = Sandbox::new();
-    sandbox.tilt().set("leave-process", "");
-    let outcome = look(&sandbox).finish().exits_with(0);
-    assert_eq!(builds(&outcome.events()), recorded_builds());
-    assert!(outcome.took < Duration::from_secs(5), "{:?}", outcome.took);
-    eventually("it was killed", || !lives(&sandbox.tilt().read("left-process")));
+    takes_less_than(Duration::from_secs(5), || {
+        let sandbox = Sandbox::new();
+        sandbox.tilt().set("leave-process", "");
+        let outcome = look(&sandbox).finish().exits_with(0);
+        assert_eq!(builds(&outcome.events()), recorded_builds());
+        eventually("it was killed", || !lives(&sandbox.tilt().read("left-process")));
+        outcome.took
+    });
 }
 
 #[test]

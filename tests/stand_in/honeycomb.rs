@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 /// However busy the machine is, a client that asks at all has asked by then.
-const REQUEST_PATIENCE: Duration = Duration::from_secs(30);
+const REQUEST_PATIENCE: Duration = Duration::from_mins(2);
 
 /// How a request is answered.
 #[derive(Clone)]
