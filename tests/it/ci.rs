@@ -10,8 +10,12 @@ use serde_json::{Value, json};
 
 use crate::honeycomb::{Answer, Reply, Server};
 use crate::sandbox::{
-    DATASET, Invocation, KEY, Outcome, RECORDED, Sandbox, capture, cpu_ticks, eventually, of_kind,
+    DATASET, Invocation, KEY, Outcome, RECORDED, Sandbox, capture, cpu_ticks, eventually,
+    in_some_tries, of_kind, takes_less_than,
 };
+
+/// What a sidecar takes at the most to send what waits when a `tilt ci` has ended.
+const CI_FAREWELL: Duration = Duration::from_secs(5);
 
 /// What a green run of a real `tilt ci` left.
 fn recorded() -> Value {
@@ -248,7 +252,7 @@ fn a_snapshot_that_cannot_be_read_is_named_and_what_waits_is_sent() {
     ] {
         let (sandbox, server) = (Sandbox::new(), Server::start());
         server.usually(Reply::new(503, ""));
-        sandbox.report_to(&server).args(&["--timeout", "200ms"]).finish().exits_with(4);
+        sandbox.report_within("200ms", &server).finish().exits_with(4);
         server.usually(Answer::Accept);
         if let Some(left) = left {
             leave(&sandbox, left);
@@ -304,32 +308,42 @@ fn the_sidecar_and_then_the_post_step_send_every_event_once() {
     for (snapshot, error, outcome) in
         [(recorded(), "", "success"), (failed(), "Resource b failed", "failure")]
     {
-        let (sandbox, server) = (Sandbox::new(), Server::start());
-        let snapshot = just_now(snapshot);
-        show(&sandbox, &snapshot);
-        let sidecar = sandbox.live_to(&server).env("TILT_HONEYCOMB_MODE", "ci").start();
-        sidecar.says("sent ");
-        be_done(&sandbox, error);
-        let before = server.accepted().len();
-        sidecar.ends_after(Signal::TERM).0.exits_with(0);
-
-        let last = server.accepted().split_off(before);
-        assert_eq!(of_kind(&last, "uiresource").len(), 4, "the final states");
-        leave(&sandbox, snapshot.to_string());
-        let requests = server.requests().len();
-        post_step(&sandbox, &server).finish().exits_with(0);
-        assert_eq!(server.requests().len(), requests, "nothing is left to send");
-
-        let all = server.accepted();
-        assert_eq!(names(&all, "update"), ["(Tiltfile)", "a", "b"]);
-        assert_eq!(names(&all, "startup"), ["tilt ci"]);
-        let finals: Vec<_> = of_kind(&all, "session")
-            .into_iter()
-            .filter(|s| s["data"].get("outcome").is_some())
-            .collect();
-        assert_eq!(finals.len(), 1);
-        assert_eq!(finals[0]["data"]["outcome"], outcome);
+        in_some_tries("a last look in time", || {
+            told_once(&just_now(snapshot.clone()), error, outcome)
+        });
     }
+}
+
+/// `None` where Tilt took longer for the last look than it may.
+fn told_once(snapshot: &Value, error: &str, outcome: &str) -> Option<()> {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    show(&sandbox, snapshot);
+    let sidecar = sandbox.live_to(&server).env("TILT_HONEYCOMB_MODE", "ci").start();
+    sidecar.says("sent ");
+    be_done(&sandbox, error);
+    let before = server.accepted().len();
+    let ended = sidecar.ends_after(Signal::TERM).0.exits_with(0);
+    if ended.stderr.contains("no answer after 600ms") {
+        return None;
+    }
+
+    let last = server.accepted().split_off(before);
+    assert_eq!(of_kind(&last, "uiresource").len(), 4, "the final states");
+    leave(&sandbox, snapshot.to_string());
+    let requests = server.requests().len();
+    post_step(&sandbox, &server).finish().exits_with(0);
+    assert_eq!(server.requests().len(), requests, "nothing is left to send");
+
+    let all = server.accepted();
+    assert_eq!(names(&all, "update"), ["(Tiltfile)", "a", "b"]);
+    assert_eq!(names(&all, "startup"), ["tilt ci"]);
+    let finals: Vec<_> = of_kind(&all, "session")
+        .into_iter()
+        .filter(|s| s["data"].get("outcome").is_some())
+        .collect();
+    assert_eq!(finals.len(), 1);
+    assert_eq!(finals[0]["data"]["outcome"], outcome);
+    Some(())
 }
 
 #[test]
@@ -459,23 +473,27 @@ fn what_a_cancelled_run_promised_is_flushed_by_a_later_step() {
 
 #[test]
 fn at_the_end_of_tilt_ci_it_tries_for_longer_than_elsewhere() {
-    let (sandbox, server) = (Sandbox::new(), Server::start());
-    show(&sandbox, &just_now(recorded()));
-    be_done(&sandbox, "");
-    let sidecar = sandbox.live_to(&server).env("TILT_HONEYCOMB_MODE", "ci").start();
-    sidecar.says("sent ");
-    // More than any other farewell takes.
-    server.then([Reply::new(503, "").header("retry-after", 2).into()]);
-    let (outcome, took) = sidecar.ends_after(Signal::TERM);
-    assert_eq!(sandbox.waiting(), 0, "{}", outcome.stderr);
-    assert!(took < Duration::from_secs(6), "{took:?}");
+    takes_less_than(CI_FAREWELL + Duration::from_secs(1), || {
+        let (sandbox, server) = (Sandbox::new(), Server::start());
+        show(&sandbox, &just_now(recorded()));
+        be_done(&sandbox, "");
+        let sidecar = sandbox.live_to(&server).env("TILT_HONEYCOMB_MODE", "ci").start();
+        sidecar.says("sent ");
+        // More than any other farewell takes.
+        server.then([Reply::new(503, "").header("retry-after", 2).into()]);
+        let (outcome, first_took) = sidecar.ends_after(Signal::TERM);
+        if first_took >= CI_FAREWELL {
+            return first_took.max(CI_FAREWELL * 2);
+        }
+        assert_eq!(sandbox.waiting(), 0, "{}", outcome.stderr);
 
-    let sidecar = sandbox.live_to(&server).env("TILT_HONEYCOMB_MODE", "ci").start();
-    sidecar.says("nothing waits");
-    server.usually(Reply::new(503, ""));
-    let (outcome, took) = sidecar.ends_after(Signal::TERM);
-    outcome.exits_with(0);
-    assert!(took < Duration::from_secs(6), "{took:?}");
+        let sidecar = sandbox.live_to(&server).env("TILT_HONEYCOMB_MODE", "ci").start();
+        sidecar.says("nothing waits");
+        server.usually(Reply::new(503, ""));
+        let (outcome, took) = sidecar.ends_after(Signal::TERM);
+        outcome.exits_with(0);
+        took
+    });
 }
 
 #[test]
