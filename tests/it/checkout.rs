@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::honeycomb::Server;
-use crate::sandbox::{RECORDED, Sandbox, eventually};
+use crate::sandbox::{Outcome, RECORDED, Sandbox, eventually, in_some_tries};
 
 /// A machine whose Tiltfile is in a checkout of its own, and whose `git` notes how it is called.
 struct Developer {
@@ -77,6 +77,24 @@ impl Developer {
     }
 }
 
+/// `None` where git took longer to answer than it may.
+fn unless_late<T>(outcome: T, stderr: &str) -> Option<T> {
+    (!stderr.contains("no answer after 1s")).then_some(outcome)
+}
+
+/// A single look, to which git has answered in time.
+fn look(developer: &Developer, variables: &[(&str, &str)]) -> Outcome {
+    in_some_tries("an answer of git's", || {
+        let mut run = developer.sandbox.run("--once --dry-run --vcs --verbose");
+        for (name, value) in variables {
+            run = run.env(name, value);
+        }
+        let outcome = run.finish().exits_with(0);
+        let stderr = outcome.stderr.clone();
+        unless_late(outcome, &stderr)
+    })
+}
+
 fn vcs(event: &Value) -> Vec<(String, String)> {
     let fields = event["data"].as_object().expect("fields").iter();
     let fields = fields.filter(|(name, _)| name.starts_with("vcs."));
@@ -90,7 +108,7 @@ fn fields(expected: &[(&str, &str)]) -> Vec<(String, String)> {
 #[test]
 fn on_request_every_event_says_which_repository_branch_and_commit_is_checked_out() {
     let developer = Developer::with_a_checkout();
-    let outcome = developer.sandbox.run("--once --dry-run --vcs").finish().exits_with(0);
+    let outcome = look(&developer, &[]);
     let expected = fields(&[
         ("vcs.ref.head.name", "fix-cart"),
         ("vcs.ref.head.revision", &developer.revision()),
@@ -114,9 +132,13 @@ fn unasked_nothing_is_said_of_the_checkout_and_git_is_not_run() {
 
 #[test]
 fn git_is_asked_when_tilt_starts_and_when_something_else_is_checked_out_or_committed() {
+    in_some_tries("answers of git's", git_is_asked);
+}
+
+fn git_is_asked() -> Option<()> {
     let developer = Developer::with_a_checkout();
     let server = Server::start();
-    let sidecar = developer.sandbox.sidecar_to(&server).args(&["--vcs"]).start();
+    let sidecar = developer.sandbox.sidecar_to(&server).args(&["--vcs", "--verbose"]).start();
     let said = |expected: &[(&str, &str)]| {
         let expected = fields(expected);
         eventually(&format!("{expected:?}"), || {
@@ -131,6 +153,7 @@ fn git_is_asked_when_tilt_starts_and_when_something_else_is_checked_out_or_commi
     ]);
     let reports = |count| eventually("reports", || server.requests().len() >= count);
     reports(3);
+    unless_late((), &sidecar.stderr())?;
     assert_eq!(developer.asked().len(), 2, "{:?}", developer.asked());
 
     developer.commit();
@@ -144,8 +167,10 @@ fn git_is_asked_when_tilt_starts_and_when_something_else_is_checked_out_or_commi
     developer.git(&["checkout", "-q", "--detach", &first]);
     said(&[("vcs.ref.head.revision", &first), ("vcs.repository.name", "shop")]);
     reports(server.requests().len() + 2);
+    unless_late((), &sidecar.stderr())?;
     assert_eq!(developer.asked().len(), 4, "{:?}", developer.asked());
     assert!(sidecar.is_running());
+    Some(())
 }
 
 #[test]
@@ -219,10 +244,15 @@ fn a_commit_while_git_answers_is_not_overlooked() {
 
 #[test]
 fn a_git_that_hangs_after_a_commit_is_not_asked_at_every_report() {
+    in_some_tries("answers of git's", git_hangs_after_a_commit);
+}
+
+fn git_hangs_after_a_commit() -> Option<()> {
     let developer = Developer::with_a_checkout();
     let server = Server::start();
-    let _sidecar = developer.sandbox.sidecar_to(&server).args(&["--vcs"]).start();
+    let sidecar = developer.sandbox.sidecar_to(&server).args(&["--vcs", "--verbose"]).start();
     eventually("reports", || server.requests().len() >= 2);
+    unless_late((), &sidecar.stderr())?;
     let asked = developer.sandbox.path("asked");
     developer.install_git(&format!("echo \"$*\" >>'{}'; exec sleep 600", asked.display()));
     let before = developer.asked().len();
@@ -233,14 +263,15 @@ fn a_git_that_hangs_after_a_commit_is_not_asked_at_every_report() {
     assert!((1..=2).contains(&since.len()), "{since:?}");
     let last = server.accepted().pop().expect("an event");
     assert_eq!(last["data"]["vcs.repository.name"], "shop", "what it last told stays");
+    Some(())
 }
 
 #[test]
 fn on_a_ci_machine_its_provider_has_the_last_word() {
     let developer = Developer::with_a_checkout();
-    let run = developer.sandbox.run("--once --dry-run --vcs").env("CI", "true");
-    let run = run.env("GITHUB_ACTIONS", "true").env("GITHUB_HEAD_REF", "their-branch").finish();
-    for event in run.exits_with(0).events() {
+    let variables =
+        [("CI", "true"), ("GITHUB_ACTIONS", "true"), ("GITHUB_HEAD_REF", "their-branch")];
+    for event in look(&developer, &variables).events() {
         assert_eq!(event["data"]["vcs.ref.head.name"], "their-branch");
         assert_eq!(event["data"]["vcs.repository.name"], "shop");
     }
