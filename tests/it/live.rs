@@ -10,8 +10,14 @@ use serde_json::{Value, json};
 use tilt_honeycomb::event::FIELDS;
 
 use crate::honeycomb::{Answer, Reply, Server};
-use crate::sandbox::{Process, Sandbox, builds, capture, eventually, of_kind, recorded_builds};
+use crate::sandbox::{
+    Process, Sandbox, builds, capture, change_places, eventually, in_some_tries, of_kind,
+    recorded_builds, takes_less_than,
+};
 use crate::storm::{self, Finished, Storm};
+
+/// What a sidecar takes at the most to send what waits when it is asked to end.
+const FAREWELL: Duration = Duration::from_millis(1100);
 
 /// How often each finished build was accepted.
 fn told(server: &Server) -> BTreeMap<Finished, usize> {
@@ -125,11 +131,20 @@ fn every_build_of_a_storm_arrives_once_with_every_parent() {
 
 #[test]
 fn a_restart_and_an_outage_in_the_middle_of_a_storm_lose_and_repeat_nothing() {
+    // What has no time left to be noted at the farewell may come again.
+    in_some_tries("a farewell in time", restart_and_outage);
+}
+
+fn restart_and_outage() -> Option<()> {
     let stage = Stage::new(200, 8);
     let steps = stage.storm.steps.len();
     let first = stage.start();
     let mut shown = stage.play(0..steps / 3);
-    first.ends_after(Signal::TERM).0.exits_with(0);
+    let (outcome, took) = first.ends_after(Signal::TERM);
+    outcome.exits_with(0);
+    if took >= FAREWELL {
+        return None;
+    }
 
     stage.server.usually(Reply::new(503, ""));
     let second = stage.start();
@@ -140,6 +155,7 @@ fn a_restart_and_an_outage_in_the_middle_of_a_storm_lose_and_repeat_nothing() {
     eventually("the start-up", || !of_kind(&stage.server.accepted(), "startup").is_empty());
     assert_traces_are_whole(&stage.server.accepted());
     second.ends_after(Signal::TERM).0.exits_with(0);
+    Some(())
 }
 
 /// What the watches of a real Tilt printed in 75 s of saving, ten times as fast.
@@ -147,14 +163,9 @@ fn a_restart_and_an_outage_in_the_middle_of_a_storm_lose_and_repeat_nothing() {
 fn the_recorded_storm_is_told_whole() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let tilt = sandbox.tilt();
-    let folder = sandbox.path("tilt");
-    for kind in ["uiresources", "dockerimages"] {
-        let journal = format!("watch-{kind}.jsonl");
-        fs::copy(capture(&format!("storm/{journal}")), folder.join(&journal)).expect("a copy");
-        fs::remove_file(folder.join(format!("{kind}.json"))).expect("the other recording");
-    }
-    tilt.unset("cmdimages.json").set("replay-speed", "10");
+    tilt.replay(|journal| capture(&format!("storm/{journal}")), 10).unset("cmdimages.json");
     let sidecar = sandbox.live_to(&server).start();
+    tilt.is_watched_by(2).unset("replay-held");
 
     let updates = |prefix: &str| {
         let told = told(&server).into_keys();
@@ -198,7 +209,8 @@ fn an_idle_environment_starts_no_tilt_between_reports() {
     let before = sessions();
     eventually("three more reports", || sessions() >= before + 3);
     assert_eq!(sandbox.tilt().calls().len(), calls, "{:?}", sandbox.tilt().called_with());
-    assert_eq!(of_kind(&server.accepted(), "uiresource").len(), 9 * sessions());
+    let told = server.accepted();
+    assert_eq!(of_kind(&told, "uiresource").len(), 9 * of_kind(&told, "session").len());
 }
 
 #[test]
@@ -260,9 +272,9 @@ fn a_watch_that_ends_is_started_again() {
         let calls = sandbox.tilt().called_with();
         calls.iter().filter(|call| call.contains("uiresources --watch")).count()
     };
-    eventually("a watch", || watches() == 1);
+    eventually("a watch", || watches() >= 1);
     sandbox.tilt().set("end", "");
-    eventually("another watch", || watches() == 2);
+    eventually("another watch", || watches() >= 2);
     sandbox.tilt().unset("end");
     assert!(sidecar.is_running());
     sidecar.ends_after(Signal::TERM).0.exits_with(0);
@@ -393,26 +405,39 @@ fn an_environment_that_comes_up_is_one_trace() {
 
 #[test]
 fn a_tilt_that_shows_no_session_yet_is_asked_again() {
+    // For five seconds; then it is reported without.
+    in_some_tries("a session in time", session_that_comes_late);
+}
+
+fn session_that_comes_late() -> Option<()> {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let session = sandbox.tilt().read("uisession.json");
     sandbox.tilt().change("uisession", Vec::clear);
     let sidecar = sandbox.run("--interval 1h").sending_to(&server).start();
     eventually("two looks", || sandbox.tilt().calls().len() >= 2);
     sandbox.tilt().set("uisession.json", &session);
+    if sandbox.tilt().calls().len() >= 10 {
+        return None;
+    }
     sidecar.says("sent ");
     let strangers =
         server.accepted().iter().filter(|e| e["data"]["tilt_version"].is_null()).count();
     assert_eq!(strangers, 0, "events of which nobody knows of which run they are");
+    Some(())
 }
 
 #[test]
 fn a_tilt_that_never_shows_a_session_is_reported_all_the_same() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     sandbox.tilt().change("uisession", Vec::clear);
-    let _sidecar = sandbox.sidecar_to(&server).start();
+    let sidecar = sandbox.sidecar_to(&server).start();
     eventually("reports", || of_kind(&server.accepted(), "session").len() >= 3);
-    let looks = sandbox.tilt().calls().len();
-    assert!(looks < 20, "it is asked again at first, not at each report: {looks}");
+    sidecar.ends_after(Signal::TERM).0.exits_with(0);
+    sandbox.run("--flush --timeout 1m").sending_to(&server).finish().exits_with(0);
+    let (looks, reports) =
+        (sandbox.tilt().calls().len(), of_kind(&server.accepted(), "session").len());
+    // The last look may be cut short, as may the one before it.
+    assert!(looks <= 10 + reports + 2, "asked again at first, not at each report: {looks}");
 }
 
 #[test]
@@ -427,6 +452,11 @@ fn a_last_look_that_shows_no_session_tells_nothing_twice() {
 
 #[test]
 fn a_build_is_on_its_way_at_once() {
+    // It is milliseconds; scripts/storm measures them.
+    takes_less_than(Duration::from_secs(10), build_on_its_way);
+}
+
+fn build_on_its_way() -> Duration {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let _sidecar = sandbox.run("--interval 1h").sending_to(&server).start();
     sandbox.is_watched();
@@ -448,8 +478,7 @@ fn a_build_is_on_its_way_at_once() {
     eventually("the update", || {
         of_kind(&server.accepted(), "update").iter().any(|e| e["data"]["update_id"] == "build:40")
     });
-    // It is milliseconds; scripts/storm measures them.
-    assert!(shown_at.elapsed() < Duration::from_secs(10), "{:?}", shown_at.elapsed());
+    shown_at.elapsed()
 }
 
 /// What the disk does not take meanwhile, although Tilt was started anew, stays that of the run
@@ -468,8 +497,8 @@ fn told_when_the_disk_takes_it(tilt_restarts: bool) {
     sidecar.says("sent ");
     // A file in the place of the folder: nothing can be written, whoever runs this.
     let (folder, aside) = (sandbox.state_dir(), sandbox.path("aside"));
-    fs::rename(&folder, &aside).expect("a move");
-    fs::write(&folder, "").expect("a file in its place");
+    fs::write(&aside, "").expect("a file");
+    change_places(&folder, &aside);
     let done = json!({
         "kind": "UIResource",
         "metadata": {"name": "lint"},
@@ -495,8 +524,7 @@ fn told_when_the_disk_takes_it(tilt_restarts: bool) {
         eventually("a look, taken in", || looks() > before + 1);
         sandbox.tilt().unset("end");
     }
-    fs::remove_file(&folder).expect("the file");
-    fs::rename(&aside, &folder).expect("a move");
+    change_places(&folder, &aside);
     // The next report is an hour away.
     let update = || {
         let updates = of_kind(&server.accepted(), "update");

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -72,12 +73,7 @@ fn a_watch_shows_the_list_twice_then_each_change_until_tilt_ends() {
 #[test]
 fn a_replayed_storm_shows_every_build_that_was_recorded() {
     let sandbox = Sandbox::new();
-    for kind in ["uiresources", "dockerimages"] {
-        let name = format!("watch-{kind}.jsonl");
-        let recorded = fs::read(capture(&format!("storm/{name}"))).expect("a capture");
-        sandbox.tilt().unset(&format!("{kind}.json")).set(&name, recorded);
-    }
-    sandbox.tilt().set("replay-speed", "50");
+    sandbox.tilt().replay(|journal| capture(&format!("storm/{journal}")), 50);
     let watches = ["uiresources", "dockerimages"]
         .map(|kind| tilt(&sandbox, &["get", kind, "--watch", "-o", "json"]));
     let updates = || {
@@ -99,9 +95,13 @@ fn a_replayed_storm_shows_every_build_that_was_recorded() {
         }
         builds.len()
     };
+    sandbox.tilt().is_watched_by(2);
     assert!(updates() < 50, "not all at once");
+    let began = Instant::now();
+    sandbox.tilt().unset("replay-held");
     // The 111 builds, and the Tiltfile's load.
     eventually("all updates and image builds", || (updates(), image_builds()) == (112, 51));
+    assert!(began.elapsed() > Duration::from_secs(1), "75 seconds of it");
     sandbox.tilt().set("end", "");
     for watch in watches {
         watch.finish().exits_with(0);

@@ -10,6 +10,7 @@
 //! | `combined.json` | what a `get` of a comma list prints; otherwise the list is put together |
 //! | `watch-KIND.jsonl` | newer versions of objects, one a line; lines may be added at any time; replaced by another file, watches read on there |
 //! | `replay-speed` | a number: `watch-KIND.jsonl` happens at the pace of its own times, so much faster |
+//! | `replay-held` | the replay has yet to begin, for who began to watch meanwhile |
 //! | `end` | watches end, as they do when Tilt ends |
 //!
 //! How it fails:
@@ -27,7 +28,8 @@
 //! | `leave-process` | a process that it started lives on and holds its output; `apart`: in a process group of its own |
 //! | `read-stdin` | it reads its stdin to the end first |
 //!
-//! Each call adds a JSON line to `calls`. The folder is written to: point at a copy. Whatever
+//! Each call adds a JSON line to `calls`, and each watch, once it has shown the list, its kind to
+//! `watched`. The folder is written to: point at a copy. Whatever
 //! still runs when the folder is removed ends.
 
 #![expect(clippy::print_stderr, reason = "a command line talks")]
@@ -201,6 +203,7 @@ fn watch(folder: &Folder, kind: &str) -> Result<(), Failure> {
     for object in objects.iter().chain(&objects) {
         print(object)?;
     }
+    folder.note("watched", kind);
     loop {
         for object in journal.due() {
             print(&object)?;
@@ -322,9 +325,13 @@ impl Folder {
             "TILT_HOST": variable("TILT_HOST"),
             "TILT_DISABLE_ANALYTICS": variable("TILT_DISABLE_ANALYTICS"),
         });
-        let calls = OpenOptions::new().create(true).append(true).open(self.path("calls"));
+        self.note("calls", &call.to_string());
+    }
+
+    fn note(&self, name: &str, line: &str) {
+        let notes = OpenOptions::new().create(true).append(true).open(self.path(name));
         // One write, so that calls side by side do not mix. On a full disk Tilt answers still.
-        let _ = calls.and_then(|mut file| file.write_all(format!("{call}\n").as_bytes()));
+        let _ = notes.and_then(|mut file| file.write_all(format!("{line}\n").as_bytes()));
     }
 
     fn misbehave(&self) {
@@ -423,7 +430,7 @@ impl Journal {
         self.read_on();
         let mut due = Vec::new();
         while let Some((at, object)) = self.ahead.pop_front() {
-            if self.replay.as_ref().is_some_and(|replay| !replay.has_reached(at)) {
+            if self.replay.as_mut().is_some_and(|replay| !replay.has_reached(at)) {
                 self.ahead.push_front((at, object));
                 break;
             }
@@ -472,8 +479,10 @@ impl Journal {
 
 /// The pace of recorded lines: all calls on one folder share it, as they share one Tilt.
 struct Replay {
+    folder: PathBuf,
     speed: f64,
-    started: SystemTime,
+    /// Unless it is held.
+    started: Option<SystemTime>,
     /// The recorded moment at which the replay starts.
     origin: SystemTime,
 }
@@ -488,12 +497,17 @@ impl Replay {
             .filter(|path| path.extension().is_some_and(|extension| extension == "jsonl"))
             .map(|path| time_of_first_list(&path))
             .max()?;
-        Some(Self { speed, started: replay_start(folder), origin })
+        Some(Self { folder: folder.0.clone(), speed, started: None, origin })
     }
 
-    fn has_reached(&self, recorded: SystemTime) -> bool {
+    fn has_reached(&mut self, recorded: SystemTime) -> bool {
+        let folder = Folder(self.folder.clone());
+        if self.started.is_none() && !folder.has("replay-held") {
+            self.started = Some(replay_start(&folder));
+        }
         let since_origin = recorded.duration_since(self.origin).unwrap_or_default();
-        let since_start = SystemTime::now().duration_since(self.started).unwrap_or_default();
+        let started = self.started.and_then(|at| SystemTime::now().duration_since(at).ok());
+        let since_start = started.unwrap_or_default();
         since_origin.as_secs_f64() <= since_start.as_secs_f64() * self.speed
     }
 }
