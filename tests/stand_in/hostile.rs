@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
+use std::fs;
 use std::io::{self, ErrorKind, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -252,7 +253,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Hostile {
     pub fn start(seed: u64) -> io::Result<Arc<Self>> {
-        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let listener = on_a_port_of_its_own()?;
         let elsewhere = TcpListener::bind("127.0.0.1:0")?;
         let server = Arc::new(Self {
             began: Instant::now(),
@@ -646,6 +647,20 @@ impl Hostile {
             _ => Reaction::of(all),
         }
     }
+}
+
+/// On a port that the system gives to nobody: this one is left at times, and has to be free again.
+fn on_a_port_of_its_own() -> io::Result<TcpListener> {
+    const FIRST: u16 = 10_000;
+    let given = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let given = given.split_whitespace().next().and_then(|first| first.parse().ok());
+    let ports = given.unwrap_or(32_768_u16).saturating_sub(FIRST).max(1);
+    let start = std::process::id().wrapping_mul(7_919);
+    let mut tries = (0..200).map(|n| {
+        let port = u16::try_from(start.wrapping_add(n) % u32::from(ports)).expect("below");
+        TcpListener::bind(("127.0.0.1", FIRST + port))
+    });
+    tries.find_map(Result::ok).map_or_else(|| TcpListener::bind("127.0.0.1:0"), Ok)
 }
 
 /// A request on which the server has decided.
