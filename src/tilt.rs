@@ -404,8 +404,12 @@ impl Running {
         }
         let Ok(printed) = printed else { return Ok(None) };
         let printed = printed?;
-        let talk = self.talk.recv_timeout(LEFTOVER_PATIENCE);
-        // Else what `tilt` left behind still holds its stderr, and goes with this.
+        // Without its words nobody knows why it failed.
+        let mut talk = self.talk.recv_timeout(LEFTOVER_PATIENCE);
+        if talk.is_err() {
+            self.kill();
+            talk = self.talk.recv_timeout(2 * QUIET);
+        }
         self.ended = talk.is_ok();
         let talk = talk.unwrap_or(Ok(Vec::new()))?;
         if printed.length > OUTPUT_LIMIT {
