@@ -50,6 +50,13 @@ pub struct Delivery {
     pub end: End,
 }
 
+impl Delivery {
+    /// Not an event was answered for.
+    pub fn got_no_answer(&self) -> bool {
+        self.sent.is_empty() && self.rejected == 0
+    }
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub enum End {
     /// Nothing waits any more.

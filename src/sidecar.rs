@@ -495,13 +495,13 @@ impl Sidecar<'_> {
         };
         let (problem, pause) = match &delivery.end {
             End::Empty | End::Stopped => (None, Duration::ZERO),
-            End::Busy => {
+            end if *end == End::Busy || *end == End::OutOfTime && delivery.got_no_answer() => {
                 // It says nothing of Honeycomb.
                 self.more_waits = true;
                 self.next_delivery = clock::now() + RETELLING;
                 return self.say_sent(&delivery);
             }
-            End::OutOfTime => {
+            End::Busy | End::OutOfTime => {
                 self.more_waits = true;
                 (None, Duration::ZERO)
             }

@@ -121,6 +121,26 @@ fn a_sidecar_without_honeycomb_says_so_once_and_delivers_when_it_comes() {
     assert_eq!(sandbox.waiting(), 0);
 }
 
+/// A slow disk, or another collector that is in no hurry, says nothing of Honeycomb.
+#[test]
+fn a_delivery_that_had_no_time_to_ask_does_not_end_an_outage() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    server.usually(Reply::new(503, ""));
+    let sidecar = sandbox.run("--interval 1h --timeout 1s").sending_to(&server).start();
+    sidecar.says("kept for next time, trying again");
+    // The next delivery comes after 2.5 s to 5, and waits for 5 at the most.
+    let held = sandbox.hold_state();
+    let since = Instant::now();
+    eventually("its time is up", || since.elapsed() > Duration::from_millis(6500));
+    drop(held);
+    let before = server.requests().len();
+    // Within a second a delivery asks three times at the most.
+    eventually("one more failure", || server.requests().len() > before + 3);
+    server.usually(Answer::Accept);
+    sidecar.says("sent ");
+    assert_eq!(sidecar.stderr().matches("trying again").count(), 1, "{}", sidecar.stderr());
+}
+
 #[test]
 fn the_environments_row_says_what_waits_and_why() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
