@@ -37,11 +37,17 @@ pub fn eventually(what: &str, is_so: impl FnMut() -> bool) {
     assert!(within(PATIENCE, is_so), "not so after {PATIENCE:?}: {what}");
 }
 
-/// Tries what the machine may not have given its time, until one has had it.
+/// Tries what the machine may not have given its time, until one has had it. What fails for any other
+/// reason should panic, and not be tried again.
 #[track_caller]
-pub fn in_some_tries<T>(what: &str, attempt: impl FnMut() -> Option<T>) -> T {
-    let mut tries = std::iter::repeat_with(attempt).take(TRIES);
-    tries.find_map(|result| result).unwrap_or_else(|| panic!("not in {TRIES} tries: {what}"))
+pub fn in_some_tries<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
+    for _ in 0..TRIES {
+        if let Some(result) = attempt() {
+            return result;
+        }
+        let _ = writeln!(io::stderr(), "tried again: {what}");
+    }
+    panic!("not in {TRIES} tries: {what}");
 }
 
 /// At its best it takes less than this.
@@ -527,7 +533,7 @@ pub struct Outcome {
     pub stdout: String,
     pub stderr: String,
     pub took: Duration,
-    ended: Instant,
+    pub ended: Instant,
 }
 
 impl Outcome {
