@@ -495,7 +495,7 @@ impl Sidecar<'_> {
         };
         let (problem, pause) = match &delivery.end {
             End::Empty | End::Stopped => (None, Duration::ZERO),
-            end if *end == End::Busy || *end == End::OutOfTime && delivery.got_no_answer() => {
+            End::Busy | End::OutOfTime if delivery.got_no_answer() => {
                 // It says nothing of Honeycomb.
                 self.more_waits = true;
                 self.next_delivery = clock::now() + RETELLING;

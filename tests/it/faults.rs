@@ -93,7 +93,7 @@ fn an_answer_is_noted_as_long_as_there_is_time() {
 #[test]
 fn while_a_sidecar_has_yet_to_note_an_answer_nobody_repeats_what_was_answered() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    // Enough for any answer; for the note of it, which waits for the lock for five seconds, it is not.
+    // Enough for any answer, and less than the note of it waits for the lock.
     let sidecar = sandbox.run("--timeout 4s").sending_to(&server).start();
     sidecar.says("sent ");
     sandbox.is_watched();

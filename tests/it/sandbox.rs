@@ -37,8 +37,8 @@ pub fn eventually(what: &str, is_so: impl FnMut() -> bool) {
     assert!(within(PATIENCE, is_so), "not so after {PATIENCE:?}: {what}");
 }
 
-/// Tries what the machine may not have given its time, until one has had it. What fails for any other
-/// reason should panic, and not be tried again.
+/// Tries what the machine may not have given its time, until one has had it. What fails for any
+/// other reason should panic, and not be tried again.
 #[track_caller]
 pub fn in_some_tries<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
     for _ in 0..TRIES {
@@ -292,7 +292,7 @@ impl TiltFolder {
         })
     }
 
-    /// Has what was recorded of this happen so much faster, from `let_go` on.
+    /// Has what was recorded of this happen so much faster, once `replay-held` is gone.
     pub fn replay(&self, capture: impl Fn(&str) -> PathBuf, speed: u32) -> &Self {
         for kind in ["uiresources", "dockerimages"] {
             let journal = format!("watch-{kind}.jsonl");

@@ -29,8 +29,8 @@
 //! | `read-stdin` | it reads its stdin to the end first |
 //!
 //! Each call adds a JSON line to `calls`, and each watch, once it has shown the list, its kind to
-//! `watched`. The folder is written to: point at a copy. Whatever
-//! still runs when the folder is removed ends.
+//! `watched`. The folder is written to: point at a copy. Whatever still runs when the folder is
+//! removed ends.
 
 #![expect(clippy::print_stderr, reason = "a command line talks")]
 #![expect(clippy::disallowed_methods, reason = "it has an environment and a clock, and polls")]
