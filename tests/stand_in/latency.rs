@@ -36,10 +36,11 @@ fn main() -> ExitCode {
     let server = Server::start();
     let mut collector = collect(&scratch.path().join("state"), &folder, &server.url());
     thread::sleep(begins.duration_since(SystemTime::now()).unwrap_or_default());
+    wait_for_watches(&folder);
     let memory_before = memory(&collector);
     let shown = storm::play(&storm, &folder, 1).expect("the storm is written");
 
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_mins(2);
     while told(&server).len() < shown.len() && Instant::now() < deadline {
         thread::sleep(Duration::from_millis(20));
     }
@@ -72,6 +73,15 @@ fn collect(state: &Path, folder: &Path, url: &str) -> Child {
         .stderr(fs::File::create(state.with_extension("log")).expect("a log"))
         .spawn()
         .expect("the collector starts")
+}
+
+/// Both have shown the list: from then on they miss nothing.
+fn wait_for_watches(folder: &Path) {
+    let watched = || fs::read_to_string(folder.join("watched")).unwrap_or_default();
+    let deadline = Instant::now() + Duration::from_mins(2);
+    while watched().lines().count() < 2 && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// A watch whose reader was killed notices when it next has something to show, which is never.
