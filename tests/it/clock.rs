@@ -78,7 +78,7 @@ fn a_start_up_that_ended_with_its_tilt_is_no_timeout_however_late_that_is_told()
     let startups = of_kind(&server.accepted(), "startup");
     assert_eq!((startups.len(), &startups[0]["data"]["ended_by"]), (1, &"session_end".into()));
     let took = startups[0]["data"]["duration_ms"].as_f64().expect("a number");
-    assert!((60e3..100e3).contains(&took), "until its end: {took}");
+    assert!((60e3..1000e3).contains(&took), "until its end: {took}");
 }
 
 #[test]

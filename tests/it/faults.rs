@@ -319,7 +319,7 @@ fn a_key_that_works_again_has_the_backlog_delivered() {
 fn a_sidecar_is_back_soon_after_an_outage() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     server.usually(Answer::Broken { after: Part::Nothing, then: Mishap::Close });
-    let sidecar = sandbox.sidecar_to(&server).args(&["--timeout", "1s"]).start();
+    let sidecar = sandbox.sidecar_to(&server).args(&["--timeout", "2s"]).start();
     sidecar.says("trying again");
     let met = server.requests().len();
     eventually("it has been away for some tries", || server.requests().len() >= met + 2);

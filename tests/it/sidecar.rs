@@ -109,7 +109,8 @@ fn a_tilt_that_comes_late_is_found_long_before_the_next_report() {
 fn a_sidecar_without_honeycomb_says_so_once_and_delivers_when_it_comes() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     server.usually(Reply::new(503, ""));
-    let sidecar = sandbox.sidecar_to(&server).args(&["--timeout", "500ms"]).start();
+    // Whoever asks waits half a second for the answer: one that is not heard comes again.
+    let sidecar = sandbox.sidecar_to(&server).args(&["--timeout", "2s"]).start();
     sidecar.says("kept for next time, trying again");
     eventually("more reports wait", || sandbox.waiting() >= 30);
     assert_eq!(sidecar.stderr().matches("trying again").count(), 1, "{}", sidecar.stderr());
