@@ -362,8 +362,10 @@ impl Invocation {
 
     #[track_caller]
     pub fn start(mut self) -> Process {
+        // Before it can do anything: who measures may be held up in between.
+        let started = Instant::now();
         let spawned = self.command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-        Process::watch(spawned.expect("the program starts"))
+        Process::watch(spawned.expect("the program starts"), started)
     }
 
     #[track_caller]
@@ -396,7 +398,7 @@ struct Progress {
 }
 
 impl Process {
-    fn watch(mut child: Child) -> Self {
+    fn watch(mut child: Child, started: Instant) -> Self {
         let progress = Arc::new(Mutex::new(Progress::default()));
         let stdout = child.stdout.take().expect("a pipe");
         let stderr = child.stderr.take().expect("a pipe");
@@ -404,7 +406,7 @@ impl Process {
         collect(stderr, Arc::clone(&progress), |progress| &mut progress.stderr);
         let process = Self {
             pid: Pid::from_child(&child),
-            started: Instant::now(),
+            started,
             progress: Arc::clone(&progress),
             stdin: child.stdin.take(),
         };
