@@ -39,7 +39,7 @@ const TICK: Duration = Duration::from_millis(10);
 const PATIENCE: Duration = Duration::from_secs(90);
 /// In a shorter campaign the first quarter is too short for every buffer to get its size.
 const SETTLED_AFTER: u64 = 120;
-/// Whoever is stopped for less hears the answer: nobody asks with less than 500 ms left.
+/// Whoever is stopped for less hears the answer: nobody asks with less than a second left.
 const ANSWERED_AFTER: Duration = Duration::from_millis(100);
 /// By how much the wall clock may be off.
 const LEAPS: [i64; 9] = [-400 * DAY, -40 * DAY, -DAY, -3600, 0, 3600, DAY, 40 * DAY, 400 * DAY];
@@ -440,9 +440,9 @@ impl Campaign {
     fn start(&mut self, role: Role) {
         let options: &[&str] = match role {
             Role::LongLived => &["--interval", "1s"],
-            Role::Watching => &["--interval", "1s", "--timeout", "3s", "--verbose"],
-            Role::Looking => &["--interval", "1s", "--timeout", "3s", "--no-watch"],
-            Role::Single => &["--once", "--timeout", "2s", "--verbose"],
+            Role::Watching => &["--interval", "1s", "--timeout", "4s", "--verbose"],
+            Role::Looking => &["--interval", "1s", "--timeout", "4s", "--no-watch"],
+            Role::Single => &["--once", "--timeout", "4s", "--verbose"],
         };
         // A process that writes more than it may is killed, unless it was born not to be.
         let mut child = Command::new("/bin/sh")
