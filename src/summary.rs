@@ -11,6 +11,8 @@ use crate::model::{Outcome, Resource, Snapshot};
 /// A job's page takes no more than 1 MB.
 const ROWS: usize = 200;
 const BAR: u128 = 20;
+/// More would push the columns off the page, and `fmt` pads to no more than 65,535.
+const NAME: usize = 100;
 const FAILED: &str = "failed";
 const UNFINISHED: &str = "unfinished";
 /// More would hide what the line says of them.
@@ -125,7 +127,7 @@ fn row(resource: &Resource, run: Option<Outcome>, at: SystemTime) -> Row {
     let newest = resource.updates.first().filter(|_| !resource.only_serves());
     let finished = newest.and_then(|update| update.finished_at.since(&update.started_at));
     Row {
-        name: resource.name.chars().filter(|c| !c.is_control()).collect(),
+        name: resource.name.chars().filter(|c| !c.is_control()).take(NAME).collect(),
         outcome: outcome(resource, run),
         took: under_way.or(finished),
     }
@@ -271,6 +273,16 @@ mod tests {
             assert!(summary.text(None).ends_with(&why), "{}", summary.text(None));
             let why = format!("\n\n{}\n", why.replace('_', "\\_"));
             assert!(summary.markdown(None).ends_with(&why), "{}", summary.markdown(None));
+        }
+    }
+
+    #[test]
+    fn an_endless_name_is_cut() {
+        let resources = vec![resource(&"n".repeat(100_000), "ok", "00:01")];
+        let snapshot = Snapshot { resources, ..Snapshot::default() };
+        let summary = Summary::of(&snapshot, None, at("01:00").at);
+        for text in [summary.text(None), summary.markdown(None)] {
+            assert!(text.contains(&"n".repeat(NAME)) && text.len() < 1000, "{text}");
         }
     }
 
