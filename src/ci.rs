@@ -116,7 +116,8 @@ pub fn repository(remote: &str) -> Option<String> {
         None => remote,
     };
     let path = path.split(['?', '#']).next()?.trim_end_matches('/');
-    let name = path.rsplit(['/', ':']).next()?;
+    // A folder of Windows's has the user's name in it.
+    let name = path.rsplit(['/', '\\', ':']).next()?;
     let name = name.strip_suffix(".git").unwrap_or(name);
     (!name.is_empty() && !name.contains('@')).then(|| name.to_owned())
 }
@@ -291,6 +292,7 @@ mod tests {
             ("git@github.com:acme/shop.git", Some("shop")),
             ("ssh://git@host:22/acme/shop", Some("shop")),
             ("https://u:t0ken@host/acme/shop.git?t=1", Some("shop")),
+            (r"C:\Users\ann\shop", Some("shop")),
             ("https://t0ken@host", None),
             ("t0ken@host", None),
             ("", None),
