@@ -11,9 +11,9 @@ use serde::de::{DeserializeOwned, Error as _, IgnoredAny};
 
 use crate::model::{Object, Snapshot};
 
-/// Far above any object of Tilt's, whose API server takes no request above 3 MB. Where the text is
-/// longer, how it came decides.
-const ITEM_LIMIT: usize = 8 * 1024 * 1024;
+/// Tilt shows the whole text of an error, and that of a Tiltfile's `local` quotes all that the command
+/// printed. Where the text is longer, how it came decides.
+pub const ITEM_LIMIT: usize = 8 * 1024 * 1024;
 
 /// Above a single object, and what stands around 60,000 items.
 const FRAME_LIMIT: usize = 1024 * 1024;

@@ -2,10 +2,9 @@
 //!
 //! Tilt prints JSON objects one after another, each over many lines of which only the first and
 //! the last begin at the margin. So an object that was cut short, or anything between two
-//! objects, costs nothing beyond itself. Pure.
+//! objects, costs nothing beyond itself. What is too long for an object is passed over. Pure.
 
-/// Far above any object of Tilt's; what is longer is passed over.
-const OBJECT_LIMIT: usize = 1024 * 1024;
+use crate::listing::ITEM_LIMIT;
 
 #[derive(Debug, Default)]
 pub struct Objects {
@@ -19,7 +18,7 @@ impl Objects {
     /// Takes the next bytes, and hands on each object that they complete.
     pub fn feed(&mut self, bytes: &[u8], mut complete: impl FnMut(&str)) {
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
-            if self.line.len() + self.object.len() + part.len() > OBJECT_LIMIT {
+            if self.line.len() + self.object.len() + part.len() > ITEM_LIMIT {
                 self.is_too_long = true;
                 self.line.clear();
                 self.object.clear();
@@ -106,7 +105,7 @@ mod tests {
         stream.feed(b"{\n", |_| complete += 1);
         for _ in 0..20 {
             stream.feed(&chunk, |_| complete += 1);
-            assert!(stream.line.len() + stream.object.len() <= OBJECT_LIMIT);
+            assert!(stream.line.len() + stream.object.len() <= ITEM_LIMIT);
         }
         stream.feed(format!("\n}}\n{A}\n").as_bytes(), |_| complete += 1);
         assert_eq!(complete, 1);

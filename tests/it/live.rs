@@ -481,6 +481,32 @@ fn build_on_its_way() -> Duration {
     shown_at.elapsed()
 }
 
+/// As that of a `local` that printed so much: Tilt 0.37.6 shows all of it.
+#[test]
+fn a_failure_whose_text_has_megabytes_is_told_as_any_other() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let _sidecar = sandbox.run("--interval 1h").sending_to(&server).start();
+    sandbox.is_watched();
+    let failed = json!({
+        "kind": "UIResource",
+        "metadata": {"name": "(Tiltfile)"},
+        "status": {
+            "buildHistory": [{
+                "spanID": "tiltfile:(Tiltfile):2",
+                "startTime": "2026-11-22T17:00:00Z",
+                "finishTime": "2026-11-22T17:00:01Z",
+                "error": format!("error: exit status 3\nstdout: {}", "x".repeat(3_000_000)),
+            }],
+            "updateStatus": "error",
+        },
+    });
+    sandbox.tilt().add("watch-uiresources.jsonl", &failed);
+    eventually("the update", || {
+        let updates = of_kind(&server.accepted(), "update");
+        updates.iter().any(|e| e["data"]["update_id"] == "tiltfile:(Tiltfile):2")
+    });
+}
+
 /// What the disk does not take meanwhile, although Tilt was started anew, stays that of the run
 /// of Tilt that showed it.
 #[test]
