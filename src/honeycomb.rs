@@ -18,8 +18,9 @@ use crate::answer::Answer;
 use crate::config::{ApiKey, Destination, Endpoint};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// A status per event is about 16 bytes, so 500 of them are 8 KB; an error page may be longer.
-const ANSWER_LIMIT: u64 = 256 * 1024;
+/// A status per event is about 16 bytes, but one with its reason may have kilobytes, and without all
+/// of them the events would be sent for ever.
+const ANSWER_LIMIT: u64 = 4 * 1024 * 1024;
 /// Lists come whole: of 2000 columns, or of all boards of a team with their panels.
 const LIST_LIMIT: u64 = 32 * 1024 * 1024;
 

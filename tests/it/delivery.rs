@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use serde_json::json;
+
 use crate::honeycomb::{Answer, Mishap, Part, Reply, Server};
 use crate::sandbox::{
     KEY, NOBODY, Outcome, RECORDED, Sandbox, builds, in_some_tries, of_kind, recorded_builds,
@@ -127,6 +129,16 @@ fn events_without_a_status_are_sent_again() {
     let requests = server.requests();
     assert_eq!(requests[1].events[..4], requests[0].events[4..8]);
     assert_eq!(server.accepted(), requests[0].events);
+}
+
+#[test]
+fn events_that_are_refused_with_many_words_are_refused_all_the_same() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let refusal = json!({"status": 400, "error": "no ".repeat(5_000)});
+    server.usually(Reply::new(200, json!(vec![refusal; RECORDED]).to_string()));
+    let outcome = report(&sandbox, &server).exits_with(5);
+    outcome.says("rejected 39 event(s) for good: no no no");
+    assert_eq!((server.requests().len(), sandbox.waiting()), (1, 0));
 }
 
 #[test]
