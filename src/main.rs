@@ -28,7 +28,8 @@ fn main() -> ExitCode {
     let arguments: Vec<_> =
         std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
     let never_fails = cli::never_fails(&arguments);
-    end_on_panic(if never_fails { Exit::Done } else { Exit::Unexpected });
+    let ends = cli::ends(&arguments);
+    end_on_panic(if never_fails { Exit::Done } else { Exit::Unexpected }, ends);
     let parsed = cli::parse(&arguments);
     tilt_honeycomb::log::init(parsed.as_ref().map_or(LevelFilter::Warn, level));
     let exit = match parsed {
@@ -38,19 +39,34 @@ fn main() -> ExitCode {
             let _ = writeln!(io::stdout(), "{text}");
             Exit::Done
         }
-        Err(Early::Usage(mistake)) => stay_beside_ci(usage(&mistake), cli::ends(&arguments)),
+        Err(Early::Usage(mistake)) => stay_beside_ci(usage(&mistake), ends),
     };
     if never_fails { Exit::Done.into() } else { exit.into() }
 }
 
 /// With an exit code that stands in the table, and without a core that would hold the key.
 #[expect(clippy::exit, reason = "whatever thread it was, nothing can be relied on any more")]
-fn end_on_panic(exit: Exit) {
+fn end_on_panic(exit: Exit, ends: bool) {
     std::panic::set_hook(Box::new(move |panic| {
         let _ = writeln!(io::stderr(), "tilt-honeycomb: {panic}");
+        if is_beside_ci(ends) {
+            let _ = writeln!(io::stderr(), "tilt-honeycomb: {IDLING}");
+            idle_in_its_place();
+        }
         std::process::exit(exit as i32);
     }));
 }
+
+/// Locks and threads go; the process stays.
+#[cfg(unix)]
+fn idle_in_its_place() {
+    use std::os::unix::process::CommandExt;
+    // It comes back only where that cannot be run.
+    let _ = std::process::Command::new("sleep").arg("86400").exec();
+}
+
+#[cfg(not(unix))]
+fn idle_in_its_place() {}
 
 /// Said whatever `--quiet` says: nothing else would tell why nothing works.
 fn usage(mistake: &str) -> Exit {
@@ -98,14 +114,20 @@ fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name)
 }
 
+const IDLING: &str = "idling, since an exit would fail tilt ci";
+
+fn is_beside_ci(ends: bool) -> bool {
+    !ends && config::tilt_mode(&variable) == Some(TiltMode::Ci)
+}
+
 /// `tilt ci` takes any exit for a failure of the job: a sidecar that cannot work stays, and idles.
 fn stay_beside_ci(exit: Exit, ends: bool) -> Exit {
-    if ends || exit == Exit::Done || config::tilt_mode(&variable) != Some(TiltMode::Ci) {
+    if exit == Exit::Done || !is_beside_ci(ends) {
         return exit;
     }
     let stop = Stop::default();
     if stop::on_signals(&stop, || ()).is_ok() {
-        log::warn!("idling, since an exit would fail tilt ci");
+        log::warn!("{IDLING}");
         stop.wait();
     }
     Exit::Done

@@ -9,6 +9,10 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::honeycomb::{Answer, Reply, Server};
+#[cfg(target_os = "linux")]
+use crate::machine::Clock;
+#[cfg(target_os = "linux")]
+use crate::sandbox::machine;
 use crate::sandbox::{
     DATASET, Invocation, KEY, Outcome, RECORDED, Sandbox, capture, cpu_ticks, eventually,
     in_some_tries, of_kind, takes_less_than,
@@ -518,6 +522,26 @@ fn beside_tilt_ci_a_mistake_is_said_and_never_ends_it() {
     sidecar.ends_after(Signal::TERM).0.exits_with(0);
     sandbox.run("--once").env("TILT_HONEYCOMB_MODE", "ci").finish().exits_with(2);
     assert_eq!(server.connections(), 0);
+}
+
+/// Its clock stands before 1970, which no event can say.
+#[test]
+#[cfg(target_os = "linux")]
+fn beside_tilt_ci_a_panic_is_said_and_does_not_end_it() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let clock = Clock::new(sandbox.path("clock")).expect("a file");
+    clock.leap(-100 * 365 * 24 * 3600).expect("a leap");
+    let sidecar = || {
+        let sidecar = sandbox.live_to(&server).env("PATH", std::env::var("PATH").expect("a PATH"));
+        let tilt = sandbox.path("bin/tilt");
+        let sidecar = sidecar.args(&["--tilt", tilt.to_str().expect("text")]);
+        sidecar.env("LD_PRELOAD", machine()).env("CLOCK_LEAP", clock.file())
+    };
+    let idle = sidecar().env("TILT_HONEYCOMB_MODE", "ci").start();
+    idle.says("panicked").says("idling");
+    sandbox.report_to(&server).finish().exits_with(0);
+    assert!(idle.is_running());
+    sidecar().finish().exits_with(1).says("panicked");
 }
 
 #[test]
