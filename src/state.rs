@@ -214,6 +214,28 @@ impl State {
         document
     }
 
+    /// The document, of no more than `most` bytes where it helps to forget the oldest sessions: what
+    /// is longer could not be read again.
+    pub fn encode_within(&mut self, most: usize) -> Vec<u8> {
+        loop {
+            let document = self.encode();
+            if document.len() <= most || !self.forget_oldest_session() {
+                return document;
+            }
+        }
+    }
+
+    /// After what it promised is said. False where there is only one.
+    fn forget_oldest_session(&mut self) -> bool {
+        let oldest = self.sessions.iter().min_by_key(|(_, session)| session.reported_at);
+        let id = oldest.map(|(id, _)| id.clone()).filter(|_| self.sessions.len() > 1);
+        let Some(mut session) = id.and_then(|id| self.sessions.remove(&id)) else { return false };
+        let mut fresh = Vec::new();
+        session.end(self.reported_at, &mut fresh);
+        self.enqueue(fresh, self.reported_at);
+        true
+    }
+
     /// The events that wait, oldest first.
     pub fn queue(&self) -> &[Waiting] {
         &self.queue
@@ -812,6 +834,28 @@ mod tests {
         }
         assert_eq!(state.sessions.len(), 24);
         assert!(state.sessions.contains_key("s199"));
+    }
+
+    #[test]
+    fn a_state_that_could_not_be_read_again_forgets_its_oldest_sessions_once_their_promises_are_said()
+     {
+        let mut state = State::default();
+        let builds: Vec<_> = (0..100).map(|n| format!("build {n}")).collect();
+        let builds: Vec<_> = builds.iter().map(String::as_str).collect();
+        for run in 0..10 {
+            let told = Report { builds: report(0, &builds).builds, ..running("u") };
+            state.record(&format!("s{run}"), &told, at(NOW + run));
+            let arrived: Vec<_> = state.queue().iter().map(|waiting| waiting.number).collect();
+            state.settle(&arrived, 0);
+        }
+        let whole = state.encode();
+        assert_eq!(state.encode_within(whole.len()), whole);
+        let document = state.encode_within(whole.len() / 2);
+        assert!(document.len() <= whole.len() / 2, "{}", document.len());
+        let state = State::decode(&document).expect("a state");
+        assert!(state.sessions.contains_key("s9") && !state.sessions.contains_key("s0"));
+        assert_eq!(state.sessions.len() + state.queue().len(), 10);
+        assert_eq!(State::default().encode_within(0), State::default().encode());
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::ids;
 use crate::state::{DecodeError, State};
 
 /// Far above what the queue's own bounds allow; a larger file is not ours.
-const SIZE_LIMIT: u64 = 64 * 1024 * 1024;
+const SIZE_LIMIT: usize = 64 * 1024 * 1024;
 /// A change takes milliseconds; whoever holds the lock for longer is stopped or hung.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 const LOCK_POLL: Duration = Duration::from_millis(5);
@@ -139,7 +139,7 @@ impl Store {
             let removed = io::Error::new(io::ErrorKind::NotFound, "its lock was removed");
             return Err(failed("write", &self.path("json"))(removed));
         }
-        let file = self.save(&state)?;
+        let file = self.save(&mut state)?;
         self.remember(state, Some(file));
         drop(lock);
         Ok(result)
@@ -244,9 +244,9 @@ impl Store {
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = known;
     }
 
-    fn save(&self, state: &State) -> Result<File> {
-        let path = self.path("json");
-        replace(&path, &self.path("json.new"), &state.encode()).map_err(failed("write", &path))
+    fn save(&self, state: &mut State) -> Result<File> {
+        let (path, fresh) = (self.path("json"), self.path("json.new"));
+        replace(&path, &fresh, &state.encode_within(SIZE_LIMIT)).map_err(failed("write", &path))
     }
 }
 
@@ -319,8 +319,8 @@ pub fn known_installation_id(dir: &Path) -> Option<String> {
 fn read_bounded(path: &Path) -> io::Result<(Vec<u8>, File)> {
     let mut bytes = Vec::new();
     let file = open_plain(OpenOptions::new().read(true), path)?;
-    (&file).take(SIZE_LIMIT + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > SIZE_LIMIT {
+    (&file).take(SIZE_LIMIT as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > SIZE_LIMIT {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, "too large to be a state file"));
     }
     Ok((bytes, file))
