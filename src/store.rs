@@ -295,7 +295,13 @@ pub fn installation_id(dir: &Path) -> Result<String> {
     let fresh = path.with_extension(format!("new-{}", std::process::id()));
     let written = write_synced(&fresh, ids::hex(&random, 32).as_bytes());
     // Of two collectors that start at once, the first to link the name decides for both.
-    let linked = written.and_then(|_| fs::hard_link(&fresh, &path));
+    let linked = written.and_then(|_| match fs::hard_link(&fresh, &path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            // Not every file system knows links; then it is the last.
+            fs::rename(&fresh, &path)
+        }
+        linked => linked,
+    });
     let _ = fs::remove_file(&fresh);
     match known_installation_id(dir) {
         Some(id) => Ok(id),

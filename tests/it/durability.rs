@@ -284,6 +284,19 @@ fn a_span_that_is_sent_again_has_its_id_again() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn a_file_system_without_links_holds_the_id_of_the_machine_too() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    for _ in 0..2 {
+        let report = sandbox.report_to(&server).env("LD_PRELOAD", crate::sandbox::machine());
+        report.env("NO_LINKS", "").finish().exits_with(0);
+    }
+    let id = fs::read_to_string(sandbox.state_dir().join("installation-id")).expect("an id");
+    assert!(server.accepted().iter().all(|event| event["data"]["installation.id"] == id.as_str()));
+    assert_eq!(sandbox.state_files().len(), 4, "{:?}", sandbox.state_files());
+}
+
+#[test]
 fn nothing_is_left_lying_about() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     for _ in 0..2 {
