@@ -514,6 +514,11 @@ fn endpoint(text: &str, allow_insecure_http: bool) -> Result<Endpoint, ConfigErr
     if authority.as_str().contains('@') {
         return bad("must hold no user name or password");
     }
+    // `https:/host` has the host `https`.
+    let port = &authority.as_str()[authority.host().len()..];
+    if authority.host().is_empty() || !port.is_empty() && authority.port_u16().is_none() {
+        return bad("must be a URL like https://api.honeycomb.io");
+    }
     if uri.query().is_some() || url.contains('#') {
         return bad("must hold no query and no fragment");
     }
@@ -640,6 +645,10 @@ mod tests {
             ("--api-endpoint https://u:p@x", &[], "no user name"),
             ("--api-endpoint https://x?y=1", &[], "no query"),
             ("--api-endpoint https://", &[], "must be a URL"),
+            ("--api-endpoint https:/api.honeycomb.io", &[], "must be a URL"),
+            ("--api-endpoint https://:443", &[], "must be a URL"),
+            ("--api-endpoint https://x:", &[], "must be a URL"),
+            ("--api-endpoint https://x:99999", &[], "must be a URL"),
             ("--interval 5", &[], "--interval"),
             ("--interval 5M", &[], "between 1s and 1day"),
             ("--interval 0s", &[], "between 1s and 1day"),
