@@ -314,7 +314,7 @@ impl Config {
             )?,
             tilt: tilt_command(&cli)?,
             user: cli.user.or_else(|| surroundings.text("TILT_HONEYCOMB_USER")),
-            own_fields: cli.field.iter().map(|f| own_field(f)).collect::<Result<_, _>>()?,
+            own_fields: own_fields(&cli.field)?,
             send_error_text: cli.send_error_text,
             send_stage_text: cli.send_stage_text,
             no_watch: cli.no_watch,
@@ -395,6 +395,17 @@ fn port(text: &str) -> Result<u16, ConfigError> {
         Ok(port) if port > 0 => Ok(port),
         _ => mistake(format!("--port {text:?}: must be a number from 1 to 65535")),
     }
+}
+
+/// Of two of the same name the later: one that is sent twice may be taken for either.
+fn own_fields(options: &[String]) -> Result<Vec<(String, String)>, ConfigError> {
+    let mut fields: Vec<(String, String)> = Vec::new();
+    for option in options {
+        let field = own_field(option)?;
+        fields.retain(|(known, _)| *known != field.0);
+        fields.push(field);
+    }
+    Ok(fields)
 }
 
 fn own_field(text: &str) -> Result<(String, String), ConfigError> {
@@ -719,6 +730,13 @@ mod tests {
         }
         let line = "--allow-insecure-http --api-endpoint http://refinery:8080";
         assert!(!sent_to(&usual(line, &[]).expect(line)).endpoint.is_https);
+    }
+
+    #[test]
+    fn of_two_own_fields_of_a_name_the_later_counts() {
+        let config = usual("--field team=a --field x=1 --field team=b", &[]).expect("fields");
+        let expected = [("x", "1"), ("team", "b")].map(|(n, v)| (n.to_owned(), v.to_owned()));
+        assert_eq!(config.own_fields, expected);
     }
 
     #[test]
