@@ -70,7 +70,8 @@ pub fn follow(
     let looked_before = memory.startup != Startup::Unmet;
     if memory.startup == Startup::Unmet {
         // What a session shows at its end, it shows whole.
-        let was_missed = age > LONGEST || resources.iter().any(was_rebuilt);
+        let was_missed =
+            age > LONGEST || resources.iter().any(was_rebuilt) || was_reloaded(resources);
         memory.startup = if was_missed && !is_over {
             Startup::Unwitnessed
         } else {
@@ -159,6 +160,21 @@ fn came_to_rest(resource: &Resource, looked_before: bool, now: SystemTime) -> Op
 fn was_rebuilt(resource: &Resource) -> bool {
     let updates = resource.updates.len() + usize::from(resource.current_update.is_some());
     counts(resource) && !is_tiltfile(resource) && updates > 1
+}
+
+/// The same of a Tiltfile, of which Tilt keeps one load and numbers all. One that is loaded again since
+/// it failed has nothing come up before.
+fn was_reloaded(resources: &[Resource]) -> bool {
+    let (tiltfiles, others): (Vec<_>, Vec<_>) = resources.iter().partition(|r| is_tiltfile(r));
+    let loads = tiltfiles.iter().flat_map(|r| {
+        let finished = r.updates.iter().map(|load| (&load.span_id, &load.started_at));
+        finished.chain(r.current_update.iter().map(|load| (&load.span_id, &load.started_at)))
+    });
+    let mut reloads = loads.filter(|(span_id, _)| !span_id.ends_with(":1"));
+    reloads.any(|(_, began)| {
+        let mut updates = others.iter().flat_map(|r| &r.updates);
+        updates.any(|update| update.finished_at.at < began.at)
+    })
 }
 
 fn is_tiltfile(resource: &Resource) -> bool {
@@ -465,6 +481,31 @@ mod tests {
             let memory = &mut Memory::default();
             assert_eq!(look(memory, &up, "05:10").0, expected);
             assert_eq!(memory.awaits(&up[1]), expected == "over");
+        }
+    }
+
+    #[test]
+    fn of_a_tiltfile_that_was_loaded_again_nobody_can_tell_when_all_was_up_unless_it_failed_at_first()
+     {
+        let update = |span_id: &str, from, to| Update {
+            span_id: span_id.into(),
+            started_at: at(from),
+            finished_at: at(to),
+            error: None,
+            warnings: 0,
+        };
+        for (load, from, to, expected) in [
+            ("tiltfile:(Tiltfile):1", "00:01", "00:02", "over"),
+            ("tiltfile:(Tiltfile):2", "00:01", "00:02", "over"),
+            ("tiltfile:(Tiltfile):2", "04:01", "04:02", "nothing"),
+        ] {
+            let tiltfile = Resource {
+                updates: vec![update(load, from, to)],
+                ..resource("(Tiltfile)", true, to, "ok")
+            };
+            let updates = vec![update("build:1", "00:03", "00:04")];
+            let up = [tiltfile, Resource { updates, ..resource("a", true, "00:05", "ok") }];
+            assert_eq!(look(&mut Memory::default(), &up, "05:10").0, expected, "{load} {from}");
         }
     }
 

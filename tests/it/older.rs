@@ -27,6 +27,9 @@ fn up_for_a_minute() -> Sandbox {
     sandbox.tilt().change("uisession", |session| session[0]["status"]["tiltStartTime"] = ago(60));
     sandbox.tilt().change("uiresources", |resources| {
         for resource in resources.iter_mut() {
+            if resource["metadata"]["name"] == "(Tiltfile)" {
+                resource["status"]["buildHistory"][0]["spanID"] = json!("tiltfile:(Tiltfile):1");
+            }
             if let Some(updates) = resource["status"]["buildHistory"].as_array_mut() {
                 updates.truncate(1);
             }
