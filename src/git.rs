@@ -1,7 +1,7 @@
 //! The only file that runs `git`: which repository, branch and revision a folder has checked out,
 //! as fields under the names of OpenTelemetry's conventions.
 //!
-//! The dates of two files tell whether that may have changed, so git runs when Tilt starts and
+//! The dates of a few files tell whether that may have changed, so git runs when Tilt starts and
 //! when something else is checked out or committed. What git does not say, no event says.
 
 use std::path::{Path, PathBuf};
@@ -17,6 +17,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// A git that had nothing to say is asked again after this: it was busy, or the first commit comes.
 const AGAIN_AFTER: Duration = Duration::from_mins(1);
 
+/// What git writes to at each checkout and each commit; where it keeps refs as tables, only the last.
+const TOUCHED: [&str; 3] = ["HEAD", "logs/HEAD", "reftable/tables.list"];
+
 /// A folder's checkout, as git last told of it.
 #[derive(Debug)]
 pub struct Checkout {
@@ -24,7 +27,7 @@ pub struct Checkout {
     repository: Option<String>,
     branch: Option<String>,
     revision: Option<String>,
-    /// What git writes to at each checkout and each commit.
+    /// [`TOUCHED`], where git has them.
     touched: Vec<PathBuf>,
     /// When it last did.
     dates: Vec<Option<SystemTime>>,
@@ -65,8 +68,9 @@ impl Checkout {
             self.repository = address.and_then(|url| ci::repository(url.trim()));
             self.knows_repository = true;
         }
-        let files = ["--git-path", "HEAD", "--git-path", "logs/HEAD"];
-        let asked = [&["rev-parse"], &files[..], &["HEAD", "--abbrev-ref", "HEAD"]].concat();
+        let mut asked = vec!["rev-parse"];
+        asked.extend(TOUCHED.iter().flat_map(|file| ["--git-path", file]));
+        asked.extend(["HEAD", "--abbrev-ref", "HEAD"]);
         let Ok(said) = git(&self.folder, &asked) else {
             self.has_answered = false;
             self.dates = dates_before;
@@ -75,7 +79,8 @@ impl Checkout {
         self.has_answered = said.is_some();
         let said = said.unwrap_or_default();
         let mut lines = said.lines();
-        let paths: Vec<_> = lines.by_ref().take(2).map(|path| self.folder.join(path)).collect();
+        let paths: Vec<_> =
+            lines.by_ref().take(TOUCHED.len()).map(|path| self.folder.join(path)).collect();
         if paths.is_empty() || paths == self.touched {
             self.dates = dates_before;
         } else {

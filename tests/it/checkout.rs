@@ -173,6 +173,28 @@ fn git_is_asked() -> Option<()> {
     Some(())
 }
 
+/// As `git init --ref-format=reftable` has it: neither `HEAD` nor a log of it changes.
+#[test]
+fn a_commit_is_noticed_where_git_keeps_its_refs_as_tables() {
+    let developer = Developer::with_a_checkout();
+    developer.install_git("git \"$@\" | sed 's,/HEAD$,/no-such-file,'");
+    let tables = developer.folder().join(".git/reftable");
+    std::fs::create_dir(&tables).expect("a folder");
+    std::fs::write(tables.join("tables.list"), "first").expect("a file");
+    let server = Server::start();
+    let _sidecar = developer.sandbox.sidecar_to(&server).args(&["--vcs"]).start();
+    let says = |revision: &str| {
+        eventually("the commit", || {
+            let last = server.accepted().pop();
+            last.is_some_and(|event| event["data"]["vcs.ref.head.revision"] == revision)
+        });
+    };
+    says(&developer.revision());
+    developer.commit();
+    std::fs::write(tables.join("tables.list"), "second").expect("a file");
+    says(&developer.revision());
+}
+
 #[test]
 fn without_git_a_repository_or_a_first_commit_the_report_is_the_same() {
     let bare = Developer::new();
