@@ -239,13 +239,17 @@ impl Cli {
 
 /// Whether the arguments, be they right or wrong, ask for an exit with 0.
 pub fn never_fails(arguments: &[String]) -> bool {
-    arguments.iter().any(|argument| argument == "--never-fail")
+    has_one_of(arguments, &["--never-fail"])
 }
 
 /// Whether arguments that cannot be read ask for something that ends.
 pub fn ends(arguments: &[String]) -> bool {
-    let ending = ["--once", "--flush", "--snapshot"];
-    arguments.iter().any(|a| ending.contains(&a.split('=').next().unwrap_or_default()))
+    has_one_of(arguments, &["--once", "--flush", "--snapshot"])
+}
+
+/// Though it were written `--once=true`, which is a mistake.
+fn has_one_of(arguments: &[String], options: &[&str]) -> bool {
+    arguments.iter().any(|a| options.contains(&a.split('=').next().unwrap_or_default()))
 }
 
 /// Why there is nothing to run.

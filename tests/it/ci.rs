@@ -554,6 +554,7 @@ fn with_never_fail_everything_is_said_and_nothing_fails() {
     assert_eq!(keyless.says_one_line().stdout, "");
     fs::remove_file(sandbox.path("work/tilt.json")).expect("a snapshot that was left");
     post_step("--nosuch").finish().exits_with(0).says("--nosuch");
+    sandbox.run("--once --never-fail=true").finish().exits_with(0).says("true");
     post_step("").sending_to(&server).finish().exits_with(0).says("no snapshot tilt.json");
     leave(&sandbox, recorded().to_string());
     server.usually(Reply::new(401, ""));
