@@ -372,11 +372,16 @@ impl Sidecar<'_> {
                     self.tell_without_last_look(now);
                 }
                 if !self.config.no_watch {
-                    // Nothing is watched by now; at first it is asked again soon, then less often.
+                    // At first it is asked again soon, then less often.
                     sooner(&mut self.next_look, now + gone_for.max(LOOK_AGAIN));
                 }
-                // A report that Tilt gave nothing to say; the next one is an interval away.
-                if report_is_due {
+                let is_away = matches!(error, TiltError::NotRunning { .. });
+                let is_shown = self.watching.shows_all(&self.view) && !self.stop.requested();
+                if report_is_due && is_away && is_shown {
+                    // A live Tilt may have lost the entry by which it is found.
+                    self.report(now);
+                } else if report_is_due {
+                    // A report that Tilt gave nothing to say; the next one is an interval away.
                     self.next_report = now + self.config.interval;
                 }
             }

@@ -305,6 +305,43 @@ fn a_resource_that_the_tiltfile_no_longer_defines_is_no_longer_reported() {
     });
 }
 
+/// As a Tilt that lives does whose entry another has taken out of the list of those that run.
+#[test]
+fn a_tilt_that_is_found_no_more_is_reported_for_as_long_as_its_watches_show_it() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let sidecar = sandbox.run("--interval 1s").sending_to(&server).start();
+    eventually("three watches", || {
+        sandbox.tilt().called_with().iter().filter(|call| call.contains("--watch")).count() == 3
+    });
+    sandbox.tilt().set("no-tilt", "");
+    let tiltfile = json!({
+        "kind": "UIResource",
+        "metadata": {"name": "(Tiltfile)"},
+        "status": {
+            "buildHistory": [{
+                "spanID": "tiltfile:(Tiltfile):7",
+                "startTime": "2026-11-22T17:00:00Z",
+                "finishTime": "2026-11-22T17:00:01Z",
+            }],
+            "updateStatus": "ok",
+        },
+    });
+    // Only a look could tell what it has taken away.
+    sandbox.tilt().add("watch-uiresources.jsonl", &tiltfile);
+    sidecar.says("no Tilt to report on");
+    let sessions = || of_kind(&server.accepted(), "session").len();
+    let before = sessions();
+    eventually("three more reports", || sessions() >= before + 3);
+    sandbox.tilt().set("end", "");
+    let calls = || sandbox.tilt().calls().len();
+    let before = calls();
+    eventually("looks in vain", || calls() >= before + 3);
+    let last = sessions();
+    let before = calls();
+    eventually("more of them", || calls() >= before + 2);
+    assert_eq!(sessions(), last, "it is gone");
+}
+
 /// Tilt ended, or went on too fast, before the update was seen to finish: its image build still
 /// has a parent.
 #[test]
