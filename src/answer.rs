@@ -7,6 +7,7 @@
 use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
+use serde_json::Value;
 
 /// The parts of an HTTP answer that matter.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -108,14 +109,16 @@ fn fates(body: &[u8]) -> Option<Vec<Fate>> {
     #[derive(Deserialize)]
     struct Status {
         status: u16,
-        error: Option<String>,
+        /// A text, unless something else than Honeycomb says it.
+        error: Option<Value>,
     }
     let statuses: Vec<Status> = serde_json::from_slice(body).ok()?;
     let fates = statuses.into_iter().map(|event| match event.status {
         200..=299 => Fate::Accepted,
         status @ (429 | 401 | 403 | 404 | 408) => Fate::Later { status },
         400..=499 => {
-            Fate::Rejected { reason: one_line(event.error.as_deref().unwrap_or("no reason given")) }
+            let reason = event.error.as_ref().and_then(Value::as_str);
+            Fate::Rejected { reason: one_line(reason.unwrap_or("no reason given")) }
         }
         status => Fate::Later { status },
     });
@@ -182,7 +185,8 @@ mod tests {
     #[test]
     fn every_event_has_its_own_fate() {
         let body = r#"[{"status":202},{"status":400,"error":"too many\ncolumns"},{"status":429},
-                       {"status":500,"error":"something went wrong!"},{"status":400}]"#;
+                       {"status":500,"error":"something went wrong!"},{"status":400},
+                       {"status":202,"error":{}},{"status":400,"error":{"code":7}}]"#;
         let rejected = |reason: &str| Fate::Rejected { reason: reason.into() };
         assert_eq!(
             judged(200, body),
@@ -191,6 +195,8 @@ mod tests {
                 rejected("too many columns"),
                 Fate::Later { status: 429 },
                 Fate::Later { status: 500 },
+                rejected("no reason given"),
+                Fate::Accepted,
                 rejected("no reason given"),
             ])
         );
