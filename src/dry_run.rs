@@ -29,9 +29,7 @@ pub fn print_left(path: &Path, outcome: Option<Outcome>, context: &Context) -> E
     let mut state = State::default();
     let context = git::located(context, left.snapshot.session.as_ref());
     state.take_in(&after::look(&left), &context, clock::wall());
-    // Whoever closed stdout has seen enough.
-    let _ = print_queue(&mut state);
-    Exit::Done
+    print_queue(&mut state).map_or_else(|error| not_printed(&error), |()| Exit::Done)
 }
 
 /// Prints reports: one, or one every `interval` until stopped.
@@ -45,9 +43,8 @@ pub fn print(tilt: &mut Tilt, context: &Context, interval: Option<Duration>, sto
             Ok(snapshot) => {
                 let context = git::located(context, snapshot.session.as_ref());
                 state.take_in(&Look::at(&snapshot), &context, clock::wall());
-                if print_queue(&mut state).is_err() {
-                    // Whoever closed stdout has seen enough.
-                    return Exit::Done;
+                if let Err(error) = print_queue(&mut state) {
+                    return not_printed(&error);
                 }
             }
             Err(_) if stop.requested() => return Exit::Done,
@@ -67,6 +64,15 @@ pub fn print(tilt: &mut Tilt, context: &Context, interval: Option<Duration>, sto
             return Exit::Done;
         }
     }
+}
+
+/// Whoever closed stdout has seen enough; a full disk has not.
+fn not_printed(error: &io::Error) -> Exit {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        return Exit::Done;
+    }
+    log::error!("cannot print the events: {error}");
+    Exit::Unexpected
 }
 
 fn print_queue(state: &mut State) -> io::Result<()> {

@@ -3,7 +3,7 @@
 use rustix::process::Signal;
 
 use crate::honeycomb::{Reply, Server};
-use crate::sandbox::{DATASET, KEY, Sandbox, builds, recorded_builds};
+use crate::sandbox::{DATASET, KEY, PROGRAM, Sandbox, builds, recorded_builds};
 
 #[test]
 fn version_and_help_are_printed_on_stdout() {
@@ -44,7 +44,7 @@ fn completions_are_of_the_options_there_are() {
     let words = r#"eval "$("$0" --completions bash)"
         COMP_WORDS=(tilt-honeycomb --st) COMP_CWORD=1
         _tilt-honeycomb; echo "${COMPREPLY[@]}""#;
-    let completed = sandbox.command(&["/bin/bash", "-c", words, crate::sandbox::PROGRAM]).finish();
+    let completed = sandbox.command(&["/bin/bash", "-c", words, PROGRAM]).finish();
     assert_eq!(completed.exits_with(0).stdout, "--state-dir\n");
 }
 
@@ -245,10 +245,23 @@ fn whoever_closes_stdout_has_seen_enough() {
     let sandbox = Sandbox::new();
     sandbox.tilt().crowd(3000);
     let script = r#""$0" --once --dry-run | { read line; echo "$line"; }"#;
-    let outcome =
-        sandbox.command(&["/bin/sh", "-c", script, crate::sandbox::PROGRAM]).finish().exits_with(0);
+    let outcome = sandbox.command(&["/bin/sh", "-c", script, PROGRAM]).finish().exits_with(0);
     assert_eq!(outcome.events().len(), 1);
     assert_eq!(outcome.stderr, "");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_disk_that_takes_no_more_of_a_dry_run_is_named() {
+    let sandbox = Sandbox::new();
+    for what in ["", "--snapshot tilt.json"] {
+        let snapshot = std::fs::read(crate::sandbox::capture("ci/snapshot.json"));
+        std::fs::write(sandbox.path("work/tilt.json"), snapshot.expect("a capture"))
+            .expect("a file");
+        let line = format!("exec {PROGRAM} --once --dry-run {what} >/dev/full");
+        let run = sandbox.command(&["/bin/sh", "-c", &line]).finish().exits_with(1);
+        run.says("No space left").says_one_line();
+    }
 }
 
 #[test]
