@@ -20,6 +20,8 @@ use crate::link;
 use crate::model::Outcome;
 use crate::trace::Outside;
 
+/// Whatever is run beside is not given it.
+pub const KEY_VARIABLE: &str = "HONEYCOMB_API_KEY";
 const DEFAULT_ENDPOINT: &str = "https://api.honeycomb.io";
 const DEFAULT_PORT: &str = "10350";
 const DEFAULT_INTERVAL: Duration = Duration::from_mins(1);
@@ -474,8 +476,8 @@ fn api_key(file: Option<&str>, surroundings: &Surroundings) -> Result<ApiKey, Co
             Ok(key) => (source, key),
             Err(error) => return mistake(format!("--api-key-file {path}: {error}")),
         }
-    } else if let Some(key) = surroundings.text("HONEYCOMB_API_KEY") {
-        ("HONEYCOMB_API_KEY".to_owned(), key)
+    } else if let Some(key) = surroundings.text(KEY_VARIABLE) {
+        (KEY_VARIABLE.to_owned(), key)
     } else {
         return mistake("no API key: set HONEYCOMB_API_KEY or give --api-key-file");
     };

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::ci;
 use crate::clock;
+use crate::config::KEY_VARIABLE;
 use crate::context::Context;
 use crate::model::Session;
 
@@ -142,6 +143,7 @@ fn git(folder: &Path, arguments: &[&str]) -> Result<Option<String>, Late> {
         .stdin_null()
         .stdout_capture()
         .stderr_null()
+        .env_remove(KEY_VARIABLE)
         .unchecked();
     let Ok(handle) = expression.start() else { return Ok(None) };
     let output = handle.wait_timeout(PATIENCE).ok().flatten();

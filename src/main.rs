@@ -62,7 +62,8 @@ fn end_on_panic(exit: Exit, ends: bool) {
 fn idle_in_its_place() {
     use std::os::unix::process::CommandExt;
     // It comes back only where that cannot be run.
-    let _ = std::process::Command::new("sleep").arg("86400").exec();
+    let mut idle = std::process::Command::new("sleep");
+    let _ = idle.arg("86400").env_remove(config::KEY_VARIABLE).exec();
 }
 
 #[cfg(not(unix))]

@@ -12,7 +12,7 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use crate::clock;
-use crate::config::{TiltCommand, TiltMode};
+use crate::config::{KEY_VARIABLE, TiltCommand, TiltMode};
 use crate::listing::{Listing, ParseError};
 use crate::model::{ImageKind, Snapshot};
 use crate::stop::Stop;
@@ -524,6 +524,7 @@ fn spawn(
         .stdout_file(output_end)
         .stderr_file(talk_end)
         .env("TILT_DISABLE_ANALYTICS", "1")
+        .env_remove(KEY_VARIABLE)
         .before_spawn(move |command| {
             prepare(command);
             Ok(())

@@ -215,3 +215,26 @@ fn no_host_name_login_name_or_folder_of_this_machine_goes_out() {
     let root = root.to_str().expect("text");
     assert_sent_nothing(&server, &["canary-login", "canary-host", root, &host]);
 }
+
+#[test]
+fn no_program_that_it_runs_is_given_the_key() {
+    use std::os::unix::fs::PermissionsExt;
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    sandbox.tilt().change("uisession", |sessions| {
+        sessions[0]["status"]["tiltfileKey"] = sandbox.path("work/Tiltfile").to_str().into();
+    });
+    fs::rename(sandbox.path("bin/tilt"), sandbox.path("stand-in")).expect("another name");
+    for (name, goes_on) in [("tilt", "exec ../stand-in \"$@\""), ("git", "")] {
+        let given = sandbox.path(name).with_extension("given");
+        let note = format!("echo \"${{HONEYCOMB_API_KEY-nothing}}\" >>'{}'", given.display());
+        let program = sandbox.path("bin").join(name);
+        fs::write(&program, format!("#!/bin/sh\n{note}\n{goes_on}\n")).expect("a program");
+        fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).expect("its mode");
+    }
+    sandbox.report_to(&server).args(&["--vcs"]).finish().exits_with(0);
+    for name in ["tilt", "git"] {
+        let given = sandbox.path(name).with_extension("given");
+        let given = fs::read_to_string(given).expect("it was run");
+        assert!(given.lines().all(|line| line == "nothing"), "{name}: {given}");
+    }
+}
