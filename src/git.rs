@@ -11,6 +11,7 @@ use crate::ci;
 use crate::clock;
 use crate::config::KEY_VARIABLE;
 use crate::context::Context;
+use crate::group;
 use crate::model::Session;
 
 /// What it is asked takes git some milliseconds; a folder that hangs must not hold up a report.
@@ -144,11 +145,17 @@ fn git(folder: &Path, arguments: &[&str]) -> Result<Option<String>, Late> {
         .stdout_capture()
         .stderr_null()
         .env_remove(KEY_VARIABLE)
+        .before_spawn(|command| {
+            group::own(command);
+            Ok(())
+        })
         .unchecked();
     let Ok(handle) = expression.start() else { return Ok(None) };
     let output = handle.wait_timeout(PATIENCE).ok().flatten();
     let Some(output) = output else {
         log::debug!("git {}: no answer after {PATIENCE:?}", arguments[0]);
+        // It may be a script, and what hangs the git that it runs.
+        handle.pids().into_iter().for_each(group::kill);
         let _ = handle.kill();
         return Err(Late);
     };

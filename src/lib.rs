@@ -14,6 +14,7 @@ pub mod summary;
 // What Tilt shows, and what it has checked out.
 pub mod exit_snapshot;
 pub mod git;
+pub mod group;
 pub mod listing;
 pub mod model;
 pub mod stream;

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::clock;
 use crate::config::{KEY_VARIABLE, TiltCommand, TiltMode};
+use crate::group;
 use crate::listing::{Listing, ParseError};
 use crate::model::{ImageKind, Snapshot};
 use crate::stop::Stop;
@@ -372,7 +373,7 @@ struct Running {
 
 impl Running {
     fn start(command: &TiltCommand, arguments: Vec<String>) -> Result<Self, TiltError> {
-        let (output, talk, handle) = spawn(command, arguments, own_group)?;
+        let (output, talk, handle) = spawn(command, arguments, group::own)?;
         widen(&output.pipe);
         Ok(Self {
             handle,
@@ -421,7 +422,7 @@ impl Running {
 
     fn kill(&self) {
         for pid in self.handle.pids() {
-            kill_group(pid);
+            group::kill(pid);
         }
         if let Err(error) = self.handle.kill() {
             log::debug!("could not kill tilt: {error}");
@@ -574,29 +575,6 @@ fn beginning(talk: Output) -> io::Result<Vec<u8>> {
     talk.take(TALK_LIMIT as u64).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
-
-/// Its own process group, so that it can be killed with everything it started, and so that a
-/// signal to ours does not cut short the last look.
-#[cfg(unix)]
-fn own_group(command: &mut std::process::Command) {
-    use std::os::unix::process::CommandExt;
-    command.process_group(0);
-}
-
-#[cfg(not(unix))]
-fn own_group(_command: &mut std::process::Command) {}
-
-#[cfg(unix)]
-fn kill_group(pid: u32) {
-    use rustix::process::{Pid, Signal, kill_process_group};
-    if let Some(group) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
-        // It may be gone already.
-        let _ = kill_process_group(group, Signal::KILL);
-    }
-}
-
-#[cfg(not(unix))]
-fn kill_group(_pid: u32) {}
 
 /// Every failure of `tilt get` exits with 1; only its words tell them apart. Some of them it
 /// prints on stdout, and above them it may print many lines about caches.

@@ -220,6 +220,20 @@ fn a_git_that_hangs_does_not_hold_up_the_report() {
 }
 
 #[test]
+fn of_a_git_that_hangs_nothing_that_it_started_lives_on() {
+    let developer = Developer::with_a_checkout();
+    let beats = developer.sandbox.path("beats");
+    let beat = format!("while :; do echo >>'{}'; sleep 0.05; done", beats.display());
+    developer.install_git(&format!("({beat}) & wait"));
+    let server = Server::start();
+    developer.sandbox.report_to(&server).args(&["--vcs"]).finish().exits_with(0);
+    let count = || std::fs::read(&beats).expect("it ran").len();
+    let so_far = count();
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    assert_eq!(count(), so_far);
+}
+
+#[test]
 fn a_git_that_was_late_once_is_asked_for_the_repository_again() {
     let developer = Developer::with_a_checkout();
     let slow = developer.sandbox.path("was-slow");
