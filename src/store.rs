@@ -294,24 +294,24 @@ pub fn installation_id(dir: &Path) -> Result<String> {
         .map_err(failed("make", &path))?;
     let fresh = path.with_extension(format!("new-{}", std::process::id()));
     let written = write_synced(&fresh, ids::hex(&random, 32).as_bytes());
-    // Of two collectors that start at once, the first to link the name decides for both.
-    let linked = written.and_then(|_| match fs::hard_link(&fresh, &path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            // Not every file system knows links; then it is the last.
-            fs::rename(&fresh, &path)
-        }
-        linked => linked,
-    });
+    let placed = written.and_then(|_| place_id(dir, &fresh, &path));
     let _ = fs::remove_file(&fresh);
-    match known_installation_id(dir) {
-        Some(id) => Ok(id),
-        None => match linked {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                Err(failed("write", &path)(error))
-            }
-            _ => Err(failed("use", &path)(io::Error::other("it holds no id; remove it"))),
-        },
+    placed.map_err(failed("write", &path))?;
+    known_installation_id(dir)
+        .ok_or_else(|| failed("read", &path)(io::Error::other("it holds no id")))
+}
+
+/// Of two collectors that start at once, the first to link the name decides for both.
+fn place_id(dir: &Path, fresh: &Path, path: &Path) -> io::Result<()> {
+    let Err(error) = fs::hard_link(fresh, path) else { return Ok(()) };
+    if known_installation_id(dir).is_some() {
+        return Ok(());
     }
+    if error.kind() == io::ErrorKind::AlreadyExists {
+        log::warn!("{} held no id: this machine has a new one", path.display());
+    }
+    // Not every file system knows links; then, and in place of what is damaged, the last decides.
+    fs::rename(fresh, path)
 }
 
 /// The id of this machine if it has one already.

@@ -224,12 +224,19 @@ fn the_user_is_tilt_clouds_before_the_variables() {
 }
 
 #[test]
-fn an_installation_id_that_is_none_is_named_with_what_to_do() {
+fn an_installation_id_that_was_damaged_is_replaced_and_that_is_said() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    sandbox.report_to(&server).finish().exits_with(0);
-    std::fs::write(sandbox.path("state/tilt-honeycomb/installation-id"), "").expect("a file");
-    let report = sandbox.report_to(&server).finish();
-    report.exits_with(1).says("installation-id: it holds no id; remove it").says_one_line();
+    let path = sandbox.path("state/tilt-honeycomb/installation-id");
+    for damaged in ["", "no id"] {
+        sandbox.report_to(&server).finish().exits_with(0);
+        std::fs::write(&path, damaged).expect("a file");
+        let report = sandbox.report_to(&server).finish().exits_with(0);
+        report.says("installation-id held no id: this machine has a new one").says_one_line();
+        let id = std::fs::read_to_string(&path).expect("a file");
+        let last = server.accepted().pop().expect("an event");
+        assert_eq!(last["data"]["installation.id"], id.as_str());
+    }
+    sandbox.report_to(&server).finish().exits_with(0).says_nothing();
 }
 
 #[test]
