@@ -109,7 +109,9 @@ impl Summary {
         };
         let advice = match self.outcome {
             Some(_) => "",
-            None => "; --outcome, or the collector beside it, can tell how it ended",
+            None => {
+                "; --outcome success or failure, or the collector beside it, can tell how it ended"
+            }
         };
         Some(format!("tilt ended before it showed {what}{advice}"))
     }
@@ -267,8 +269,8 @@ mod tests {
             let snapshot = Snapshot { resources: busy(count).collect(), ..Snapshot::default() };
             let summary = Summary::of(&snapshot, None, at("01:00").at);
             let why = format!(
-                "tilt ended before it showed {unshown}; --outcome, or the collector beside it, can \
-                 tell how it ended\n"
+                "tilt ended before it showed {unshown}; --outcome success or failure, or the \
+                 collector beside it, can tell how it ended\n"
             );
             assert!(summary.text(None).ends_with(&why), "{}", summary.text(None));
             let why = format!("\n\n{}\n", why.replace('_', "\\_"));

@@ -168,7 +168,7 @@ fn what_was_still_in_progress_is_a_final_state() {
     let b = of_kind(&events, "uiresource").into_iter().find(|r| r["data"]["name"] == "b");
     assert_eq!(b.expect("b")["data"]["update_status"], "in_progress");
     assert!(outcome.stdout.contains("unfinished"), "{}", outcome.stdout);
-    assert!(outcome.stdout.contains("\ntilt ended before it showed the end of b; --outcome, "));
+    assert!(outcome.stdout.contains("\ntilt ended before it showed the end of b; --outcome "));
 }
 
 #[test]
