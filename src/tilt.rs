@@ -421,10 +421,7 @@ impl Running {
     }
 
     fn kill(&self) {
-        for pid in self.handle.pids() {
-            group::kill(pid);
-        }
-        if let Err(error) = self.handle.kill() {
+        if let Err(error) = group::kill(&self.handle) {
             log::debug!("could not kill tilt: {error}");
         }
     }
