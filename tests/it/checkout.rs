@@ -39,12 +39,8 @@ impl Developer {
 
     /// A program of this name in front of the real one.
     fn install_git(&self, script: &str) {
-        use std::os::unix::fs::PermissionsExt;
         let path = std::env::var("PATH").expect("a PATH");
-        let program = self.sandbox.path("bin/git");
-        let script = format!("#!/bin/sh\nPATH='{path}'\n{script}\n");
-        std::fs::write(&program, script).expect("a program");
-        std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).expect("its mode");
+        self.sandbox.install("git", &format!("PATH='{path}'\n{script}"));
     }
 
     fn git(&self, arguments: &[&str]) -> String {

@@ -14,8 +14,8 @@ use crate::machine::Clock;
 #[cfg(target_os = "linux")]
 use crate::sandbox::machine;
 use crate::sandbox::{
-    DATASET, Invocation, KEY, Outcome, RECORDED, Sandbox, capture, cpu_ticks, eventually,
-    in_some_tries, of_kind, takes_less_than,
+    DATASET, Invocation, KEY, LATE_LOOK, Outcome, RECORDED, Sandbox, capture, cpu_ticks,
+    eventually, in_some_tries, of_kind, takes_less_than,
 };
 
 /// What a sidecar takes at the most to send what waits when a `tilt ci` has ended.
@@ -330,7 +330,7 @@ fn told_once(snapshot: &Value, error: &str, outcome: &str) -> Option<()> {
     be_done(&sandbox, error);
     let before = server.accepted().len();
     let ended = sidecar.ends_after(Signal::TERM).0.exits_with(0);
-    if ended.stderr.contains("no answer after 600ms") {
+    if ended.stderr.contains(LATE_LOOK) {
         return None;
     }
 

@@ -11,13 +11,10 @@ use tilt_honeycomb::event::FIELDS;
 
 use crate::honeycomb::{Answer, Reply, Server};
 use crate::sandbox::{
-    Process, Sandbox, builds, capture, change_places, eventually, in_some_tries, of_kind,
+    FAREWELL, Process, Sandbox, builds, capture, change_places, eventually, in_some_tries, of_kind,
     recorded_builds, takes_less_than,
 };
 use crate::storm::{self, Finished, Storm};
-
-/// What a sidecar takes at the most to send what waits when it is asked to end.
-const FAREWELL: Duration = Duration::from_millis(1100);
 
 /// How often each finished build was accepted.
 fn told(server: &Server) -> BTreeMap<Finished, usize> {
@@ -305,6 +302,29 @@ fn a_resource_that_the_tiltfile_no_longer_defines_is_no_longer_reported() {
     });
 }
 
+/// A resource with one update, which has finished.
+fn updated(name: &str, span_id: &str) -> Value {
+    json!({
+        "kind": "UIResource",
+        "metadata": {"name": name},
+        "status": {
+            "buildHistory": [{
+                "spanID": span_id,
+                "startTime": "2026-11-22T17:00:00Z",
+                "finishTime": "2026-11-22T17:00:01Z",
+            }],
+            "updateStatus": "ok",
+        },
+    })
+}
+
+#[track_caller]
+fn update_arrives(server: &Server, id: &str) {
+    eventually("the update", || {
+        of_kind(&server.accepted(), "update").iter().any(|e| e["data"]["update_id"] == id)
+    });
+}
+
 /// As a Tilt that lives does whose entry another has taken out of the list of those that run.
 #[test]
 fn a_tilt_that_is_found_no_more_is_reported_for_as_long_as_its_watches_show_it() {
@@ -314,19 +334,8 @@ fn a_tilt_that_is_found_no_more_is_reported_for_as_long_as_its_watches_show_it()
         sandbox.tilt().called_with().iter().filter(|call| call.contains("--watch")).count() == 3
     });
     sandbox.tilt().set("no-tilt", "");
-    let tiltfile = json!({
-        "kind": "UIResource",
-        "metadata": {"name": "(Tiltfile)"},
-        "status": {
-            "buildHistory": [{
-                "spanID": "tiltfile:(Tiltfile):7",
-                "startTime": "2026-11-22T17:00:00Z",
-                "finishTime": "2026-11-22T17:00:01Z",
-            }],
-            "updateStatus": "ok",
-        },
-    });
     // Only a look could tell what it has taken away.
+    let tiltfile = updated("(Tiltfile)", "tiltfile:(Tiltfile):7");
     sandbox.tilt().add("watch-uiresources.jsonl", &tiltfile);
     sidecar.says("no Tilt to report on");
     let sessions = || of_kind(&server.accepted(), "session").len();
@@ -497,24 +506,10 @@ fn build_on_its_way() -> Duration {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let _sidecar = sandbox.run("--interval 1h").sending_to(&server).start();
     sandbox.is_watched();
-    let done = json!({
-        "kind": "UIResource",
-        "metadata": {"name": "lint"},
-        "status": {
-            "buildHistory": [{
-                "spanID": "build:40",
-                "startTime": "2026-11-22T17:00:00Z",
-                "finishTime": "2026-11-22T17:00:01Z",
-            }],
-            "updateStatus": "ok",
-        },
-    });
     let shown_at = Instant::now();
-    sandbox.tilt().add("watch-uiresources.jsonl", &done);
+    sandbox.tilt().add("watch-uiresources.jsonl", &updated("lint", "build:40"));
     // The next report is an hour away.
-    eventually("the update", || {
-        of_kind(&server.accepted(), "update").iter().any(|e| e["data"]["update_id"] == "build:40")
-    });
+    update_arrives(&server, "build:40");
     shown_at.elapsed()
 }
 
@@ -524,24 +519,12 @@ fn a_failure_whose_text_has_megabytes_is_told_as_any_other() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let _sidecar = sandbox.run("--interval 1h").sending_to(&server).start();
     sandbox.is_watched();
-    let failed = json!({
-        "kind": "UIResource",
-        "metadata": {"name": "(Tiltfile)"},
-        "status": {
-            "buildHistory": [{
-                "spanID": "tiltfile:(Tiltfile):2",
-                "startTime": "2026-11-22T17:00:00Z",
-                "finishTime": "2026-11-22T17:00:01Z",
-                "error": format!("error: exit status 3\nstdout: {}", "x".repeat(3_000_000)),
-            }],
-            "updateStatus": "error",
-        },
-    });
+    let mut failed = updated("(Tiltfile)", "tiltfile:(Tiltfile):2");
+    failed["status"]["updateStatus"] = "error".into();
+    failed["status"]["buildHistory"][0]["error"] =
+        format!("error: exit status 3\nstdout: {}", "x".repeat(3_000_000)).into();
     sandbox.tilt().add("watch-uiresources.jsonl", &failed);
-    eventually("the update", || {
-        let updates = of_kind(&server.accepted(), "update");
-        updates.iter().any(|e| e["data"]["update_id"] == "tiltfile:(Tiltfile):2")
-    });
+    update_arrives(&server, "tiltfile:(Tiltfile):2");
 }
 
 /// What the disk does not take meanwhile, although Tilt was started anew, stays that of the run

@@ -158,6 +158,16 @@ impl Sandbox {
         Invocation { command }
     }
 
+    /// Puts a script of the shell's in a program's place, if there was one.
+    pub fn install(&self, name: &str, script: &str) {
+        use std::os::unix::fs::PermissionsExt;
+        let (program, fresh) = (self.path("bin").join(name), self.path("fresh-program"));
+        fs::write(&fresh, format!("#!/bin/sh\n{script}\n")).expect("a script");
+        fs::set_permissions(&fresh, PermissionsExt::from_mode(0o755)).expect("its mode");
+        // Who runs it meanwhile finds the one or the other.
+        fs::rename(fresh, program).expect("its name");
+    }
+
     /// One report to a server, which has all the time that it needs.
     pub fn report_to(&self, server: &Server) -> Invocation {
         self.report_within("1m", server)
@@ -202,6 +212,12 @@ impl Sandbox {
         self.run("").sending_to(server)
     }
 }
+
+/// What a sidecar takes at the most to send what waits when it is asked to end; by then it may have
+/// been too late to send.
+pub const FAREWELL: Duration = Duration::from_millis(1100);
+/// Of that, the last look may take no more.
+pub const LATE_LOOK: &str = "no answer after 600ms";
 
 /// Two names change places in one step, so that a collector that runs finds neither gone.
 pub fn change_places(one: &Path, other: &Path) {

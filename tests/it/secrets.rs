@@ -218,7 +218,6 @@ fn no_host_name_login_name_or_folder_of_this_machine_goes_out() {
 
 #[test]
 fn no_program_that_it_runs_is_given_the_key() {
-    use std::os::unix::fs::PermissionsExt;
     let (sandbox, server) = (Sandbox::new(), Server::start());
     sandbox.tilt().change("uisession", |sessions| {
         sessions[0]["status"]["tiltfileKey"] = sandbox.path("work/Tiltfile").to_str().into();
@@ -227,9 +226,7 @@ fn no_program_that_it_runs_is_given_the_key() {
     for (name, goes_on) in [("tilt", "exec ../stand-in \"$@\""), ("git", "")] {
         let given = sandbox.path(name).with_extension("given");
         let note = format!("echo \"${{HONEYCOMB_API_KEY-nothing}}\" >>'{}'", given.display());
-        let program = sandbox.path("bin").join(name);
-        fs::write(&program, format!("#!/bin/sh\n{note}\n{goes_on}\n")).expect("a program");
-        fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).expect("its mode");
+        sandbox.install(name, &format!("{note}\n{goes_on}"));
     }
     sandbox.report_to(&server).args(&["--vcs"]).finish().exits_with(0);
     for name in ["tilt", "git"] {

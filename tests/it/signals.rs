@@ -2,7 +2,6 @@
 //! about a sidecar that takes longer.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
@@ -10,20 +9,24 @@ use rustix::process::Signal;
 
 use crate::honeycomb::{Answer, Mishap, Part, Server};
 use crate::sandbox::{
-    PROGRAM, Process, RECORDED, Sandbox, builds, eventually, in_some_tries, recorded_builds,
-    takes_less_than,
+    FAREWELL, LATE_LOOK, PROGRAM, Process, RECORDED, Sandbox, builds, eventually, in_some_tries,
+    recorded_builds, takes_less_than,
 };
 
 const PROMISED: Duration = Duration::from_millis(1500);
-/// Of that, what it uses; by then it may have been too late to send.
-const FAREWELL: Duration = Duration::from_millis(1100);
-/// The last look may take no longer.
-const LATE_LOOK: &str = "no answer after 600ms";
 
 fn ends(sidecar: Process, signal: Signal) -> Duration {
     let (outcome, took) = sidecar.ends_after(signal);
     outcome.exits_with(0);
     took
+}
+
+/// A sidecar to which the server says no more than this.
+fn left_waiting(sandbox: &Sandbox, server: &Server, after: Part) -> Process {
+    server.usually(Answer::Broken { after, then: Mishap::Stall });
+    let sidecar = sandbox.sidecar_to(server).start();
+    server.request(0);
+    sidecar
 }
 
 #[track_caller]
@@ -64,16 +67,13 @@ fn it_ends_while_a_watch_floods_it() {
 fn flooded() -> Duration {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     sandbox.report_to(&server).finish().exits_with(0);
-    let tilt = sandbox.path("bin/tilt");
-    let stand_in = fs::read_link(&tilt).expect("a link");
+    let stand_in = fs::read_link(sandbox.path("bin/tilt")).expect("a link");
     let shown = r#"{"kind":"UIResource","metadata":{"name":"lint"},"status":{}}"#;
     let script = format!(
-        "#!/bin/sh\ncase \"$*\" in *uiresources*--watch*) exec /usr/bin/yes '{shown}';; esac\nexec '{}' \"$@\"\n",
+        "case \"$*\" in *uiresources*--watch*) exec /usr/bin/yes '{shown}';; esac\nexec '{}' \"$@\"",
         stand_in.display()
     );
-    fs::remove_file(&tilt).expect("a link");
-    fs::write(&tilt, script).expect("a script");
-    fs::set_permissions(&tilt, fs::Permissions::from_mode(0o755)).expect("its mode");
+    sandbox.install("tilt", &script);
     let sidecar = sandbox.live_to(&server).start();
     sidecar.says("sent ");
     let held = sandbox.hold_state();
@@ -89,9 +89,7 @@ fn it_ends_while_the_server_stalls_and_keeps_what_was_on_its_way() {
     for after in [Part::Nothing, Part::Headers] {
         ends_in_time(|| {
             let (sandbox, server) = (Sandbox::new(), Server::start());
-            server.usually(Answer::Broken { after, then: Mishap::Stall });
-            let sidecar = sandbox.sidecar_to(&server).start();
-            server.request(0);
+            let sidecar = left_waiting(&sandbox, &server, after);
             let took = ends(sidecar, Signal::TERM);
             assert!(sandbox.waiting() >= RECORDED, "{}", sandbox.waiting());
             took
@@ -103,9 +101,7 @@ fn it_ends_while_the_server_stalls_and_keeps_what_was_on_its_way() {
 fn it_ends_while_both_hang() {
     ends_in_time(|| {
         let (sandbox, server) = (Sandbox::new(), Server::start());
-        server.usually(Answer::Broken { after: Part::Nothing, then: Mishap::Stall });
-        let sidecar = sandbox.sidecar_to(&server).start();
-        server.request(0);
+        let sidecar = left_waiting(&sandbox, &server, Part::Nothing);
         sandbox.tilt().set("hang", "");
         let calls = sandbox.tilt().calls().len();
         eventually("a hung tilt", || sandbox.tilt().calls().len() > calls);
@@ -177,9 +173,7 @@ fn what_the_last_look_sees_is_kept_where_it_cannot_be_sent() {
 fn a_second_signal_ends_it_at_once() {
     in_some_tries("it ends at once", || {
         let (sandbox, server) = (Sandbox::new(), Server::start());
-        server.usually(Answer::Broken { after: Part::Nothing, then: Mishap::Stall });
-        let sidecar = sandbox.sidecar_to(&server).start();
-        server.request(0);
+        let sidecar = left_waiting(&sandbox, &server, Part::Nothing);
         sandbox.tilt().set("hang", "");
         let calls = sandbox.tilt().calls().len();
         sidecar.signal(Signal::TERM);

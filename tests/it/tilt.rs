@@ -1,6 +1,5 @@
 //! What can be wrong with Tilt, and how it is asked.
 
-use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, test_kill_process};
@@ -276,12 +275,9 @@ fn a_process_that_tilt_leaves_behind_does_not_hold_up_the_report() {
 #[test]
 fn what_a_failed_tilt_said_is_heard_though_what_it_left_behind_holds_its_stderr() {
     let sandbox = Sandbox::new();
-    let tilt = sandbox.path("bin/tilt");
-    std::fs::remove_file(&tilt).expect("the link");
     let said = "Error: No tilt apiserver found: tilt-default";
-    let script = format!("#!/bin/sh\n/bin/sleep 60 >/dev/null &\necho '{said}' >&2\nexit 1\n");
-    std::fs::write(&tilt, script).expect("a script");
-    std::fs::set_permissions(&tilt, PermissionsExt::from_mode(0o755)).expect("its mode");
+    let script = format!("/bin/sleep 60 >/dev/null &\necho '{said}' >&2\nexit 1");
+    sandbox.install("tilt", &script);
     look(&sandbox).finish().exits_with(3).says("no Tilt to report on").says_one_line();
 }
 
