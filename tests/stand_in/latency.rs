@@ -36,14 +36,13 @@ fn main() -> ExitCode {
     let server = Server::start();
     let mut collector = collect(&scratch.path().join("state"), &folder, &server.url());
     thread::sleep(begins.duration_since(SystemTime::now()).unwrap_or_default());
-    wait_for_watches(&folder);
+    // From the list on, which both watches have shown by then, they miss nothing.
+    let watched = || fs::read_to_string(folder.join("watched")).unwrap_or_default();
+    wait_until(|| watched().lines().count() >= 2);
     let memory_before = memory(&collector);
     let shown = storm::play(&storm, &folder, 1).expect("the storm is written");
 
-    let deadline = Instant::now() + Duration::from_mins(2);
-    while told(&server).len() < shown.len() && Instant::now() < deadline {
-        thread::sleep(Duration::from_millis(20));
-    }
+    wait_until(|| told(&server).len() >= shown.len());
     let memory_after = memory(&collector);
     let cpu = cpu(&collector);
     collector.kill().expect("it runs");
@@ -75,11 +74,10 @@ fn collect(state: &Path, folder: &Path, url: &str) -> Child {
         .expect("the collector starts")
 }
 
-/// Both have shown the list: from then on they miss nothing.
-fn wait_for_watches(folder: &Path) {
-    let watched = || fs::read_to_string(folder.join("watched")).unwrap_or_default();
+/// Until it is so, or the machine has had time enough.
+fn wait_until(is_so: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_mins(2);
-    while watched().lines().count() < 2 && Instant::now() < deadline {
+    while !is_so() && Instant::now() < deadline {
         thread::sleep(Duration::from_millis(20));
     }
 }
