@@ -155,7 +155,8 @@ fn git(folder: &Path, arguments: &[&str]) -> Result<Option<String>, Late> {
     let Some(output) = output else {
         log::debug!("git {}: no answer after {PATIENCE:?}", arguments[0]);
         // It may be a script, and what hangs the git that it runs.
-        let _ = group::kill(&handle);
+        handle.pids().into_iter().for_each(group::kill);
+        let _ = handle.kill();
         return Err(Late);
     };
     let said = String::from_utf8(output.stdout.clone()).ok();

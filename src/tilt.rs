@@ -421,7 +421,10 @@ impl Running {
     }
 
     fn kill(&self) {
-        if let Err(error) = group::kill(&self.handle) {
+        for pid in self.handle.pids() {
+            group::kill(pid);
+        }
+        if let Err(error) = self.handle.kill() {
             log::debug!("could not kill tilt: {error}");
         }
     }
