@@ -7,18 +7,23 @@ use std::process::ExitCode;
 
 use ci_env::CiProvider;
 use log::LevelFilter;
+use tilt_honeycomb::base::shutdown::{self, Stop};
 use tilt_honeycomb::cli::{self, Cli, Command, Early};
+use tilt_honeycomb::commands::board;
+use tilt_honeycomb::commands::check;
+use tilt_honeycomb::commands::dry_run;
+use tilt_honeycomb::commands::report;
+use tilt_honeycomb::commands::snapshot;
 use tilt_honeycomb::config::{
     self, BoardConfig, CheckConfig, Config, ConfigError, Output, Source, Surroundings, TiltMode,
 };
-use tilt_honeycomb::context::Context;
-use tilt_honeycomb::deliver::Courier;
-use tilt_honeycomb::exit::Exit;
-use tilt_honeycomb::honeycomb::Client;
-use tilt_honeycomb::stop::{self, Stop};
-use tilt_honeycomb::store::{self, Store};
-use tilt_honeycomb::tilt::Tilt;
-use tilt_honeycomb::{after, check, dry_run, make_board, once, sidecar};
+use tilt_honeycomb::events::common_fields::Context;
+use tilt_honeycomb::exit_code::Exit;
+use tilt_honeycomb::honeycomb::client::Client;
+use tilt_honeycomb::honeycomb::sender::Courier;
+use tilt_honeycomb::sidecar;
+use tilt_honeycomb::spool::store::{self, Store};
+use tilt_honeycomb::tilt::client::Tilt;
 
 #[cfg(target_os = "linux")]
 #[global_allocator]
@@ -97,7 +102,7 @@ fn run(cli: Cli) -> Exit {
 fn execute(cli: Cli, surroundings: &Surroundings) -> Result<Exit, Box<dyn Error>> {
     match cli.command {
         Some(Command::Check) => Ok(check::run(&CheckConfig::resolve(&cli, surroundings)?)?),
-        Some(Command::Board) => Ok(make_board::run(&BoardConfig::resolve(&cli, surroundings)?)),
+        Some(Command::Board) => Ok(board::run(&BoardConfig::resolve(&cli, surroundings)?)),
         None => report(&Config::resolve(cli, surroundings)?),
     }
 }
@@ -127,7 +132,7 @@ fn stay_beside_ci(exit: Exit, ends: bool) -> Exit {
         return exit;
     }
     let stop = Stop::default();
-    if stop::on_signals(&stop, || ()).is_ok() {
+    if shutdown::on_signals(&stop, || ()).is_ok() {
         log::warn!("{IDLING}");
         stop.wait();
     }
@@ -150,7 +155,7 @@ fn level(cli: &Cli) -> LevelFilter {
 /// `DO_NOT_TRACK`: a sidecar stays, because Tilt takes an exit for a failure.
 fn do_nothing(once: bool) -> Exit {
     let stop = Stop::default();
-    let heeds_signals = !once && stop::on_signals(&stop, || ()).is_ok();
+    let heeds_signals = !once && shutdown::on_signals(&stop, || ()).is_ok();
     log::warn!("DO_NOT_TRACK is set: nothing is read, nothing is sent");
     if heeds_signals {
         stop.wait();
@@ -169,7 +174,7 @@ fn report(config: &Config) -> Result<Exit, Box<dyn Error>> {
                 return Ok(dry_run::print_left(path, config.outcome, &context));
             }
             let stop = Stop::default();
-            stop::on_signals(&stop, || ())?;
+            shutdown::on_signals(&stop, || ())?;
             let interval = (!config.once).then_some(config.interval);
             Ok(dry_run::print(&mut tilt, &context, interval, &stop))
         }
@@ -190,15 +195,15 @@ fn report(config: &Config) -> Result<Exit, Box<dyn Error>> {
                 return Ok(sidecar::run(config, context, tilt, &store, courier, &client)?);
             }
             let stop = Stop::default();
-            stop::on_signals(&stop, || once::interrupt_soon(interrupt))?;
+            shutdown::on_signals(&stop, || report::interrupt_soon(interrupt))?;
             Ok(match &config.source {
                 Source::Tilt => {
-                    once::report(&mut tilt, &context, &store, &mut courier, config.timeout, &stop)
+                    report::report(&mut tilt, &context, &store, &mut courier, config.timeout, &stop)
                 }
                 Source::Snapshot(path) => {
-                    after::report(path, config, &context, &store, &mut courier, &client, &stop)
+                    snapshot::report(path, config, &context, &store, &mut courier, &client, &stop)
                 }
-                Source::Queue => after::flush(&store, &mut courier, config.timeout, &stop).0,
+                Source::Queue => snapshot::flush(&store, &mut courier, config.timeout, &stop).0,
             })
         }
     }

@@ -2,8 +2,8 @@
 //! of Honeycomb's API says, and refuses a body that is not as described.
 
 use serde_json::{Value, json};
-use tilt_honeycomb::event::FIELDS;
-use tilt_honeycomb::queries::QUERIES;
+use tilt_honeycomb::events::event::FIELDS;
+use tilt_honeycomb::honeycomb::queries::QUERIES;
 
 use crate::api::{
     Api, CLASSIC_KEY, CONFIGURATION_KEY, INGEST_KEY, auth_of, configuration_auth, problem,

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::{fs, thread};
 
 use serde_json::{Value, json};
-use tilt_honeycomb::queries::QUERIES;
+use tilt_honeycomb::honeycomb::queries::QUERIES;
 
 use crate::api::{
     Api, CLASSIC_KEY, CONFIGURATION_KEY, INGEST_KEY, auth_of, configuration_auth, problem,

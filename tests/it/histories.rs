@@ -5,16 +5,16 @@ use std::time::{Duration, SystemTime};
 
 use proptest::prelude::*;
 use serde_json::Value;
-use tilt_honeycomb::context::Context;
-use tilt_honeycomb::look::Look;
-use tilt_honeycomb::model::{
+use tilt_honeycomb::events::common_fields::Context;
+use tilt_honeycomb::events::derived::Report;
+use tilt_honeycomb::events::observation::Look;
+use tilt_honeycomb::events::trace::{Span, UpdateId};
+use tilt_honeycomb::sidecar::live_view::View;
+use tilt_honeycomb::spool::state::State;
+use tilt_honeycomb::tilt::model::{
     Condition, CurrentUpdate, ImageBuild, ImageKind, Resource, ResourceType, Session, Snapshot,
     Timestamp, Update,
 };
-use tilt_honeycomb::report::Report;
-use tilt_honeycomb::state::State;
-use tilt_honeycomb::trace::{Span, UpdateId};
-use tilt_honeycomb::view::View;
 
 use crate::sandbox::of_kind;
 

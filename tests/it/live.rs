@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use tilt_honeycomb::event::FIELDS;
+use tilt_honeycomb::events::event::FIELDS;
 
 use crate::honeycomb::{Answer, Reply, Server};
 use crate::sandbox::{

@@ -11,15 +11,15 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use serde_json::{Value, json};
-use tilt_honeycomb::answer::{Answer, Fate, Verdict, judge};
-use tilt_honeycomb::batch::{Batch, Cut, Limits, cut};
-use tilt_honeycomb::context::Context;
-use tilt_honeycomb::event::{Event, Fields, Kind};
-use tilt_honeycomb::listing::Listing;
-use tilt_honeycomb::look::Look;
-use tilt_honeycomb::model::Snapshot;
-use tilt_honeycomb::report::{Build, Report};
-use tilt_honeycomb::state::State;
+use tilt_honeycomb::events::common_fields::Context;
+use tilt_honeycomb::events::derived::{Build, Report};
+use tilt_honeycomb::events::event::{Event, Fields, Kind};
+use tilt_honeycomb::events::observation::Look;
+use tilt_honeycomb::honeycomb::batch::{Batch, Cut, Limits, cut};
+use tilt_honeycomb::honeycomb::response::{Answer, Fate, Verdict, judge};
+use tilt_honeycomb::spool::state::State;
+use tilt_honeycomb::tilt::list_reader::Listing;
+use tilt_honeycomb::tilt::model::Snapshot;
 
 use crate::sandbox::{KINDS, capture};
 

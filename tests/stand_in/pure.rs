@@ -9,12 +9,12 @@ mod crowd;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use divan::Bencher;
-use tilt_honeycomb::batch::{self, Cut, Limits};
-use tilt_honeycomb::context::Context;
-use tilt_honeycomb::listing::Listing;
-use tilt_honeycomb::look::Look;
-use tilt_honeycomb::model::Snapshot;
-use tilt_honeycomb::state::State;
+use tilt_honeycomb::events::common_fields::Context;
+use tilt_honeycomb::events::observation::Look;
+use tilt_honeycomb::honeycomb::batch::{self, Cut, Limits};
+use tilt_honeycomb::spool::state::State;
+use tilt_honeycomb::tilt::list_reader::Listing;
+use tilt_honeycomb::tilt::model::Snapshot;
 
 const SIZES: [usize; 2] = [50, 2_000];
 

@@ -6,7 +6,7 @@
 use std::time::UNIX_EPOCH;
 
 use libfuzzer_sys::fuzz_target;
-use tilt_honeycomb::answer::{Answer, Verdict, judge};
+use tilt_honeycomb::honeycomb::response::{Answer, Verdict, judge};
 
 fuzz_target!(|bytes: &[u8]| {
     let [a, b, length, rest @ ..] = bytes else { return };

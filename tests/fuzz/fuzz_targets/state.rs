@@ -5,11 +5,11 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use libfuzzer_sys::fuzz_target;
-use tilt_honeycomb::batch::{Limits, cut};
-use tilt_honeycomb::context::Context;
-use tilt_honeycomb::look::Look;
-use tilt_honeycomb::model::Snapshot;
-use tilt_honeycomb::state::State;
+use tilt_honeycomb::honeycomb::batch::{Limits, cut};
+use tilt_honeycomb::events::common_fields::Context;
+use tilt_honeycomb::events::observation::Look;
+use tilt_honeycomb::tilt::model::Snapshot;
+use tilt_honeycomb::spool::state::State;
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(mut state) = State::decode(bytes) else { return };

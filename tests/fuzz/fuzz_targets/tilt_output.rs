@@ -5,12 +5,12 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use libfuzzer_sys::fuzz_target;
-use tilt_honeycomb::context::Context;
-use tilt_honeycomb::listing::Listing;
-use tilt_honeycomb::look::Look;
-use tilt_honeycomb::model::Snapshot;
-use tilt_honeycomb::state::State;
-use tilt_honeycomb::stream::Objects;
+use tilt_honeycomb::events::common_fields::Context;
+use tilt_honeycomb::tilt::list_reader::Listing;
+use tilt_honeycomb::events::observation::Look;
+use tilt_honeycomb::tilt::model::Snapshot;
+use tilt_honeycomb::spool::state::State;
+use tilt_honeycomb::tilt::watch_reader::Objects;
 
 fuzz_target!(|bytes: &[u8]| {
     let whole = listed([bytes]);

@@ -1,0 +1,674 @@
+//! What a snapshot of Tilt says, as events.
+//!
+//! Deriving decides nothing about what is new: every build that Tilt shows is told with the key by
+//! which it is known, one that was told of before as that key alone, and the state drops those it
+//! has seen. Pure; `now` is given.
+
+use std::time::SystemTime;
+
+use crate::base::ids;
+use crate::events::common_fields::{Context, Shared};
+use crate::events::derived::{Build, Promise, Report};
+use crate::events::event::{Event, Fields, Kind};
+use crate::events::observation::{Backlog, Change, Heartbeats, Look, Phase};
+use crate::events::spans;
+use crate::events::startup::{self, Course, Told};
+use crate::events::trace::Span;
+use crate::events::tracker::{Memory, Placement, Startup, unix_micros};
+use crate::tilt::model::{Condition, ImageBuild, Outcome, Resource, ResourceType, Timestamp};
+
+/// Says what a look means, and takes into `memory` what the next one will need.
+pub fn derive(
+    look: &Look,
+    backlog: &Backlog,
+    memory: &mut Memory,
+    context: &Context,
+    now: SystemTime,
+) -> Report {
+    if memory.startup == Startup::Unmet {
+        memory.outside.clone_from(&context.outside);
+    }
+    let id = session_id(look);
+    let root = memory.root(&id);
+    let shared = Shared::new(look.session, id, root, context);
+    let is_full = matches!(look.heartbeats, Heartbeats::All);
+    let (is_watched, phase) = (look.is_watched, look.phase);
+    let mut report = Report { is_full, is_watched, phase, ..Report::default() };
+    if let Phase::Over(outcome) = phase {
+        // What was heard from Tilt itself is known better than what a later step was told.
+        memory.outcome = memory.outcome.or(outcome);
+    }
+    follow_startup(look, &shared, memory, &mut report, now);
+    // Between two reports only what has passed can be new.
+    let (resources, image_builds) = match look.heartbeats {
+        Heartbeats::All => (look.resources, look.image_builds),
+        Heartbeats::Changed(_) => Default::default(),
+    };
+    let images =
+        look.finished.iter().chain(image_builds).map(|image| (placement(image), Some(image)));
+    let unplaced = backlog.unplaced.iter().map(|placement| (placement.clone(), None));
+    let mut seekers: Vec<_> = images.chain(unplaced).collect();
+    // The oldest first: an update that still looks as if it ran belongs to the build that began
+    // first after it.
+    seekers.sort_by_key(|(placement, _)| Timestamp::parse(&placement.started_at).map(|t| t.at));
+    for version in look.passed.iter().chain(resources) {
+        take_updates(version, backlog, &shared, memory, context, &mut report);
+        // After each version, since memory keeps no more than a few updates; but what runs in one may
+        // be over in the next, and before the build began.
+        seekers.retain(|seeker| {
+            if seeker.0.resource != version.name {
+                return true;
+            }
+            let update = parent_span(&seeker.0, false, look, &shared, memory, &mut report);
+            !place(seeker, update.as_ref(), backlog, &shared, context, &mut report)
+        });
+    }
+    seekers.retain(|seeker| {
+        let update = parent_span(&seeker.0, true, look, &shared, memory, &mut report);
+        !place(seeker, update.as_ref(), backlog, &shared, context, &mut report)
+    });
+    for (placement, image) in seekers {
+        if let Some(image) = image {
+            let build = spans::image_build(image, None, backlog, &shared, context);
+            put_aside(placement, build, look, &mut report);
+        }
+    }
+    tell_statuses(look, backlog, &shared, memory, &mut report, now);
+    report
+}
+
+/// The `UISession`'s uid. Where an older Tilt shows none, what is as stable: its start and
+/// Tiltfile, else the uid of the Tiltfile's own resource, which lives as long as the session.
+pub fn session_id(look: &Look) -> String {
+    let session = look.session;
+    if let Some(uid) = session.and_then(|session| session.uid.as_ref()) {
+        return uid.clone();
+    }
+    if let Some(started_at) = session.and_then(|session| session.tilt_started_at.as_ref()) {
+        let tiltfile = session.and_then(|session| session.tiltfile.as_deref()).unwrap_or_default();
+        return ids::id(&["session", &started_at.text, tiltfile], 32);
+    }
+    let tiltfile = look.resources.iter().find(|resource| resource.name == "(Tiltfile)");
+    let uid = tiltfile.and_then(|resource| resource.uid.as_deref());
+    uid.map_or_else(String::new, |uid| ids::id(&["session", uid], 32))
+}
+
+fn tilt_started_at<'a>(look: &Look<'a>) -> Option<&'a Timestamp> {
+    look.session.and_then(|session| session.tilt_started_at.as_ref())
+}
+
+/// How the run ended: in Tilt's own words where they were heard, else as `--outcome` says, else as
+/// far as its resources tell. What had not come to rest when Tilt looked away tells nothing.
+pub fn outcome(look: &Look, memory: &Memory) -> Option<Outcome> {
+    let counts = standings(look.resources);
+    let count = |standing| counts[standing as usize];
+    memory.outcome.or_else(|| match (count(Standing::Error), unfinished(look.resources)) {
+        (1.., _) => Some(Outcome::Failure),
+        (0, 0) if !look.resources.is_empty() => Some(Outcome::Success),
+        _ => None,
+    })
+}
+
+/// Resources that Tilt starts by itself and that are not at rest.
+pub fn unfinished(resources: &[Resource]) -> usize {
+    let is_busy =
+        |r: &&Resource| matches!(Standing::of(r), Standing::Pending | Standing::InProgress);
+    resources.iter().filter(|r| startup::counts(r)).filter(is_busy).count()
+}
+
+fn follow_startup(
+    look: &Look,
+    shared: &Shared,
+    memory: &mut Memory,
+    report: &mut Report,
+    now: SystemTime,
+) {
+    let key = "startup".to_owned();
+    let is_over = matches!(look.phase, Phase::Over(_));
+    let outcome = outcome(look, memory);
+    let frame = |fields: Fields| {
+        let mut framed = shared.first.clone();
+        framed.set("kind", Kind::Startup.as_str());
+        framed.set("name", shared.startup_name);
+        framed.extend(&fields);
+        if let (true, Some(outcome)) = (is_over, outcome) {
+            framed.set("outcome", outcome.as_str());
+            if let (Some(error_type), None) = (outcome.error_type(), framed.get("error")) {
+                framed.set("error", true);
+                framed.set("error.type", error_type);
+            }
+        }
+        shared.startup.describe(&mut framed);
+        framed.extend(&shared.last);
+        framed
+    };
+    let course = match (is_over, memory.outcome) {
+        (true, Some(Outcome::Success)) => Course::Succeeded,
+        (true, _) => Course::Over,
+        (false, _) => Course::Running,
+    };
+    match startup::follow(memory, look.resources, tilt_started_at(look), course, frame, now) {
+        Told::Nothing => {}
+        Told::SoFar(event) => report.promises.push(Promise { key, resource: None, event }),
+        Told::Over(event) => report.builds.push(Build { key, events: vec![event] }),
+    }
+    report.look_again = startup::look_again(memory).filter(|_| look.is_watched);
+}
+
+fn take_updates(
+    resource: &Resource,
+    backlog: &Backlog,
+    shared: &Shared,
+    memory: &mut Memory,
+    context: &Context,
+    report: &mut Report,
+) {
+    memory.notice(resource);
+    for update in resource.updates.iter().rev() {
+        report.builds.extend(spans::update(resource, update, backlog, memory, shared, context));
+    }
+    memory.notice_waiting(resource);
+    let finished = resource.updates.iter().map(|update| &update.started_at);
+    let current = resource.current_update.iter().map(|update| &update.started_at);
+    if let Some(newest) = finished.chain(current).map(|began| unix_micros(began.at)).max() {
+        // Versions of it may come in another order.
+        let known = report.newest.entry(resource.name.clone()).or_default();
+        *known = newest.max(*known);
+    }
+}
+
+fn placement(image: &ImageBuild) -> Placement {
+    Placement {
+        key: spans::image_key(image),
+        resource: image.resource.clone().unwrap_or_default(),
+        object: image.object.clone(),
+        started_at: image.started_at.text.clone(),
+    }
+}
+
+/// Puts an image build, or one of the backlog's, below its update; says whether that is known.
+fn place(
+    (placement, image): &(Placement, Option<&ImageBuild>),
+    update: Option<&Span>,
+    backlog: &Backlog,
+    shared: &Shared,
+    context: &Context,
+    report: &mut Report,
+) -> bool {
+    let Some(update) = update else { return false };
+    match image {
+        Some(image) => {
+            report.builds.push(spans::image_build(image, Some(update), backlog, shared, context));
+        }
+        None => report.placed.push((placement.key.clone(), update.clone())),
+    }
+    true
+}
+
+/// A build without an update waits while a watch may yet show it; otherwise it goes by itself.
+fn put_aside(placement: Placement, build: Build, look: &Look, report: &mut Report) {
+    let may_be_placed = look.resources.iter().any(|r| r.name == placement.resource);
+    if look.is_watched && may_be_placed {
+        report.unplaced.push((placement, build));
+    } else {
+        report.builds.push(build);
+    }
+}
+
+/// The span of the update that an image build belongs to; if it `may_run`, of one that seems to. Then
+/// its event is promised: nothing may point to a span that never comes.
+fn parent_span(
+    placement: &Placement,
+    may_run: bool,
+    look: &Look,
+    shared: &Shared,
+    memory: &mut Memory,
+    report: &mut Report,
+) -> Option<Span> {
+    let parent = memory.parent(placement, may_run)?;
+    let mut versions = look.passed.iter().rev().chain(look.resources);
+    let resource = versions.find(|resource| resource.name == placement.resource)?;
+    if !parent.has_finished {
+        report.promises.extend(spans::unfinished_update(resource, &parent.id, memory, shared));
+    }
+    Some(spans::parent_span(resource, &parent, memory, shared))
+}
+
+fn tell_statuses(
+    look: &Look,
+    backlog: &Backlog,
+    shared: &Shared,
+    memory: &mut Memory,
+    report: &mut Report,
+    now: SystemTime,
+) {
+    match look.heartbeats {
+        Heartbeats::All => {
+            for resource in look.resources {
+                let event = heartbeat(resource, None, look, shared, memory, now);
+                tell_status(resource_key(resource), event, look, report);
+            }
+            if look.session.is_some() || !look.resources.is_empty() {
+                let event = session_event(look, backlog, shared, memory, now);
+                tell_status(session_key(look, memory), event, look, report);
+            }
+        }
+        Heartbeats::Changed(changes) => {
+            for change in changes {
+                if let Some(resource) = look.resources.iter().find(|r| r.name == change.name) {
+                    let event = heartbeat(resource, Some(change), look, shared, memory, now);
+                    tell_status(resource_key(resource), event, look, report);
+                }
+            }
+        }
+    }
+}
+
+/// A final status is told once, whoever sees it: the sidecar's last look or a snapshot that Tilt
+/// left. Any other is told at each report.
+fn tell_status(key: String, event: Event, look: &Look, report: &mut Report) {
+    match look.phase {
+        Phase::Over(_) => report.builds.push(Build { key, events: vec![event] }),
+        Phase::Running | Phase::Leaving => report.heartbeats.push(event),
+    }
+}
+
+/// The key by which a resource's final status is known within its session.
+fn resource_key(resource: &Resource) -> String {
+    let [update, runtime] = [&resource.update_status, &resource.runtime_status]
+        .map(|status| status.as_deref().unwrap_or_default());
+    ids::id(&["final uiresource", &resource.name, update, runtime], 16)
+}
+
+fn session_key(look: &Look, memory: &Memory) -> String {
+    let counts = standings(look.resources).map(|count| count.to_string());
+    let outcome = memory.outcome.map_or("", Outcome::as_str);
+    ids::id(&["final session", outcome, &counts.join(",")], 16)
+}
+
+fn heartbeat(
+    resource: &Resource,
+    change: Option<&Change>,
+    look: &Look,
+    shared: &Shared,
+    memory: &mut Memory,
+    now: SystemTime,
+) -> Event {
+    let mut fields = shared.first.clone();
+    fields.set("name", resource.name.clone());
+    fields.say("runtime_status", resource.runtime_status.clone());
+    fields.say("update_status", resource.update_status.clone());
+    fields.set("kind", Kind::UiResource.as_str());
+
+    if let Some(change) = change {
+        fields.say("previous_runtime_status", change.runtime_status.clone());
+        fields.say("previous_update_status", change.update_status.clone());
+    }
+    fields.say("resource_type", resource.resource_type.map(ResourceType::as_str));
+    fields.say_list("labels", &resource.labels);
+    condition(&mut fields, "ready", resource.ready.as_ref());
+    condition(&mut fields, "up_to_date", resource.up_to_date.as_ref());
+    fields.say("ready_reason", resource.ready.as_ref().and_then(|ready| ready.reason.clone()));
+    let flipped_at = resource.ready.as_ref().and_then(|ready| ready.since.as_ref());
+    fields.say_ms("in_state_ms", flipped_at.and_then(|since| now.duration_since(since.at).ok()));
+    if memory.awaits(resource) {
+        let time_to_ready = startup::time_to_ready(resource, tilt_started_at(look));
+        fields.say_ms("time_to_ready_ms", time_to_ready);
+        if time_to_ready.is_some() {
+            memory.told_ready(resource);
+        }
+    }
+    fields.say("disabled", resource.disabled);
+    let trigger_mode = resource.has_status().then(|| trigger_mode(resource.trigger_mode));
+    fields.say("trigger_mode", trigger_mode.flatten());
+    if let Some(waiting) = &resource.waiting {
+        fields.say("waiting_reason", waiting.reason.clone());
+        fields.say_list("waiting_on", &waiting.on);
+    }
+    fields.say("pod_status", resource.pod_status.clone());
+    fields.say("pod_restarts", resource.pod_restarts);
+    fields.say("health_status", resource.health_status.clone());
+    fields.extend(&shared.last);
+    Event { kind: Kind::UiResource, time: now, fields }
+}
+
+fn condition(fields: &mut Fields, name: &'static str, condition: Option<&Condition>) {
+    fields.say(name, condition.map(|condition| condition.holds));
+}
+
+/// The whole environment in one row.
+fn session_event(
+    look: &Look,
+    backlog: &Backlog,
+    shared: &Shared,
+    memory: &Memory,
+    now: SystemTime,
+) -> Event {
+    let counts = standings(look.resources);
+    let mut fields = shared.first.clone();
+    fields.set("kind", Kind::Session.as_str());
+    fields.set("resources", look.resources.len());
+    for standing in Standing::ALL {
+        fields.set(standing.field(), counts[standing as usize]);
+    }
+    fields.set("healthy", counts[Standing::Error as usize] == 0);
+    if matches!(look.phase, Phase::Over(_)) {
+        fields.say("outcome", outcome(look, memory).map(Outcome::as_str));
+    }
+    let uptime = tilt_started_at(look).and_then(|start| now.duration_since(start.at).ok());
+    fields.say_ms("uptime_ms", uptime);
+    fields.set("missed_builds", memory.missed_builds(look.resources));
+    fields.set("queued", backlog.queued);
+    fields.set("dropped", backlog.dropped);
+    fields.say("send_error", look.send_error);
+    fields.extend(&shared.last);
+    Event { kind: Kind::Session, time: now, fields }
+}
+
+fn standings(resources: &[Resource]) -> [usize; Standing::ALL.len()] {
+    let mut counts = [0; Standing::ALL.len()];
+    for resource in resources {
+        counts[Standing::of(resource) as usize] += 1;
+    }
+    counts
+}
+
+/// How a resource stands, all told: each resource counts once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    Ok,
+    Error,
+    Pending,
+    InProgress,
+    Disabled,
+}
+
+impl Standing {
+    const ALL: [Self; 5] = [Self::Ok, Self::Error, Self::Pending, Self::InProgress, Self::Disabled];
+
+    pub fn of(resource: &Resource) -> Self {
+        let is = |word| {
+            [&resource.update_status, &resource.runtime_status]
+                .iter()
+                .any(|status| status.as_deref() == Some(word))
+        };
+        if resource.disabled == Some(true) {
+            Self::Disabled
+        } else if is("error") {
+            Self::Error
+        } else if is("in_progress") {
+            Self::InProgress
+        } else if is("pending") {
+            Self::Pending
+        } else {
+            Self::Ok
+        }
+    }
+
+    fn field(self) -> &'static str {
+        match self {
+            Self::Ok => "resources_ok",
+            Self::Error => "resources_error",
+            Self::Pending => "resources_pending",
+            Self::InProgress => "resources_in_progress",
+            Self::Disabled => "resources_disabled",
+        }
+    }
+}
+
+/// Tilt's numbers in words (`TriggerMode` in its `pkg/model`); it leaves out 0.
+fn trigger_mode(mode: Option<i64>) -> Option<&'static str> {
+    match mode.unwrap_or(0) {
+        0 => Some("auto"),
+        1 => Some("manual_with_auto_init"),
+        2 => Some("manual"),
+        3 => Some("auto_with_manual_init"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::tilt::model::{CurrentUpdate, ImageKind, Session, Snapshot, Update, Waiting};
+
+    fn at(text: &str) -> Timestamp {
+        Timestamp::parse(text).expect(text)
+    }
+
+    fn json(event: &Event) -> serde_json::Value {
+        serde_json::to_value(&event.fields).expect("JSON")
+    }
+
+    fn told(snapshot: &Snapshot, context: &Context, now: SystemTime) -> Report {
+        let backlog = Backlog { queued: 0, dropped: 0, unplaced: &[], told: &BTreeMap::new() };
+        derive(&Look::at(snapshot), &backlog, &mut Memory::default(), context, now)
+    }
+
+    #[test]
+    fn a_resource_of_which_tilt_says_nothing_has_no_empty_fields() {
+        let resource = Resource { name: "web".into(), ..Resource::default() };
+        let snapshot = Snapshot { resources: vec![resource], ..Snapshot::default() };
+        let report = told(&snapshot, &Context::default(), SystemTime::UNIX_EPOCH);
+        let names: Vec<_> = report.heartbeats[0].fields.names().collect();
+        assert_eq!(
+            names,
+            [
+                "user",
+                "name",
+                "kind",
+                "event.version",
+                "collector.version",
+                "os.type",
+                "host.arch",
+                "host.cpu_count"
+            ]
+        );
+    }
+
+    #[test]
+    fn lists_are_sorted_and_joined_and_clock_steps_leave_no_negative_times() {
+        let resource = Resource {
+            name: "web".into(),
+            labels: vec!["b".into(), "a".into()],
+            waiting: Some(Waiting {
+                reason: Some("waiting-for-dep".into()),
+                on: vec!["z".into(), "db".into()],
+            }),
+            ready: Some(Condition {
+                holds: false,
+                reason: Some("UpdatePending".into()),
+                since: Some(at("2026-11-22T15:00:10Z")),
+            }),
+            trigger_mode: Some(2),
+            update_status: Some("pending".into()),
+            ..Resource::default()
+        };
+        let snapshot = Snapshot { resources: vec![resource], ..Snapshot::default() };
+        let before = at("2026-11-22T15:00:00Z").at;
+        let after = at("2026-11-22T15:00:12.5Z").at;
+        let event = json(&told(&snapshot, &Context::default(), after).heartbeats[0]);
+        assert_eq!(event["labels"], "a,b");
+        assert_eq!(event["waiting_on"], "db,z");
+        assert_eq!(event["ready"], false);
+        assert_eq!(event["ready_reason"], "UpdatePending");
+        assert_eq!(event["in_state_ms"], 2500.0);
+        assert_eq!(event["trigger_mode"], "manual");
+        let event = json(&told(&snapshot, &Context::default(), before).heartbeats[0]);
+        assert_eq!(event.get("in_state_ms"), None);
+    }
+
+    fn failed_build() -> Snapshot {
+        let build = ImageBuild {
+            kind: ImageKind::Cmd,
+            object: "api:api".into(),
+            image: Some("api".into()),
+            tag: None,
+            resource: Some("api".into()),
+            started_at: at("2026-11-22T15:00:00Z"),
+            finished_at: at("2026-11-22T15:00:01Z"),
+            error: Some(r#"Custom build "curl -H 'token: s3cr3t'" failed: exit status 2"#.into()),
+            stages: Vec::new(),
+        };
+        Snapshot { image_builds: vec![build], ..Snapshot::default() }
+    }
+
+    #[test]
+    fn a_burst_of_updates_leaves_no_image_build_without_its_own() {
+        let clock = |second: u32| at(&format!("2026-11-22T15:00:{second:02}Z"));
+        let version = |number: u32| Resource {
+            name: "web".into(),
+            builds_images: true,
+            updates: vec![Update {
+                span_id: format!("build:{number}"),
+                started_at: clock(number),
+                finished_at: clock(number + 1),
+                error: None,
+                warnings: 0,
+            }],
+            ..Resource::default()
+        };
+        let passed: Vec<_> = (1..30).map(version).collect();
+        let images: Vec<_> = (1..30)
+            .map(|number| ImageBuild {
+                object: "web:web".into(),
+                resource: Some("web".into()),
+                started_at: clock(number),
+                finished_at: clock(number),
+                ..failed_build().image_builds.remove(0)
+            })
+            .collect();
+        let nothing = Snapshot::default();
+        let look = Look {
+            passed: &passed,
+            finished: &images,
+            heartbeats: Heartbeats::Changed(&[]),
+            is_watched: true,
+            ..Look::at(&nothing)
+        };
+        let backlog = Backlog { queued: 0, dropped: 0, unplaced: &[], told: &BTreeMap::new() };
+        let report =
+            derive(&look, &backlog, &mut Memory::default(), &Context::default(), clock(31).at);
+        assert_eq!((report.unplaced.len(), report.builds.len()), (0, 2 * 29));
+        let events = report.builds.iter().flat_map(|build| &build.events);
+        let images: Vec<_> = events.filter(|event| event.kind == Kind::CmdImage).collect();
+        assert!(images.iter().all(|image| image.fields.get("trace.parent_id").is_some()));
+    }
+
+    #[test]
+    fn of_two_builds_that_seek_the_same_running_update_the_older_has_it() {
+        let clock = |second: u32| at(&format!("2026-11-22T15:00:{second:02}Z"));
+        let running = Resource {
+            name: "web".into(),
+            builds_images: true,
+            current_update: Some(CurrentUpdate { span_id: "build:8".into(), started_at: clock(1) }),
+            ..Resource::default()
+        };
+        let newer = ImageBuild {
+            object: "web:web".into(),
+            resource: Some("web".into()),
+            started_at: clock(9),
+            finished_at: clock(9),
+            ..failed_build().image_builds.remove(0)
+        };
+        let older =
+            Placement { started_at: clock(2).text, key: "older".into(), ..placement(&newer) };
+        let nothing = Snapshot::default();
+        let look = Look {
+            resources: std::slice::from_ref(&running),
+            passed: std::slice::from_ref(&running),
+            finished: std::slice::from_ref(&newer),
+            heartbeats: Heartbeats::Changed(&[]),
+            is_watched: true,
+            ..Look::at(&nothing)
+        };
+        let backlog = Backlog {
+            queued: 0,
+            dropped: 0,
+            unplaced: std::slice::from_ref(&older),
+            told: &BTreeMap::new(),
+        };
+        let report =
+            derive(&look, &backlog, &mut Memory::default(), &Context::default(), clock(9).at);
+        assert_eq!(
+            report.placed.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(),
+            ["older"]
+        );
+        assert_eq!(report.unplaced.len(), 1, "its own update will be shown");
+    }
+
+    #[test]
+    fn a_failure_tells_its_class_and_its_text_only_when_asked() {
+        let quiet = told(&failed_build(), &Context::default(), SystemTime::UNIX_EPOCH);
+        let event = json(&quiet.builds[0].events[0]);
+        assert_eq!(event["error"], true);
+        assert_eq!(event["error.type"], "command_failed");
+        assert_eq!(event["exit_code"], 2);
+        assert!(!event.to_string().contains("s3cr3t"), "{event}");
+
+        let context = Context { send_error_text: true, ..Context::default() };
+        let open = told(&failed_build(), &context, SystemTime::UNIX_EPOCH);
+        let event = json(&open.builds[0].events[0]);
+        assert!(event["error.message"].as_str().is_some_and(|text| text.contains("s3cr3t")));
+        assert_eq!(open.builds[0].key, quiet.builds[0].key);
+    }
+
+    #[test]
+    fn a_failed_load_of_a_tiltfile_is_known_by_the_update() {
+        let failed = |name: &str, span_id: &str| Resource {
+            name: name.into(),
+            updates: vec![Update {
+                span_id: span_id.into(),
+                started_at: at("2026-11-22T15:00:00Z"),
+                finished_at: at("2026-11-22T15:00:01Z"),
+                error: Some("/home/dev/shop/Tiltfile:1:7: undefined: timeout".into()),
+                warnings: 0,
+            }],
+            ..Resource::default()
+        };
+        let resources =
+            vec![failed("(Tiltfile)", "tiltfile:(Tiltfile):1"), failed("web", "build:1")];
+        let snapshot = Snapshot { resources, ..Snapshot::default() };
+        let report = told(&snapshot, &Context::default(), SystemTime::UNIX_EPOCH);
+        let classes =
+            report.builds.iter().map(|build| json(&build.events[0])["error.type"].clone());
+        assert_eq!(classes.collect::<Vec<_>>(), ["tiltfile", "timeout"]);
+    }
+
+    #[test]
+    fn the_user_is_tilt_clouds_then_the_options_then_empty() {
+        let option = Some("ann".to_owned());
+        for (cloud, user, expected) in
+            [(Some("cloud"), option.clone(), "cloud"), (None, option, "ann"), (None, None, "")]
+        {
+            let session =
+                Session { tilt_cloud_user: cloud.map(str::to_owned), ..Session::default() };
+            let snapshot = Snapshot { session: Some(session), ..failed_build() };
+            let context = Context { user, ..Context::default() };
+            let report = told(&snapshot, &context, SystemTime::UNIX_EPOCH);
+            assert_eq!(json(&report.builds[0].events[0])["user"], expected);
+        }
+    }
+
+    #[test]
+    fn a_session_without_a_uid_is_known_by_what_is_as_stable() {
+        let started = Session {
+            tilt_started_at: Some(at("2026-11-22T15:00:00Z")),
+            tiltfile: Some("/home/ann/Tiltfile".into()),
+            ..Session::default()
+        };
+        let by_start = Snapshot { session: Some(started), ..Snapshot::default() };
+        let tiltfile =
+            Resource { name: "(Tiltfile)".into(), uid: Some("u-1".into()), ..Resource::default() };
+        let by_resource = Snapshot { resources: vec![tiltfile], ..Snapshot::default() };
+        for snapshot in [&by_start, &by_resource] {
+            let id = session_id(&Look::at(snapshot));
+            assert_eq!((id.len(), &id), (32, &session_id(&Look::at(snapshot))));
+            assert!(!id.contains("ann"));
+        }
+        assert_ne!(session_id(&Look::at(&by_start)), session_id(&Look::at(&by_resource)));
+        assert_eq!(session_id(&Look::at(&Snapshot::default())), "");
+    }
+}

@@ -1,0 +1,391 @@
+//! One delivery: what waits goes to Honeycomb, batch by batch, oldest first, until nothing waits
+//! or the time is up. An event is settled, on disk, as soon as it has been answered for.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use ring::rand::{SecureRandom, SystemRandom};
+
+use crate::base::backoff;
+use crate::base::shutdown::Stop;
+use crate::base::time;
+use crate::honeycomb::batch::{Batch, Counts, Cut, Limits, cut};
+use crate::honeycomb::client::{Client, NoAnswer};
+use crate::honeycomb::response::{Fate, Verdict, judge};
+use crate::spool::state::Waiting;
+use crate::spool::store::{Sending, Store, StoreError};
+
+/// How often to look whether another collector has finished sending.
+const BUSY_POLL: Duration = Duration::from_millis(50);
+
+/// Carries events from the store to Honeycomb.
+#[derive(Debug)]
+pub struct Courier {
+    store: Store,
+    client: Client,
+    /// Not yet written down: a full disk must not make duplicates.
+    unsettled: Answered,
+    /// Kept from one delivery to the next as long as anything is unsettled: whoever sent
+    /// meanwhile would repeat it.
+    sending: Option<Sending>,
+}
+
+/// Events that Honeycomb has answered for.
+#[derive(Debug, Default)]
+struct Answered {
+    numbers: Vec<u64>,
+    /// How many of them it will never take.
+    refused: usize,
+}
+
+/// How a delivery went.
+#[derive(Debug)]
+pub struct Delivery {
+    /// What Honeycomb accepted.
+    pub sent: Counts,
+    /// Events that left the queue because Honeycomb will never take them.
+    pub rejected: usize,
+    pub waiting: usize,
+    pub took: Duration,
+    pub end: End,
+}
+
+impl Delivery {
+    /// Not an event was answered for.
+    pub fn got_no_answer(&self) -> bool {
+        self.sent.is_empty() && self.rejected == 0
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum End {
+    /// Nothing waits any more.
+    Empty,
+    /// The rest stays, for this reason; the server may have asked for a pause.
+    Kept {
+        why: String,
+        retry_after: Option<Duration>,
+    },
+    /// The rest stays until a person has done this.
+    Refused {
+        advice: String,
+    },
+    /// The rest stays because the time was up, and for no other reason.
+    OutOfTime,
+    /// Another collector was sending all the while.
+    Busy,
+    Stopped,
+}
+
+/// The time that one delivery may take, unless it is stopped before.
+#[derive(Debug, Clone, Copy)]
+struct Allowance<'a> {
+    limit: Duration,
+    deadline: Instant,
+    stop: &'a Stop,
+}
+
+impl Allowance<'_> {
+    fn is_over(self) -> bool {
+        self.left().is_zero() || self.stop.requested()
+    }
+
+    fn left(self) -> Duration {
+        self.deadline.saturating_duration_since(time::now())
+    }
+
+    /// What is left is too little to wait for an answer: a request that is given up at the
+    /// deadline may have been taken, and goes out again.
+    fn is_used_up(self) -> bool {
+        self.is_used_up_at(time::now())
+    }
+
+    fn is_used_up_at(self, at: Instant) -> bool {
+        self.deadline.saturating_duration_since(at) < self.limit / 4
+    }
+}
+
+/// Events that the server, which calls the whole request malformed or too large, does not even take
+/// alone.
+#[derive(Debug, Default)]
+struct Doubts {
+    /// They are the front of the queue.
+    numbers: Vec<u64>,
+    /// The server has taken others: it is these events that it does not like.
+    has_proof: bool,
+}
+
+impl Doubts {
+    /// What to send instead: all others; or, as long as the server may dislike everything, the
+    /// newest event, which has the least to do with these.
+    fn beyond<'a>(&self, queue: &'a [Waiting]) -> &'a [Waiting] {
+        let is_doubted = |waiting: &&Waiting| self.numbers.contains(&waiting.number);
+        let others = &queue[queue.iter().take_while(is_doubted).count()..];
+        if self.numbers.is_empty() || self.has_proof {
+            others
+        } else {
+            &others[others.len().saturating_sub(1)..]
+        }
+    }
+
+    /// Sets one more aside; false when the server dislikes whatever it is sent.
+    fn take_in(&mut self, number: u64) -> bool {
+        self.numbers.push(number);
+        self.has_proof || self.numbers.len() == 1
+    }
+
+    /// Whether these are the first that were taken beside what is in doubt.
+    fn clear_up(&mut self, fates: &[Fate]) -> bool {
+        let is_proof = !self.numbers.is_empty() && fates.contains(&Fate::Accepted);
+        is_proof && !std::mem::replace(&mut self.has_proof, true)
+    }
+}
+
+impl Courier {
+    pub fn new(store: Store, client: Client) -> Self {
+        Self { store, client, unsettled: Answered::default(), sending: None }
+    }
+
+    /// Delivers for at most `limit`, retries included.
+    pub fn deliver(&mut self, limit: Duration, stop: &Stop) -> Result<Delivery, StoreError> {
+        let started = time::now();
+        let mut delivery = Delivery {
+            sent: Counts::new(),
+            rejected: 0,
+            waiting: 0,
+            took: Duration::ZERO,
+            end: End::Busy,
+        };
+        let time = Allowance { limit, deadline: started + limit, stop };
+        if let Some(sending) = self.wait_for_turn(time)? {
+            let end = self.send_batches(&mut delivery, &sending, time);
+            self.sending = (!self.unsettled.numbers.is_empty()).then_some(sending);
+            delivery.end = end?;
+        }
+        delivery.waiting = self.store.read(|state| state.queue().len())?;
+        delivery.took = time::now() - started;
+        Ok(delivery)
+    }
+
+    fn wait_for_turn(&mut self, time: Allowance) -> Result<Option<Sending>, StoreError> {
+        if let Some(kept) = self.sending.take().filter(Sending::holds) {
+            return Ok(Some(kept));
+        }
+        loop {
+            if let Some(sending) = self.store.try_sending()? {
+                return Ok(Some(sending));
+            }
+            let again_at = time.deadline.min(time::now() + BUSY_POLL);
+            if time.is_over() || time.stop.wait_until(again_at) {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn send_batches(
+        &mut self,
+        delivery: &mut Delivery,
+        sending: &Sending,
+        time: Allowance,
+    ) -> Result<End, StoreError> {
+        let mut limits = Limits::DEFAULT;
+        let mut failures = 0;
+        let mut last_failure = None;
+        let mut doubts = Doubts::default();
+        let mut answered = Answered::default();
+        if !self.is_empty()? {
+            self.store.try_writing()?;
+        }
+        loop {
+            // Read again each time, just before it is sent: it may be another state by now.
+            let batch = match self.settle(answered, &doubts, limits, time)? {
+                Cut::Empty if doubts.numbers.is_empty() => return Ok(End::Empty),
+                Cut::Empty => return self.settle_doubts(&doubts, delivery, time),
+                Cut::Batch(batch) => batch,
+                Cut::TooLarge(number) => {
+                    answered = drop_too_large(number, delivery);
+                    continue;
+                }
+            };
+            answered = Answered::default();
+            if time.stop.requested() {
+                return Ok(End::Stopped);
+            }
+            if time.is_used_up() {
+                let kept = |(why, retry_after)| End::Kept { why, retry_after };
+                return Ok(last_failure.map_or(End::OutOfTime, kept));
+            }
+            if !sending.holds() {
+                return Ok(End::Busy);
+            }
+            let (why, retry_after) = match self.send(&batch, time) {
+                Verdict::Judged(fates) => {
+                    if fates.len() < batch.numbers.len() {
+                        // Which events such a server took is sure only as far as it answers.
+                        limits.events = fates.len();
+                    }
+                    if doubts.clear_up(&fates) {
+                        limits = Limits::DEFAULT;
+                    }
+                    let later;
+                    (answered, later) = judged(&batch, &fates, delivery);
+                    let Some(status) = later else {
+                        (failures, last_failure) = (0, None);
+                        continue;
+                    };
+                    (format!("HTTP {status} for some events"), None)
+                }
+                Verdict::Malformed { advice } => {
+                    if let Some(less) = limits.halved(batch.numbers.len()) {
+                        limits = less;
+                    } else if doubts.take_in(batch.numbers[0]) {
+                        limits = Limits::DEFAULT;
+                    } else {
+                        return Ok(End::Refused { advice });
+                    }
+                    continue;
+                }
+                Verdict::Retry { why, after } => (why, after),
+                Verdict::Refused { advice } => return Ok(End::Refused { advice }),
+            };
+            self.settle(std::mem::take(&mut answered), &doubts, limits, time)?;
+            failures += 1;
+            let again_at = time::now() + backoff::pause(failures, retry_after, jitter());
+            if time.is_used_up_at(again_at) {
+                return Ok(End::Kept { why, retry_after });
+            }
+            log::debug!("{why}; trying again");
+            last_failure = Some((why, retry_after));
+            if time.stop.wait_until(again_at) {
+                return Ok(End::Stopped);
+            }
+        }
+    }
+
+    /// The events that the server took no request with: once more by themselves, if it has taken
+    /// others meanwhile. Then they are at fault, and must not block the queue for ever.
+    fn settle_doubts(
+        &mut self,
+        doubts: &Doubts,
+        delivery: &mut Delivery,
+        time: Allowance,
+    ) -> Result<End, StoreError> {
+        for &number in &doubts.numbers {
+            let alone = self.store.read(|state| {
+                let one = state.queue().iter().find(|waiting| waiting.number == number);
+                one.map(|one| cut(std::slice::from_ref(one), Limits::DEFAULT))
+            })?;
+            let Some(Cut::Batch(batch)) = alone else { continue };
+            if time.is_used_up() {
+                return Ok(End::OutOfTime);
+            }
+            match self.send(&batch, time) {
+                Verdict::Judged(fates) => {
+                    let (answered, later) = judged(&batch, &fates, delivery);
+                    self.settle(answered, doubts, Limits::DEFAULT, time)?;
+                    if let Some(status) = later {
+                        let why = format!("HTTP {status} for some events");
+                        return Ok(End::Kept { why, retry_after: None });
+                    }
+                }
+                Verdict::Malformed { .. } if doubts.has_proof => {
+                    log::warn!(
+                        "dropped an event with which honeycomb takes no request, malformed or too large"
+                    );
+                    let answered = refused(number, delivery);
+                    self.settle(answered, doubts, Limits::DEFAULT, time)?;
+                }
+                Verdict::Malformed { advice } | Verdict::Refused { advice } => {
+                    return Ok(End::Refused { advice });
+                }
+                Verdict::Retry { why, after } => {
+                    return Ok(End::Kept { why, retry_after: after });
+                }
+            }
+        }
+        Ok(if self.is_empty()? { End::Empty } else { End::OutOfTime })
+    }
+
+    fn is_empty(&self) -> Result<bool, StoreError> {
+        self.store.read(|state| state.queue().is_empty())
+    }
+
+    fn send(&self, batch: &Batch, time: Allowance) -> Verdict {
+        match self.client.post(&batch.body, time.left()) {
+            Ok(answer) => judge(&answer, time::wall()),
+            Err(NoAnswer(why)) => Verdict::Retry { why, after: None },
+        }
+    }
+
+    /// Writes down what was answered for; gives the next batch, in the same step since each reads
+    /// the whole state.
+    fn settle(
+        &mut self,
+        answered: Answered,
+        doubts: &Doubts,
+        limits: Limits,
+        time: Allowance,
+    ) -> Result<Cut, StoreError> {
+        self.unsettled.numbers.extend(answered.numbers);
+        self.unsettled.refused += answered.refused;
+        if self.unsettled.numbers.is_empty() {
+            return self.store.read(|state| cut(doubts.beyond(state.queue()), limits));
+        }
+        loop {
+            let noted = self.store.update(|state| {
+                state.settle(&self.unsettled.numbers, self.unsettled.refused);
+                cut(doubts.beyond(state.queue()), limits)
+            });
+            // What is not noted goes out again: worth all the time that there is.
+            if matches!(noted, Err(StoreError::Busy { .. })) && !time.is_over() {
+                continue;
+            }
+            let next = noted?;
+            self.unsettled = Answered::default();
+            return Ok(next);
+        }
+    }
+}
+
+fn drop_too_large(number: u64, delivery: &mut Delivery) -> Answered {
+    log::warn!("dropped an event that is too large for Honeycomb even by itself");
+    refused(number, delivery)
+}
+
+fn refused(number: u64, delivery: &mut Delivery) -> Answered {
+    delivery.rejected += 1;
+    Answered { numbers: vec![number], refused: 1 }
+}
+
+/// The events that are settled, accepted or rejected; and the status of one that stays, if any.
+fn judged(batch: &Batch, fates: &[Fate], delivery: &mut Delivery) -> (Answered, Option<u16>) {
+    let mut answered = Answered::default();
+    let mut reasons = BTreeMap::<&str, usize>::new();
+    let mut later = None;
+    for ((number, kind), fate) in batch.numbers.iter().zip(&batch.kinds).zip(fates) {
+        match fate {
+            Fate::Accepted => {
+                *delivery.sent.entry(*kind).or_default() += 1;
+                answered.numbers.push(*number);
+            }
+            Fate::Rejected { reason } => {
+                *reasons.entry(reason).or_default() += 1;
+                answered.numbers.push(*number);
+            }
+            Fate::Later { status } => later = Some(*status),
+        }
+    }
+    for (reason, count) in reasons {
+        delivery.rejected += count;
+        answered.refused += count;
+        log::warn!("honeycomb rejected {count} event(s) for good: {reason}");
+    }
+    (answered, later)
+}
+
+/// From 0 to 1; without randomness, as spread as one process can be.
+pub fn jitter() -> f64 {
+    let mut random = [0];
+    let _ = SystemRandom::new().fill(&mut random);
+    f64::from(random[0]) / 255.0
+}
