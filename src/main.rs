@@ -7,20 +7,20 @@ use std::process::ExitCode;
 
 use ci_env::CiProvider;
 use log::LevelFilter;
-use tilt_honeycomb::base::shutdown::{self, Stop};
-use tilt_honeycomb::cli::{self, Cli, Command, Early};
+use tilt_honeycomb::base::shutdown::{self, Shutdown};
+use tilt_honeycomb::cli::{self, Cli, Command, EarlyExit};
 use tilt_honeycomb::commands::board;
 use tilt_honeycomb::commands::check;
 use tilt_honeycomb::commands::dry_run;
 use tilt_honeycomb::commands::report;
 use tilt_honeycomb::commands::snapshot;
 use tilt_honeycomb::config::{
-    self, BoardConfig, CheckConfig, Config, ConfigError, Output, Source, Surroundings, TiltMode,
+    self, BoardConfig, CheckConfig, Config, ConfigError, Environment, Output, Source, TiltMode,
 };
 use tilt_honeycomb::events::common_fields::Context;
 use tilt_honeycomb::exit_code::Exit;
 use tilt_honeycomb::honeycomb::client::Client;
-use tilt_honeycomb::honeycomb::sender::Courier;
+use tilt_honeycomb::honeycomb::sender::Sender;
 use tilt_honeycomb::sidecar;
 use tilt_honeycomb::spool::store::{self, Store};
 use tilt_honeycomb::tilt::client::Tilt;
@@ -39,12 +39,12 @@ fn main() -> ExitCode {
     tilt_honeycomb::log::init(parsed.as_ref().map_or(LevelFilter::Warn, level));
     let exit = match parsed {
         Ok(cli) => run(cli),
-        Err(Early::Answer(text)) => {
+        Err(EarlyExit::Print(text)) => {
             // A closed stdout (`--help | head`) is no failure.
             let _ = writeln!(io::stdout(), "{text}");
             Exit::Done
         }
-        Err(Early::Usage(mistake)) => stay_beside_ci(usage(&mistake), ends),
+        Err(EarlyExit::Usage(mistake)) => stay_beside_ci(usage(&mistake), ends),
     };
     if never_fails { Exit::Done.into() } else { exit.into() }
 }
@@ -83,7 +83,7 @@ fn usage(mistake: &str) -> Exit {
 fn run(cli: Cli) -> Exit {
     let read_file = |path: &str| std::fs::read_to_string(path);
     let ci_provider = ci_provider();
-    let surroundings = Surroundings { variable: &variable, read_file: &read_file, ci_provider };
+    let surroundings = Environment { variable: &variable, read_file: &read_file, ci_provider };
 
     let once = cli.reports_once();
     if config::do_not_track(&surroundings) {
@@ -99,7 +99,7 @@ fn run(cli: Cli) -> Exit {
     stay_beside_ci(exit, once)
 }
 
-fn execute(cli: Cli, surroundings: &Surroundings) -> Result<Exit, Box<dyn Error>> {
+fn execute(cli: Cli, surroundings: &Environment) -> Result<Exit, Box<dyn Error>> {
     match cli.command {
         Some(Command::Check) => Ok(check::run(&CheckConfig::resolve(&cli, surroundings)?)?),
         Some(Command::Board) => Ok(board::run(&BoardConfig::resolve(&cli, surroundings)?)),
@@ -131,7 +131,7 @@ fn stay_beside_ci(exit: Exit, ends: bool) -> Exit {
     if exit == Exit::Done || !is_beside_ci(ends) {
         return exit;
     }
-    let stop = Stop::default();
+    let stop = Shutdown::default();
     if shutdown::on_signals(&stop, || ()).is_ok() {
         log::warn!("{IDLING}");
         stop.wait();
@@ -154,7 +154,7 @@ fn level(cli: &Cli) -> LevelFilter {
 
 /// `DO_NOT_TRACK`: a sidecar stays, because Tilt takes an exit for a failure.
 fn do_nothing(once: bool) -> Exit {
-    let stop = Stop::default();
+    let stop = Shutdown::default();
     let heeds_signals = !once && shutdown::on_signals(&stop, || ()).is_ok();
     log::warn!("DO_NOT_TRACK is set: nothing is read, nothing is sent");
     if heeds_signals {
@@ -173,7 +173,7 @@ fn report(config: &Config) -> Result<Exit, Box<dyn Error>> {
             if let Source::Snapshot(path) = &config.source {
                 return Ok(dry_run::print_left(path, config.outcome, &context));
             }
-            let stop = Stop::default();
+            let stop = Shutdown::default();
             shutdown::on_signals(&stop, || ())?;
             let interval = (!config.once).then_some(config.interval);
             Ok(dry_run::print(&mut tilt, &context, interval, &stop))
@@ -190,11 +190,11 @@ fn report(config: &Config) -> Result<Exit, Box<dyn Error>> {
                 Store::new(state_dir.clone(), destination.endpoint.file_stem(&destination.dataset));
             let client = Client::new(destination);
             let interrupt = client.api().interrupter();
-            let mut courier = Courier::new(store.clone(), client.clone());
+            let mut courier = Sender::new(store.clone(), client.clone());
             if !config.once {
                 return Ok(sidecar::run(config, context, tilt, &store, courier, &client)?);
             }
-            let stop = Stop::default();
+            let stop = Shutdown::default();
             shutdown::on_signals(&stop, || report::interrupt_soon(interrupt))?;
             Ok(match &config.source {
                 Source::Tilt => {

@@ -58,7 +58,7 @@ fn to_the_millisecond(duration: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::events::event::Kind;
+    use crate::events::event::EventKind;
 
     #[test]
     fn what_was_dropped_is_one_line_or_none() {
@@ -75,14 +75,17 @@ mod tests {
 
     #[test]
     fn a_delivery_is_one_line() {
-        let sent =
-            Counts::from([(Kind::CmdImage, 1), (Kind::UiResource, 9), (Kind::DockerImage, 2)]);
+        let sent = Counts::from([
+            (EventKind::CmdImage, 1),
+            (EventKind::UiResource, 9),
+            (EventKind::DockerImage, 2),
+        ]);
         let took = Duration::from_micros(84_499);
         assert_eq!(
             delivered(&sent, took, 0),
             "sent 12 events (9 uiresource, 2 dockerimage, 1 cmdimage) in 84ms; 0 waiting"
         );
-        let one = Counts::from([(Kind::UiResource, 1)]);
+        let one = Counts::from([(EventKind::UiResource, 1)]);
         assert_eq!(delivered(&one, took, 3), "sent 1 event (1 uiresource) in 84ms; 3 waiting");
         assert_eq!(delivered(&Counts::new(), took, 0), "sent 0 events in 84ms; 0 waiting");
     }

@@ -8,11 +8,11 @@ use std::time::Instant;
 
 use crate::base::time;
 
-/// A request to stop, shared by all threads. One that nobody ever requests is `Stop::default()`.
+/// A request to stop, shared by all threads. One that nobody ever requests is `Shutdown::default()`.
 #[derive(Debug, Clone, Default)]
-pub struct Stop(Arc<(Mutex<bool>, Condvar)>);
+pub struct Shutdown(Arc<(Mutex<bool>, Condvar)>);
 
-impl Stop {
+impl Shutdown {
     pub fn request(&self) {
         *self.requested_flag() = true;
         self.0.1.notify_all();
@@ -50,7 +50,10 @@ impl Stop {
 
 /// Has signals request a stop, and call `on_first` once.
 #[cfg(unix)]
-pub fn on_signals(stop: &Stop, on_first: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+pub fn on_signals(
+    stop: &Shutdown,
+    on_first: impl FnOnce() + Send + 'static,
+) -> std::io::Result<()> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
     let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])?;
@@ -71,6 +74,9 @@ pub fn on_signals(stop: &Stop, on_first: impl FnOnce() + Send + 'static) -> std:
 
 /// Windows ends a console program itself; what matters is on disk at any moment.
 #[cfg(not(unix))]
-pub fn on_signals(_stop: &Stop, _on_first: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+pub fn on_signals(
+    _stop: &Shutdown,
+    _on_first: impl FnOnce() + Send + 'static,
+) -> std::io::Result<()> {
     Ok(())
 }

@@ -11,24 +11,24 @@ use crate::config::{BoardConfig, Destination};
 use crate::exit_code::Exit;
 use crate::honeycomb::api_key::Shape;
 use crate::honeycomb::auth::{self, Auth};
-use crate::honeycomb::board::{self, Annotation, Found, Pin};
-use crate::honeycomb::client::{Api, NoAnswer};
+use crate::honeycomb::board::{self, Annotation, ExistingBoard, PinnedQuery};
+use crate::honeycomb::client::{Api, NoResponse};
 use crate::honeycomb::dataset_link;
 use crate::honeycomb::queries::{QUERIES, Query};
-use crate::honeycomb::response::{self, Answer, http};
+use crate::honeycomb::response::{self, Response, http};
 
 const FIND_KEYS: &str = "make a configuration key in the environment's settings, with the \
                          permissions \"Manage Queries and Columns\" and \"Manage Public Boards\"";
 
 /// Why there is no board, or no whole one: what to do, in one sentence.
 #[derive(Debug, PartialEq)]
-struct Trouble {
+struct BoardError {
     exit: Exit,
     says: String,
 }
 
-fn trouble<T>(exit: Exit, says: impl Into<String>) -> Result<T, Trouble> {
-    Err(Trouble { exit, says: says.into() })
+fn trouble<T>(exit: Exit, says: impl Into<String>) -> Result<T, BoardError> {
+    Err(BoardError { exit, says: says.into() })
 }
 
 pub fn run(config: &BoardConfig) -> Exit {
@@ -38,14 +38,14 @@ pub fn run(config: &BoardConfig) -> Exit {
         }
         return Exit::Done;
     };
-    let maker = Maker {
+    let maker = BoardBuilder {
         api: Api::new(&destination.endpoint, Some(destination.key.clone())),
         limit: config.timeout,
         slug: dataset_link::slug(&config.dataset),
     };
     match maker.make(destination) {
         Ok(()) => Exit::Done,
-        Err(Trouble { exit, says }) => {
+        Err(BoardError { exit, says }) => {
             log::error!("{says}");
             exit
         }
@@ -57,23 +57,23 @@ fn say(line: &str) {
     let _ = writeln!(io::stdout(), "{line}");
 }
 
-struct Maker {
+struct BoardBuilder {
     api: Api,
     limit: Duration,
     slug: String,
 }
 
-impl Maker {
-    fn make(&self, destination: &Destination) -> Result<(), Trouble> {
+impl BoardBuilder {
+    fn make(&self, destination: &Destination) -> Result<(), BoardError> {
         refuse_by_shape(Shape::of(&destination.key))?;
         self.ask_whose()?;
         let columns = self.columns(&destination.dataset)?;
         let annotations = self.annotations()?;
         let boards = self.boards()?;
         let ours = match board::find_board(&boards, &self.slug) {
-            Found::Ours(board) => Some(board),
-            Found::None => None,
-            Found::Foreign(board) => {
+            ExistingBoard::Ours(board) => Some(board),
+            ExistingBoard::None => None,
+            ExistingBoard::Foreign(board) => {
                 log::warn!(
                     "a board of the name {:?} is there that was not made by {}: left as it is; \
                      rename it to have one made",
@@ -96,7 +96,7 @@ impl Maker {
     }
 
     /// A gateway may not know; then the calls themselves tell.
-    fn ask_whose(&self) -> Result<(), Trouble> {
+    fn ask_whose(&self) -> Result<(), BoardError> {
         let answer = self.api.get(auth::PATH, self.limit).map_err(no_answer)?;
         if answer.status == 401 {
             return trouble(
@@ -115,7 +115,7 @@ impl Maker {
         }
     }
 
-    fn columns(&self, dataset: &str) -> Result<Vec<String>, Trouble> {
+    fn columns(&self, dataset: &str) -> Result<Vec<String>, BoardError> {
         #[derive(Deserialize)]
         struct Column {
             key_name: String,
@@ -133,12 +133,12 @@ impl Maker {
         Ok(columns)
     }
 
-    fn annotations(&self) -> Result<Vec<Annotation>, Trouble> {
+    fn annotations(&self) -> Result<Vec<Annotation>, BoardError> {
         let path = board::annotations_path(&self.slug) + "?include_board_annotations=true";
         parsed(self.get(&path, QUERIES_AND_COLUMNS)?)
     }
 
-    fn boards(&self) -> Result<Vec<Value>, Trouble> {
+    fn boards(&self) -> Result<Vec<Value>, BoardError> {
         parsed(self.get(board::BOARDS_PATH, BOARDS)?)
     }
 
@@ -147,7 +147,7 @@ impl Maker {
         &self,
         columns: &[String],
         annotations: &[Annotation],
-    ) -> Result<Vec<Pin<'static>>, Trouble> {
+    ) -> Result<Vec<PinnedQuery<'static>>, BoardError> {
         let mut pins = Vec::new();
         for query in QUERIES {
             let missing = board::missing(query, columns);
@@ -162,9 +162,11 @@ impl Maker {
             let known = annotations.iter().find(|annotation| annotation.is_of(query));
             let word = if known.is_some() { "found" } else { "made" };
             let pin = match known {
-                Some(known) => {
-                    Pin { query, query_id: known.query_id.clone(), annotation_id: known.id.clone() }
-                }
+                Some(known) => PinnedQuery {
+                    query,
+                    query_id: known.query_id.clone(),
+                    annotation_id: known.id.clone(),
+                },
                 None => self.pin(query).map_err(resumable(query.name))?,
             };
             say(&format!("{word:8}  {}", query.name));
@@ -173,20 +175,20 @@ impl Maker {
         Ok(pins)
     }
 
-    fn pin(&self, query: &'static Query) -> Result<Pin<'static>, Trouble> {
+    fn pin(&self, query: &'static Query) -> Result<PinnedQuery<'static>, BoardError> {
         let path = board::queries_path(&self.slug);
         let query_id = id(&self.post(&path, &query.specification(), QUERIES_AND_COLUMNS)?)?;
         let path = board::annotations_path(&self.slug);
         let made = self.post(&path, &board::annotation(query, &query_id), QUERIES_AND_COLUMNS)?;
-        Ok(Pin { query, query_id, annotation_id: id(&made)? })
+        Ok(PinnedQuery { query, query_id, annotation_id: id(&made)? })
     }
 
     fn update(
         &self,
         ours: &Value,
-        pins: &[Pin],
+        pins: &[PinnedQuery],
         annotations: &[Annotation],
-    ) -> Result<Value, Trouble> {
+    ) -> Result<Value, BoardError> {
         let Some(body) = board::updated_board(ours, pins, annotations) else {
             return Ok(ours.clone());
         };
@@ -194,11 +196,11 @@ impl Maker {
         judged(&self.api.put(&path, &body, self.limit).map_err(no_answer)?, BOARDS)
     }
 
-    fn get(&self, path: &str, permission: Permission) -> Result<Value, Trouble> {
+    fn get(&self, path: &str, permission: Permission) -> Result<Value, BoardError> {
         judged(&self.api.get(path, self.limit).map_err(no_answer)?, permission)
     }
 
-    fn post(&self, path: &str, body: &Value, permission: Permission) -> Result<Value, Trouble> {
+    fn post(&self, path: &str, body: &Value, permission: Permission) -> Result<Value, BoardError> {
         judged(&self.api.post(path, body, self.limit).map_err(no_answer)?, permission)
     }
 }
@@ -219,7 +221,7 @@ fn may_not(permission: Permission) -> String {
     format!("the API key may not {deed}; give it the permission {name:?}, or {FIND_KEYS}")
 }
 
-fn refuse_by_shape(shape: Shape) -> Result<(), Trouble> {
+fn refuse_by_shape(shape: Shape) -> Result<(), BoardError> {
     if shape.only_sends() {
         let kind = shape.as_str();
         return trouble(Exit::Usage, format!("{kind} can make no board: {FIND_KEYS}"));
@@ -246,20 +248,20 @@ fn say_where(board: &Value) {
     }
 }
 
-fn no_answer(NoAnswer(why): NoAnswer) -> Trouble {
-    Trouble { exit: Exit::NotDelivered, says: why }
+fn no_answer(NoResponse(why): NoResponse) -> BoardError {
+    BoardError { exit: Exit::NotDelivered, says: why }
 }
 
 /// Nothing is undone: what is there is found again.
-fn resumable(what: &str) -> impl FnOnce(Trouble) -> Trouble {
-    move |Trouble { exit, says }| {
+fn resumable(what: &str) -> impl FnOnce(BoardError) -> BoardError {
+    move |BoardError { exit, says }| {
         let says = format!("{what}: {says}; run this again, it goes on from here");
-        Trouble { exit, says }
+        BoardError { exit, says }
     }
 }
 
 /// Whose key it is has been asked before: here a 401 too is about what it may do.
-fn judged(answer: &Answer, permission: Permission) -> Result<Value, Trouble> {
+fn judged(answer: &Response, permission: Permission) -> Result<Value, BoardError> {
     let http = http(answer);
     match answer.status {
         200..=299 => serde_json::from_slice(&answer.body).or_else(|_| strange()),
@@ -270,15 +272,15 @@ fn judged(answer: &Answer, permission: Permission) -> Result<Value, Trouble> {
     }
 }
 
-fn parsed<T: serde::de::DeserializeOwned>(value: Value) -> Result<T, Trouble> {
+fn parsed<T: serde::de::DeserializeOwned>(value: Value) -> Result<T, BoardError> {
     serde_json::from_value(value).or_else(|_| strange())
 }
 
-fn id(made: &Value) -> Result<String, Trouble> {
+fn id(made: &Value) -> Result<String, BoardError> {
     made["id"].as_str().map_or_else(strange, |id| Ok(id.to_owned()))
 }
 
-fn strange<T>() -> Result<T, Trouble> {
+fn strange<T>() -> Result<T, BoardError> {
     trouble(
         Exit::NotDelivered,
         "the answer is not Honeycomb's: is something else answering in its place?",

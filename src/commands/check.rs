@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::base::shutdown::{self, Stop};
+use crate::base::shutdown::{self, Shutdown};
 use crate::base::time;
 use crate::commands::findings::{self, Finding};
 use crate::config::{ApiKey, CheckConfig, Endpoint};
@@ -14,20 +14,20 @@ use crate::exit_code::Exit;
 use crate::honeycomb::api_key::Shape;
 use crate::honeycomb::auth::{self, Auth};
 use crate::honeycomb::client::Api;
-use crate::honeycomb::dataset_link::{self, Place};
+use crate::honeycomb::dataset_link::{self, DatasetUrl};
 use crate::honeycomb::queries::{QUERIES, Query};
-use crate::honeycomb::response::Answer;
+use crate::honeycomb::response::Response;
 use crate::spool::state::State;
 use crate::spool::store::{self, Store};
 use crate::tilt::client::{Tilt, TiltError};
 
 /// Lines on stdout as they are found, or JSON at the end.
-struct Report {
+struct CheckReport {
     json: bool,
     findings: Vec<Finding>,
 }
 
-impl Report {
+impl CheckReport {
     fn add(&mut self, finding: Finding) {
         if !self.json {
             say(&finding.line());
@@ -46,7 +46,7 @@ pub fn run(config: &CheckConfig) -> io::Result<Exit> {
     // A key that cannot work is shown to nobody.
     let key = config.key.as_ref().ok().filter(|key| Shape::of(key).advice().is_none());
     let api = config.endpoint.as_ref().map(|endpoint| (endpoint, Api::new(endpoint, key.cloned())));
-    let stop = Stop::default();
+    let stop = Shutdown::default();
     let interrupt = api.as_ref().ok().map(|(_, api)| api.interrupter());
     shutdown::on_signals(&stop, move || {
         if let Some(interrupt) = interrupt {
@@ -54,7 +54,7 @@ pub fn run(config: &CheckConfig) -> io::Result<Exit> {
         }
     })?;
 
-    let mut report = Report { json: config.json, findings: Vec::new() };
+    let mut report = CheckReport { json: config.json, findings: Vec::new() };
     look_at_tilt(config, &stop, &mut report);
     report.add(state(config));
     report.add(match shape {
@@ -76,13 +76,13 @@ pub fn run(config: &CheckConfig) -> io::Result<Exit> {
     }
     let place = auth.as_ref().and_then(|auth| {
         let ui = config.ui.as_ref().ok()?.as_deref()?;
-        Place::of(ui, auth, config.dataset.as_ref().ok()?)
+        DatasetUrl::of(ui, auth, config.dataset.as_ref().ok()?)
     });
     finish(&report, place.as_ref());
     Ok(findings::exit(&report.findings))
 }
 
-fn look_at_tilt(config: &CheckConfig, stop: &Stop, report: &mut Report) {
+fn look_at_tilt(config: &CheckConfig, stop: &Shutdown, report: &mut CheckReport) {
     let mut tilt = Tilt::new(config.tilt.clone(), None);
     let version = tilt.program_version(stop);
     report.add(findings::tilt(&version));
@@ -117,7 +117,7 @@ fn ask_whose(
     endpoint: &Endpoint,
     api: &Api,
     key: Option<&ApiKey>,
-    report: &mut Report,
+    report: &mut CheckReport,
 ) -> Option<Auth> {
     let started = time::now();
     let answer = api.get(auth::PATH, config.timeout);
@@ -143,14 +143,14 @@ fn dataset(config: &CheckConfig, api: Option<&Api>, auth: Option<&Auth>) -> Find
     findings::dataset(name, auth, looked_up.as_ref())
 }
 
-fn look_up(dataset: &str, api: &Api, auth: &Auth, limit: Duration) -> Option<Answer> {
+fn look_up(dataset: &str, api: &Api, auth: &Auth, limit: Duration) -> Option<Response> {
     if auth.is_ingest() {
         return None;
     }
     api.get(&format!("/1/datasets/{}", dataset_link::slug(dataset)), limit).ok()
 }
 
-fn finish(report: &Report, place: Option<&Place>) {
+fn finish(report: &CheckReport, place: Option<&DatasetUrl>) {
     let is_connected = findings::is_connected(&report.findings);
     if report.json {
         say(&json(report, is_connected, place).to_string());
@@ -171,7 +171,7 @@ fn finish(report: &Report, place: Option<&Place>) {
     }
 }
 
-fn json(report: &Report, is_connected: bool, place: Option<&Place>) -> Value {
+fn json(report: &CheckReport, is_connected: bool, place: Option<&DatasetUrl>) -> Value {
     let queries = place.map(|place| {
         let link = |query: &Query| json!({"name": query.name, "url": place.query(query)});
         QUERIES.iter().map(link).collect::<Vec<_>>()
@@ -180,7 +180,7 @@ fn json(report: &Report, is_connected: bool, place: Option<&Place>) -> Value {
         "exit_code": findings::exit(&report.findings) as u8,
         "connected": is_connected,
         "findings": report.findings.iter().map(Finding::json).collect::<Vec<_>>(),
-        "dataset_url": place.map(Place::dataset),
+        "dataset_url": place.map(DatasetUrl::dataset),
         "queries": queries.unwrap_or_default(),
     })
 }

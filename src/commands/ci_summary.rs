@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use std::fmt::Write;
 use std::time::{Duration, SystemTime};
 
-use crate::events::derive::Standing;
+use crate::events::derive::Health;
 use crate::tilt::model::{Outcome, Resource, Snapshot};
 
 /// A job's page takes no more than 1 MB.
@@ -136,14 +136,14 @@ fn row(resource: &Resource, run: Option<Outcome>, at: SystemTime) -> Row {
 }
 
 fn outcome(resource: &Resource, run: Option<Outcome>) -> &'static str {
-    match Standing::of(resource) {
-        Standing::Disabled => "disabled",
-        Standing::Error => FAILED,
+    match Health::of(resource) {
+        Health::Disabled => "disabled",
+        Health::Error => FAILED,
         // A run succeeds only once all is up, whether or not that is shown.
-        Standing::InProgress | Standing::Pending if run == Some(Outcome::Success) => "ok",
-        Standing::InProgress | Standing::Pending => UNFINISHED,
-        Standing::Ok if resource.update_status.as_deref() == Some("none") => "not run",
-        Standing::Ok => "ok",
+        Health::InProgress | Health::Pending if run == Some(Outcome::Success) => "ok",
+        Health::InProgress | Health::Pending => UNFINISHED,
+        Health::Ok if resource.update_status.as_deref() == Some("none") => "not run",
+        Health::Ok => "ok",
     }
 }
 

@@ -5,11 +5,11 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use crate::base::shutdown::Stop;
+use crate::base::shutdown::Shutdown;
 use crate::base::time;
 use crate::commands::snapshot;
 use crate::events::common_fields::Context;
-use crate::events::observation::Look;
+use crate::events::observation::Observation;
 use crate::exit_code::Exit;
 use crate::metadata::git;
 use crate::spool::state::State;
@@ -33,7 +33,12 @@ pub fn print_left(path: &Path, outcome: Option<Outcome>, context: &Context) -> E
 }
 
 /// Prints reports: one, or one every `interval` until stopped.
-pub fn print(tilt: &mut Tilt, context: &Context, interval: Option<Duration>, stop: &Stop) -> Exit {
+pub fn print(
+    tilt: &mut Tilt,
+    context: &Context,
+    interval: Option<Duration>,
+    stop: &Shutdown,
+) -> Exit {
     let mut state = State::default();
     let mut last_problem = None;
     loop {
@@ -42,7 +47,7 @@ pub fn print(tilt: &mut Tilt, context: &Context, interval: Option<Duration>, sto
         match tilt.look(Duration::MAX, stop) {
             Ok(snapshot) => {
                 let context = git::located(context, snapshot.session.as_ref());
-                state.take_in(&Look::at(&snapshot), &context, time::wall());
+                state.take_in(&Observation::at(&snapshot), &context, time::wall());
                 if let Err(error) = print_queue(&mut state) {
                     return not_printed(&error);
                 }

@@ -8,22 +8,22 @@ use crate::config::{ConfigError, Endpoint};
 use crate::exit_code::Exit;
 use crate::honeycomb::api_key::Shape;
 use crate::honeycomb::auth::Auth;
-use crate::honeycomb::client::NoAnswer;
-use crate::honeycomb::response::{self, Answer};
+use crate::honeycomb::client::NoResponse;
+use crate::honeycomb::response::{self, Response};
 use crate::messages;
-use crate::spool::state::Waiting;
+use crate::spool::state::QueuedEvent;
 use crate::tilt::client::TiltError;
 use crate::tilt::model::Snapshot;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Finding {
     pub topic: &'static str,
-    pub verdict: Verdict,
+    pub verdict: Level,
     pub says: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Verdict {
+pub enum Level {
     Good,
     /// It may be right, or wrong.
     Doubtful,
@@ -33,7 +33,7 @@ pub enum Verdict {
     Skipped,
 }
 
-impl Verdict {
+impl Level {
     fn as_str(self) -> &'static str {
         match self {
             Self::Good => "ok",
@@ -45,20 +45,20 @@ impl Verdict {
 }
 
 impl Finding {
-    fn new(topic: &'static str, verdict: Verdict, says: impl Into<String>) -> Self {
+    fn new(topic: &'static str, verdict: Level, says: impl Into<String>) -> Self {
         Self { topic, verdict, says: says.into() }
     }
 
     fn good(topic: &'static str, says: impl Into<String>) -> Self {
-        Self::new(topic, Verdict::Good, says)
+        Self::new(topic, Level::Good, says)
     }
 
     fn bad(topic: &'static str, exit: Exit, says: impl Into<String>) -> Self {
-        Self::new(topic, Verdict::Bad(exit), says)
+        Self::new(topic, Level::Bad(exit), says)
     }
 
     fn skipped(topic: &'static str, says: impl Into<String>) -> Self {
-        Self::new(topic, Verdict::Skipped, says)
+        Self::new(topic, Level::Skipped, says)
     }
 
     /// What must be set, and is not or not rightly.
@@ -79,14 +79,14 @@ impl Finding {
 pub fn exit(findings: &[Finding]) -> Exit {
     // A report meets a mistake first, then an unusable state, then Tilt, then Honeycomb.
     let order = [Exit::Usage, Exit::Unexpected, Exit::NoTilt, Exit::Refused, Exit::NotDelivered];
-    let is_found = |exit: &Exit| findings.iter().any(|f| f.verdict == Verdict::Bad(*exit));
+    let is_found = |exit: &Exit| findings.iter().any(|f| f.verdict == Level::Bad(*exit));
     order.into_iter().find(is_found).unwrap_or(Exit::Done)
 }
 
 /// Whether events would get to Honeycomb, whatever Tilt does.
 pub fn is_connected(findings: &[Finding]) -> bool {
     let matters = |finding: &&Finding| !["tilt", "session"].contains(&finding.topic);
-    let stops = |finding: &Finding| matches!(finding.verdict, Verdict::Bad(_) | Verdict::Skipped);
+    let stops = |finding: &Finding| matches!(finding.verdict, Level::Bad(_) | Level::Skipped);
     !findings.iter().filter(matters).any(stops)
 }
 
@@ -102,7 +102,7 @@ pub fn tilt(version: &Result<String, TiltError>) -> Finding {
             let why = error.to_string();
             let says =
                 format!("its version is not known: {}", why.trim_start_matches("tilt get: "));
-            Finding::new(TOPIC, Verdict::Doubtful, says)
+            Finding::new(TOPIC, Level::Doubtful, says)
         }
     }
 }
@@ -128,22 +128,27 @@ pub fn session(
 }
 
 /// Of the folder, which takes files; with what waits there for the dataset, where that is known.
-pub fn state(folder: &str, is_open: bool, queue: Option<&[Waiting]>, now: SystemTime) -> Finding {
+pub fn state(
+    folder: &str,
+    is_open: bool,
+    queue: Option<&[QueuedEvent]>,
+    now: SystemTime,
+) -> Finding {
     const TOPIC: &str = "state";
     let waits = queue.map(|queue| waiting(queue, now)).unwrap_or_default();
     if is_open {
         let says = format!("{folder}: writable, but others may look into it; chmod 700 it{waits}");
-        return Finding::new(TOPIC, Verdict::Doubtful, says);
+        return Finding::new(TOPIC, Level::Doubtful, says);
     }
     Finding::good(TOPIC, format!("{folder}: writable, private{waits}"))
 }
 
-fn waiting(queue: &[Waiting], now: SystemTime) -> String {
+fn waiting(queue: &[QueuedEvent], now: SystemTime) -> String {
     if queue.is_empty() {
         return "; nothing waits".to_owned();
     }
     // A clock may have been set back since.
-    let oldest = queue.iter().filter_map(Waiting::since).min().map_or(now, |at| at.min(now));
+    let oldest = queue.iter().filter_map(QueuedEvent::since).min().map_or(now, |at| at.min(now));
     let age = Duration::from_secs(now.duration_since(oldest).unwrap_or_default().as_secs());
     let verb = if queue.len() == 1 { "waits" } else { "wait" };
     format!(
@@ -162,7 +167,7 @@ pub fn key(shape: Shape) -> Finding {
     let kind = shape.as_str();
     match (shape.advice(), shape.doubt()) {
         (Some(advice), _) => Finding::bad(TOPIC, Exit::Usage, format!("{kind}: {advice}")),
-        (None, Some(doubt)) => Finding::new(TOPIC, Verdict::Doubtful, format!("{kind}; {doubt}")),
+        (None, Some(doubt)) => Finding::new(TOPIC, Level::Doubtful, format!("{kind}; {doubt}")),
         (None, None) => Finding::good(TOPIC, kind),
     }
 }
@@ -171,7 +176,7 @@ pub fn key(shape: Shape) -> Finding {
 pub fn endpoint(
     endpoint: &Endpoint,
     proxy: Option<&str>,
-    answered: Result<Duration, &NoAnswer>,
+    answered: Result<Duration, &NoResponse>,
 ) -> Finding {
     const TOPIC: &str = "endpoint";
     let way = proxy.map_or("no proxy".to_owned(), |proxy| format!("by way of the proxy {proxy}"));
@@ -182,7 +187,7 @@ pub fn endpoint(
                 format!("{} answers in {} ms; {safety}; {way}", endpoint.url, took.as_millis());
             Finding::good(TOPIC, says)
         }
-        Err(NoAnswer(why)) => Finding::bad(TOPIC, Exit::NotDelivered, format!("{why} ({way})")),
+        Err(NoResponse(why)) => Finding::bad(TOPIC, Exit::NotDelivered, format!("{why} ({way})")),
     }
 }
 
@@ -191,7 +196,7 @@ pub fn no_team(why: &str) -> Finding {
 }
 
 /// Of the answer to `GET /1/auth`; and that answer, if it is one.
-pub fn team(answer: &Answer) -> (Finding, Option<Auth>) {
+pub fn team(answer: &Response) -> (Finding, Option<Auth>) {
     let http = response::http(answer);
     let bad = |exit, says: String| (Finding::bad("team", exit, says), None);
     match answer.status {
@@ -209,7 +214,7 @@ pub fn team(answer: &Answer) -> (Finding, Option<Auth>) {
             let says = format!(
                 "not known: no GET /1/auth here, as behind a Collector, and so no links ({http})"
             );
-            (Finding::new("team", Verdict::Doubtful, says), None)
+            (Finding::new("team", Level::Doubtful, says), None)
         }
         408 | 425 | 429 | 500..=599 => {
             bad(Exit::NotDelivered, format!("not known: {http}; try again later"))
@@ -244,7 +249,7 @@ fn access(auth: &Auth) -> Finding {
 }
 
 /// Of the answer to `GET /1/datasets/SLUG`, which an ingest key may not ask for.
-pub fn dataset(name: &str, auth: Option<&Auth>, looked_up: Option<&Answer>) -> Finding {
+pub fn dataset(name: &str, auth: Option<&Auth>, looked_up: Option<&Response>) -> Finding {
     const TOPIC: &str = "dataset";
     let Some(auth) = auth else {
         return Finding::skipped(TOPIC, format!("{name}; not looked up"));
@@ -269,7 +274,7 @@ pub fn dataset(name: &str, auth: Option<&Auth>, looked_up: Option<&Answer>) -> F
         _ => {
             let says =
                 format!("{name} must be there already: the key may neither look nor create it");
-            Finding::new(TOPIC, Verdict::Doubtful, says)
+            Finding::new(TOPIC, Level::Doubtful, says)
         }
     }
 }
@@ -297,13 +302,15 @@ mod tests {
     #[test]
     fn what_waits_is_counted_from_the_oldest() {
         let wire = || serde_json::value::RawValue::from_string("{}".into()).expect("JSON");
-        let at = |second| Waiting::new(second, crate::events::event::Kind::Session, second, wire());
+        let at = |second| {
+            QueuedEvent::new(second, crate::events::event::EventKind::Session, second, wire())
+        };
         let now = SystemTime::UNIX_EPOCH + Duration::from_millis(7_400_500);
         let says = state("/s", false, Some(&[at(7_000), at(200)]), now).says;
         assert_eq!(says, "/s: writable, private; 2 events wait, the oldest for at least 2h");
         assert_eq!(state("/s", false, Some(&[]), now).says, "/s: writable, private; nothing waits");
         let odd = state("/s", false, Some(&[at(u64::MAX), at(8_000_000)]), now).says;
         assert!(odd.ends_with("the oldest for at least 0s"), "{odd}");
-        assert_eq!(state("/s", true, None, now).verdict, Verdict::Doubtful);
+        assert_eq!(state("/s", true, None, now).verdict, Level::Doubtful);
     }
 }

@@ -3,12 +3,12 @@
 use std::thread;
 use std::time::Duration;
 
-use crate::base::shutdown::Stop;
+use crate::base::shutdown::Shutdown;
 use crate::base::time;
 use crate::events::common_fields::Context;
-use crate::events::observation::Look;
+use crate::events::observation::Observation;
 use crate::exit_code::Exit;
-use crate::honeycomb::sender::{Courier, Delivery, End};
+use crate::honeycomb::sender::{Delivery, DeliveryEnd, Sender};
 use crate::messages;
 use crate::metadata::git;
 use crate::spool::state::Recorded;
@@ -24,9 +24,9 @@ pub fn report(
     tilt: &mut Tilt,
     context: &Context,
     store: &Store,
-    courier: &mut Courier,
+    courier: &mut Sender,
     timeout: Duration,
-    stop: &Stop,
+    stop: &Shutdown,
 ) -> Exit {
     let looked = look(tilt, context, store, stop);
     let delivered = match courier.deliver(timeout, stop) {
@@ -42,14 +42,14 @@ pub fn report(
     looked.err().unwrap_or(delivered)
 }
 
-fn look(tilt: &mut Tilt, context: &Context, store: &Store, stop: &Stop) -> Result<(), Exit> {
+fn look(tilt: &mut Tilt, context: &Context, store: &Store, stop: &Shutdown) -> Result<(), Exit> {
     let snapshot = tilt.look(Duration::MAX, stop).map_err(|error| {
         log::error!("{error}");
         Exit::no_snapshot(&error)
     })?;
     let context = git::located(context, snapshot.session.as_ref());
     let recorded = store
-        .update(|state| state.take_in(&Look::at(&snapshot), &context, time::wall()))
+        .update(|state| state.take_in(&Observation::at(&snapshot), &context, time::wall()))
         .map_err(|error| unusable_state(&error))?;
     say_dropped(recorded);
     Ok(())
@@ -85,25 +85,25 @@ pub fn unusable_state(error: &StoreError) -> Exit {
 
 pub fn outcome(delivery: &Delivery) -> Exit {
     match &delivery.end {
-        End::Empty if delivery.rejected > 0 => Exit::Refused,
-        End::Empty => Exit::Done,
-        End::Refused { advice } => {
+        DeliveryEnd::Empty if delivery.rejected > 0 => Exit::Refused,
+        DeliveryEnd::Empty => Exit::Done,
+        DeliveryEnd::Refused { advice } => {
             log::error!("{advice}; {}", messages::kept(delivery.waiting));
             Exit::Refused
         }
-        End::Kept { why, .. } => {
+        DeliveryEnd::Kept { why, .. } => {
             log::error!("{why}; {}", messages::kept(delivery.waiting));
             Exit::NotDelivered
         }
-        End::OutOfTime => {
+        DeliveryEnd::OutOfTime => {
             log::error!("the time was up; {}", messages::kept(delivery.waiting));
             Exit::NotDelivered
         }
-        End::Busy => {
+        DeliveryEnd::Busy => {
             log::error!("another collector is sending; {}", messages::kept(delivery.waiting));
             Exit::NotDelivered
         }
-        End::Stopped => {
+        DeliveryEnd::Stopped => {
             log::error!("stopped; {}", messages::kept(delivery.waiting));
             Exit::NotDelivered
         }

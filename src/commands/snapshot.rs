@@ -6,19 +6,19 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use crate::base::shutdown::Stop;
+use crate::base::shutdown::Shutdown;
 use crate::base::time;
 use crate::commands::ci_summary::Summary;
 use crate::commands::report;
 use crate::config::{Config, Output};
 use crate::events::common_fields::Context;
 use crate::events::derive;
-use crate::events::observation::{Look, Phase};
-use crate::events::tracker::Memory;
+use crate::events::observation::{Observation, Phase};
+use crate::events::tracker::SessionTracker;
 use crate::exit_code::Exit;
 use crate::honeycomb::client::Client;
 use crate::honeycomb::place;
-use crate::honeycomb::sender::Courier;
+use crate::honeycomb::sender::Sender;
 use crate::metadata::git;
 use crate::spool::store::Store;
 use crate::tilt::exit_snapshot::{self, ExitSnapshot};
@@ -27,9 +27,9 @@ use crate::tilt::exit_snapshot::{self, ExitSnapshot};
 const LINK_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The last look that a snapshot allows.
-pub fn look(left: &ExitSnapshot) -> Look<'_> {
+pub fn look(left: &ExitSnapshot) -> Observation<'_> {
     let (phase, seen_at) = (Phase::Over(left.snapshot.outcome), left.created_at);
-    Look { phase, seen_at, ..Look::at(&left.snapshot) }
+    Observation { phase, seen_at, ..Observation::at(&left.snapshot) }
 }
 
 /// Reports from a snapshot. What waits is sent even where that cannot be read.
@@ -38,9 +38,9 @@ pub fn report(
     config: &Config,
     context: &Context,
     store: &Store,
-    courier: &mut Courier,
+    courier: &mut Sender,
     client: &Client,
-    stop: &Stop,
+    stop: &Shutdown,
 ) -> Exit {
     let left = exit_snapshot::read(path, config.outcome).map_err(|error| {
         log::error!("{error}");
@@ -67,7 +67,12 @@ pub fn report(
 }
 
 /// Sends what waits, and what a collector that has ended promised; whether Honeycomb took it.
-pub fn flush(store: &Store, courier: &mut Courier, limit: Duration, stop: &Stop) -> (Exit, bool) {
+pub fn flush(
+    store: &Store,
+    courier: &mut Sender,
+    limit: Duration,
+    stop: &Shutdown,
+) -> (Exit, bool) {
     let delivered = store
         .update(|state| state.end_left_sessions(time::wall()))
         .and_then(|()| courier.deliver(limit, stop));
@@ -82,7 +87,7 @@ pub fn flush(store: &Store, courier: &mut Courier, limit: Duration, stop: &Stop)
 }
 
 /// The job's log is where people look; a page of GitHub's shows more.
-fn tell(left: &ExitSnapshot, memory: &Memory, config: &Config, client: Option<&Client>) {
+fn tell(left: &ExitSnapshot, memory: &SessionTracker, config: &Config, client: Option<&Client>) {
     let Some(told) = &config.summary else { return };
     let at = left.created_at.unwrap_or_else(time::wall);
     let outcome = derive::outcome(&look(left), memory);
@@ -102,7 +107,12 @@ fn tell(left: &ExitSnapshot, memory: &Memory, config: &Config, client: Option<&C
     }
 }
 
-fn link(left: &ExitSnapshot, memory: &Memory, config: &Config, client: &Client) -> Option<String> {
+fn link(
+    left: &ExitSnapshot,
+    memory: &SessionTracker,
+    config: &Config,
+    client: &Client,
+) -> Option<String> {
     let Output::Send { destination, .. } = &config.output else { return None };
     let session = left.snapshot.session.as_ref()?;
     let started_at = session.tilt_started_at.as_ref()?.at;

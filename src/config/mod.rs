@@ -15,7 +15,7 @@ use http::Uri;
 use crate::base::ids;
 use crate::cli::Cli;
 use crate::events::event::FIELDS;
-use crate::events::trace::Outside;
+use crate::events::trace::RemoteParent;
 use crate::honeycomb::dataset_link;
 use crate::metadata::ci;
 use crate::tilt::model::Outcome;
@@ -56,7 +56,7 @@ pub struct Config {
     /// Whether git is to be asked what is checked out.
     pub vcs: bool,
     /// The span of a pipeline's that `tilt ci` is part of.
-    pub outside: Option<Outside>,
+    pub outside: Option<RemoteParent>,
     /// After a snapshot, unless `--quiet`.
     pub summary: Option<SummaryConfig>,
 }
@@ -96,7 +96,7 @@ pub struct CheckConfig {
 }
 
 impl CheckConfig {
-    pub fn resolve(cli: &Cli, surroundings: &Surroundings) -> Result<Self, ConfigError> {
+    pub fn resolve(cli: &Cli, surroundings: &Environment) -> Result<Self, ConfigError> {
         let endpoint = endpoint_of(cli, surroundings);
         let ui = match &endpoint {
             Ok(endpoint) => ui(endpoint, surroundings),
@@ -128,7 +128,7 @@ pub struct BoardConfig {
 }
 
 impl BoardConfig {
-    pub fn resolve(cli: &Cli, surroundings: &Surroundings) -> Result<Self, ConfigError> {
+    pub fn resolve(cli: &Cli, surroundings: &Environment) -> Result<Self, ConfigError> {
         let destination = if cli.dry_run { None } else { Some(destination(cli, surroundings)?) };
         Ok(Self {
             dataset: dataset(cli.dataset.clone(), surroundings)?,
@@ -263,20 +263,20 @@ fn mistake<T>(message: impl Into<String>) -> Result<T, ConfigError> {
 }
 
 /// What the configuration is made from beside the options.
-pub struct Surroundings<'a> {
+pub struct Environment<'a> {
     pub variable: &'a dyn Fn(&str) -> Option<OsString>,
     pub read_file: &'a dyn Fn(&str) -> std::io::Result<String>,
     /// Whose CI machine it is.
     pub ci_provider: Option<CiProvider>,
 }
 
-impl fmt::Debug for Surroundings<'_> {
+impl fmt::Debug for Environment<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Surroundings")
+        f.write_str("Environment")
     }
 }
 
-impl Surroundings<'_> {
+impl Environment<'_> {
     /// A variable's text; an empty one counts as unset.
     fn text(&self, name: &str) -> Option<String> {
         let value = (self.variable)(name)?.to_string_lossy().into_owned();
@@ -289,7 +289,7 @@ impl Surroundings<'_> {
 }
 
 impl Config {
-    pub fn resolve(cli: Cli, surroundings: &Surroundings) -> Result<Self, ConfigError> {
+    pub fn resolve(cli: Cli, surroundings: &Environment) -> Result<Self, ConfigError> {
         let source = source(&cli)?;
         let tilt_mode = tilt_mode(surroundings.variable).or_else(|| {
             // Only `tilt ci` leaves one.
@@ -347,15 +347,15 @@ fn source(cli: &Cli) -> Result<Source, ConfigError> {
 }
 
 /// The standard's variable before the older one.
-fn outside(surroundings: &Surroundings) -> Option<Outside> {
+fn outside(surroundings: &Environment) -> Option<RemoteParent> {
     let standard = surroundings.text("TRACEPARENT");
     standard
-        .and_then(|text| Outside::from_traceparent(&text))
-        .or_else(|| Outside::from_honeycomb_trace(&surroundings.text("HONEYCOMB_TRACE")?))
+        .and_then(|text| RemoteParent::from_traceparent(&text))
+        .or_else(|| RemoteParent::from_honeycomb_trace(&surroundings.text("HONEYCOMB_TRACE")?))
 }
 
 /// Whether the person asked, as consoledonottrack.com has it, for nothing to be read or sent.
-pub fn do_not_track(surroundings: &Surroundings) -> bool {
+pub fn do_not_track(surroundings: &Environment) -> bool {
     let value = surroundings.text("DO_NOT_TRACK");
     value.is_some_and(|value| !matches!(value.trim(), "0" | "false"))
 }
@@ -426,7 +426,7 @@ fn own_field(text: &str) -> Result<(String, String), ConfigError> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
-fn destination(cli: &Cli, surroundings: &Surroundings) -> Result<Destination, ConfigError> {
+fn destination(cli: &Cli, surroundings: &Environment) -> Result<Destination, ConfigError> {
     let key = api_key(cli.api_key_file.as_deref(), surroundings)?;
     let dataset = dataset(cli.dataset.clone(), surroundings)?;
     let endpoint = endpoint_of(cli, surroundings)?;
@@ -434,7 +434,7 @@ fn destination(cli: &Cli, surroundings: &Surroundings) -> Result<Destination, Co
     Ok(Destination { endpoint, dataset, key, ui })
 }
 
-fn endpoint_of(cli: &Cli, surroundings: &Surroundings) -> Result<Endpoint, ConfigError> {
+fn endpoint_of(cli: &Cli, surroundings: &Environment) -> Result<Endpoint, ConfigError> {
     let text = cli
         .api_endpoint
         .clone()
@@ -446,7 +446,7 @@ fn endpoint_of(cli: &Cli, surroundings: &Surroundings) -> Result<Endpoint, Confi
 
 /// The UI's address: as the person says, since a Refinery's name tells nothing of it, else that of
 /// the API's region. Nothing is ever asked of it.
-fn ui(endpoint: &Endpoint, surroundings: &Surroundings) -> Result<Option<String>, ConfigError> {
+fn ui(endpoint: &Endpoint, surroundings: &Environment) -> Result<Option<String>, ConfigError> {
     let Some(text) = surroundings.text("HONEYCOMB_UI_URL") else {
         return Ok(dataset_link::ui_of(&endpoint.host));
     };
@@ -469,7 +469,7 @@ fn with_scheme(text: &str) -> String {
     url.trim_end_matches('/').to_owned()
 }
 
-fn api_key(file: Option<&str>, surroundings: &Surroundings) -> Result<ApiKey, ConfigError> {
+fn api_key(file: Option<&str>, surroundings: &Environment) -> Result<ApiKey, ConfigError> {
     let (source, key) = if let Some(path) = file {
         let source = format!("the key in {path}");
         match (surroundings.read_file)(path) {
@@ -494,7 +494,7 @@ fn api_key(file: Option<&str>, surroundings: &Surroundings) -> Result<ApiKey, Co
     Ok(ApiKey::new(key))
 }
 
-fn dataset(option: Option<String>, surroundings: &Surroundings) -> Result<String, ConfigError> {
+fn dataset(option: Option<String>, surroundings: &Environment) -> Result<String, ConfigError> {
     let Some(dataset) = option.or_else(|| surroundings.text("HONEYCOMB_DATASET")) else {
         return mistake("no dataset: set HONEYCOMB_DATASET or give --dataset");
     };
@@ -559,7 +559,7 @@ fn is_loopback(host: &str) -> bool {
 }
 
 /// `--state-dir`, else the platform's place for what programs remember.
-fn state_dir(option: Option<&str>, surroundings: &Surroundings) -> Result<PathBuf, ConfigError> {
+fn state_dir(option: Option<&str>, surroundings: &Environment) -> Result<PathBuf, ConfigError> {
     if let Some(path) = option {
         return Ok(PathBuf::from(path));
     }
@@ -604,7 +604,7 @@ mod tests {
         };
         Config::resolve(
             cli,
-            &Surroundings { variable: &variable, read_file: &read_file, ci_provider: None },
+            &Environment { variable: &variable, read_file: &read_file, ci_provider: None },
         )
     }
 
@@ -709,7 +709,7 @@ mod tests {
             let read_file = |_: &str| Err(std::io::ErrorKind::NotFound.into());
             CheckConfig::resolve(
                 &cli,
-                &Surroundings { variable: &variable, read_file: &read_file, ci_provider: None },
+                &Environment { variable: &variable, read_file: &read_file, ci_provider: None },
             )
         };
         let nothing = check("check", &[]).expect("nothing is no mistake");
@@ -802,7 +802,7 @@ mod tests {
             let variable = |name: &str| (name == "DO_NOT_TRACK").then(|| OsString::from(value));
             let read_file = |_: &str| Ok(String::new());
             let surroundings =
-                Surroundings { variable: &variable, read_file: &read_file, ci_provider: None };
+                Environment { variable: &variable, read_file: &read_file, ci_provider: None };
             assert_eq!(do_not_track(&surroundings), expected, "{value:?}");
         }
     }

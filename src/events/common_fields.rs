@@ -2,7 +2,7 @@
 
 use crate::config::{Config, TiltMode};
 use crate::events::event::{EVENT_VERSION, Fields};
-use crate::events::trace::{Outside, Span};
+use crate::events::trace::{RemoteParent, Span};
 use crate::tilt::model::Session;
 
 /// The person's choices and the machine.
@@ -25,7 +25,7 @@ pub struct Context {
     /// What git said.
     pub checkout: Vec<(&'static str, String)>,
     /// The span of a pipeline's that `tilt ci` is part of.
-    pub outside: Option<Outside>,
+    pub outside: Option<RemoteParent>,
 }
 
 impl Context {
@@ -48,7 +48,7 @@ impl Context {
 
 /// What every event of a report carries.
 #[derive(Debug)]
-pub struct Shared {
+pub struct CommonFields {
     /// Before the event's own fields: whose environment it is.
     pub first: Fields,
     /// After them: versions, machine, the person's own fields.
@@ -59,7 +59,7 @@ pub struct Shared {
     pub startup_name: &'static str,
 }
 
-impl Shared {
+impl CommonFields {
     pub fn new(
         session: Option<&Session>,
         session_id: String,

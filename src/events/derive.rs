@@ -7,33 +7,33 @@
 use std::time::SystemTime;
 
 use crate::base::ids;
-use crate::events::common_fields::{Context, Shared};
-use crate::events::derived::{Build, Promise, Report};
-use crate::events::event::{Event, Fields, Kind};
-use crate::events::observation::{Backlog, Change, Heartbeats, Look, Phase};
+use crate::events::common_fields::{CommonFields, Context};
+use crate::events::derived::{Build, DerivedEvents, ProvisionalEvent};
+use crate::events::event::{Event, EventKind, Fields};
+use crate::events::observation::{Backlog, Heartbeats, Observation, Phase, PreviousStatus};
 use crate::events::spans;
-use crate::events::startup::{self, Course, Told};
+use crate::events::startup::{self, Course, Progress};
 use crate::events::trace::Span;
-use crate::events::tracker::{Memory, Placement, Startup, unix_micros};
+use crate::events::tracker::{ImageBuildRef, SessionTracker, Startup, unix_micros};
 use crate::tilt::model::{Condition, ImageBuild, Outcome, Resource, ResourceType, Timestamp};
 
 /// Says what a look means, and takes into `memory` what the next one will need.
 pub fn derive(
-    look: &Look,
+    look: &Observation,
     backlog: &Backlog,
-    memory: &mut Memory,
+    memory: &mut SessionTracker,
     context: &Context,
     now: SystemTime,
-) -> Report {
-    if memory.startup == Startup::Unmet {
+) -> DerivedEvents {
+    if memory.startup == Startup::NotObserved {
         memory.outside.clone_from(&context.outside);
     }
     let id = session_id(look);
     let root = memory.root(&id);
-    let shared = Shared::new(look.session, id, root, context);
+    let shared = CommonFields::new(look.session, id, root, context);
     let is_full = matches!(look.heartbeats, Heartbeats::All);
     let (is_watched, phase) = (look.is_watched, look.phase);
-    let mut report = Report { is_full, is_watched, phase, ..Report::default() };
+    let mut report = DerivedEvents { is_full, is_watched, phase, ..DerivedEvents::default() };
     if let Phase::Over(outcome) = phase {
         // What was heard from Tilt itself is known better than what a later step was told.
         memory.outcome = memory.outcome.or(outcome);
@@ -79,7 +79,7 @@ pub fn derive(
 
 /// The `UISession`'s uid. Where an older Tilt shows none, what is as stable: its start and
 /// Tiltfile, else the uid of the Tiltfile's own resource, which lives as long as the session.
-pub fn session_id(look: &Look) -> String {
+pub fn session_id(look: &Observation) -> String {
     let session = look.session;
     if let Some(uid) = session.and_then(|session| session.uid.as_ref()) {
         return uid.clone();
@@ -93,16 +93,16 @@ pub fn session_id(look: &Look) -> String {
     uid.map_or_else(String::new, |uid| ids::id(&["session", uid], 32))
 }
 
-fn tilt_started_at<'a>(look: &Look<'a>) -> Option<&'a Timestamp> {
+fn tilt_started_at<'a>(look: &Observation<'a>) -> Option<&'a Timestamp> {
     look.session.and_then(|session| session.tilt_started_at.as_ref())
 }
 
 /// How the run ended: in Tilt's own words where they were heard, else as `--outcome` says, else as
 /// far as its resources tell. What had not come to rest when Tilt looked away tells nothing.
-pub fn outcome(look: &Look, memory: &Memory) -> Option<Outcome> {
-    let counts = standings(look.resources);
+pub fn outcome(look: &Observation, memory: &SessionTracker) -> Option<Outcome> {
+    let counts = count_by_health(look.resources);
     let count = |standing| counts[standing as usize];
-    memory.outcome.or_else(|| match (count(Standing::Error), unfinished(look.resources)) {
+    memory.outcome.or_else(|| match (count(Health::Error), unfinished(look.resources)) {
         (1.., _) => Some(Outcome::Failure),
         (0, 0) if !look.resources.is_empty() => Some(Outcome::Success),
         _ => None,
@@ -111,16 +111,15 @@ pub fn outcome(look: &Look, memory: &Memory) -> Option<Outcome> {
 
 /// Resources that Tilt starts by itself and that are not at rest.
 pub fn unfinished(resources: &[Resource]) -> usize {
-    let is_busy =
-        |r: &&Resource| matches!(Standing::of(r), Standing::Pending | Standing::InProgress);
+    let is_busy = |r: &&Resource| matches!(Health::of(r), Health::Pending | Health::InProgress);
     resources.iter().filter(|r| startup::counts(r)).filter(is_busy).count()
 }
 
 fn follow_startup(
-    look: &Look,
-    shared: &Shared,
-    memory: &mut Memory,
-    report: &mut Report,
+    look: &Observation,
+    shared: &CommonFields,
+    memory: &mut SessionTracker,
+    report: &mut DerivedEvents,
     now: SystemTime,
 ) {
     let key = "startup".to_owned();
@@ -128,7 +127,7 @@ fn follow_startup(
     let outcome = outcome(look, memory);
     let frame = |fields: Fields| {
         let mut framed = shared.first.clone();
-        framed.set("kind", Kind::Startup.as_str());
+        framed.set("kind", EventKind::Startup.as_str());
         framed.set("name", shared.startup_name);
         framed.extend(&fields);
         if let (true, Some(outcome)) = (is_over, outcome) {
@@ -148,9 +147,11 @@ fn follow_startup(
         (false, _) => Course::Running,
     };
     match startup::follow(memory, look.resources, tilt_started_at(look), course, frame, now) {
-        Told::Nothing => {}
-        Told::SoFar(event) => report.promises.push(Promise { key, resource: None, event }),
-        Told::Over(event) => report.builds.push(Build { key, events: vec![event] }),
+        Progress::None => {}
+        Progress::Provisional(event) => {
+            report.promises.push(ProvisionalEvent { key, resource: None, event })
+        }
+        Progress::Final(event) => report.builds.push(Build { key, events: vec![event] }),
     }
     report.look_again = startup::look_again(memory).filter(|_| look.is_watched);
 }
@@ -158,10 +159,10 @@ fn follow_startup(
 fn take_updates(
     resource: &Resource,
     backlog: &Backlog,
-    shared: &Shared,
-    memory: &mut Memory,
+    shared: &CommonFields,
+    memory: &mut SessionTracker,
     context: &Context,
-    report: &mut Report,
+    report: &mut DerivedEvents,
 ) {
     memory.notice(resource);
     for update in resource.updates.iter().rev() {
@@ -177,8 +178,8 @@ fn take_updates(
     }
 }
 
-fn placement(image: &ImageBuild) -> Placement {
-    Placement {
+fn placement(image: &ImageBuild) -> ImageBuildRef {
+    ImageBuildRef {
         key: spans::image_key(image),
         resource: image.resource.clone().unwrap_or_default(),
         object: image.object.clone(),
@@ -188,12 +189,12 @@ fn placement(image: &ImageBuild) -> Placement {
 
 /// Puts an image build, or one of the backlog's, below its update; says whether that is known.
 fn place(
-    (placement, image): &(Placement, Option<&ImageBuild>),
+    (placement, image): &(ImageBuildRef, Option<&ImageBuild>),
     update: Option<&Span>,
     backlog: &Backlog,
-    shared: &Shared,
+    shared: &CommonFields,
     context: &Context,
-    report: &mut Report,
+    report: &mut DerivedEvents,
 ) -> bool {
     let Some(update) = update else { return false };
     match image {
@@ -206,7 +207,12 @@ fn place(
 }
 
 /// A build without an update waits while a watch may yet show it; otherwise it goes by itself.
-fn put_aside(placement: Placement, build: Build, look: &Look, report: &mut Report) {
+fn put_aside(
+    placement: ImageBuildRef,
+    build: Build,
+    look: &Observation,
+    report: &mut DerivedEvents,
+) {
     let may_be_placed = look.resources.iter().any(|r| r.name == placement.resource);
     if look.is_watched && may_be_placed {
         report.unplaced.push((placement, build));
@@ -218,12 +224,12 @@ fn put_aside(placement: Placement, build: Build, look: &Look, report: &mut Repor
 /// The span of the update that an image build belongs to; if it `may_run`, of one that seems to. Then
 /// its event is promised: nothing may point to a span that never comes.
 fn parent_span(
-    placement: &Placement,
+    placement: &ImageBuildRef,
     may_run: bool,
-    look: &Look,
-    shared: &Shared,
-    memory: &mut Memory,
-    report: &mut Report,
+    look: &Observation,
+    shared: &CommonFields,
+    memory: &mut SessionTracker,
+    report: &mut DerivedEvents,
 ) -> Option<Span> {
     let parent = memory.parent(placement, may_run)?;
     let mut versions = look.passed.iter().rev().chain(look.resources);
@@ -235,11 +241,11 @@ fn parent_span(
 }
 
 fn tell_statuses(
-    look: &Look,
+    look: &Observation,
     backlog: &Backlog,
-    shared: &Shared,
-    memory: &mut Memory,
-    report: &mut Report,
+    shared: &CommonFields,
+    memory: &mut SessionTracker,
+    report: &mut DerivedEvents,
     now: SystemTime,
 ) {
     match look.heartbeats {
@@ -266,7 +272,7 @@ fn tell_statuses(
 
 /// A final status is told once, whoever sees it: the sidecar's last look or a snapshot that Tilt
 /// left. Any other is told at each report.
-fn tell_status(key: String, event: Event, look: &Look, report: &mut Report) {
+fn tell_status(key: String, event: Event, look: &Observation, report: &mut DerivedEvents) {
     match look.phase {
         Phase::Over(_) => report.builds.push(Build { key, events: vec![event] }),
         Phase::Running | Phase::Leaving => report.heartbeats.push(event),
@@ -280,25 +286,25 @@ fn resource_key(resource: &Resource) -> String {
     ids::id(&["final uiresource", &resource.name, update, runtime], 16)
 }
 
-fn session_key(look: &Look, memory: &Memory) -> String {
-    let counts = standings(look.resources).map(|count| count.to_string());
+fn session_key(look: &Observation, memory: &SessionTracker) -> String {
+    let counts = count_by_health(look.resources).map(|count| count.to_string());
     let outcome = memory.outcome.map_or("", Outcome::as_str);
     ids::id(&["final session", outcome, &counts.join(",")], 16)
 }
 
 fn heartbeat(
     resource: &Resource,
-    change: Option<&Change>,
-    look: &Look,
-    shared: &Shared,
-    memory: &mut Memory,
+    change: Option<&PreviousStatus>,
+    look: &Observation,
+    shared: &CommonFields,
+    memory: &mut SessionTracker,
     now: SystemTime,
 ) -> Event {
     let mut fields = shared.first.clone();
     fields.set("name", resource.name.clone());
     fields.say("runtime_status", resource.runtime_status.clone());
     fields.say("update_status", resource.update_status.clone());
-    fields.set("kind", Kind::UiResource.as_str());
+    fields.set("kind", EventKind::UiResource.as_str());
 
     if let Some(change) = change {
         fields.say("previous_runtime_status", change.runtime_status.clone());
@@ -329,7 +335,7 @@ fn heartbeat(
     fields.say("pod_restarts", resource.pod_restarts);
     fields.say("health_status", resource.health_status.clone());
     fields.extend(&shared.last);
-    Event { kind: Kind::UiResource, time: now, fields }
+    Event { kind: EventKind::UiResource, time: now, fields }
 }
 
 fn condition(fields: &mut Fields, name: &'static str, condition: Option<&Condition>) {
@@ -338,20 +344,20 @@ fn condition(fields: &mut Fields, name: &'static str, condition: Option<&Conditi
 
 /// The whole environment in one row.
 fn session_event(
-    look: &Look,
+    look: &Observation,
     backlog: &Backlog,
-    shared: &Shared,
-    memory: &Memory,
+    shared: &CommonFields,
+    memory: &SessionTracker,
     now: SystemTime,
 ) -> Event {
-    let counts = standings(look.resources);
+    let counts = count_by_health(look.resources);
     let mut fields = shared.first.clone();
-    fields.set("kind", Kind::Session.as_str());
+    fields.set("kind", EventKind::Session.as_str());
     fields.set("resources", look.resources.len());
-    for standing in Standing::ALL {
+    for standing in Health::ALL {
         fields.set(standing.field(), counts[standing as usize]);
     }
-    fields.set("healthy", counts[Standing::Error as usize] == 0);
+    fields.set("healthy", counts[Health::Error as usize] == 0);
     if matches!(look.phase, Phase::Over(_)) {
         fields.say("outcome", outcome(look, memory).map(Outcome::as_str));
     }
@@ -362,20 +368,20 @@ fn session_event(
     fields.set("dropped", backlog.dropped);
     fields.say("send_error", look.send_error);
     fields.extend(&shared.last);
-    Event { kind: Kind::Session, time: now, fields }
+    Event { kind: EventKind::Session, time: now, fields }
 }
 
-fn standings(resources: &[Resource]) -> [usize; Standing::ALL.len()] {
-    let mut counts = [0; Standing::ALL.len()];
+fn count_by_health(resources: &[Resource]) -> [usize; Health::ALL.len()] {
+    let mut counts = [0; Health::ALL.len()];
     for resource in resources {
-        counts[Standing::of(resource) as usize] += 1;
+        counts[Health::of(resource) as usize] += 1;
     }
     counts
 }
 
 /// How a resource stands, all told: each resource counts once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum Health {
     Ok,
     Error,
     Pending,
@@ -383,7 +389,7 @@ pub enum Standing {
     Disabled,
 }
 
-impl Standing {
+impl Health {
     const ALL: [Self; 5] = [Self::Ok, Self::Error, Self::Pending, Self::InProgress, Self::Disabled];
 
     pub fn of(resource: &Resource) -> Self {
@@ -442,9 +448,9 @@ mod tests {
         serde_json::to_value(&event.fields).expect("JSON")
     }
 
-    fn told(snapshot: &Snapshot, context: &Context, now: SystemTime) -> Report {
+    fn told(snapshot: &Snapshot, context: &Context, now: SystemTime) -> DerivedEvents {
         let backlog = Backlog { queued: 0, dropped: 0, unplaced: &[], told: &BTreeMap::new() };
-        derive(&Look::at(snapshot), &backlog, &mut Memory::default(), context, now)
+        derive(&Observation::at(snapshot), &backlog, &mut SessionTracker::default(), context, now)
     }
 
     #[test]
@@ -541,19 +547,24 @@ mod tests {
             })
             .collect();
         let nothing = Snapshot::default();
-        let look = Look {
+        let look = Observation {
             passed: &passed,
             finished: &images,
             heartbeats: Heartbeats::Changed(&[]),
             is_watched: true,
-            ..Look::at(&nothing)
+            ..Observation::at(&nothing)
         };
         let backlog = Backlog { queued: 0, dropped: 0, unplaced: &[], told: &BTreeMap::new() };
-        let report =
-            derive(&look, &backlog, &mut Memory::default(), &Context::default(), clock(31).at);
+        let report = derive(
+            &look,
+            &backlog,
+            &mut SessionTracker::default(),
+            &Context::default(),
+            clock(31).at,
+        );
         assert_eq!((report.unplaced.len(), report.builds.len()), (0, 2 * 29));
         let events = report.builds.iter().flat_map(|build| &build.events);
-        let images: Vec<_> = events.filter(|event| event.kind == Kind::CmdImage).collect();
+        let images: Vec<_> = events.filter(|event| event.kind == EventKind::CmdImage).collect();
         assert!(images.iter().all(|image| image.fields.get("trace.parent_id").is_some()));
     }
 
@@ -574,15 +585,15 @@ mod tests {
             ..failed_build().image_builds.remove(0)
         };
         let older =
-            Placement { started_at: clock(2).text, key: "older".into(), ..placement(&newer) };
+            ImageBuildRef { started_at: clock(2).text, key: "older".into(), ..placement(&newer) };
         let nothing = Snapshot::default();
-        let look = Look {
+        let look = Observation {
             resources: std::slice::from_ref(&running),
             passed: std::slice::from_ref(&running),
             finished: std::slice::from_ref(&newer),
             heartbeats: Heartbeats::Changed(&[]),
             is_watched: true,
-            ..Look::at(&nothing)
+            ..Observation::at(&nothing)
         };
         let backlog = Backlog {
             queued: 0,
@@ -590,8 +601,13 @@ mod tests {
             unplaced: std::slice::from_ref(&older),
             told: &BTreeMap::new(),
         };
-        let report =
-            derive(&look, &backlog, &mut Memory::default(), &Context::default(), clock(9).at);
+        let report = derive(
+            &look,
+            &backlog,
+            &mut SessionTracker::default(),
+            &Context::default(),
+            clock(9).at,
+        );
         assert_eq!(
             report.placed.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(),
             ["older"]
@@ -664,11 +680,14 @@ mod tests {
             Resource { name: "(Tiltfile)".into(), uid: Some("u-1".into()), ..Resource::default() };
         let by_resource = Snapshot { resources: vec![tiltfile], ..Snapshot::default() };
         for snapshot in [&by_start, &by_resource] {
-            let id = session_id(&Look::at(snapshot));
-            assert_eq!((id.len(), &id), (32, &session_id(&Look::at(snapshot))));
+            let id = session_id(&Observation::at(snapshot));
+            assert_eq!((id.len(), &id), (32, &session_id(&Observation::at(snapshot))));
             assert!(!id.contains("ann"));
         }
-        assert_ne!(session_id(&Look::at(&by_start)), session_id(&Look::at(&by_resource)));
-        assert_eq!(session_id(&Look::at(&Snapshot::default())), "");
+        assert_ne!(
+            session_id(&Observation::at(&by_start)),
+            session_id(&Observation::at(&by_resource))
+        );
+        assert_eq!(session_id(&Observation::at(&Snapshot::default())), "");
     }
 }

@@ -6,15 +6,15 @@ use std::time::Duration;
 use crate::events::event::Event;
 use crate::events::observation::Phase;
 use crate::events::trace::Span;
-use crate::events::tracker::Placement;
+use crate::events::tracker::ImageBuildRef;
 
 /// All that one look at Tilt has to say.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Report {
+pub struct DerivedEvents {
     pub heartbeats: Vec<Event>,
     pub builds: Vec<Build>,
     /// Builds that no update is known for yet, as if there were none.
-    pub unplaced: Vec<(Placement, Build)>,
+    pub unplaced: Vec<(ImageBuildRef, Build)>,
     /// Whether it tells of all that Tilt shows.
     pub is_full: bool,
     /// Whether builds may go on waiting for their update to be shown.
@@ -22,7 +22,7 @@ pub struct Report {
     /// Builds of the backlog, by key, whose update has become known.
     pub placed: Vec<(String, Span)>,
     /// Said if nothing better comes: spans that others on their way point to.
-    pub promises: Vec<Promise>,
+    pub promises: Vec<ProvisionalEvent>,
     /// When the newest update of each resource looked at began, in Unix microseconds.
     pub newest: BTreeMap<String, u64>,
     /// How soon to look again although nothing changes.
@@ -40,7 +40,7 @@ pub struct Build {
 
 /// An event to be sent if the one that it stands for never comes.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Promise {
+pub struct ProvisionalEvent {
     pub key: String,
     /// The resource of which a newer update shows that it never will; `None` for the session's own.
     pub resource: Option<String>,

@@ -20,7 +20,7 @@ const VALUE_LIMIT: usize = 65_535;
 
 /// The field `kind`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Kind {
+pub enum EventKind {
     /// A heartbeat: one resource's status at the time of a report, or when it changed.
     #[serde(rename = "uiresource")]
     UiResource,
@@ -44,7 +44,7 @@ pub enum Kind {
     DockerImageStage,
 }
 
-impl Kind {
+impl EventKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::UiResource => "uiresource",
@@ -66,7 +66,7 @@ impl Kind {
 /// One event, not yet encoded.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
-    pub kind: Kind,
+    pub kind: EventKind,
     /// For a build its start, for a heartbeat the time of the report.
     pub time: SystemTime,
     pub fields: Fields,

@@ -252,7 +252,7 @@ mod tests {
                 "command_failed",
                 Some(9),
             ),
-            // Tilt stopped it: someone disabled the resource, pressed Stop Build.
+            // Tilt stopped it: someone disabled the resource, pressed Shutdown Build.
             (r#"Command "sleep 8" failed: killed"#, "cancelled", None),
             ("build canceled", "cancelled", None),
             // Someone else did.

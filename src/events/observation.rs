@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-use crate::events::tracker::Placement;
+use crate::events::tracker::ImageBuildRef;
 use crate::tilt::model::{ImageBuild, Outcome, Resource, Session, Snapshot};
 
 /// One look at Tilt, or what a watch has shown since the last one.
 #[derive(Debug, Clone, Copy)]
-pub struct Look<'a> {
+pub struct Observation<'a> {
     pub session: Option<&'a Session>,
     /// All resources, as they are now.
     pub resources: &'a [Resource],
@@ -39,7 +39,7 @@ pub enum Phase {
     Over(Option<Outcome>),
 }
 
-impl<'a> Look<'a> {
+impl<'a> Observation<'a> {
     /// One look at everything, by itself.
     pub fn at(snapshot: &'a Snapshot) -> Self {
         Self {
@@ -65,7 +65,7 @@ pub struct Backlog<'a> {
     /// Events that will never arrive, ever: dropped unsent, or refused for good.
     pub dropped: u64,
     /// Builds that wait for a watch to show which update they belong to.
-    pub unplaced: &'a [Placement],
+    pub unplaced: &'a [ImageBuildRef],
     /// By key, the builds that were told of before: they need not be put into words again.
     pub told: &'a BTreeMap<String, u64>,
 }
@@ -76,12 +76,12 @@ pub enum Heartbeats<'a> {
     /// All, and the environment's as a whole.
     All,
     /// Those whose status has changed.
-    Changed(&'a [Change]),
+    Changed(&'a [PreviousStatus]),
 }
 
 /// A resource's status before it changed.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Change {
+pub struct PreviousStatus {
     pub name: String,
     pub update_status: Option<String>,
     pub runtime_status: Option<String>,

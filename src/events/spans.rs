@@ -1,13 +1,13 @@
 //! Finished work as spans: updates, the image builds they ran, and the stages of those. Pure.
 
 use crate::base::ids;
-use crate::events::common_fields::{Context, Shared};
-use crate::events::derived::{Build, Promise};
-use crate::events::event::{Event, Fields, Kind};
+use crate::events::common_fields::{CommonFields, Context};
+use crate::events::derived::{Build, ProvisionalEvent};
+use crate::events::event::{Event, EventKind, Fields};
 use crate::events::failure::Failure;
 use crate::events::observation::Backlog;
 use crate::events::trace::{Span, UpdateId};
-use crate::events::tracker::{Memory, Parent};
+use crate::events::tracker::{ParentUpdate, SessionTracker};
 use crate::tilt::model::{ImageBuild, ImageKind, Resource, ResourceType, Stage, Timestamp, Update};
 
 /// One finished update; without an event for the empty ones of a resource that only serves, which stay
@@ -16,8 +16,8 @@ pub fn update(
     resource: &Resource,
     update: &Update,
     backlog: &Backlog,
-    memory: &Memory,
-    shared: &Shared,
+    memory: &SessionTracker,
+    shared: &CommonFields,
     context: &Context,
 ) -> Option<Build> {
     let id = UpdateId::new(&update.span_id, &update.started_at);
@@ -37,7 +37,7 @@ pub fn update(
         failure(&mut fields, of(error), context);
     }
     fields.extend(&shared.last);
-    let event = Event { kind: Kind::Update, time: update.started_at.at, fields };
+    let event = Event { kind: EventKind::Update, time: update.started_at.at, fields };
     Some(Build { key, events: vec![event] })
 }
 
@@ -46,16 +46,16 @@ pub fn update(
 pub fn unfinished_update(
     resource: &Resource,
     id: &UpdateId,
-    memory: &Memory,
-    shared: &Shared,
-) -> Option<Promise> {
+    memory: &SessionTracker,
+    shared: &CommonFields,
+) -> Option<ProvisionalEvent> {
     let started_at = Timestamp::parse(&id.started_at)?;
     let mut fields = started_update(resource, id, &started_at, memory, shared);
     fields.set("incomplete", true);
     fields.extend(&shared.last);
-    let event = Event { kind: Kind::Update, time: started_at.at, fields };
+    let event = Event { kind: EventKind::Update, time: started_at.at, fields };
     let key = update_key(&resource.name, id);
-    Some(Promise { key, resource: Some(resource.name.clone()), event })
+    Some(ProvisionalEvent { key, resource: Some(resource.name.clone()), event })
 }
 
 /// The key by which an update is known within its session.
@@ -68,13 +68,13 @@ fn started_update(
     resource: &Resource,
     id: &UpdateId,
     started_at: &Timestamp,
-    memory: &Memory,
-    shared: &Shared,
+    memory: &SessionTracker,
+    shared: &CommonFields,
 ) -> Fields {
     let is_first = memory.is_first(resource, id);
     let of_startup = memory.is_of_startup(is_first == Some(true), started_at);
     let mut fields = shared.first.clone();
-    fields.set("kind", Kind::Update.as_str());
+    fields.set("kind", EventKind::Update.as_str());
     fields.set("name", resource.name.clone());
     fields.say("resource_type", resource.resource_type.map(ResourceType::as_str));
     fields.say_list("labels", &resource.labels);
@@ -108,10 +108,10 @@ pub fn image_key(build: &ImageBuild) -> String {
     ids::id(&[kind, &build.object, &build.started_at.text, &build.finished_at.text], 16)
 }
 
-fn image_kind(build: &ImageBuild) -> Kind {
+fn image_kind(build: &ImageBuild) -> EventKind {
     match build.kind {
-        ImageKind::Docker => Kind::DockerImage,
-        ImageKind::Cmd => Kind::CmdImage,
+        ImageKind::Docker => EventKind::DockerImage,
+        ImageKind::Cmd => EventKind::CmdImage,
     }
 }
 
@@ -120,7 +120,7 @@ pub fn image_build(
     build: &ImageBuild,
     parent: Option<&Span>,
     backlog: &Backlog,
-    shared: &Shared,
+    shared: &CommonFields,
     context: &Context,
 ) -> Build {
     let key = image_key(build);
@@ -159,7 +159,7 @@ fn stage_event(
     position: usize,
     stage: &Stage,
     span: &Span,
-    shared: &Shared,
+    shared: &CommonFields,
     context: &Context,
 ) -> Event {
     let instruction = instruction(&stage.name);
@@ -169,7 +169,7 @@ fn stage_event(
     let ends = stage.finished_at.as_ref().map(clamp);
 
     let mut fields = shared.first.clone();
-    fields.set("kind", Kind::DockerImageStage.as_str());
+    fields.set("kind", EventKind::DockerImageStage.as_str());
     fields.set("name", format!("{position}/{} {instruction}", build.stages.len()));
     fields.say("image_name", build.image.clone());
     fields.say("resource", build.resource.clone());
@@ -189,7 +189,7 @@ fn stage_event(
     }
     span.describe(&mut fields);
     fields.extend(&shared.last);
-    Event { kind: Kind::DockerImageStage, time: begins, fields }
+    Event { kind: EventKind::DockerImageStage, time: begins, fields }
 }
 
 /// What kind of step a stage is, without a word of what it does.
@@ -234,7 +234,12 @@ fn failure(fields: &mut Fields, failure: Failure, context: &Context) {
 }
 
 /// The span of the update that an image build belongs to.
-pub fn parent_span(resource: &Resource, parent: &Parent, memory: &Memory, shared: &Shared) -> Span {
+pub fn parent_span(
+    resource: &Resource,
+    parent: &ParentUpdate,
+    memory: &SessionTracker,
+    shared: &CommonFields,
+) -> Span {
     let is_first = memory.is_first(resource, &parent.id) == Some(true);
     let of_startup = Timestamp::parse(&parent.id.started_at)
         .is_some_and(|started_at| memory.is_of_startup(is_first, &started_at));

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::events::event::{Event, Fields, Kind};
-use crate::events::tracker::{Memory, Settled, Startup, unix_micros};
+use crate::events::event::{Event, EventKind, Fields};
+use crate::events::tracker::{FirstOutcome, SessionTracker, Startup, unix_micros};
 use crate::tilt::model::{Resource, ResourceType, Timestamp};
 
 /// After this long what comes up is no start-up any more; nor is one told that nobody saw.
@@ -17,7 +17,7 @@ const TILTFILE_PAUSE: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
     /// Everything has become ready or failed, or is blocked by what failed.
-    Settled,
+    FirstOutcome,
     /// Something had not after ten minutes.
     TimedOut,
     /// Tilt ended first.
@@ -27,7 +27,7 @@ pub enum Ended {
 impl Ended {
     fn as_str(self) -> &'static str {
         match self {
-            Self::Settled => "settled",
+            Self::FirstOutcome => "settled",
             Self::TimedOut => "timeout",
             Self::WithSession => "session_end",
         }
@@ -36,12 +36,12 @@ impl Ended {
 
 /// What a look means for the start-up.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Told {
+pub enum Progress {
     /// It was told of before, or cannot be.
-    Nothing,
+    None,
     /// Still under way: what to tell if Tilt should end now.
-    SoFar(Event),
-    Over(Event),
+    Provisional(Event),
+    Final(Event),
 }
 
 /// Whether more of a session is to come.
@@ -57,31 +57,31 @@ pub enum Course {
 /// Follows the start-up of a session that began at `tilt_started_at`. `frame` adds what every
 /// event carries.
 pub fn follow(
-    memory: &mut Memory,
+    memory: &mut SessionTracker,
     resources: &[Resource],
     tilt_started_at: Option<&Timestamp>,
     course: Course,
     frame: impl Fn(Fields) -> Fields,
     now: SystemTime,
-) -> Told {
+) -> Progress {
     let is_over = course != Course::Running;
-    let Some(started_at) = tilt_started_at else { return Told::Nothing };
+    let Some(started_at) = tilt_started_at else { return Progress::None };
     let age = now.duration_since(started_at.at).unwrap_or_default();
-    let looked_before = memory.startup != Startup::Unmet;
-    if memory.startup == Startup::Unmet {
+    let looked_before = memory.startup != Startup::NotObserved;
+    if memory.startup == Startup::NotObserved {
         // What a session shows at its end, it shows whole.
         let was_missed =
             age > LONGEST || resources.iter().any(was_rebuilt) || was_reloaded(resources);
         memory.startup = if was_missed && !is_over {
-            Startup::Unwitnessed
+            Startup::Missed
         } else {
-            Startup::Open { settled: BTreeMap::new() }
+            Startup::InProgress { settled: BTreeMap::new() }
         };
     }
-    if let Startup::Open { .. } = memory.startup {
+    if let Startup::InProgress { .. } = memory.startup {
         resources.iter().filter(|r| counts(r)).for_each(|resource| memory.await_ready(resource));
     }
-    let Startup::Open { settled } = &mut memory.startup else { return Told::Nothing };
+    let Startup::InProgress { settled } = &mut memory.startup else { return Progress::None };
     for resource in resources.iter().filter(|r| counts(r)) {
         if let Some(rest) = came_to_rest(resource, looked_before, now) {
             let known = settled.entry(resource.name.clone()).or_insert(rest);
@@ -90,12 +90,12 @@ pub fn follow(
                 *known = rest;
             }
         } else if course == Course::Succeeded {
-            let rest = Settled { at: unix_micros(now), failed: false };
+            let rest = FirstOutcome { at: unix_micros(now), failed: false };
             settled.entry(resource.name.clone()).or_insert(rest);
         }
     }
     let blocked = blocked(settled, resources);
-    let in_time = |rest: &Settled| rest.at <= unix_micros(started_at.at + LONGEST);
+    let in_time = |rest: &FirstOutcome| rest.at <= unix_micros(started_at.at + LONGEST);
     // Of a session that is over the end of its start-up can be told, however late it was.
     let is_told_of = is_over || settled.values().all(in_time);
     let ended = if is_told_of
@@ -105,20 +105,20 @@ pub fn follow(
             .filter(|r| counts(r))
             .all(|r| settled.contains_key(&r.name) || blocked.contains(r.name.as_str()))
     {
-        Ended::Settled
+        Ended::FirstOutcome
     } else if age > LONGEST && !is_over {
         Ended::TimedOut
     } else {
         Ended::WithSession
     };
     let fields = frame(description(settled, blocked.len(), started_at, ended, age));
-    let event = Event { kind: Kind::Startup, time: started_at.at, fields };
+    let event = Event { kind: EventKind::Startup, time: started_at.at, fields };
     if ended == Ended::WithSession && !is_over {
-        return Told::SoFar(event);
+        return Progress::Provisional(event);
     }
     // What was told as part of it stays so, also where the clock was set back meanwhile.
-    memory.startup = Startup::Over { at: unix_micros(now).max(newest_start(resources)) };
-    Told::Over(event)
+    memory.startup = Startup::Finished { at: unix_micros(now).max(newest_start(resources)) };
+    Progress::Final(event)
 }
 
 /// When the newest update of all began, in Unix microseconds.
@@ -136,21 +136,21 @@ pub fn counts(resource: &Resource) -> bool {
 }
 
 /// When a resource came to rest: whoever looked before did not see it so.
-fn came_to_rest(resource: &Resource, looked_before: bool, now: SystemTime) -> Option<Settled> {
+fn came_to_rest(resource: &Resource, looked_before: bool, now: SystemTime) -> Option<FirstOutcome> {
     let ready = resource.ready.as_ref()?;
     let flipped_at = ready.since.as_ref().map_or(now, |since| since.at);
     let is = |status: &Option<String>| status.as_deref() == Some("error");
     if ready.holds {
-        Some(Settled { at: unix_micros(flipped_at), failed: false })
+        Some(FirstOutcome { at: unix_micros(flipped_at), failed: false })
     } else if is(&resource.update_status) {
         let failed_at = resource.updates.first().map_or(now, |update| update.finished_at.at);
-        Some(Settled { at: unix_micros(failed_at), failed: true })
+        Some(FirstOutcome { at: unix_micros(failed_at), failed: true })
     } else if is(&resource.runtime_status) {
         // Tilt does not say when. It may never have been ready: then it flipped when it was made.
         let updated_at = resource.updates.first().map(|update| update.finished_at.at);
         let at_least = updated_at.map_or(flipped_at, |at| at.max(flipped_at));
         let failed_at = if looked_before { now } else { at_least };
-        Some(Settled { at: unix_micros(failed_at), failed: true })
+        Some(FirstOutcome { at: unix_micros(failed_at), failed: true })
     } else {
         None
     }
@@ -192,7 +192,7 @@ fn stays_failed(resource: &Resource) -> bool {
 /// What waits, directly or not, for something that has failed and stays so, and has not come to rest itself: it may
 /// never begin.
 fn blocked<'a>(
-    settled: &BTreeMap<String, Settled>,
+    settled: &BTreeMap<String, FirstOutcome>,
     resources: &'a [Resource],
 ) -> BTreeSet<&'a str> {
     let waiting = |resource: &'a Resource| {
@@ -222,7 +222,7 @@ fn blocked<'a>(
 
 /// Whether it is known what is to come up.
 fn tiltfiles_are_loaded(
-    settled: &BTreeMap<String, Settled>,
+    settled: &BTreeMap<String, FirstOutcome>,
     resources: &[Resource],
     is_over: bool,
     now: SystemTime,
@@ -241,19 +241,19 @@ fn tiltfiles_are_loaded(
 }
 
 fn description(
-    settled: &BTreeMap<String, Settled>,
+    settled: &BTreeMap<String, FirstOutcome>,
     blocked: usize,
     started_at: &Timestamp,
     ended: Ended,
     age: Duration,
 ) -> Fields {
     let mut fields = Fields::default();
-    let since_start = |rest: &Settled| {
+    let since_start = |rest: &FirstOutcome| {
         let at = UNIX_EPOCH + Duration::from_micros(rest.at);
         at.duration_since(started_at.at).unwrap_or_default()
     };
     // Where something never came to rest, this is how long it had for that.
-    let last = settled.values().map(since_start).max().filter(|_| ended == Ended::Settled);
+    let last = settled.values().map(since_start).max().filter(|_| ended == Ended::FirstOutcome);
     fields.say_ms("duration_ms", Some(last.unwrap_or(age)));
     let slowest = settled.iter().filter(|(_, rest)| !rest.failed).max_by_key(|(_, rest)| rest.at);
     if let Some((name, rest)) = slowest {
@@ -283,8 +283,8 @@ pub fn time_to_ready(resource: &Resource, tilt_started_at: Option<&Timestamp>) -
 }
 
 /// How soon what a watch has shown may count as all that comes up, though nothing more changes.
-pub fn look_again(memory: &Memory) -> Option<Duration> {
-    matches!(memory.startup, Startup::Open { .. }).then_some(TILTFILE_PAUSE)
+pub fn look_again(memory: &SessionTracker) -> Option<Duration> {
+    matches!(memory.startup, Startup::InProgress { .. }).then_some(TILTFILE_PAUSE)
 }
 
 #[cfg(test)]
@@ -310,13 +310,17 @@ mod tests {
         }
     }
 
-    fn look(memory: &mut Memory, resources: &[Resource], now: &str) -> (&'static str, String) {
+    fn look(
+        memory: &mut SessionTracker,
+        resources: &[Resource],
+        now: &str,
+    ) -> (&'static str, String) {
         let start = at("00:00");
         match follow(memory, resources, Some(&start), Course::Running, |fields| fields, at(now).at)
         {
-            Told::Nothing => ("nothing", String::new()),
-            Told::SoFar(event) => ("so far", json(&event)),
-            Told::Over(event) => ("over", json(&event)),
+            Progress::None => ("nothing", String::new()),
+            Progress::Provisional(event) => ("so far", json(&event)),
+            Progress::Final(event) => ("over", json(&event)),
         }
     }
 
@@ -335,7 +339,7 @@ mod tests {
         let web = resource("web", true, "00:20.5", "ok");
         let broken = resource("codegen", false, "00:01", "error");
 
-        let memory = &mut Memory::default();
+        let memory = &mut SessionTracker::default();
         assert_eq!(look(memory, std::slice::from_ref(&tiltfile), "00:02").0, "so far");
         let all = [tiltfile.clone(), manual.clone(), disabled.clone(), building];
         assert_eq!(look(memory, &all, "00:10").0, "so far");
@@ -352,7 +356,7 @@ mod tests {
     #[test]
     fn how_a_resource_first_came_to_rest_stays() {
         let tiltfile = resource("(Tiltfile)", true, "00:01", "ok");
-        let memory = &mut Memory::default();
+        let memory = &mut SessionTracker::default();
         look(memory, &[tiltfile.clone(), resource("a", true, "00:02", "ok")], "00:02");
         let broken_since = resource("a", false, "00:30", "error");
         let (told, event) = look(memory, &[tiltfile, broken_since], "00:31");
@@ -366,7 +370,7 @@ mod tests {
             resource("(Tiltfile)", true, "00:01", "ok"),
             resource("a", false, "00:02", "in_progress"),
         ];
-        let memory = &mut Memory::default();
+        let memory = &mut SessionTracker::default();
         assert_eq!(look(memory, &stuck, "09:59").0, "so far");
         let (told, event) = look(memory, &stuck, "10:01");
         assert_eq!(told, "over");
@@ -377,7 +381,7 @@ mod tests {
     #[test]
     fn what_had_settled_in_time_is_no_timeout_though_nobody_looked() {
         let (tiltfile, a) = (resource("(Tiltfile)", true, "00:01", "ok"), "00:30");
-        let memory = &mut Memory::default();
+        let memory = &mut SessionTracker::default();
         let building = resource("a", false, "00:02", "in_progress");
         assert_eq!(look(memory, &[tiltfile.clone(), building], "00:10").0, "so far");
         let (_, event) = look(memory, &[tiltfile, resource("a", true, a, "ok")], "12:00");
@@ -396,7 +400,7 @@ mod tests {
         let tiltfile = resource("(Tiltfile)", true, "00:01", "ok");
         let mut lint = resource("lint", false, "00:02", "in_progress");
         let (after, last) = (waiting_for("after", "lint"), waiting_for("last", "after"));
-        let memory = &mut Memory::default();
+        let memory = &mut SessionTracker::default();
         let all = [tiltfile.clone(), after.clone(), last.clone(), lint.clone()];
         assert_eq!(look(memory, &all, "00:10").0, "so far", "lint runs");
         lint.update_status = Some("error".into());
@@ -411,7 +415,7 @@ mod tests {
         let tiltfile = resource("(Tiltfile)", true, "00:01", "ok");
         let broken = resource("lint", false, "00:02", "error");
         let slow = resource("slow", false, "00:02", "in_progress");
-        let memory = &mut Memory::default();
+        let memory = &mut SessionTracker::default();
         let all = [tiltfile.clone(), waiting_for("after", "lint"), slow, broken.clone()];
         assert_eq!(look(memory, &all, "00:10").0, "so far");
         let mended = Resource { update_status: Some("in_progress".into()), ..broken };
@@ -424,7 +428,7 @@ mod tests {
             runtime_status: Some("error".into()),
             ..resource("db", false, "00:02", "ok")
         };
-        let memory = &mut Memory::default();
+        let memory = &mut SessionTracker::default();
         let all = [tiltfile.clone(), waiting_for("api", "db"), crashed];
         assert_eq!(look(memory, &all, "00:12").0, "so far", "Kubernetes starts it again");
         let up = [resource("db", true, "00:20", "ok"), resource("api", true, "00:30", "ok")];
@@ -436,7 +440,7 @@ mod tests {
     #[test]
     fn a_tiltfile_that_failed_is_waited_for_until_it_loads() {
         let failed = resource("(Tiltfile)", false, "00:01", "error");
-        let memory = &mut Memory::default();
+        let memory = &mut SessionTracker::default();
         assert_eq!(look(memory, std::slice::from_ref(&failed), "00:10").0, "so far");
         let mended =
             [resource("(Tiltfile)", true, "00:30", "ok"), resource("a", true, "00:40", "ok")];
@@ -445,9 +449,9 @@ mod tests {
         assert!(event.starts_with(r#"{"duration_ms":40000.0"#), "{event}");
         assert!(event.contains(r#""resources_failed":0"#), "{event}");
 
-        let (memory, frame, start) = (&mut Memory::default(), |fields| fields, at("00:00"));
+        let (memory, frame, start) = (&mut SessionTracker::default(), |fields| fields, at("00:00"));
         let told = follow(memory, &[failed], Some(&start), Course::Over, frame, at("00:02").at);
-        let Told::Over(event) = told else { panic!("{told:?}") };
+        let Progress::Final(event) = told else { panic!("{told:?}") };
         assert!(json(&event).contains(r#""resources_failed":1"#), "{event:?}");
         assert!(json(&event).contains(r#""ended_by":"settled""#), "{event:?}");
     }
@@ -456,10 +460,10 @@ mod tests {
     fn what_tilt_did_not_come_to_show_is_ready_if_it_says_that_all_is_well() {
         let tiltfile = resource("(Tiltfile)", true, "00:01", "ok");
         let serving = resource("srv", false, "00:02", "pending");
-        let (memory, frame, start) = (&mut Memory::default(), |fields| fields, at("00:00"));
+        let (memory, frame, start) = (&mut SessionTracker::default(), |fields| fields, at("00:00"));
         let shown = [tiltfile, serving];
         let told = follow(memory, &shown, Some(&start), Course::Succeeded, frame, at("00:05").at);
-        let Told::Over(event) = told else { panic!("{told:?}") };
+        let Progress::Final(event) = told else { panic!("{told:?}") };
         assert!(json(&event).starts_with(r#"{"duration_ms":5000.0"#), "{event:?}");
         assert!(json(&event).contains(r#""ended_by":"settled""#), "{event:?}");
     }
@@ -478,7 +482,7 @@ mod tests {
             Resource { updates: vec![update(2), update(1)], ..resource("a", true, "05:00", "ok") };
         for (shown, expected) in [(once, "over"), (twice, "nothing")] {
             let up = [resource("(Tiltfile)", true, "00:01", "ok"), shown];
-            let memory = &mut Memory::default();
+            let memory = &mut SessionTracker::default();
             assert_eq!(look(memory, &up, "05:10").0, expected);
             assert_eq!(memory.awaits(&up[1]), expected == "over");
         }
@@ -505,7 +509,11 @@ mod tests {
             };
             let updates = vec![update("build:1", "00:03", "00:04")];
             let up = [tiltfile, Resource { updates, ..resource("a", true, "00:05", "ok") }];
-            assert_eq!(look(&mut Memory::default(), &up, "05:10").0, expected, "{load} {from}");
+            assert_eq!(
+                look(&mut SessionTracker::default(), &up, "05:10").0,
+                expected,
+                "{load} {from}"
+            );
         }
     }
 
@@ -514,9 +522,9 @@ mod tests {
         let up = [resource("(Tiltfile)", true, "00:01", "ok"), resource("a", true, "15:00", "ok")];
         let frame = |fields| fields;
         let start = at("00:00");
-        let (memory, ended) = (&mut Memory::default(), at("15:02").at);
+        let (memory, ended) = (&mut SessionTracker::default(), at("15:02").at);
         let told = follow(memory, &up, Some(&start), Course::Over, frame, ended);
-        let Told::Over(event) = told else { panic!("{told:?}") };
+        let Progress::Final(event) = told else { panic!("{told:?}") };
         assert!(json(&event).starts_with(r#"{"duration_ms":900000.0"#), "{event:?}");
         assert!(json(&event).contains(r#""ended_by":"settled""#), "{event:?}");
     }
@@ -534,11 +542,11 @@ mod tests {
             warnings: 0,
         }];
         let crashed = &[tiltfile.clone(), crashing.clone()];
-        let (told, event) = look(&mut Memory::default(), crashed, "05:10");
+        let (told, event) = look(&mut SessionTracker::default(), crashed, "05:10");
         assert_eq!(told, "over");
         assert!(event.starts_with(r#"{"duration_ms":300000.0"#), "{event}");
 
-        let memory = &mut Memory::default();
+        let memory = &mut SessionTracker::default();
         crashing.runtime_status = Some("pending".into());
         assert_eq!(look(memory, &[tiltfile, crashing], "08:00").0, "so far");
         let (_, event) = look(memory, crashed, "08:20");
@@ -549,7 +557,7 @@ mod tests {
     fn a_resource_that_came_after_the_start_up_has_no_time_to_ready() {
         let tiltfile = resource("(Tiltfile)", true, "00:01", "ok");
         let (failed, late) = (resource("a", false, "00:02", "error"), "03:00");
-        let memory = &mut Memory::default();
+        let memory = &mut SessionTracker::default();
         assert!(!memory.awaits(&failed), "nobody has looked yet");
         let mut off = resource("off", false, "00:02", "pending");
         look(memory, &[tiltfile.clone(), off.clone()], "00:05");
@@ -572,7 +580,7 @@ mod tests {
     #[test]
     fn a_start_up_that_nobody_saw_is_not_told() {
         let up = [resource("(Tiltfile)", true, "00:01", "ok")];
-        let memory = &mut Memory::default();
+        let memory = &mut SessionTracker::default();
         assert_eq!(look(memory, &up, "10:01").0, "nothing");
         assert!(!memory.awaits(&resource("web", true, "00:10.000000", "ok")));
     }

@@ -36,7 +36,7 @@ pub struct Span {
 impl Span {
     /// The root of the trace in which an environment comes up, or a child of the span outside
     /// that this run of Tilt is part of.
-    pub fn of_startup(session: &str, outside: Option<&Outside>) -> Self {
+    pub fn of_startup(session: &str, outside: Option<&RemoteParent>) -> Self {
         let own = || ids::id(&["startup", session], TRACE_DIGITS);
         Self {
             trace_id: outside.map_or_else(own, |outside| outside.trace_id.clone()),
@@ -82,12 +82,12 @@ impl Span {
 
 /// A span of someone else's that a run of Tilt is part of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Outside {
+pub struct RemoteParent {
     pub trace_id: String,
     pub span_id: String,
 }
 
-impl Outside {
+impl RemoteParent {
     /// `TRACEPARENT`, as W3C's Trace Context has it: `00-TRACE-SPAN-FLAGS`.
     pub fn from_traceparent(text: &str) -> Option<Self> {
         let mut parts = text.trim().split('-');
@@ -131,14 +131,14 @@ mod tests {
     const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
     const SPAN: &str = "00f067aa0ba902b7";
 
-    fn outside(trace_id: &str, span_id: &str) -> Outside {
-        Outside { trace_id: trace_id.into(), span_id: span_id.into() }
+    fn outside(trace_id: &str, span_id: &str) -> RemoteParent {
+        RemoteParent { trace_id: trace_id.into(), span_id: span_id.into() }
     }
 
     #[test]
     fn a_traceparent_is_read_strictly() {
         for text in [format!("00-{TRACE}-{SPAN}-01"), format!("01-{TRACE}-{SPAN}-00-more")] {
-            assert_eq!(Outside::from_traceparent(&text), Some(outside(TRACE, SPAN)), "{text}");
+            assert_eq!(RemoteParent::from_traceparent(&text), Some(outside(TRACE, SPAN)), "{text}");
         }
         for text in [
             String::new(),
@@ -150,18 +150,18 @@ mod tests {
             format!("00-{}-{SPAN}-01", TRACE.to_uppercase()),
             format!("00-{SPAN}-{TRACE}-01"),
         ] {
-            assert_eq!(Outside::from_traceparent(&text), None, "{text}");
+            assert_eq!(RemoteParent::from_traceparent(&text), None, "{text}");
         }
     }
 
     #[test]
     fn a_honeycomb_trace_has_ids_of_any_form() {
         let text = "1;dataset=ci,trace_id=build-1514,parent_id=step-7,context=e30=";
-        assert_eq!(Outside::from_honeycomb_trace(text), Some(outside("build-1514", "step-7")));
+        assert_eq!(RemoteParent::from_honeycomb_trace(text), Some(outside("build-1514", "step-7")));
         for text in
             ["", "1;", "2;trace_id=a,parent_id=b", "1;trace_id=a", "1;trace_id=,parent_id=b"]
         {
-            assert_eq!(Outside::from_honeycomb_trace(text), None, "{text}");
+            assert_eq!(RemoteParent::from_honeycomb_trace(text), None, "{text}");
         }
     }
 

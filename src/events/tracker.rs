@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use crate::events::trace::{Outside, Span, UpdateId};
+use crate::events::trace::{RemoteParent, Span, UpdateId};
 use crate::tilt::model::{Outcome, Resource, ResourceType, Timestamp, Waiting};
 
 /// Updates kept per resource that builds images: an image's end may be seen after its update's.
@@ -15,28 +15,28 @@ const RECENT_UPDATES: usize = 8;
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Memory {
+pub struct SessionTracker {
     pub startup: Startup,
     /// By name.
-    resources: BTreeMap<String, Known>,
-    numbers: Numbers,
+    resources: BTreeMap<String, ResourceHistory>,
+    numbers: BuildNumbers,
     /// How the run ended, in Tilt's own words or, where nobody heard them, as `--outcome` says.
     pub outcome: Option<Outcome>,
     /// What the run is part of, as whoever looked first was told.
-    pub outside: Option<Outside>,
+    pub outside: Option<RemoteParent>,
 }
 
 /// What is remembered of a resource.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-struct Known {
-    first: First,
+struct ResourceHistory {
+    first: FirstUpdate,
     /// The last updates, newest last, if it builds images.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     recent: Vec<RecentUpdate>,
     /// What it waited for when its next update had not begun.
     #[serde(skip_serializing_if = "Option::is_none")]
-    waited: Option<Waited>,
+    waited: Option<PastWait>,
     /// It belongs to the start-up, and it is still to be told how long it took.
     #[serde(skip_serializing_if = "is_false")]
     is_awaited: bool,
@@ -50,14 +50,14 @@ struct Known {
 
 /// A resource's first update.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-enum First {
+enum FirstUpdate {
     #[default]
-    ToCome,
+    NotStarted,
     /// It was over before anyone looked.
-    Unseen,
+    Missed,
     /// Likewise, unless it is this one: the older of two that were shown at first.
-    Perhaps(UpdateId),
-    Seen(UpdateId),
+    Maybe(UpdateId),
+    Observed(UpdateId),
 }
 
 /// How far the environment has come up.
@@ -65,18 +65,18 @@ enum First {
 pub enum Startup {
     /// Nobody has looked yet.
     #[default]
-    Unmet,
+    NotObserved,
     /// It was over before anyone looked: nothing can be told of it.
-    Unwitnessed,
+    Missed,
     /// Under way: what has become ready or failed so far.
-    Open { settled: BTreeMap<String, Settled> },
+    InProgress { settled: BTreeMap<String, FirstOutcome> },
     /// Updates that began up to then, in Unix microseconds, belong to it.
-    Over { at: u64 },
+    Finished { at: u64 },
 }
 
 /// How a resource first came to rest.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Settled {
+pub struct FirstOutcome {
     /// Unix microseconds.
     pub at: u64,
     pub failed: bool,
@@ -93,7 +93,7 @@ struct RecentUpdate {
 
 /// [`Waiting`], as it was last seen.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Waited {
+pub struct PastWait {
     pub reason: Option<String>,
     pub on: Vec<String>,
     /// The resource's newest update at that time.
@@ -113,7 +113,7 @@ fn newest(resource: &Resource) -> Option<UpdateId> {
 
 /// By what the update of an image build can be found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Placement {
+pub struct ImageBuildRef {
     pub key: String,
     pub resource: String,
     pub object: String,
@@ -123,12 +123,12 @@ pub struct Placement {
 
 /// The update that an image build belongs to.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Parent {
+pub struct ParentUpdate {
     pub id: UpdateId,
     pub has_finished: bool,
 }
 
-impl Memory {
+impl SessionTracker {
     /// The start-up's place in its trace.
     pub fn root(&self, session: &str) -> Span {
         Span::of_startup(session, self.outside.as_ref())
@@ -154,7 +154,7 @@ impl Memory {
         }
     }
 
-    fn known(&mut self, resource: &Resource) -> &mut Known {
+    fn known(&mut self, resource: &Resource) -> &mut ResourceHistory {
         self.resources.entry(resource.name.clone()).or_default()
     }
 
@@ -169,10 +169,10 @@ impl Memory {
     /// and it may be this one.
     pub fn is_first(&self, resource: &Resource, id: &UpdateId) -> Option<bool> {
         match &self.resources.get(&resource.name)?.first {
-            First::ToCome => None,
-            First::Seen(first) => Some(first == id),
-            First::Perhaps(first) => (first != id).then_some(false),
-            First::Unseen => Some(false),
+            FirstUpdate::NotStarted => None,
+            FirstUpdate::Observed(first) => Some(first == id),
+            FirstUpdate::Maybe(first) => (first != id).then_some(false),
+            FirstUpdate::Missed => Some(false),
         }
     }
 
@@ -197,7 +197,7 @@ impl Memory {
     /// `may_run`, that seems to run. Resources and images are watched apart, so an update that has
     /// ended may still look as if it ran: it is taken for this build only while it has no other of the
     /// same image.
-    pub fn parent(&mut self, build: &Placement, may_run: bool) -> Option<Parent> {
+    pub fn parent(&mut self, build: &ImageBuildRef, may_run: bool) -> Option<ParentUpdate> {
         let started_at = Timestamp::parse(&build.started_at)?;
         let known = self.resources.get_mut(&build.resource)?;
         let began = known.recent.iter_mut().filter_map(|update| Some((update.began()?, update)));
@@ -210,11 +210,11 @@ impl Memory {
         if !update.images.contains(&image) {
             update.images.push(image);
         }
-        Some(Parent { id: update.id.clone(), has_finished: update.finished_at.is_some() })
+        Some(ParentUpdate { id: update.id.clone(), has_finished: update.finished_at.is_some() })
     }
 
     /// What the resource waited for before this update began.
-    pub fn waited(&self, resource: &str, id: &UpdateId) -> Option<&Waited> {
+    pub fn waited(&self, resource: &str, id: &UpdateId) -> Option<&PastWait> {
         let waited = self.resources.get(resource)?.waited.as_ref();
         waited.filter(|waited| waited.until.as_ref() == Some(id))
     }
@@ -223,7 +223,7 @@ impl Memory {
     pub fn notice_waiting(&mut self, resource: &Resource) {
         if let Some(Waiting { reason, on }) = &resource.waiting {
             let (reason, on) = (reason.clone(), on.clone());
-            let waited = Waited { reason, on, after: newest(resource), until: None };
+            let waited = PastWait { reason, on, after: newest(resource), until: None };
             self.known(resource).waited = Some(waited);
         } else if resource.disabled == Some(true) {
             self.known(resource).waited = None;
@@ -235,9 +235,9 @@ impl Memory {
     pub fn is_of_startup(&self, is_first: bool, started_at: &Timestamp) -> bool {
         is_first
             && match self.startup {
-                Startup::Open { .. } => true,
-                Startup::Over { at } => unix_micros(started_at.at) <= at,
-                Startup::Unmet | Startup::Unwitnessed => false,
+                Startup::InProgress { .. } => true,
+                Startup::Finished { at } => unix_micros(started_at.at) <= at,
+                Startup::NotObserved | Startup::Missed => false,
             }
     }
 
@@ -249,15 +249,17 @@ impl Memory {
     }
 }
 
-impl Known {
+impl ResourceHistory {
     fn notice_first(&mut self, resource: &Resource) {
-        if self.first != First::ToCome {
+        if self.first != FirstUpdate::NotStarted {
             return;
         }
         self.first = match &resource.updates[..] {
             [] => match &resource.current_update {
-                Some(current) => First::Seen(UpdateId::new(&current.span_id, &current.started_at)),
-                None => First::ToCome,
+                Some(current) => {
+                    FirstUpdate::Observed(UpdateId::new(&current.span_id, &current.started_at))
+                }
+                None => FirstUpdate::NotStarted,
             },
             // Tilt keeps two of a resource, so one is all there was; of a Tiltfile it keeps one,
             // and counts them.
@@ -265,12 +267,12 @@ impl Known {
                 if resource.resource_type != Some(ResourceType::Tiltfile)
                     || only.span_id.ends_with(":1") =>
             {
-                First::Seen(UpdateId::new(&only.span_id, &only.started_at))
+                FirstUpdate::Observed(UpdateId::new(&only.span_id, &only.started_at))
             }
             [.., oldest] if resource.resource_type != Some(ResourceType::Tiltfile) => {
-                First::Perhaps(UpdateId::new(&oldest.span_id, &oldest.started_at))
+                FirstUpdate::Maybe(UpdateId::new(&oldest.span_id, &oldest.started_at))
             }
-            _ => First::Unseen,
+            _ => FirstUpdate::Missed,
         };
     }
 
@@ -306,7 +308,7 @@ impl RecentUpdate {
     }
 
     /// Of a build that began after it did.
-    fn covers(&self, build: &Placement, build_started_at: &Timestamp) -> bool {
+    fn covers(&self, build: &ImageBuildRef, build_started_at: &Timestamp) -> bool {
         let ended = self.finished_at.as_deref().and_then(Timestamp::parse);
         let has_another = self
             .images
@@ -325,9 +327,9 @@ fn remember(recent: &mut Vec<RecentUpdate>, id: UpdateId, finished_at: Option<St
 
 /// The numbers N of the `build:N` that were seen, as ascending ranges with gaps between them.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-struct Numbers(Vec<(u64, u64)>);
+struct BuildNumbers(Vec<(u64, u64)>);
 
-impl Numbers {
+impl BuildNumbers {
     fn see(&mut self, span_id: &str) {
         let Some(number) = number(span_id) else { return };
         let after = self.0.partition_point(|(_, last)| *last + 1 < number);
@@ -410,7 +412,7 @@ mod tests {
 
     #[test]
     fn what_only_serves_does_so_while_it_is_pending_or_disabled_too() {
-        let mut memory = Memory::default();
+        let mut memory = SessionTracker::default();
         let shows = |status: &str| Resource {
             resource_type: Some(ResourceType::Local),
             update_status: Some(status.into()),
@@ -429,12 +431,17 @@ mod tests {
         assert!(!memory.only_served(&shows("pending")), "it was given a command");
     }
 
-    fn is_first(memory: &Memory, resource: &Resource, number: u32, from: u32) -> Option<bool> {
+    fn is_first(
+        memory: &SessionTracker,
+        resource: &Resource,
+        number: u32,
+        from: u32,
+    ) -> Option<bool> {
         memory.is_first(resource, &UpdateId::new(&format!("build:{number}"), &at(from)))
     }
 
-    fn image(started_at: u32) -> Placement {
-        Placement {
+    fn image(started_at: u32) -> ImageBuildRef {
+        ImageBuildRef {
             key: String::new(),
             resource: "web".into(),
             object: "web:web".into(),
@@ -442,7 +449,7 @@ mod tests {
         }
     }
 
-    fn parent(memory: &mut Memory, started_at: u32) -> Option<(String, bool)> {
+    fn parent(memory: &mut SessionTracker, started_at: u32) -> Option<(String, bool)> {
         memory
             .parent(&image(started_at), true)
             .map(|parent| (parent.id.span_id, parent.has_finished))
@@ -450,7 +457,7 @@ mod tests {
 
     #[test]
     fn the_first_update_is_known_when_it_was_seen_alone() {
-        let mut memory = Memory::default();
+        let mut memory = SessionTracker::default();
         memory.notice(&resource(vec![], Some((3, 1))));
         let later = resource(vec![update(4, 5, 6), update(3, 1, 2)], None);
         memory.notice(&later);
@@ -460,7 +467,7 @@ mod tests {
 
     #[test]
     fn of_two_updates_seen_at_once_the_older_may_be_the_first_or_not() {
-        let mut memory = Memory::default();
+        let mut memory = SessionTracker::default();
         let late = resource(vec![update(9, 5, 6), update(7, 1, 2)], None);
         memory.notice(&late);
         assert_eq!(is_first(&memory, &late, 9, 5), Some(false));
@@ -476,7 +483,7 @@ mod tests {
         let live =
             |from, to| Update { span_id: "liveupdate:web:web".into(), ..update(1, from, to) };
         let late = resource(vec![live(5, 6), live(1, 2)], None);
-        let mut memory = Memory::default();
+        let mut memory = SessionTracker::default();
         memory.notice(&late);
         let is_first =
             |from| memory.is_first(&late, &UpdateId::new("liveupdate:web:web", &at(from)));
@@ -485,7 +492,7 @@ mod tests {
 
     #[test]
     fn a_wait_explains_the_update_that_ended_it() {
-        let mut memory = Memory::default();
+        let mut memory = SessionTracker::default();
         let mut waiting = resource(vec![update(1, 1, 2)], None);
         waiting.waiting =
             Some(Waiting { reason: Some("waiting-for-dep".into()), on: vec!["db".into()] });
@@ -499,7 +506,7 @@ mod tests {
         }
         let id = UpdateId::new("build:2", &at(3));
         assert_eq!(memory.waited("web", &id), None, "that wait ended without an update");
-        memory = Memory::default();
+        memory = SessionTracker::default();
         for version in [&waiting, &running, &done] {
             memory.notice(version);
             memory.notice_waiting(version);
@@ -520,7 +527,7 @@ mod tests {
             load.span_id = format!("tiltfile:(Tiltfile):{number}");
             let mut tiltfile = resource(vec![load.clone()], None);
             tiltfile.resource_type = Some(ResourceType::Tiltfile);
-            let mut memory = Memory::default();
+            let mut memory = SessionTracker::default();
             memory.notice(&tiltfile);
             let id = UpdateId::new(&load.span_id, &load.started_at);
             assert_eq!(memory.is_first(&tiltfile, &id), expected, "load {number}");
@@ -529,19 +536,19 @@ mod tests {
 
     #[test]
     fn an_image_belongs_to_the_update_during_which_it_began() {
-        let mut memory = Memory::default();
+        let mut memory = SessionTracker::default();
         memory.notice(&resource(vec![update(2, 1, 4)], Some((5, 6))));
         assert_eq!(parent(&mut memory, 0), None);
         assert_eq!(parent(&mut memory, 1), Some(("build:2".into(), true)));
         assert_eq!(parent(&mut memory, 5), None);
         assert_eq!(parent(&mut memory, 9), Some(("build:5".into(), false)));
-        let elsewhere = Placement { resource: "other".into(), ..image(1) };
+        let elsewhere = ImageBuildRef { resource: "other".into(), ..image(1) };
         assert_eq!(memory.parent(&elsewhere, true), None);
     }
 
     #[test]
     fn an_image_of_an_update_that_nobody_saw_belongs_to_no_earlier_one() {
-        let mut memory = Memory::default();
+        let mut memory = SessionTracker::default();
         memory.notice(&resource(vec![], Some((1, 1))));
         memory.notice(&resource(vec![update(3, 6, 7), update(2, 4, 5)], None));
         assert_eq!(parent(&mut memory, 9), None, "nobody saw the end of build:1 either");
@@ -549,7 +556,7 @@ mod tests {
 
     #[test]
     fn an_update_builds_an_image_once_so_a_second_build_belongs_to_one_not_seen_yet() {
-        let mut memory = Memory::default();
+        let mut memory = SessionTracker::default();
         memory.notice(&resource(vec![], Some((5, 6))));
         assert_eq!(parent(&mut memory, 7), Some(("build:5".into(), false)));
         assert_eq!(parent(&mut memory, 7), Some(("build:5".into(), false)), "shown again");
@@ -560,7 +567,7 @@ mod tests {
 
     #[test]
     fn an_update_stays_known_for_a_while_after_tilt_forgot_it() {
-        let mut memory = Memory::default();
+        let mut memory = SessionTracker::default();
         for number in 1..=9 {
             memory.notice(&resource(vec![update(number, number * 5, number * 5 + 1)], None));
         }
@@ -571,7 +578,7 @@ mod tests {
     proptest! {
         #[test]
         fn missed_builds_are_the_gaps_in_the_numbers(seen in proptest::collection::vec(1u64..40, 0..60)) {
-            let mut numbers = Numbers::default();
+            let mut numbers = BuildNumbers::default();
             for number in &seen {
                 numbers.see(&format!("build:{number}"));
             }
@@ -584,7 +591,7 @@ mod tests {
 
     #[test]
     fn a_build_that_runs_is_not_missed_until_it_is_over_unseen() {
-        let mut memory = Memory::default();
+        let mut memory = SessionTracker::default();
         let running = [
             resource(Vec::new(), Some((2, 1))),
             resource(vec![update(1, 0, 1), update(3, 1, 2)], None),
@@ -600,7 +607,7 @@ mod tests {
 
     #[test]
     fn only_build_numbers_count() {
-        let mut numbers = Numbers::default();
+        let mut numbers = BuildNumbers::default();
         for span in ["tiltfile:(Tiltfile):9", "liveupdate:web:web", "build:", "build:0", "build:x"]
         {
             numbers.see(span);

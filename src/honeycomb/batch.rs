@@ -7,18 +7,18 @@ use std::io::Write;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use crate::events::event::Kind;
-use crate::spool::state::Waiting;
+use crate::events::event::EventKind;
+use crate::spool::state::QueuedEvent;
 
 /// The most that goes into one request.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Limits {
+pub struct BatchLimits {
     pub events: usize,
     /// Of JSON, before compression.
     pub bytes: usize,
 }
 
-impl Limits {
+impl BatchLimits {
     /// Well inside Honeycomb's 5 MB for a body and 1 MB for an event; 500 events is what
     /// Refinery itself puts into a batch.
     pub const DEFAULT: Self = Self { events: 500, bytes: 1_000_000 };
@@ -34,14 +34,14 @@ impl Limits {
 pub struct Batch {
     /// Their numbers, in the order in which they stand in the body.
     pub numbers: Vec<u64>,
-    pub kinds: Vec<Kind>,
+    pub kinds: Vec<EventKind>,
     /// The gzipped JSON array.
     pub body: Vec<u8>,
 }
 
 /// The front of the queue, cut to the limits.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Cut {
+pub enum NextBatch {
     /// Nothing waits.
     Empty,
     Batch(Batch),
@@ -49,8 +49,8 @@ pub enum Cut {
     TooLarge(u64),
 }
 
-pub fn cut(queue: &[Waiting], limits: Limits) -> Cut {
-    let Some(first) = queue.first() else { return Cut::Empty };
+pub fn cut(queue: &[QueuedEvent], limits: BatchLimits) -> NextBatch {
+    let Some(first) = queue.first() else { return NextBatch::Empty };
     let mut bytes = "[]".len();
     let fitting = queue
         .iter()
@@ -61,17 +61,17 @@ pub fn cut(queue: &[Waiting], limits: Limits) -> Cut {
         })
         .count();
     if fitting == 0 {
-        return Cut::TooLarge(first.number);
+        return NextBatch::TooLarge(first.number);
     }
     let events = &queue[..fitting];
-    Cut::Batch(Batch {
+    NextBatch::Batch(Batch {
         numbers: events.iter().map(|event| event.number).collect(),
         kinds: events.iter().map(|event| event.kind).collect(),
         body: body(events).expect("writing to memory does not fail"),
     })
 }
 
-fn body(events: &[Waiting]) -> std::io::Result<Vec<u8>> {
+fn body(events: &[QueuedEvent]) -> std::io::Result<Vec<u8>> {
     let events: Vec<_> = events.iter().map(|event| event.wire.get()).collect();
     // At once: flate2 clears 32 KB for each write.
     let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
@@ -80,7 +80,7 @@ fn body(events: &[Waiting]) -> std::io::Result<Vec<u8>> {
 }
 
 /// How many events of each kind.
-pub type Counts = BTreeMap<Kind, usize>;
+pub type Counts = BTreeMap<EventKind, usize>;
 
 #[cfg(test)]
 mod tests {
@@ -88,11 +88,14 @@ mod tests {
     use serde_json::value::RawValue;
     use std::io::Read;
 
-    fn queue(sizes: &[usize]) -> Vec<Waiting> {
+    fn queue(sizes: &[usize]) -> Vec<QueuedEvent> {
         let wires = sizes.iter().map(|size| {
             RawValue::from_string(format!("\"{}\"", "x".repeat(size - 2))).expect("JSON")
         });
-        (7..).zip(wires).map(|(n, wire)| Waiting::new(n, Kind::DockerImage, 0, wire)).collect()
+        (7..)
+            .zip(wires)
+            .map(|(n, wire)| QueuedEvent::new(n, EventKind::DockerImage, 0, wire))
+            .collect()
     }
 
     fn unpacked(batch: &Batch) -> String {
@@ -105,12 +108,14 @@ mod tests {
     fn a_batch_is_the_front_of_the_queue_within_both_limits() {
         let queue = queue(&[10; 8]);
         for (limits, expected) in [
-            (Limits { events: 3, bytes: 1000 }, 3),
-            (Limits { events: 100, bytes: 2 + 11 * 5 }, 5),
-            (Limits { events: 100, bytes: 2 + 11 * 5 - 1 }, 4),
-            (Limits::DEFAULT, 8),
+            (BatchLimits { events: 3, bytes: 1000 }, 3),
+            (BatchLimits { events: 100, bytes: 2 + 11 * 5 }, 5),
+            (BatchLimits { events: 100, bytes: 2 + 11 * 5 - 1 }, 4),
+            (BatchLimits::DEFAULT, 8),
         ] {
-            let Cut::Batch(batch) = cut(&queue, limits) else { panic!("no batch: {limits:?}") };
+            let NextBatch::Batch(batch) = cut(&queue, limits) else {
+                panic!("no batch: {limits:?}")
+            };
             assert_eq!(batch.numbers, (7..7 + expected).collect::<Vec<_>>(), "{limits:?}");
             let text = unpacked(&batch);
             assert!(text.len() <= limits.bytes, "{limits:?}");
@@ -121,14 +126,14 @@ mod tests {
 
     #[test]
     fn an_event_that_never_fits_is_named_and_an_empty_queue_is_empty() {
-        let limits = Limits { events: 10, bytes: 20 };
-        assert_eq!(cut(&queue(&[30, 5]), limits), Cut::TooLarge(7));
-        assert_eq!(cut(&[], limits), Cut::Empty);
+        let limits = BatchLimits { events: 10, bytes: 20 };
+        assert_eq!(cut(&queue(&[30, 5]), limits), NextBatch::TooLarge(7));
+        assert_eq!(cut(&[], limits), NextBatch::Empty);
     }
 
     #[test]
     fn halving_ends_at_one_event() {
-        let mut limits = Limits::DEFAULT;
+        let mut limits = BatchLimits::DEFAULT;
         let mut seen = Vec::new();
         while let Some(less) = limits.halved(limits.events) {
             limits = less;

@@ -39,7 +39,7 @@ pub fn requests(dataset: &str) -> Vec<Value> {
     let mut requests = Vec::new();
     let mut pins = Vec::new();
     for query in QUERIES {
-        let pin = Pin {
+        let pin = PinnedQuery {
             query,
             query_id: format!("<id of the query {:?}>", query.name),
             annotation_id: format!("<id of the annotation {:?}>", query.name),
@@ -55,7 +55,7 @@ pub fn requests(dataset: &str) -> Vec<Value> {
 
 /// A query with its annotation, as Honeycomb has them.
 #[derive(Debug)]
-pub struct Pin<'a> {
+pub struct PinnedQuery<'a> {
     pub query: &'a Query,
     pub query_id: String,
     pub annotation_id: String,
@@ -111,7 +111,7 @@ fn tag_value(slug: &str) -> String {
     format!("{prefix}{value}").chars().take(128).collect()
 }
 
-pub fn new_board(name: &str, slug: &str, pins: &[Pin]) -> Value {
+pub fn new_board(name: &str, slug: &str, pins: &[PinnedQuery]) -> Value {
     json!({
         "type": "flexible",
         "name": name,
@@ -134,7 +134,7 @@ fn place(query: &Query) -> Value {
     })
 }
 
-fn panel(pin: &Pin, position: &Value) -> Value {
+fn panel(pin: &PinnedQuery, position: &Value) -> Value {
     json!({
         "type": "query",
         "query_panel": {
@@ -147,7 +147,11 @@ fn panel(pin: &Pin, position: &Value) -> Value {
 }
 
 /// A board that is there, with the pins put in; `None` if they are there already.
-pub fn updated_board(board: &Value, pins: &[Pin], annotations: &[Annotation]) -> Option<Value> {
+pub fn updated_board(
+    board: &Value,
+    pins: &[PinnedQuery],
+    annotations: &[Annotation],
+) -> Option<Value> {
     let known = board["panels"].as_array().cloned().unwrap_or_default();
     let panels = updated_panels(&known, pins, annotations);
     if panels == known {
@@ -164,7 +168,11 @@ pub fn updated_board(board: &Value, pins: &[Pin], annotations: &[Annotation]) ->
 
 /// Nothing else changes: a panel of another version of a query stays where it is, and a new one
 /// comes below all others.
-fn updated_panels(panels: &[Value], pins: &[Pin], annotations: &[Annotation]) -> Vec<Value> {
+fn updated_panels(
+    panels: &[Value],
+    pins: &[PinnedQuery],
+    annotations: &[Annotation],
+) -> Vec<Value> {
     let mut panels = panels.to_vec();
     let bottom = panels.iter().map(lower_edge).max().unwrap_or_default();
     for pin in pins {
@@ -199,14 +207,14 @@ pub fn missing(query: &Query, columns: &[String]) -> Vec<&'static str> {
 }
 
 #[derive(Debug)]
-pub enum Found<'a> {
+pub enum ExistingBoard<'a> {
     Ours(&'a Value),
     /// Of the name, and made by someone else.
     Foreign(&'a Value),
     None,
 }
 
-pub fn find_board<'a>(boards: &'a [Value], slug: &str) -> Found<'a> {
+pub fn find_board<'a>(boards: &'a [Value], slug: &str) -> ExistingBoard<'a> {
     let wanted = tags(slug);
     let wanted = wanted.as_array().expect("tags are a list");
     let has = |board: &Value, tag: &Value| {
@@ -215,10 +223,10 @@ pub fn find_board<'a>(boards: &'a [Value], slug: &str) -> Found<'a> {
         tags.is_some_and(|tags| tags.iter().any(is_it))
     };
     if let Some(ours) = boards.iter().find(|board| wanted.iter().all(|tag| has(board, tag))) {
-        return Found::Ours(ours);
+        return ExistingBoard::Ours(ours);
     }
     let is_foreign = |board: &&Value| board["name"] == NAME && !has(board, &wanted[0]);
-    boards.iter().find(is_foreign).map_or(Found::None, Found::Foreign)
+    boards.iter().find(is_foreign).map_or(ExistingBoard::None, ExistingBoard::Foreign)
 }
 
 /// Another dataset of the same environment may have its own board.
@@ -232,9 +240,9 @@ pub fn free_name(boards: &[Value], dataset: &str) -> String {
 mod tests {
     use super::*;
 
-    fn pin(number: usize, id: &str) -> Pin<'static> {
+    fn pin(number: usize, id: &str) -> PinnedQuery<'static> {
         let (query_id, annotation_id) = (format!("q-{id}"), format!("a-{id}"));
-        Pin { query: &QUERIES[number], query_id, annotation_id }
+        PinnedQuery { query: &QUERIES[number], query_id, annotation_id }
     }
 
     fn known(query: &Query, id: &str, description: String) -> Annotation {
@@ -308,9 +316,11 @@ mod tests {
         let elsewhere = [json!({"name": NAME, "tags": tags("other")})];
         let foreign = json!({"name": NAME, "tags": [{"key": "team", "value": "x"}]});
         let both = [foreign.clone(), ours.clone()];
-        assert!(matches!(find_board(&both, "dev"), Found::Ours(found) if *found == ours));
-        assert!(matches!(find_board(&both, "other"), Found::Foreign(found) if *found == foreign));
-        assert!(matches!(find_board(&elsewhere, "dev"), Found::None));
+        assert!(matches!(find_board(&both, "dev"), ExistingBoard::Ours(found) if *found == ours));
+        assert!(
+            matches!(find_board(&both, "other"), ExistingBoard::Foreign(found) if *found == foreign)
+        );
+        assert!(matches!(find_board(&elsewhere, "dev"), ExistingBoard::None));
         assert_eq!(free_name(&elsewhere, "dev"), "Dev environment health: dev");
         assert_eq!(free_name(&[ours], "other"), NAME);
     }

@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use serde_json::Value;
 use ureq::http::header::{CONTENT_ENCODING, CONTENT_TYPE, DATE, LOCATION, RETRY_AFTER};
-use ureq::http::{Response, Uri};
+use ureq::http::{self, Uri};
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Body, RequestBuilder, Timeout};
 
 use crate::config::{ApiKey, Destination, Endpoint};
-use crate::honeycomb::response::Answer;
+use crate::honeycomb::response::Response;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A status per event is about 16 bytes, but one with its reason may have kilobytes, and without all
@@ -48,7 +48,7 @@ impl fmt::Debug for Api {
 
 /// No answer came: one line that names the host and the cause.
 #[derive(Debug, PartialEq)]
-pub struct NoAnswer(pub String);
+pub struct NoResponse(pub String);
 
 impl Client {
     pub fn new(destination: &Destination) -> Self {
@@ -64,7 +64,7 @@ impl Client {
 
     /// Sends one batch, a gzipped JSON array; `limit` bounds everything from the name's look-up
     /// to the answer's last byte.
-    pub fn post(&self, body: &[u8], limit: Duration) -> Result<Answer, NoAnswer> {
+    pub fn post(&self, body: &[u8], limit: Duration) -> Result<Response, NoResponse> {
         let request = self
             .api
             .prepare(self.api.agent.post(&self.batch_url), limit)
@@ -100,15 +100,15 @@ impl Api {
     }
 
     /// `path` begins with a slash and is encoded.
-    pub fn get(&self, path: &str, limit: Duration) -> Result<Answer, NoAnswer> {
+    pub fn get(&self, path: &str, limit: Duration) -> Result<Response, NoResponse> {
         self.read(self.prepare(self.agent.get(self.at(path)), limit).call(), LIST_LIMIT)
     }
 
-    pub fn post(&self, path: &str, body: &Value, limit: Duration) -> Result<Answer, NoAnswer> {
+    pub fn post(&self, path: &str, body: &Value, limit: Duration) -> Result<Response, NoResponse> {
         self.send(self.agent.post(self.at(path)), body, limit)
     }
 
-    pub fn put(&self, path: &str, body: &Value, limit: Duration) -> Result<Answer, NoAnswer> {
+    pub fn put(&self, path: &str, body: &Value, limit: Duration) -> Result<Response, NoResponse> {
         self.send(self.agent.put(self.at(path)), body, limit)
     }
 
@@ -134,7 +134,7 @@ impl Api {
         request: RequestBuilder<ureq::typestate::WithBody>,
         body: &Value,
         limit: Duration,
-    ) -> Result<Answer, NoAnswer> {
+    ) -> Result<Response, NoResponse> {
         let request = self.prepare(request, limit).header(CONTENT_TYPE, "application/json");
         self.read(request.send(body.to_string()), ANSWER_LIMIT)
     }
@@ -149,9 +149,9 @@ impl Api {
 
     fn read(
         &self,
-        response: Result<Response<Body>, ureq::Error>,
+        response: Result<http::Response<Body>, ureq::Error>,
         most: u64,
-    ) -> Result<Answer, NoAnswer> {
+    ) -> Result<Response, NoResponse> {
         let mut response = response.map_err(|error| self.no_answer(&error))?;
         let header = |name| {
             let value = response.headers().get(name)?;
@@ -168,7 +168,7 @@ impl Api {
             Err(error) => return Err(self.no_answer(&error)),
         };
         let body = self.without_key(String::from_utf8_lossy(&body).into_owned()).into_bytes();
-        Ok(Answer { status, retry_after, date, location, body })
+        Ok(Response { status, retry_after, date, location, body })
     }
 
     /// A server may quote the key in its answer, of which a part is shown to the person.
@@ -178,9 +178,9 @@ impl Api {
         if key.len() < 8 || !text.contains(key) { text } else { text.replace(key, "<key>") }
     }
 
-    fn no_answer(&self, error: &ureq::Error) -> NoAnswer {
+    fn no_answer(&self, error: &ureq::Error) -> NoResponse {
         let cause = cause(error);
-        NoAnswer(format!("no answer from {}: {cause}{}", self.authority, hint(&cause)))
+        NoResponse(format!("no answer from {}: {cause}{}", self.authority, hint(&cause)))
     }
 }
 

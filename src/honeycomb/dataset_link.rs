@@ -23,11 +23,11 @@ pub fn ui_of(api_host: &str) -> Option<String> {
 
 /// A dataset's place in the UI.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Place {
+pub struct DatasetUrl {
     dataset: String,
 }
 
-impl Place {
+impl DatasetUrl {
     /// In the key's team and environment; Classic has no environments.
     pub fn of(ui: &str, auth: &Auth, dataset: &str) -> Option<Self> {
         let team = encoded(auth.team_slug()?);
@@ -77,9 +77,9 @@ mod tests {
     const AUTH: &str = r#"{"team":{"name":"Acme","slug":"acme"},"environment":{"slug":"ci-runs"}}"#;
     const CLASSIC: &str = r#"{"team":{"slug":"acme"},"environment":{"name":"","slug":""}}"#;
 
-    fn place(ui: &str, auth: &str) -> Place {
+    fn place(ui: &str, auth: &str) -> DatasetUrl {
         let auth = Auth::read(auth.as_bytes()).expect("whose key it is");
-        Place::of(ui, &auth, "Dev Envs!").expect("a place")
+        DatasetUrl::of(ui, &auth, "Dev Envs!").expect("a place")
     }
 
     #[test]
@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn without_a_team_there_is_no_place() {
         let auth = Auth::read(br#"{"type":"ingest"}"#).expect("an answer");
-        assert_eq!(Place::of("https://ui.honeycomb.io", &auth, "dev"), None);
+        assert_eq!(DatasetUrl::of("https://ui.honeycomb.io", &auth, "dev"), None);
     }
 
     #[test]

@@ -5,16 +5,16 @@ use std::time::Duration;
 use crate::config::Destination;
 use crate::honeycomb::auth::{self, Auth};
 use crate::honeycomb::client::Api;
-use crate::honeycomb::dataset_link::Place;
+use crate::honeycomb::dataset_link::DatasetUrl;
 
 /// In the background there is no hurry.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// `None` also where the UI's address is not known: then nobody is asked.
-pub fn find(api: &Api, destination: &Destination, limit: Duration) -> Option<Place> {
+pub fn find(api: &Api, destination: &Destination, limit: Duration) -> Option<DatasetUrl> {
     let ui = destination.ui.as_deref()?;
     let answer = api.get(auth::PATH, limit).ok().filter(|answer| answer.status == 200)?;
-    Place::of(ui, &Auth::read(&answer.body)?, &destination.dataset)
+    DatasetUrl::of(ui, &Auth::read(&answer.body)?, &destination.dataset)
 }
 
 /// Says it when it is known, and holds up nothing until then.

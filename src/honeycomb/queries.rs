@@ -27,11 +27,11 @@ pub struct Query {
 #[derive(Debug)]
 pub struct Filter {
     pub column: &'static str,
-    pub is: Is,
+    pub is: FilterValue,
 }
 
 #[derive(Debug)]
-pub enum Is {
+pub enum FilterValue {
     Text(&'static str),
     OneOf(&'static [&'static str]),
     True,
@@ -78,11 +78,11 @@ const fn of(op: &'static str, column: &'static str) -> Calculation {
 }
 
 const fn kind(kind: &'static str) -> Filter {
-    Filter { column: "kind", is: Is::Text(kind) }
+    Filter { column: "kind", is: FilterValue::Text(kind) }
 }
 
 /// Start-ups that were given up have not met their slowest resource.
-const SETTLED: Filter = Filter { column: "ended_by", is: Is::Text("settled") };
+const SETTLED: Filter = Filter { column: "ended_by", is: FilterValue::Text("settled") };
 
 pub const QUERIES: &[Query] = &[
     Query {
@@ -100,8 +100,8 @@ pub const QUERIES: &[Query] = &[
         name: "Unhealthy resources",
         question: "Which resources are in error, and in how many environments?",
         filters: &[
-            Filter { column: "update_status", is: Is::Text("error") },
-            Filter { column: "runtime_status", is: Is::Text("error") },
+            Filter { column: "update_status", is: FilterValue::Text("error") },
+            Filter { column: "runtime_status", is: FilterValue::Text("error") },
         ],
         combination: Combination::Any,
         calculations: &[of("COUNT_DISTINCT", "session.id")],
@@ -113,7 +113,11 @@ pub const QUERIES: &[Query] = &[
     Query {
         name: "Time until ready",
         question: "How long from the start of Tilt until all works, where all came to work?",
-        filters: &[kind("startup"), SETTLED, Filter { column: "resources_failed", is: Is::Zero }],
+        filters: &[
+            kind("startup"),
+            SETTLED,
+            Filter { column: "resources_failed", is: FilterValue::Zero },
+        ],
         combination: Combination::All,
         calculations: &[
             of("HEATMAP", "time_to_ready_ms"),
@@ -128,7 +132,7 @@ pub const QUERIES: &[Query] = &[
     Query {
         name: "What rebuilds cost",
         question: "How long do the updates after the first take, and which resource costs most?",
-        filters: &[kind("update"), Filter { column: "initial", is: Is::False }],
+        filters: &[kind("update"), Filter { column: "initial", is: FilterValue::False }],
         combination: Combination::All,
         calculations: &[of("SUM", "duration_ms"), of("P90", "duration_ms")],
         breakdowns: &["name"],
@@ -139,7 +143,7 @@ pub const QUERIES: &[Query] = &[
     Query {
         name: "Failures by resource and class",
         question: "What fails, and why?",
-        filters: &[kind("update"), Filter { column: "error", is: Is::True }],
+        filters: &[kind("update"), Filter { column: "error", is: FilterValue::True }],
         combination: Combination::All,
         calculations: &[COUNT],
         breakdowns: &["name", "error.type"],
@@ -161,7 +165,7 @@ pub const QUERIES: &[Query] = &[
     Query {
         name: "Image builds",
         question: "How long does each image take to build?",
-        filters: &[Filter { column: "kind", is: Is::OneOf(&["dockerimage", "cmdimage"]) }],
+        filters: &[Filter { column: "kind", is: FilterValue::OneOf(&["dockerimage", "cmdimage"]) }],
         combination: Combination::All,
         calculations: &[
             of("HEATMAP", "duration_ms"),
@@ -189,8 +193,8 @@ pub const QUERIES: &[Query] = &[
         question: "Which stages were built again, although a cache could have had them?",
         filters: &[
             kind("dockerimage_stage"),
-            Filter { column: "cached", is: Is::False },
-            Filter { column: "instruction", is: Is::OneOf(&["RUN", "COPY", "ADD"]) },
+            Filter { column: "cached", is: FilterValue::False },
+            Filter { column: "instruction", is: FilterValue::OneOf(&["RUN", "COPY", "ADD"]) },
         ],
         combination: Combination::All,
         calculations: &[COUNT, of("SUM", "duration_ms")],
@@ -249,11 +253,11 @@ fn ordered(mut calculation: Value) -> Value {
 
 fn filter(filter: &Filter) -> Value {
     let (op, value) = match filter.is {
-        Is::Text(text) => ("=", json!(text)),
-        Is::OneOf(texts) => ("in", json!(texts)),
-        Is::True => ("=", json!(true)),
-        Is::False => ("=", json!(false)),
-        Is::Zero => ("=", json!(0)),
+        FilterValue::Text(text) => ("=", json!(text)),
+        FilterValue::OneOf(texts) => ("in", json!(texts)),
+        FilterValue::True => ("=", json!(true)),
+        FilterValue::False => ("=", json!(false)),
+        FilterValue::Zero => ("=", json!(0)),
     };
     json!({"column": filter.column, "op": op, "value": value})
 }

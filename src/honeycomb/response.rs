@@ -11,7 +11,7 @@ use serde_json::Value;
 
 /// The parts of an HTTP answer that matter.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Answer {
+pub struct Response {
     pub status: u16,
     pub retry_after: Option<String>,
     /// The server's own idea of now.
@@ -22,9 +22,9 @@ pub struct Answer {
 
 /// What to do with the request's events.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Verdict {
+pub enum BatchResult {
     /// One fate per event, in order; events beyond the last were not answered for.
-    Judged(Vec<Fate>),
+    Judged(Vec<EventResult>),
     /// The same request may go through later.
     Retry { why: String, after: Option<Duration> },
     /// This request will never go through, as malformed or too large; one with fewer events, or
@@ -35,7 +35,7 @@ pub enum Verdict {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub enum Fate {
+pub enum EventResult {
     Accepted,
     /// It stays in the queue.
     Later {
@@ -56,12 +56,12 @@ pub const MAY_NOT_SEND: &str =
     "the API key may not send events; give it the permission \"send events\"";
 
 /// `HTTP 503`, with what the server says of it.
-pub fn http(answer: &Answer) -> String {
+pub fn http(answer: &Response) -> String {
     format!("HTTP {}{}", answer.status, prefixed(": ", &said(&answer.body)))
 }
 
 /// What a 3xx means.
-pub fn redirected(answer: &Answer) -> String {
+pub fn redirected(answer: &Response) -> String {
     format!(
         "the endpoint redirects{}, and the key does not follow; set HONEYCOMB_API_ENDPOINT to \
          Honeycomb's own address",
@@ -71,15 +71,15 @@ pub fn redirected(answer: &Answer) -> String {
 
 /// Judges the answer to a request; `now` is for a `Retry-After` that names a date, where the server
 /// does not say what time it has: our clock may be wrong.
-pub fn judge(answer: &Answer, now: SystemTime) -> Verdict {
+pub fn judge(answer: &Response, now: SystemTime) -> BatchResult {
     let now = answer.date.as_deref().and_then(date).unwrap_or(now);
     let after = answer.retry_after.as_deref().and_then(|text| retry_after(text, now));
     let refused =
-        |advice: &str| Verdict::Refused { advice: format!("{advice} ({})", http(answer)) };
+        |advice: &str| BatchResult::Refused { advice: format!("{advice} ({})", http(answer)) };
     match answer.status {
         200..=299 => match fates(&answer.body) {
-            Some(fates) if !fates.is_empty() => Verdict::Judged(fates),
-            _ => Verdict::Retry {
+            Some(fates) if !fates.is_empty() => BatchResult::Judged(fates),
+            _ => BatchResult::Retry {
                 why: format!(
                     "HTTP {} without a status per event: is something else answering in \
                      Honeycomb's place?",
@@ -90,7 +90,7 @@ pub fn judge(answer: &Answer, now: SystemTime) -> Verdict {
         },
         300..=399 => refused(&redirected(answer)),
         400 | 413 => {
-            Verdict::Malformed { advice: format!("the request was refused ({})", http(answer)) }
+            BatchResult::Malformed { advice: format!("the request was refused ({})", http(answer)) }
         }
         401 => refused(UNKNOWN_KEY),
         403 => refused(MAY_NOT_SEND),
@@ -99,28 +99,28 @@ pub fn judge(answer: &Answer, now: SystemTime) -> Verdict {
              HONEYCOMB_API_ENDPOINT",
         ),
         407 => refused("the proxy wants credentials; set them in HTTPS_PROXY"),
-        408 | 425 | 429 | 500..=599 => Verdict::Retry { why: http(answer), after },
+        408 | 425 | 429 | 500..=599 => BatchResult::Retry { why: http(answer), after },
         _ => refused("the request was refused"),
     }
 }
 
 /// The per-event statuses; `None` if the body is not such a list.
-fn fates(body: &[u8]) -> Option<Vec<Fate>> {
+fn fates(body: &[u8]) -> Option<Vec<EventResult>> {
     #[derive(Deserialize)]
-    struct Status {
+    struct EventStatus {
         status: u16,
         /// A text, unless something else than Honeycomb says it.
         error: Option<Value>,
     }
-    let statuses: Vec<Status> = serde_json::from_slice(body).ok()?;
+    let statuses: Vec<EventStatus> = serde_json::from_slice(body).ok()?;
     let fates = statuses.into_iter().map(|event| match event.status {
-        200..=299 => Fate::Accepted,
-        status @ (429 | 401 | 403 | 404 | 408) => Fate::Later { status },
+        200..=299 => EventResult::Accepted,
+        status @ (429 | 401 | 403 | 404 | 408) => EventResult::Later { status },
         400..=499 => {
             let reason = event.error.as_ref().and_then(Value::as_str);
-            Fate::Rejected { reason: one_line(reason.unwrap_or("no reason given")) }
+            EventResult::Rejected { reason: one_line(reason.unwrap_or("no reason given")) }
         }
-        status => Fate::Later { status },
+        status => EventResult::Later { status },
     });
     Some(fates.collect())
 }
@@ -174,11 +174,11 @@ fn date(text: &str) -> Option<SystemTime> {
 mod tests {
     use super::*;
 
-    fn answer(status: u16, body: &str) -> Answer {
-        Answer { status, body: body.into(), ..Answer::default() }
+    fn answer(status: u16, body: &str) -> Response {
+        Response { status, body: body.into(), ..Response::default() }
     }
 
-    fn judged(status: u16, body: &str) -> Verdict {
+    fn judged(status: u16, body: &str) -> BatchResult {
         judge(&answer(status, body), SystemTime::UNIX_EPOCH)
     }
 
@@ -187,16 +187,16 @@ mod tests {
         let body = r#"[{"status":202},{"status":400,"error":"too many\ncolumns"},{"status":429},
                        {"status":500,"error":"something went wrong!"},{"status":400},
                        {"status":202,"error":{}},{"status":400,"error":{"code":7}}]"#;
-        let rejected = |reason: &str| Fate::Rejected { reason: reason.into() };
+        let rejected = |reason: &str| EventResult::Rejected { reason: reason.into() };
         assert_eq!(
             judged(200, body),
-            Verdict::Judged(vec![
-                Fate::Accepted,
+            BatchResult::Judged(vec![
+                EventResult::Accepted,
                 rejected("too many columns"),
-                Fate::Later { status: 429 },
-                Fate::Later { status: 500 },
+                EventResult::Later { status: 429 },
+                EventResult::Later { status: 500 },
                 rejected("no reason given"),
-                Fate::Accepted,
+                EventResult::Accepted,
                 rejected("no reason given"),
             ])
         );
@@ -207,7 +207,7 @@ mod tests {
         for body in
             ["", "[]", "<html>please log in</html>", "{}", r#"{"status":202}"#, "[17]", "\u{0}"]
         {
-            assert!(matches!(judged(200, body), Verdict::Retry { .. }), "{body}");
+            assert!(matches!(judged(200, body), BatchResult::Retry { .. }), "{body}");
         }
     }
 
@@ -220,14 +220,16 @@ mod tests {
             (407, "proxy"),
         ] {
             for body in ["", "nope", r#"{"error":"nope"}"#, "<html>"] {
-                let Verdict::Refused { advice } = judged(status, body) else { panic!("{status}") };
+                let BatchResult::Refused { advice } = judged(status, body) else {
+                    panic!("{status}")
+                };
                 assert!(advice.contains(named) && advice.contains(&status.to_string()), "{advice}");
                 assert!(!advice.contains('\n') && !advice.contains('<'), "{advice}");
             }
         }
-        assert!(matches!(judged(415, ""), Verdict::Refused { .. }));
-        assert!(matches!(judged(400, r#"{"error":"malformed"}"#), Verdict::Malformed { .. }));
-        assert!(matches!(judged(413, ""), Verdict::Malformed { .. }));
+        assert!(matches!(judged(415, ""), BatchResult::Refused { .. }));
+        assert!(matches!(judged(400, r#"{"error":"malformed"}"#), BatchResult::Malformed { .. }));
+        assert!(matches!(judged(413, ""), BatchResult::Malformed { .. }));
     }
 
     #[test]
@@ -235,7 +237,7 @@ mod tests {
         for status in [301, 302, 303, 307, 308] {
             let mut moved = answer(status, "");
             moved.location = Some("https://elsewhere.example/login?token=s3cr3t".into());
-            let Verdict::Refused { advice } = judge(&moved, SystemTime::UNIX_EPOCH) else {
+            let BatchResult::Refused { advice } = judge(&moved, SystemTime::UNIX_EPOCH) else {
                 panic!("{status}")
             };
             assert!(advice.contains("https://elsewhere.example/login"), "{advice}");
@@ -246,7 +248,7 @@ mod tests {
     #[test]
     fn a_server_in_trouble_is_tried_again() {
         for status in [408, 429, 500, 502, 503, 504, 599] {
-            assert!(matches!(judged(status, "<html>"), Verdict::Retry { .. }), "{status}");
+            assert!(matches!(judged(status, "<html>"), BatchResult::Retry { .. }), "{status}");
         }
     }
 
@@ -272,15 +274,15 @@ mod tests {
 
     #[test]
     fn a_date_to_retry_after_is_by_the_servers_own_clock() {
-        let dated = Answer {
+        let dated = Response {
             status: 429,
             retry_after: Some("Sun, 06 Nov 1994 08:49:37 GMT".into()),
             date: Some("Sun, 06 Nov 1994 08:49:35 GMT".into()),
-            ..Answer::default()
+            ..Response::default()
         };
         for (date, expected) in [(dated.date.clone(), 2), (Some("soon".into()), 784_111_777)] {
-            let answer = Answer { date, ..dated.clone() };
-            let Verdict::Retry { after, .. } = judge(&answer, SystemTime::UNIX_EPOCH) else {
+            let answer = Response { date, ..dated.clone() };
+            let BatchResult::Retry { after, .. } = judge(&answer, SystemTime::UNIX_EPOCH) else {
                 panic!("{answer:?}")
             };
             assert_eq!(after, Some(Duration::from_secs(expected)), "{answer:?}");

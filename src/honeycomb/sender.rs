@@ -7,27 +7,27 @@ use std::time::{Duration, Instant};
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::base::backoff;
-use crate::base::shutdown::Stop;
+use crate::base::shutdown::Shutdown;
 use crate::base::time;
-use crate::honeycomb::batch::{Batch, Counts, Cut, Limits, cut};
-use crate::honeycomb::client::{Client, NoAnswer};
-use crate::honeycomb::response::{Fate, Verdict, judge};
-use crate::spool::state::Waiting;
-use crate::spool::store::{Sending, Store, StoreError};
+use crate::honeycomb::batch::{Batch, BatchLimits, Counts, NextBatch, cut};
+use crate::honeycomb::client::{Client, NoResponse};
+use crate::honeycomb::response::{BatchResult, EventResult, judge};
+use crate::spool::state::QueuedEvent;
+use crate::spool::store::{SendLock, Store, StoreError};
 
 /// How often to look whether another collector has finished sending.
 const BUSY_POLL: Duration = Duration::from_millis(50);
 
 /// Carries events from the store to Honeycomb.
 #[derive(Debug)]
-pub struct Courier {
+pub struct Sender {
     store: Store,
     client: Client,
     /// Not yet written down: a full disk must not make duplicates.
     unsettled: Answered,
     /// Kept from one delivery to the next as long as anything is unsettled: whoever sent
     /// meanwhile would repeat it.
-    sending: Option<Sending>,
+    sending: Option<SendLock>,
 }
 
 /// Events that Honeycomb has answered for.
@@ -47,7 +47,7 @@ pub struct Delivery {
     pub rejected: usize,
     pub waiting: usize,
     pub took: Duration,
-    pub end: End,
+    pub end: DeliveryEnd,
 }
 
 impl Delivery {
@@ -58,7 +58,7 @@ impl Delivery {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub enum End {
+pub enum DeliveryEnd {
     /// Nothing waits any more.
     Empty,
     /// The rest stays, for this reason; the server may have asked for a pause.
@@ -82,7 +82,7 @@ pub enum End {
 struct Allowance<'a> {
     limit: Duration,
     deadline: Instant,
-    stop: &'a Stop,
+    stop: &'a Shutdown,
 }
 
 impl Allowance<'_> {
@@ -108,18 +108,18 @@ impl Allowance<'_> {
 /// Events that the server, which calls the whole request malformed or too large, does not even take
 /// alone.
 #[derive(Debug, Default)]
-struct Doubts {
+struct PoisonSuspects {
     /// They are the front of the queue.
     numbers: Vec<u64>,
     /// The server has taken others: it is these events that it does not like.
     has_proof: bool,
 }
 
-impl Doubts {
+impl PoisonSuspects {
     /// What to send instead: all others; or, as long as the server may dislike everything, the
     /// newest event, which has the least to do with these.
-    fn beyond<'a>(&self, queue: &'a [Waiting]) -> &'a [Waiting] {
-        let is_doubted = |waiting: &&Waiting| self.numbers.contains(&waiting.number);
+    fn beyond<'a>(&self, queue: &'a [QueuedEvent]) -> &'a [QueuedEvent] {
+        let is_doubted = |waiting: &&QueuedEvent| self.numbers.contains(&waiting.number);
         let others = &queue[queue.iter().take_while(is_doubted).count()..];
         if self.numbers.is_empty() || self.has_proof {
             others
@@ -135,26 +135,26 @@ impl Doubts {
     }
 
     /// Whether these are the first that were taken beside what is in doubt.
-    fn clear_up(&mut self, fates: &[Fate]) -> bool {
-        let is_proof = !self.numbers.is_empty() && fates.contains(&Fate::Accepted);
+    fn clear_up(&mut self, fates: &[EventResult]) -> bool {
+        let is_proof = !self.numbers.is_empty() && fates.contains(&EventResult::Accepted);
         is_proof && !std::mem::replace(&mut self.has_proof, true)
     }
 }
 
-impl Courier {
+impl Sender {
     pub fn new(store: Store, client: Client) -> Self {
         Self { store, client, unsettled: Answered::default(), sending: None }
     }
 
     /// Delivers for at most `limit`, retries included.
-    pub fn deliver(&mut self, limit: Duration, stop: &Stop) -> Result<Delivery, StoreError> {
+    pub fn deliver(&mut self, limit: Duration, stop: &Shutdown) -> Result<Delivery, StoreError> {
         let started = time::now();
         let mut delivery = Delivery {
             sent: Counts::new(),
             rejected: 0,
             waiting: 0,
             took: Duration::ZERO,
-            end: End::Busy,
+            end: DeliveryEnd::Busy,
         };
         let time = Allowance { limit, deadline: started + limit, stop };
         if let Some(sending) = self.wait_for_turn(time)? {
@@ -167,8 +167,8 @@ impl Courier {
         Ok(delivery)
     }
 
-    fn wait_for_turn(&mut self, time: Allowance) -> Result<Option<Sending>, StoreError> {
-        if let Some(kept) = self.sending.take().filter(Sending::holds) {
+    fn wait_for_turn(&mut self, time: Allowance) -> Result<Option<SendLock>, StoreError> {
+        if let Some(kept) = self.sending.take().filter(SendLock::holds) {
             return Ok(Some(kept));
         }
         loop {
@@ -185,13 +185,13 @@ impl Courier {
     fn send_batches(
         &mut self,
         delivery: &mut Delivery,
-        sending: &Sending,
+        sending: &SendLock,
         time: Allowance,
-    ) -> Result<End, StoreError> {
-        let mut limits = Limits::DEFAULT;
+    ) -> Result<DeliveryEnd, StoreError> {
+        let mut limits = BatchLimits::DEFAULT;
         let mut failures = 0;
         let mut last_failure = None;
-        let mut doubts = Doubts::default();
+        let mut doubts = PoisonSuspects::default();
         let mut answered = Answered::default();
         if !self.is_empty()? {
             self.store.try_writing()?;
@@ -199,33 +199,33 @@ impl Courier {
         loop {
             // Read again each time, just before it is sent: it may be another state by now.
             let batch = match self.settle(answered, &doubts, limits, time)? {
-                Cut::Empty if doubts.numbers.is_empty() => return Ok(End::Empty),
-                Cut::Empty => return self.settle_doubts(&doubts, delivery, time),
-                Cut::Batch(batch) => batch,
-                Cut::TooLarge(number) => {
+                NextBatch::Empty if doubts.numbers.is_empty() => return Ok(DeliveryEnd::Empty),
+                NextBatch::Empty => return self.settle_doubts(&doubts, delivery, time),
+                NextBatch::Batch(batch) => batch,
+                NextBatch::TooLarge(number) => {
                     answered = drop_too_large(number, delivery);
                     continue;
                 }
             };
             answered = Answered::default();
             if time.stop.requested() {
-                return Ok(End::Stopped);
+                return Ok(DeliveryEnd::Stopped);
             }
             if time.is_used_up() {
-                let kept = |(why, retry_after)| End::Kept { why, retry_after };
-                return Ok(last_failure.map_or(End::OutOfTime, kept));
+                let kept = |(why, retry_after)| DeliveryEnd::Kept { why, retry_after };
+                return Ok(last_failure.map_or(DeliveryEnd::OutOfTime, kept));
             }
             if !sending.holds() {
-                return Ok(End::Busy);
+                return Ok(DeliveryEnd::Busy);
             }
             let (why, retry_after) = match self.send(&batch, time) {
-                Verdict::Judged(fates) => {
+                BatchResult::Judged(fates) => {
                     if fates.len() < batch.numbers.len() {
                         // Which events such a server took is sure only as far as it answers.
                         limits.events = fates.len();
                     }
                     if doubts.clear_up(&fates) {
-                        limits = Limits::DEFAULT;
+                        limits = BatchLimits::DEFAULT;
                     }
                     let later;
                     (answered, later) = judged(&batch, &fates, delivery);
@@ -235,29 +235,29 @@ impl Courier {
                     };
                     (format!("HTTP {status} for some events"), None)
                 }
-                Verdict::Malformed { advice } => {
+                BatchResult::Malformed { advice } => {
                     if let Some(less) = limits.halved(batch.numbers.len()) {
                         limits = less;
                     } else if doubts.take_in(batch.numbers[0]) {
-                        limits = Limits::DEFAULT;
+                        limits = BatchLimits::DEFAULT;
                     } else {
-                        return Ok(End::Refused { advice });
+                        return Ok(DeliveryEnd::Refused { advice });
                     }
                     continue;
                 }
-                Verdict::Retry { why, after } => (why, after),
-                Verdict::Refused { advice } => return Ok(End::Refused { advice }),
+                BatchResult::Retry { why, after } => (why, after),
+                BatchResult::Refused { advice } => return Ok(DeliveryEnd::Refused { advice }),
             };
             self.settle(std::mem::take(&mut answered), &doubts, limits, time)?;
             failures += 1;
             let again_at = time::now() + backoff::pause(failures, retry_after, jitter());
             if time.is_used_up_at(again_at) {
-                return Ok(End::Kept { why, retry_after });
+                return Ok(DeliveryEnd::Kept { why, retry_after });
             }
             log::debug!("{why}; trying again");
             last_failure = Some((why, retry_after));
             if time.stop.wait_until(again_at) {
-                return Ok(End::Stopped);
+                return Ok(DeliveryEnd::Stopped);
             }
         }
     }
@@ -266,54 +266,54 @@ impl Courier {
     /// others meanwhile. Then they are at fault, and must not block the queue for ever.
     fn settle_doubts(
         &mut self,
-        doubts: &Doubts,
+        doubts: &PoisonSuspects,
         delivery: &mut Delivery,
         time: Allowance,
-    ) -> Result<End, StoreError> {
+    ) -> Result<DeliveryEnd, StoreError> {
         for &number in &doubts.numbers {
             let alone = self.store.read(|state| {
                 let one = state.queue().iter().find(|waiting| waiting.number == number);
-                one.map(|one| cut(std::slice::from_ref(one), Limits::DEFAULT))
+                one.map(|one| cut(std::slice::from_ref(one), BatchLimits::DEFAULT))
             })?;
-            let Some(Cut::Batch(batch)) = alone else { continue };
+            let Some(NextBatch::Batch(batch)) = alone else { continue };
             if time.is_used_up() {
-                return Ok(End::OutOfTime);
+                return Ok(DeliveryEnd::OutOfTime);
             }
             match self.send(&batch, time) {
-                Verdict::Judged(fates) => {
+                BatchResult::Judged(fates) => {
                     let (answered, later) = judged(&batch, &fates, delivery);
-                    self.settle(answered, doubts, Limits::DEFAULT, time)?;
+                    self.settle(answered, doubts, BatchLimits::DEFAULT, time)?;
                     if let Some(status) = later {
                         let why = format!("HTTP {status} for some events");
-                        return Ok(End::Kept { why, retry_after: None });
+                        return Ok(DeliveryEnd::Kept { why, retry_after: None });
                     }
                 }
-                Verdict::Malformed { .. } if doubts.has_proof => {
+                BatchResult::Malformed { .. } if doubts.has_proof => {
                     log::warn!(
                         "dropped an event with which honeycomb takes no request, malformed or too large"
                     );
                     let answered = refused(number, delivery);
-                    self.settle(answered, doubts, Limits::DEFAULT, time)?;
+                    self.settle(answered, doubts, BatchLimits::DEFAULT, time)?;
                 }
-                Verdict::Malformed { advice } | Verdict::Refused { advice } => {
-                    return Ok(End::Refused { advice });
+                BatchResult::Malformed { advice } | BatchResult::Refused { advice } => {
+                    return Ok(DeliveryEnd::Refused { advice });
                 }
-                Verdict::Retry { why, after } => {
-                    return Ok(End::Kept { why, retry_after: after });
+                BatchResult::Retry { why, after } => {
+                    return Ok(DeliveryEnd::Kept { why, retry_after: after });
                 }
             }
         }
-        Ok(if self.is_empty()? { End::Empty } else { End::OutOfTime })
+        Ok(if self.is_empty()? { DeliveryEnd::Empty } else { DeliveryEnd::OutOfTime })
     }
 
     fn is_empty(&self) -> Result<bool, StoreError> {
         self.store.read(|state| state.queue().is_empty())
     }
 
-    fn send(&self, batch: &Batch, time: Allowance) -> Verdict {
+    fn send(&self, batch: &Batch, time: Allowance) -> BatchResult {
         match self.client.post(&batch.body, time.left()) {
             Ok(answer) => judge(&answer, time::wall()),
-            Err(NoAnswer(why)) => Verdict::Retry { why, after: None },
+            Err(NoResponse(why)) => BatchResult::Retry { why, after: None },
         }
     }
 
@@ -322,10 +322,10 @@ impl Courier {
     fn settle(
         &mut self,
         answered: Answered,
-        doubts: &Doubts,
-        limits: Limits,
+        doubts: &PoisonSuspects,
+        limits: BatchLimits,
         time: Allowance,
-    ) -> Result<Cut, StoreError> {
+    ) -> Result<NextBatch, StoreError> {
         self.unsettled.numbers.extend(answered.numbers);
         self.unsettled.refused += answered.refused;
         if self.unsettled.numbers.is_empty() {
@@ -358,21 +358,25 @@ fn refused(number: u64, delivery: &mut Delivery) -> Answered {
 }
 
 /// The events that are settled, accepted or rejected; and the status of one that stays, if any.
-fn judged(batch: &Batch, fates: &[Fate], delivery: &mut Delivery) -> (Answered, Option<u16>) {
+fn judged(
+    batch: &Batch,
+    fates: &[EventResult],
+    delivery: &mut Delivery,
+) -> (Answered, Option<u16>) {
     let mut answered = Answered::default();
     let mut reasons = BTreeMap::<&str, usize>::new();
     let mut later = None;
     for ((number, kind), fate) in batch.numbers.iter().zip(&batch.kinds).zip(fates) {
         match fate {
-            Fate::Accepted => {
+            EventResult::Accepted => {
                 *delivery.sent.entry(*kind).or_default() += 1;
                 answered.numbers.push(*number);
             }
-            Fate::Rejected { reason } => {
+            EventResult::Rejected { reason } => {
                 *reasons.entry(reason).or_default() += 1;
                 answered.numbers.push(*number);
             }
-            Fate::Later { status } => later = Some(*status),
+            EventResult::Later { status } => later = Some(*status),
         }
     }
     for (reason, count) in reasons {

@@ -22,10 +22,10 @@ pub fn fields(
     found.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
 }
 
-type Found = Vec<(&'static str, Option<String>)>;
-type Says<'a> = &'a dyn Fn(&str) -> Option<String>;
+type CiValues = Vec<(&'static str, Option<String>)>;
+type Variable<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-fn github(says: Says) -> Found {
+fn github(says: Variable) -> CiValues {
     let run = || {
         let (server, run) = (says("GITHUB_SERVER_URL")?, says("GITHUB_RUN_ID")?);
         let attempt = says("GITHUB_RUN_ATTEMPT").map(|n| format!("/attempts/{n}"));
@@ -48,7 +48,7 @@ fn github(says: Says) -> Found {
     ]
 }
 
-fn gitlab(says: Says) -> Found {
+fn gitlab(says: Variable) -> CiValues {
     let branch = says("CI_MERGE_REQUEST_SOURCE_BRANCH_NAME").or_else(|| says("CI_COMMIT_REF_NAME"));
     // Only where GitLab tries the merged result, of which CI_COMMIT_SHA is the merge.
     let revision = says("CI_MERGE_REQUEST_SOURCE_BRANCH_SHA").or_else(|| says("CI_COMMIT_SHA"));
@@ -65,7 +65,7 @@ fn gitlab(says: Says) -> Found {
     ]
 }
 
-fn buildkite(says: Says) -> Found {
+fn buildkite(says: Variable) -> CiValues {
     // It counts retries; others count attempts.
     let retries = says("BUILDKITE_RETRY_COUNT").and_then(|count| count.parse::<u64>().ok());
     let is_commit = |text: &String| text.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -86,7 +86,7 @@ fn buildkite(says: Says) -> Found {
     ]
 }
 
-fn circleci(says: Says) -> Found {
+fn circleci(says: Variable) -> CiValues {
     // The number itself is set for forks alone.
     let change = says("CIRCLE_PR_NUMBER").or_else(|| {
         let url = says("CIRCLE_PULL_REQUEST")?;

@@ -1,7 +1,7 @@
 //! Tilt as a sidecar last saw it, and what passed before its eyes since it last spoke. Pure.
 
 use crate::events::derive;
-use crate::events::observation::{Change, Heartbeats, Look, Phase};
+use crate::events::observation::{Heartbeats, Observation, Phase, PreviousStatus};
 use crate::tilt::model::{
     ImageBuild, ImageKind, Outcome, Resource, ResourceType, Session, Snapshot,
 };
@@ -10,7 +10,7 @@ use crate::tilt::model::{
 const PASSED_LIMIT: usize = 10_000;
 
 #[derive(Debug, Default)]
-pub struct View {
+pub struct LiveView {
     session: Option<Session>,
     /// Sorted by name.
     resources: Vec<Resource>,
@@ -21,14 +21,14 @@ pub struct View {
     passed: Vec<Resource>,
     finished: Vec<ImageBuild>,
     /// The statuses last told, sorted by name.
-    told: Vec<Change>,
+    told: Vec<PreviousStatus>,
     /// Only a look at everything can tell what is there now: the Tiltfile was loaded again, so
     /// resources may be gone, which a watch does not tell; or the first resource that builds
     /// images has come.
     is_outdated: bool,
 }
 
-impl View {
+impl LiveView {
     /// Takes in a look at everything.
     pub fn replace(&mut self, snapshot: Snapshot) {
         if self.is_another_session(&snapshot) {
@@ -132,13 +132,15 @@ impl View {
 
     /// The resources whose status is not what was last told. One that the Tiltfile has just defined is
     /// shown before it has any.
-    pub fn changes(&self) -> Vec<Change> {
+    pub fn changes(&self) -> Vec<PreviousStatus> {
         let told = |name: &str| self.told.binary_search_by(|t| t.name.as_str().cmp(name));
         let before = |resource: &Resource| match told(&resource.name) {
             Ok(at) => self.told[at].clone(),
-            Err(_) => {
-                Change { name: resource.name.clone(), update_status: None, runtime_status: None }
-            }
+            Err(_) => PreviousStatus {
+                name: resource.name.clone(),
+                update_status: None,
+                runtime_status: None,
+            },
         };
         let has_changed = |resource: &&Resource| {
             told(&resource.name)
@@ -148,8 +150,12 @@ impl View {
     }
 
     /// What there is to tell: with all heartbeats, or with those of `changes` alone.
-    pub fn look<'a>(&'a self, changes: Option<&'a [Change]>, is_watched: bool) -> Look<'a> {
-        Look {
+    pub fn look<'a>(
+        &'a self,
+        changes: Option<&'a [PreviousStatus]>,
+        is_watched: bool,
+    ) -> Observation<'a> {
+        Observation {
             session: self.session.as_ref(),
             resources: &self.resources,
             image_builds: &self.image_builds,
@@ -171,8 +177,8 @@ impl View {
     }
 }
 
-fn status(resource: &Resource) -> Change {
-    Change {
+fn status(resource: &Resource) -> PreviousStatus {
+    PreviousStatus {
         name: resource.name.clone(),
         update_status: resource.update_status.clone(),
         runtime_status: resource.runtime_status.clone(),
@@ -192,13 +198,13 @@ mod tests {
         Snapshot { resources, ..Snapshot::default() }
     }
 
-    fn changed(view: &View) -> Vec<(String, Option<String>)> {
+    fn changed(view: &LiveView) -> Vec<(String, Option<String>)> {
         view.changes().into_iter().map(|change| (change.name, change.update_status)).collect()
     }
 
     #[test]
     fn a_change_is_told_once_with_what_was_told_before() {
-        let mut view = View::default();
+        let mut view = LiveView::default();
         view.replace(of(vec![resource("a", "ok"), resource("b", "ok")]));
         assert_eq!(changed(&view), [("a".into(), None), ("b".into(), None)], "nothing told yet");
         view.mark_told();
@@ -220,7 +226,7 @@ mod tests {
             session: Some(Session { uid: Some(uid.into()), ..Session::default() }),
             ..of(vec![resource])
         };
-        let mut view = View::default();
+        let mut view = LiveView::default();
         view.replace(run("first", resource("a", "ok")));
         view.mark_told();
         view.replace(run("first", resource("a", "error")));
@@ -231,7 +237,7 @@ mod tests {
 
     #[test]
     fn a_look_at_everything_forgets_what_is_gone() {
-        let mut view = View::default();
+        let mut view = LiveView::default();
         view.replace(of(vec![resource("a", "ok"), resource("b", "ok")]));
         view.replace(of(vec![resource("b", "ok")]));
         assert_eq!(view.look(None, true).resources.len(), 1);
@@ -240,7 +246,7 @@ mod tests {
     #[test]
     fn a_look_undoes_nothing_that_a_watch_has_shown_meanwhile() {
         let at = |version, name: &str, status: &str| Resource { version, ..resource(name, status) };
-        let mut view = View::default();
+        let mut view = LiveView::default();
         view.replace(of(vec![at(1, "a", "ok"), at(2, "b", "ok")]));
         view.show(of(vec![at(5, "a", "error")]));
         view.show(of(vec![at(6, "c", "pending")]));
@@ -259,7 +265,7 @@ mod tests {
 
     #[test]
     fn the_first_resource_with_images_calls_for_a_look() {
-        let mut view = View::default();
+        let mut view = LiveView::default();
         view.replace(of(vec![resource("a", "ok")]));
         let builds_images = Resource { builds_images: true, ..resource("web", "ok") };
         view.show(of(vec![builds_images.clone()]));
@@ -271,7 +277,7 @@ mod tests {
 
     #[test]
     fn what_passes_while_nothing_can_be_told_is_bounded() {
-        let mut view = View::default();
+        let mut view = LiveView::default();
         for _ in 0..PASSED_LIMIT {
             view.show(of(vec![resource("a", "ok")]));
             view.replace(of(vec![resource("a", "ok")]));

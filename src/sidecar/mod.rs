@@ -12,29 +12,29 @@ pub mod watches;
 
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::base::backoff;
-use crate::base::shutdown::{self, Stop};
+use crate::base::shutdown::{self, Shutdown};
 use crate::base::time;
 use crate::commands::report;
 use crate::config::{Config, Output};
 use crate::events::common_fields::Context;
-use crate::events::observation::{Change, Phase};
+use crate::events::observation::{Phase, PreviousStatus};
 use crate::exit_code::Exit;
 use crate::honeycomb::batch::Counts;
 use crate::honeycomb::client::Client;
 use crate::honeycomb::place;
-use crate::honeycomb::sender::{Courier, Delivery, End, jitter};
+use crate::honeycomb::sender::{Delivery, DeliveryEnd, Sender, jitter};
 use crate::messages;
 use crate::metadata::git::{self, Checkout};
-use crate::sidecar::live_view::View;
-use crate::sidecar::parent_process::Parent;
-use crate::sidecar::suspend::Awake;
-use crate::sidecar::watches::Watching;
+use crate::sidecar::live_view::LiveView;
+use crate::sidecar::parent_process::ParentProcess;
+use crate::sidecar::suspend::SuspendDetector;
+use crate::sidecar::watches::WatchSet;
 use crate::spool::store::{self, Store, StoreError};
-use crate::tilt::client::{Sight, Tilt, TiltError, Watched};
+use crate::tilt::client::{Tilt, TiltError, WatchEvent, WatchTarget};
 use crate::tilt::model::Snapshot;
 
 /// Tilt speaks up about a process that takes longer than 1.5 s to end.
@@ -64,8 +64,8 @@ const SESSION_LOOKS: u8 = 10;
 
 #[derive(Debug)]
 enum Message {
-    Stop,
-    Seen(Watched, Sight),
+    Shutdown,
+    Seen(WatchTarget, WatchEvent),
     Looked(Result<Snapshot, TiltError>),
     Delivered(Result<Delivery, StoreError>),
 }
@@ -74,12 +74,12 @@ enum Message {
 struct Order {
     pause: Duration,
     limit: Duration,
-    stop: Stop,
+    stop: Shutdown,
 }
 
 /// A thread that does one thing at a time, for at most the time it is given.
 struct Worker {
-    orders: Sender<Order>,
+    orders: mpsc::Sender<Order>,
     busy: bool,
 }
 
@@ -87,7 +87,7 @@ impl Worker {
     fn start(
         name: &str,
         messages: SyncSender<Message>,
-        mut work: impl FnMut(Duration, &Stop) -> Message + Send + 'static,
+        mut work: impl FnMut(Duration, &Shutdown) -> Message + Send + 'static,
     ) -> io::Result<Self> {
         let (orders, todo) = mpsc::channel::<Order>();
         std::thread::Builder::new().name(name.into()).spawn(move || {
@@ -101,11 +101,11 @@ impl Worker {
         Ok(Self { orders, busy: false })
     }
 
-    fn order(&mut self, limit: Duration, stop: &Stop) {
+    fn order(&mut self, limit: Duration, stop: &Shutdown) {
         self.order_after(Duration::ZERO, limit, stop);
     }
 
-    fn order_after(&mut self, pause: Duration, limit: Duration, stop: &Stop) {
+    fn order_after(&mut self, pause: Duration, limit: Duration, stop: &Shutdown) {
         self.busy = true;
         // The thread ends only with the process.
         let _ = self.orders.send(Order { pause, limit, stop: stop.clone() });
@@ -119,9 +119,9 @@ struct Sidecar<'a> {
     store: &'a Store,
     looker: Worker,
     courier: Worker,
-    watching: Watching,
-    view: View,
-    stop: Stop,
+    watching: WatchSet,
+    view: LiveView,
+    stop: Shutdown,
     /// How often the last look may be taken again.
     looks_again: u8,
     next_report: Instant,
@@ -133,7 +133,7 @@ struct Sidecar<'a> {
     next_delivery: Instant,
     failures: u32,
     refusals: u32,
-    awake: Awake,
+    awake: SuspendDetector,
     looked_at: Option<Instant>,
     /// More to send than the delivery under way may have seen.
     more_waits: bool,
@@ -168,14 +168,14 @@ pub fn run(
     context: Context,
     mut tilt: Tilt,
     store: &Store,
-    mut courier: Courier,
+    mut courier: Sender,
     client: &Client,
 ) -> io::Result<Exit> {
-    let stop = Stop::default();
+    let stop = Shutdown::default();
     let (sender, messages) = mpsc::sync_channel(UNREAD);
     let on_signal = sender.clone();
     // Where there is no room, there is no need to wake anyone, and a second signal must be heard.
-    shutdown::on_signals(&stop, move || drop(on_signal.try_send(Message::Stop)))?;
+    shutdown::on_signals(&stop, move || drop(on_signal.try_send(Message::Shutdown)))?;
     let on_sight = sender.clone();
     let tell = move |watched, sight| on_sight.send(Message::Seen(watched, sight)).is_ok();
     let mut sidecar = Sidecar {
@@ -189,8 +189,8 @@ pub fn run(
         courier: Worker::start("honeycomb", sender, move |limit, stop| {
             Message::Delivered(courier.deliver(limit, stop))
         })?,
-        watching: Watching::new(config.tilt.clone(), Arc::new(tell), time::now()),
-        view: View::default(),
+        watching: WatchSet::new(config.tilt.clone(), Arc::new(tell), time::now()),
+        view: LiveView::default(),
         stop,
         looks_again: 1,
         next_report: time::now(),
@@ -200,7 +200,7 @@ pub fn run(
         failures: 0,
         refusals: 0,
         looked_at: None,
-        awake: Awake::since(time::now(), time::wall()),
+        awake: SuspendDetector::since(time::now(), time::wall()),
         // Perhaps from before; a Tilt that hangs must not hold it up.
         more_waits: true,
         tilt_gone_since: None,
@@ -214,14 +214,14 @@ pub fn run(
         says_next: true,
         sent: Sent::default(),
     };
-    let parent = Parent::now();
+    let parent = ParentProcess::now();
     sidecar.greet(client);
     while !sidecar.stop.requested() && !sidecar.orphaned(parent) {
         sidecar.make_up_for_sleep();
         sidecar.start_what_is_due();
         let wait = sidecar.next_wake().saturating_duration_since(time::now());
         match messages.recv_timeout(wait) {
-            Ok(Message::Stop) => break,
+            Ok(Message::Shutdown) => break,
             Ok(message) => sidecar.take(message),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return Ok(Exit::Unexpected),
@@ -299,7 +299,7 @@ impl Sidecar<'_> {
 
     fn take(&mut self, message: Message) {
         match message {
-            Message::Stop => self.stop.request(),
+            Message::Shutdown => self.stop.request(),
             Message::Seen(watched, sight) => self.seen(watched, sight),
             Message::Looked(result) => {
                 self.looker.busy = false;
@@ -412,9 +412,9 @@ impl Sidecar<'_> {
         }
     }
 
-    fn seen(&mut self, watched: Watched, sight: Sight) {
+    fn seen(&mut self, watched: WatchTarget, sight: WatchEvent) {
         match sight {
-            Sight::Shown(fragment) => {
+            WatchEvent::Shown(fragment) => {
                 self.watching.shown(watched);
                 self.view.show(fragment);
                 self.seen_at = time::wall();
@@ -424,7 +424,7 @@ impl Sidecar<'_> {
                     sooner(&mut self.next_look, now + SETTLING);
                 }
             }
-            Sight::Ended(why) => {
+            WatchEvent::Ended(why) => {
                 self.watching.ended(watched, why, time::now());
                 sooner(&mut self.next_look, time::now() + SETTLING);
             }
@@ -453,7 +453,7 @@ impl Sidecar<'_> {
 
     /// Puts on disk what there is to tell: all heartbeats, or those of `changes`, and every build
     /// that has passed.
-    fn tell(&mut self, changes: Option<&[Change]>, seen_at: Option<SystemTime>) {
+    fn tell(&mut self, changes: Option<&[PreviousStatus]>, seen_at: Option<SystemTime>) {
         self.next_telling = None;
         self.learn_installation();
         let is_watched = self.watching.is_on() && !self.stop.requested();
@@ -504,25 +504,25 @@ impl Sidecar<'_> {
             }
         };
         let (problem, pause) = match &delivery.end {
-            End::Empty | End::Stopped => (None, Duration::ZERO),
-            End::Busy | End::OutOfTime if delivery.got_no_answer() => {
+            DeliveryEnd::Empty | DeliveryEnd::Stopped => (None, Duration::ZERO),
+            DeliveryEnd::Busy | DeliveryEnd::OutOfTime if delivery.got_no_answer() => {
                 // It says nothing of Honeycomb.
                 self.more_waits = true;
                 self.next_delivery = time::now() + RETELLING;
                 return self.say_sent(&delivery);
             }
-            End::Busy | End::OutOfTime => {
+            DeliveryEnd::Busy | DeliveryEnd::OutOfTime => {
                 self.more_waits = true;
                 (None, Duration::ZERO)
             }
-            End::Kept { why, retry_after } => {
+            DeliveryEnd::Kept { why, retry_after } => {
                 // A delivery that got some through is not a failure; the rest follows at once.
                 self.failures = if delivery.sent.is_empty() { self.failures + 1 } else { 1 };
                 let pause = backoff::until_next_delivery(self.failures, *retry_after, jitter());
                 self.more_waits = true;
                 (Some(("kept", why, "trying again")), pause)
             }
-            End::Refused { advice } => {
+            DeliveryEnd::Refused { advice } => {
                 self.refusals += 1;
                 self.more_waits = true;
                 let pause = backoff::after_refusal(self.refusals, jitter());
@@ -571,7 +571,7 @@ impl Sidecar<'_> {
 
     /// Whether the Tilt it followed stays gone and so is the process that started it. One answer
     /// that no Tilt is there proves nothing: a live one may lose its entry for a while.
-    fn orphaned(&self, parent: Parent) -> bool {
+    fn orphaned(&self, parent: ParentProcess) -> bool {
         let gone_for_long = self
             .tilt_gone_since
             .is_some_and(|since| time::now() - since >= self.config.orphan_after);
@@ -600,7 +600,7 @@ impl Sidecar<'_> {
     fn say_farewell(&mut self, messages: &Receiver<Message>) {
         let started = time::now();
         let mut deadline = started + FAREWELL;
-        let unhurried = Stop::default();
+        let unhurried = Shutdown::default();
         self.stop.request();
         let mut looks = 1 + usize::from(self.looker.busy);
         let mut deliveries = usize::from(self.courier.busy);
@@ -615,7 +615,7 @@ impl Sidecar<'_> {
             match &message {
                 Message::Looked(_) => looks -= 1,
                 Message::Delivered(_) => deliveries -= 1,
-                Message::Stop | Message::Seen(..) => {}
+                Message::Shutdown | Message::Seen(..) => {}
             }
             let was_last_look = matches!(message, Message::Looked(_)) && looks == 0;
             self.take(message);

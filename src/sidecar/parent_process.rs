@@ -2,10 +2,10 @@
 
 /// A process whose parent ends is given another one.
 #[derive(Debug, Clone, Copy)]
-pub struct Parent(#[cfg(unix)] Option<rustix::process::Pid>);
+pub struct ParentProcess(#[cfg(unix)] Option<rustix::process::Pid>);
 
 #[cfg(unix)]
-impl Parent {
+impl ParentProcess {
     pub fn now() -> Self {
         Self(rustix::process::getppid())
     }
@@ -17,7 +17,7 @@ impl Parent {
 
 /// Windows tells nothing of a parent's end; there Tilt ends its children itself.
 #[cfg(not(unix))]
-impl Parent {
+impl ParentProcess {
     pub fn now() -> Self {
         Self()
     }

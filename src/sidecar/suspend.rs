@@ -10,12 +10,12 @@ const SLEEP: Duration = Duration::from_secs(5);
 
 /// The two clocks as they were when last compared.
 #[derive(Debug, Clone, Copy)]
-pub struct Awake {
+pub struct SuspendDetector {
     waiting: Instant,
     wall: SystemTime,
 }
 
-impl Awake {
+impl SuspendDetector {
     pub fn since(waiting: Instant, wall: SystemTime) -> Self {
         Self { waiting, wall }
     }
@@ -39,7 +39,7 @@ mod tests {
     fn a_wall_clock_that_ran_ahead_tells_of_a_sleep() {
         let (instant, wall) = (Instant::now(), SystemTime::UNIX_EPOCH + Duration::from_hours(9999));
         let asleep = |waited: u64, wall_after: SystemTime| {
-            let mut awake = Awake::since(instant, wall);
+            let mut awake = SuspendDetector::since(instant, wall);
             awake.was_asleep(instant + Duration::from_secs(waited), wall_after)
         };
         let later = |seconds| wall + Duration::from_secs(seconds);
@@ -57,7 +57,7 @@ mod tests {
     #[expect(clippy::disallowed_methods, reason = "an instant cannot be made up")]
     fn a_sleep_is_told_once() {
         let (instant, wall) = (Instant::now(), SystemTime::UNIX_EPOCH + Duration::from_hours(9999));
-        let mut awake = Awake::since(instant, wall);
+        let mut awake = SuspendDetector::since(instant, wall);
         assert!(awake.was_asleep(instant, wall + Duration::from_mins(10)));
         let second = Duration::from_secs(1);
         assert!(!awake.was_asleep(instant + second, wall + Duration::from_mins(10) + second));

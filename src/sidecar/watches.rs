@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use crate::base::backoff;
 use crate::config::TiltCommand;
 use crate::honeycomb::sender::jitter;
-use crate::sidecar::live_view::View;
-use crate::tilt::client::{Sight, Watch, Watched};
+use crate::sidecar::live_view::LiveView;
+use crate::tilt::client::{Watch, WatchEvent, WatchTarget};
 use crate::tilt::model::ImageKind;
 
 /// A watch that lived for less does not work, however often it is started.
@@ -18,42 +18,45 @@ const WORKS_FOR: Duration = Duration::from_secs(10);
 const BEGINS_WITHIN: Duration = Duration::from_secs(10);
 /// Tilt's end ends all its watches within moments.
 const SAME_END: Duration = Duration::from_millis(400);
-const ALL: [Watched; 3] =
-    [Watched::Resources, Watched::Images(ImageKind::Docker), Watched::Images(ImageKind::Cmd)];
+const ALL: [WatchTarget; 3] = [
+    WatchTarget::Resources,
+    WatchTarget::Images(ImageKind::Docker),
+    WatchTarget::Images(ImageKind::Cmd),
+];
 const IMAGES: [ImageKind; 2] = [ImageKind::Docker, ImageKind::Cmd];
 
-type Tell = Arc<dyn Fn(Watched, Sight) -> bool + Send + Sync>;
+type Tell = Arc<dyn Fn(WatchTarget, WatchEvent) -> bool + Send + Sync>;
 
 #[expect(missing_debug_implementations, reason = "a closure shows nothing")]
-pub struct Watching {
+pub struct WatchSet {
     command: TiltCommand,
     tell: Tell,
-    resources: Option<Followed>,
-    images: [Option<Followed>; 2],
+    resources: Option<ActiveWatch>,
+    images: [Option<ActiveWatch>; 2],
     ended_at: Instant,
     failures: u32,
     not_before: Instant,
     /// Why the last watch ended.
     why: String,
     /// The watch that was said to be missing.
-    said: Option<Watched>,
+    said: Option<WatchTarget>,
 }
 
-struct Followed {
+struct ActiveWatch {
     _watch: Watch,
     since: Instant,
     has_shown: bool,
     is_followed: Arc<AtomicBool>,
 }
 
-impl Drop for Followed {
+impl Drop for ActiveWatch {
     fn drop(&mut self) {
         // What its thread has to say after this is not of the watch that follows it.
         self.is_followed.store(false, Ordering::Relaxed);
     }
 }
 
-impl Watching {
+impl WatchSet {
     pub fn new(command: TiltCommand, tell: Tell, now: Instant) -> Self {
         Self {
             command,
@@ -74,22 +77,22 @@ impl Watching {
     }
 
     /// Whether watches show all that changes: no look would tell more.
-    pub fn shows_all(&self, view: &View) -> bool {
+    pub fn shows_all(&self, view: &LiveView) -> bool {
         self.missing(view).is_none()
     }
 
-    fn missing(&self, view: &View) -> Option<Watched> {
+    fn missing(&self, view: &LiveView) -> Option<WatchTarget> {
         let is_missing =
             |kind: &ImageKind| view.has_images(*kind) && self.images[*kind as usize].is_none();
         match self.resources {
-            None => Some(Watched::Resources),
-            Some(_) => IMAGES.into_iter().find(is_missing).map(Watched::Images),
+            None => Some(WatchTarget::Resources),
+            Some(_) => IMAGES.into_iter().find(is_missing).map(WatchTarget::Images),
         }
     }
 
     /// Starts what is missing and ends what has nothing to show, after a look at everything. When to
     /// look again, if something stays missing.
-    pub fn keep_up(&mut self, view: &View, now: Instant) -> Option<Instant> {
+    pub fn keep_up(&mut self, view: &LiveView, now: Instant) -> Option<Instant> {
         if now >= self.not_before {
             self.start_what_is_missing(view, now);
         } else if let Some(missing) = self.missing(view) {
@@ -98,39 +101,39 @@ impl Watching {
         (!self.shows_all(view)).then_some(self.not_before)
     }
 
-    fn say(&mut self, missing: Watched) {
+    fn say(&mut self, missing: WatchTarget) {
         if self.said == Some(missing) {
             return;
         }
         self.said = Some(missing);
         let what = match missing {
-            Watched::Resources => "tilt",
-            Watched::Images(_) => "tilt's images",
+            WatchTarget::Resources => "tilt",
+            WatchTarget::Images(_) => "tilt's images",
         };
         log::warn!("cannot watch {what} ({}): only looking at every interval", self.why);
     }
 
-    fn start_what_is_missing(&mut self, view: &View, now: Instant) {
+    fn start_what_is_missing(&mut self, view: &LiveView, now: Instant) {
         if self.resources.is_none() {
-            self.resources = self.start(Watched::Resources, now);
+            self.resources = self.start(WatchTarget::Resources, now);
         }
         for kind in IMAGES {
             if !view.has_images(kind) {
                 self.images[kind as usize] = None;
             } else if self.images[kind as usize].is_none() && self.is_on() {
-                self.images[kind as usize] = self.start(Watched::Images(kind), now);
+                self.images[kind as usize] = self.start(WatchTarget::Images(kind), now);
             }
         }
     }
 
-    fn start(&mut self, watched: Watched, now: Instant) -> Option<Followed> {
+    fn start(&mut self, watched: WatchTarget, now: Instant) -> Option<ActiveWatch> {
         let tell = Arc::clone(&self.tell);
         let is_followed = Arc::new(AtomicBool::new(true));
         let is_mine = Arc::clone(&is_followed);
         let tell = move |sight| is_mine.load(Ordering::Relaxed) && tell(watched, sight);
         match Watch::start(&self.command, watched, tell) {
             Ok(watch) => {
-                Some(Followed { _watch: watch, since: now, has_shown: false, is_followed })
+                Some(ActiveWatch { _watch: watch, since: now, has_shown: false, is_followed })
             }
             Err(error) => {
                 self.why = error.to_string();
@@ -141,7 +144,7 @@ impl Watching {
     }
 
     /// A watch has shown something: it works.
-    pub fn shown(&mut self, watched: Watched) {
+    pub fn shown(&mut self, watched: WatchTarget) {
         if let Some(followed) = self.slot(watched) {
             followed.has_shown = true;
         }
@@ -163,23 +166,23 @@ impl Watching {
         has_ended
     }
 
-    fn hangs(&mut self, watched: Watched, now: Instant) -> bool {
-        let is_late = |f: &Followed| now.saturating_duration_since(f.since) >= BEGINS_WITHIN;
+    fn hangs(&mut self, watched: WatchTarget, now: Instant) -> bool {
+        let is_late = |f: &ActiveWatch| now.saturating_duration_since(f.since) >= BEGINS_WITHIN;
         self.slot(watched).as_ref().is_some_and(|followed| !followed.has_shown && is_late(followed))
     }
 
-    fn slot(&mut self, watched: Watched) -> &mut Option<Followed> {
+    fn slot(&mut self, watched: WatchTarget) -> &mut Option<ActiveWatch> {
         match watched {
-            Watched::Resources => &mut self.resources,
-            Watched::Images(kind) => &mut self.images[kind as usize],
+            WatchTarget::Resources => &mut self.resources,
+            WatchTarget::Images(kind) => &mut self.images[kind as usize],
         }
     }
 
     /// A watch has ended. The first time it is simply started again; a watch that keeps ending at
     /// once is tried more and more rarely.
-    pub fn ended(&mut self, watched: Watched, why: String, now: Instant) {
+    pub fn ended(&mut self, watched: WatchTarget, why: String, now: Instant) {
         log::debug!("a watch of {watched:?} ended: {why}");
-        if watched == Watched::Resources {
+        if watched == WatchTarget::Resources {
             self.images = [None, None];
         }
         let Some(ended) = self.slot(watched).take() else {
@@ -211,10 +214,10 @@ mod tests {
         std::fs::write(&program, "#!/bin/sh\nexec sleep 60\n").expect("a script");
         std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).expect("its mode");
         let command = TiltCommand { program: program.into(), port: None };
-        let (view, began) = (View::default(), crate::base::time::now());
+        let (view, began) = (LiveView::default(), crate::base::time::now());
         let (sender, heard) = std::sync::mpsc::channel();
         let tell = Arc::new(move |_, sight| sender.send(sight).is_ok());
-        let mut watching = Watching::new(command, tell, began);
+        let mut watching = WatchSet::new(command, tell, began);
         watching.keep_up(&view, began);
         assert!(watching.is_on());
         assert!(watching.end_hanging(began + BEGINS_WITHIN), "killed, it ends");
@@ -226,8 +229,8 @@ mod tests {
     #[test]
     fn a_watch_that_shows_nothing_at_first_is_given_up_and_one_that_did_may_be_quiet() {
         let command = TiltCommand { program: "true".into(), port: None };
-        let (view, began) = (View::default(), crate::base::time::now());
-        let mut watching = Watching::new(command, Arc::new(|_, _| true), began);
+        let (view, began) = (LiveView::default(), crate::base::time::now());
+        let mut watching = WatchSet::new(command, Arc::new(|_, _| true), began);
         watching.keep_up(&view, began);
         assert!(!watching.end_hanging(began + BEGINS_WITHIN / 2) && watching.is_on());
         let late = began + BEGINS_WITHIN;
@@ -235,7 +238,7 @@ mod tests {
 
         watching.keep_up(&view, late);
         assert!(watching.is_on(), "the first time it is simply started again");
-        watching.shown(Watched::Resources);
+        watching.shown(WatchTarget::Resources);
         let much_later = late + Duration::from_hours(1);
         assert!(!watching.end_hanging(much_later) && watching.is_on());
     }

@@ -14,11 +14,11 @@ use serde_json::value::RawValue;
 
 use crate::events::common_fields::Context;
 use crate::events::derive::{derive, session_id};
-use crate::events::derived::{Build, Promise, Report};
-use crate::events::event::{Event, Fields, Kind, wire_time};
-use crate::events::observation::{Backlog, Look, Phase};
+use crate::events::derived::{Build, DerivedEvents, ProvisionalEvent};
+use crate::events::event::{Event, EventKind, Fields, wire_time};
+use crate::events::observation::{Backlog, Observation, Phase};
 use crate::events::trace::Span;
-use crate::events::tracker::{Memory, Placement, unix_micros};
+use crate::events::tracker::{ImageBuildRef, SessionTracker, unix_micros};
 
 const VERSION: u32 = 1;
 /// The most events that wait.
@@ -62,14 +62,14 @@ pub struct State {
     /// When a session was last reported on, in Unix seconds.
     #[serde(default)]
     reported_at: u64,
-    sessions: BTreeMap<String, Session>,
-    queue: Vec<Waiting>,
+    sessions: BTreeMap<String, SessionState>,
+    queue: Vec<QueuedEvent>,
 }
 
 /// What is remembered of one run of Tilt.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
-struct Session {
+struct SessionState {
     /// Unix seconds.
     reported_at: u64,
     /// For how many seconds others were reported on, and this one was not.
@@ -78,22 +78,22 @@ struct Session {
     builds: BTreeMap<String, u64>,
     /// When all that Tilt shows was last reported, in Unix seconds.
     reported_in_full_at: u64,
-    memory: Memory,
+    memory: SessionTracker,
     /// By key: what to say if nothing better comes.
-    promises: BTreeMap<String, Promised>,
-    unplaced: Vec<Unplaced>,
+    promises: BTreeMap<String, StoredProvisional>,
+    unplaced: Vec<OrphanImage>,
     /// The collector that last reported on it has ended.
     was_left: bool,
 }
 
-/// [`Promise`], encoded.
+/// [`ProvisionalEvent`], encoded.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Promised {
+struct StoredProvisional {
     resource: Option<String>,
     /// Unix microseconds.
     #[serde(default)]
     began_at: u64,
-    kind: Kind,
+    kind: EventKind,
     wire: Box<RawValue>,
     /// Not to be said again, though what is better may come yet.
     #[serde(default)]
@@ -102,28 +102,28 @@ struct Promised {
 
 /// An image build that is seen, and waits for a watch to show its update.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Unplaced {
-    placement: Placement,
+struct OrphanImage {
+    placement: ImageBuildRef,
     /// Unix microseconds.
     since: u64,
     /// The build, then its stages, as they go out if no update is found.
-    events: Vec<(Kind, Box<RawValue>)>,
+    events: Vec<(EventKind, Box<RawValue>)>,
 }
 
 /// An event that waits for Honeycomb.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Waiting {
+pub struct QueuedEvent {
     /// Unique within this state; later events have greater numbers.
     pub number: u64,
-    pub kind: Kind,
+    pub kind: EventKind,
     /// Unix seconds; put off by gaps in which nobody reported.
     queued_at: u64,
     /// The event as it goes over the wire: `{"time":...,"data":...}`.
     pub wire: Box<RawValue>,
 }
 
-impl Waiting {
-    pub fn new(number: u64, kind: Kind, queued_at: u64, wire: Box<RawValue>) -> Self {
+impl QueuedEvent {
+    pub fn new(number: u64, kind: EventKind, queued_at: u64, wire: Box<RawValue>) -> Self {
         Self { number, kind, queued_at, wire }
     }
 
@@ -237,17 +237,17 @@ impl State {
     }
 
     /// The events that wait, oldest first.
-    pub fn queue(&self) -> &[Waiting] {
+    pub fn queue(&self) -> &[QueuedEvent] {
         &self.queue
     }
 
     /// What is remembered of the session that a look shows.
-    pub fn memory(&self, look: &Look) -> Memory {
+    pub fn memory(&self, look: &Observation) -> SessionTracker {
         self.sessions.get(&session_id(look)).map(|s| s.memory.clone()).unwrap_or_default()
     }
 
     /// Takes in a look at Tilt: what it says that has not been said.
-    pub fn take_in(&mut self, look: &Look, context: &Context, now: SystemTime) -> Recorded {
+    pub fn take_in(&mut self, look: &Observation, context: &Context, now: SystemTime) -> Recorded {
         let id = session_id(look);
         let (queued, dropped) = (self.queue.len(), self.dropped);
         let session = self.sessions.entry(id.clone()).or_default();
@@ -259,7 +259,7 @@ impl State {
     }
 
     /// Takes in a session's report: its heartbeats, and the builds that have not been seen.
-    pub fn record(&mut self, id: &str, report: &Report, now: SystemTime) -> Recorded {
+    pub fn record(&mut self, id: &str, report: &DerivedEvents, now: SystemTime) -> Recorded {
         if self.next == 0 {
             // Not from 0: an answer to events of a state that was lost must not settle these.
             self.next = unix_micros(now);
@@ -309,7 +309,7 @@ impl State {
         id: &str,
         is_first: bool,
         now: u64,
-        fresh: &mut Vec<(Kind, Box<RawValue>)>,
+        fresh: &mut Vec<(EventKind, Box<RawValue>)>,
     ) {
         for (_, session) in self.sessions.iter_mut().filter(|(other, _)| *other != id) {
             let unreported = now.saturating_sub(session.reported_at);
@@ -333,9 +333,9 @@ impl State {
         self.enqueue(fresh, seconds);
     }
 
-    fn enqueue(&mut self, fresh: Vec<(Kind, Box<RawValue>)>, now: u64) {
+    fn enqueue(&mut self, fresh: Vec<(EventKind, Box<RawValue>)>, now: u64) {
         for (kind, wire) in fresh {
-            self.queue.push(Waiting::new(self.next, kind, now, wire));
+            self.queue.push(QueuedEvent::new(self.next, kind, now, wire));
             self.next += 1;
         }
     }
@@ -375,8 +375,8 @@ impl State {
     }
 
     /// Has the oldest of those that may leave make room for the rest; how many they were.
-    fn drop_oldest(&mut self, may_leave: impl Fn(&Waiting) -> bool) -> usize {
-        let size = |event: &Waiting| event.wire.get().len();
+    fn drop_oldest(&mut self, may_leave: impl Fn(&QueuedEvent) -> bool) -> usize {
+        let size = |event: &QueuedEvent| event.wire.get().len();
         let waiting = self.queue.len();
         let (mut count, mut bytes) = (waiting, self.queue.iter().map(size).sum::<usize>());
         self.queue.retain(|event| {
@@ -415,13 +415,13 @@ impl State {
     }
 }
 
-impl Session {
+impl SessionState {
     /// Nothing more will come of it: says what it promised.
-    fn end(&mut self, now: u64, fresh: &mut Vec<(Kind, Box<RawValue>)>) {
+    fn end(&mut self, now: u64, fresh: &mut Vec<(EventKind, Box<RawValue>)>) {
         for unplaced in std::mem::take(&mut self.unplaced) {
             fresh.extend(unplaced.events);
         }
-        fresh.extend(self.promises.values_mut().filter_map(Promised::say));
+        fresh.extend(self.promises.values_mut().filter_map(StoredProvisional::say));
         // An update's end may still show. A start-up has ended, whoever says so first.
         let startup = self.promises.extract_if(.., |_, promised| promised.resource.is_none());
         self.builds.extend(startup.map(|(key, _)| (key, now)));
@@ -443,12 +443,12 @@ impl Session {
     }
 
     /// Remembers the builds whose update is not known yet; how many of them are new.
-    fn put_aside(&mut self, report: &Report, now: SystemTime) -> usize {
+    fn put_aside(&mut self, report: &DerivedEvents, now: SystemTime) -> usize {
         let mut new = 0;
         for (placement, build) in &report.unplaced {
             if self.builds.insert(placement.key.clone(), unix_seconds(now)).is_none() {
                 new += 1;
-                self.unplaced.push(Unplaced {
+                self.unplaced.push(OrphanImage {
                     placement: placement.clone(),
                     since: unix_micros(now),
                     events: build.events.iter().map(|event| (event.kind, wire(event))).collect(),
@@ -459,7 +459,12 @@ impl Session {
     }
 
     /// Sends off the builds whose update has become known, and those that waited long enough.
-    fn place(&mut self, report: &Report, now: SystemTime, fresh: &mut Vec<(Kind, Box<RawValue>)>) {
+    fn place(
+        &mut self,
+        report: &DerivedEvents,
+        now: SystemTime,
+        fresh: &mut Vec<(EventKind, Box<RawValue>)>,
+    ) {
         let patience = u64::try_from(PLACEMENT_PATIENCE.as_micros()).unwrap_or(u64::MAX);
         for unplaced in std::mem::take(&mut self.unplaced) {
             let placed = report.placed.iter().find(|(key, _)| *key == unplaced.placement.key);
@@ -477,11 +482,11 @@ impl Session {
     }
 
     /// Takes in promises, and says those that a newer update of the resource has overtaken.
-    fn promise(&mut self, report: &Report, fresh: &mut Vec<(Kind, Box<RawValue>)>) {
-        for Promise { key, resource, event } in &report.promises {
+    fn promise(&mut self, report: &DerivedEvents, fresh: &mut Vec<(EventKind, Box<RawValue>)>) {
+        for ProvisionalEvent { key, resource, event } in &report.promises {
             let was_said = self.promises.get(key).is_some_and(|promised| promised.is_said);
             if !self.builds.contains_key(key) && !was_said {
-                let promised = Promised {
+                let promised = StoredProvisional {
                     resource: resource.clone(),
                     began_at: unix_micros(event.time),
                     kind: event.kind,
@@ -505,8 +510,8 @@ impl Session {
     }
 }
 
-impl Promised {
-    fn say(&mut self) -> Option<(Kind, Box<RawValue>)> {
+impl StoredProvisional {
+    fn say(&mut self) -> Option<(EventKind, Box<RawValue>)> {
         let was_said = std::mem::replace(&mut self.is_said, true);
         (!was_said).then(|| (self.kind, self.wire.clone()))
     }
@@ -568,19 +573,22 @@ mod tests {
         UNIX_EPOCH + Duration::from_secs(seconds)
     }
 
-    fn event(kind: Kind) -> Event {
+    fn event(kind: EventKind) -> Event {
         Event { kind, time: at(NOW), fields: Fields::default() }
     }
 
-    fn report(heartbeats: usize, builds: &[&str]) -> Report {
-        Report {
+    fn report(heartbeats: usize, builds: &[&str]) -> DerivedEvents {
+        DerivedEvents {
             is_full: true,
-            heartbeats: vec![event(Kind::UiResource); heartbeats],
+            heartbeats: vec![event(EventKind::UiResource); heartbeats],
             builds: builds
                 .iter()
-                .map(|key| Build { key: (*key).into(), events: vec![event(Kind::DockerImage)] })
+                .map(|key| Build {
+                    key: (*key).into(),
+                    events: vec![event(EventKind::DockerImage)],
+                })
                 .collect(),
-            ..Report::default()
+            ..DerivedEvents::default()
         }
     }
 
@@ -640,7 +648,7 @@ mod tests {
     fn what_a_watch_shows_first_after_a_weekend_asleep_makes_no_other_build_new() {
         let mut state = State::default();
         state.record("s", &report(0, &["a", "b"]), at(NOW));
-        let passed = Report { is_full: false, ..report(0, &["c"]) };
+        let passed = DerivedEvents { is_full: false, ..report(0, &["c"]) };
         assert_eq!(state.record("s", &passed, at(NOW + 3 * DAY)).new_builds, 1);
         let all = report(0, &["a", "b", "c"]);
         assert_eq!(state.record("s", &all, at(NOW + 3 * DAY + 1)).new_builds, 0);
@@ -668,11 +676,14 @@ mod tests {
     }
 
     /// A report of an update that runs.
-    fn running(key: &str) -> Report {
-        let promise =
-            Promise { key: key.into(), resource: Some("r".into()), event: event(Kind::Update) };
+    fn running(key: &str) -> DerivedEvents {
+        let promise = ProvisionalEvent {
+            key: key.into(),
+            resource: Some("r".into()),
+            event: event(EventKind::Update),
+        };
         let newest = BTreeMap::from([("r".into(), unix_micros(promise.event.time))]);
-        Report { promises: vec![promise], newest, ..report(0, &[]) }
+        DerivedEvents { promises: vec![promise], newest, ..report(0, &[]) }
     }
 
     #[test]
@@ -715,7 +726,11 @@ mod tests {
         }
         assert_eq!(kinds(&state), (0, 1), "as incomplete");
         state.record("s", &running("u"), at(NOW + 1300));
-        state.record("s", &Report { phase: Phase::Over(None), ..running("u") }, at(NOW + 1301));
+        state.record(
+            "s",
+            &DerivedEvents { phase: Phase::Over(None), ..running("u") },
+            at(NOW + 1301),
+        );
         assert_eq!(kinds(&state), (0, 1), "once");
         assert_eq!(state.record("s", &report(0, &["u"]), at(NOW + 1302)).new_builds, 1);
         assert_eq!(state.record("s", &report(0, &["u"]), at(NOW + 1303)).new_builds, 0);
@@ -730,23 +745,23 @@ mod tests {
         // Of a look that began before the update did.
         for newest in [began - 1, began] {
             let newest = BTreeMap::from([("r".into(), newest)]);
-            state.record("s", &Report { newest, ..report(0, &[]) }, at(NOW + 1));
+            state.record("s", &DerivedEvents { newest, ..report(0, &[]) }, at(NOW + 1));
             assert_eq!(kinds(&state), (0, 0));
         }
         let newest = BTreeMap::from([("r".into(), began + 1)]);
-        state.record("s", &Report { newest, ..report(0, &[]) }, at(NOW + 2));
+        state.record("s", &DerivedEvents { newest, ..report(0, &[]) }, at(NOW + 2));
         assert_eq!(kinds(&state), (0, 1));
     }
 
     #[test]
     fn what_is_said_is_said_once_while_it_could_be_promised_again() {
         let mut state = State::default();
-        let promise = |key: &str, at_second| Promise {
+        let promise = |key: &str, at_second| ProvisionalEvent {
             key: key.into(),
             resource: Some("r".into()),
-            event: Event { time: at(at_second), ..event(Kind::Update) },
+            event: Event { time: at(at_second), ..event(EventKind::Update) },
         };
-        let both = Report {
+        let both = DerivedEvents {
             promises: vec![promise("missed", NOW - 60), promise("runs", NOW)],
             newest: BTreeMap::from([("r".into(), unix_micros(at(NOW)))]),
             ..report(0, &[])
@@ -762,8 +777,10 @@ mod tests {
     #[test]
     fn a_start_up_ends_once_whoever_says_so() {
         let mut state = State::default();
-        let promise = Promise { key: "up".into(), resource: None, event: event(Kind::Startup) };
-        let leaving = Report { promises: vec![promise], phase: Phase::Leaving, ..report(0, &[]) };
+        let promise =
+            ProvisionalEvent { key: "up".into(), resource: None, event: event(EventKind::Startup) };
+        let leaving =
+            DerivedEvents { promises: vec![promise], phase: Phase::Leaving, ..report(0, &[]) };
         state.record("s", &leaving, at(NOW));
         state.end_left_sessions(at(NOW + 1));
         assert_eq!(kinds(&state), (0, 1));
@@ -794,9 +811,9 @@ mod tests {
                 ..Resource::default()
             };
             let snapshot = Snapshot { resources: vec![resource], ..Snapshot::default() };
-            state.take_in(&Look::at(&snapshot), &Context::default(), at(NOW + hours * 3600));
+            state.take_in(&Observation::at(&snapshot), &Context::default(), at(NOW + hours * 3600));
         }
-        assert_eq!(state.queue().iter().filter(|e| e.kind == Kind::Update).count(), 1);
+        assert_eq!(state.queue().iter().filter(|e| e.kind == EventKind::Update).count(), 1);
     }
 
     #[test]
@@ -843,7 +860,7 @@ mod tests {
         let builds: Vec<_> = (0..100).map(|n| format!("build {n}")).collect();
         let builds: Vec<_> = builds.iter().map(String::as_str).collect();
         for run in 0..10 {
-            let told = Report { builds: report(0, &builds).builds, ..running("u") };
+            let told = DerivedEvents { builds: report(0, &builds).builds, ..running("u") };
             state.record(&format!("s{run}"), &told, at(NOW + run));
             let arrived: Vec<_> = state.queue().iter().map(|waiting| waiting.number).collect();
             state.settle(&arrived, 0);
@@ -882,10 +899,10 @@ mod tests {
         let mut fields = Fields::default();
         fields.set("waiting_on", "some-resource,".repeat(500));
         let long = |kind| Event { fields: fields.clone(), ..event(kind) };
-        let build = Build { key: "a".into(), events: vec![long(Kind::Update)] };
-        let heartbeats = vec![long(Kind::UiResource); QUEUE_LIMIT];
+        let build = Build { key: "a".into(), events: vec![long(EventKind::Update)] };
+        let heartbeats = vec![long(EventKind::UiResource); QUEUE_LIMIT];
         let mut state = State::default();
-        let report = Report { heartbeats, builds: vec![build], ..report(0, &[]) };
+        let report = DerivedEvents { heartbeats, builds: vec![build], ..report(0, &[]) };
         let dropped = state.record("s", &report, at(NOW)).dropped;
         assert!(dropped.heartbeats > 1000 && dropped.builds == 0, "{dropped:?}");
         assert_eq!(kinds(&state), (QUEUE_LIMIT - dropped.heartbeats, 1));

@@ -33,12 +33,12 @@ pub struct Store {
     dir: PathBuf,
     stem: String,
     /// Looked at under the lock on the state, like the document itself.
-    known: Arc<Mutex<Option<Known>>>,
+    known: Arc<Mutex<Option<CachedState>>>,
 }
 
 /// The document as it was last read or written by this process.
 #[derive(Debug)]
-struct Known {
+struct CachedState {
     state: State,
     /// Held open, so that no other file can be taken for it.
     file: File,
@@ -47,12 +47,12 @@ struct Known {
 
 /// Held while events are on their way; dropped, or its holder dead, another may send.
 #[derive(Debug)]
-pub struct Sending {
+pub struct SendLock {
     locked: File,
     path: PathBuf,
 }
 
-impl Sending {
+impl SendLock {
     /// Whether it still keeps others from sending.
     pub fn holds(&self) -> bool {
         is_the_file_at(&self.locked, &self.path)
@@ -115,7 +115,7 @@ impl fmt::Display for StoreError {
 
 impl std::error::Error for StoreError {}
 
-type Result<T> = std::result::Result<T, StoreError>;
+type StoreResult<T> = std::result::Result<T, StoreError>;
 
 /// Names what was tried on what, for an error that the system leaves without either.
 fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
@@ -129,7 +129,7 @@ impl Store {
     }
 
     /// Changes the state, durably: when this returns, it is on disk.
-    pub fn update<T>(&self, change: impl FnOnce(&mut State) -> T) -> Result<T> {
+    pub fn update<T>(&self, change: impl FnOnce(&mut State) -> T) -> StoreResult<T> {
         make_private(&self.dir)?;
         let lock = self.lock_state()?;
         let (mut state, _) = self.load()?;
@@ -147,7 +147,7 @@ impl Store {
 
     /// Whether the next change could be written: where it could not, nothing may be sent, because
     /// it could not be noted as sent, and would go out again and again.
-    pub fn try_writing(&self) -> Result<()> {
+    pub fn try_writing(&self) -> StoreResult<()> {
         make_private(&self.dir)?;
         let lock = self.lock_state()?;
         let (path, trial) = (self.path("json"), self.path("json.new"));
@@ -160,7 +160,7 @@ impl Store {
     }
 
     /// Looks at the state as it is now.
-    pub fn read<T>(&self, answer: impl FnOnce(&State) -> T) -> Result<T> {
+    pub fn read<T>(&self, answer: impl FnOnce(&State) -> T) -> StoreResult<T> {
         make_private(&self.dir)?;
         let lock = self.lock_state()?;
         let (state, file) = self.load()?;
@@ -171,12 +171,12 @@ impl Store {
     }
 
     /// The right to send; `None` while another collector has it.
-    pub fn try_sending(&self) -> Result<Option<Sending>> {
+    pub fn try_sending(&self) -> StoreResult<Option<SendLock>> {
         make_private(&self.dir)?;
         let path = self.path("sending");
         let file = open_lock(&path)?;
         match file.try_lock() {
-            Ok(()) => Ok(Some(Sending { locked: file, path }).filter(Sending::holds)),
+            Ok(()) => Ok(Some(SendLock { locked: file, path }).filter(SendLock::holds)),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(failed("lock", &path)(error)),
         }
@@ -187,7 +187,7 @@ impl Store {
     }
 
     #[expect(clippy::disallowed_methods, reason = "std has no lock with a deadline")]
-    fn lock_state(&self) -> Result<File> {
+    fn lock_state(&self) -> StoreResult<File> {
         let path = self.path("lock");
         let mut file = open_lock(&path)?;
         let mut waited = Duration::ZERO;
@@ -211,7 +211,7 @@ impl Store {
 
     /// Under the lock, with the file that holds it. A damaged document is moved aside, said, and
     /// never used.
-    fn load(&self) -> Result<(State, Option<File>)> {
+    fn load(&self) -> StoreResult<(State, Option<File>)> {
         let path = self.path("json");
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(known) = known.filter(|known| known.is_still_at(&path)) {
@@ -240,17 +240,17 @@ impl Store {
     }
 
     fn remember(&self, state: State, file: Option<File>) {
-        let known = file.and_then(|file| Known::new(state, file));
+        let known = file.and_then(|file| CachedState::new(state, file));
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = known;
     }
 
-    fn save(&self, state: &mut State) -> Result<File> {
+    fn save(&self, state: &mut State) -> StoreResult<File> {
         let (path, fresh) = (self.path("json"), self.path("json.new"));
         replace(&path, &fresh, &state.encode_within(SIZE_LIMIT)).map_err(failed("write", &path))
     }
 }
 
-impl Known {
+impl CachedState {
     #[cfg(unix)]
     fn new(state: State, file: File) -> Option<Self> {
         let changed_at = file.metadata().and_then(|metadata| metadata.modified()).ok()?;
@@ -271,7 +271,7 @@ impl Known {
 
 /// Makes the folder if there is none, and tries whether it takes a file; whether others may look
 /// into it.
-pub fn try_folder(dir: &Path) -> Result<bool> {
+pub fn try_folder(dir: &Path) -> StoreResult<bool> {
     make_private(dir)?;
     let trial = dir.join(format!("trial-{}", std::process::id()));
     let written = write_synced(&trial, b"tilt-honeycomb");
@@ -281,7 +281,7 @@ pub fn try_folder(dir: &Path) -> Result<bool> {
 }
 
 /// The random id of this machine, made when first asked for.
-pub fn installation_id(dir: &Path) -> Result<String> {
+pub fn installation_id(dir: &Path) -> StoreResult<String> {
     make_private(dir)?;
     let path = dir.join(INSTALLATION_ID);
     if let Some(id) = known_installation_id(dir) {
@@ -358,7 +358,7 @@ fn write_new(path: &Path, bytes: &[u8]) -> io::Result<File> {
     Ok(file)
 }
 
-fn open_lock(path: &Path) -> Result<File> {
+fn open_lock(path: &Path) -> StoreResult<File> {
     open_plain(OpenOptions::new().read(true).write(true).create(true), path)
         .map_err(failed("open", path))
 }
@@ -397,7 +397,7 @@ fn is_the_file_at(_file: &File, _path: &Path) -> bool {
 }
 
 #[cfg(unix)]
-fn make_private(dir: &Path) -> Result<()> {
+fn make_private(dir: &Path) -> StoreResult<()> {
     use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed("make", dir))?;
     let mode = fs::metadata(dir).map_err(failed("look at", dir))?.permissions().mode();
@@ -405,12 +405,12 @@ fn make_private(dir: &Path) -> Result<()> {
 }
 
 #[cfg(not(unix))]
-fn make_private(dir: &Path) -> Result<()> {
+fn make_private(dir: &Path) -> StoreResult<()> {
     fs::create_dir_all(dir).map_err(failed("make", dir))
 }
 
 #[cfg(unix)]
-fn is_open_to_others(dir: &Path) -> Result<bool> {
+fn is_open_to_others(dir: &Path) -> StoreResult<bool> {
     use std::os::unix::fs::PermissionsExt;
     let mode = fs::metadata(dir).map_err(failed("look at", dir))?.permissions().mode();
     Ok(mode & 0o077 != 0)
@@ -418,7 +418,7 @@ fn is_open_to_others(dir: &Path) -> Result<bool> {
 
 #[cfg(not(unix))]
 #[expect(clippy::unnecessary_wraps, reason = "elsewhere it can fail")]
-fn is_open_to_others(_dir: &Path) -> Result<bool> {
+fn is_open_to_others(_dir: &Path) -> StoreResult<bool> {
     Ok(false)
 }
 

@@ -12,12 +12,12 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use crate::base::child;
-use crate::base::shutdown::Stop;
+use crate::base::shutdown::Shutdown;
 use crate::base::time;
 use crate::config::{KEY_VARIABLE, TiltCommand, TiltMode};
-use crate::tilt::list_reader::{Listing, ParseError};
+use crate::tilt::list_reader::{ListReader, ParseError};
 use crate::tilt::model::{ImageKind, Snapshot};
-use crate::tilt::watch_reader::Objects;
+use crate::tilt::watch_reader::WatchReader;
 
 /// Longest time for one look; 500 resources take Tilt 0.9 s.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(20);
@@ -36,7 +36,7 @@ const STEP: Duration = Duration::from_millis(50);
 
 /// A kind of Tilt object, in the spelling that a call for it alone uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum ObjectKind {
     UiSession,
     UiResources,
     DockerImages,
@@ -45,7 +45,7 @@ enum Kind {
     Sessions,
 }
 
-impl Kind {
+impl ObjectKind {
     const ALL: [Self; 5] =
         [Self::UiSession, Self::UiResources, Self::DockerImages, Self::CmdImages, Self::Sessions];
 
@@ -76,8 +76,8 @@ impl Kind {
 #[derive(Debug, Clone, PartialEq)]
 enum Plan {
     /// All in one call: it costs about what a single kind does.
-    Together(Vec<Kind>),
-    OneByOne(Vec<Kind>),
+    Together(Vec<ObjectKind>),
+    OneByOne(Vec<ObjectKind>),
 }
 
 /// A Tilt to look at.
@@ -157,11 +157,11 @@ impl From<io::Error> for TiltError {
 
 impl Tilt {
     pub fn new(command: TiltCommand, mode: Option<TiltMode>) -> Self {
-        Self { command, mode, plan: Plan::Together(Kind::for_mode(mode)) }
+        Self { command, mode, plan: Plan::Together(ObjectKind::for_mode(mode)) }
     }
 
     /// Of the program, which need not be that of the Tilt that runs: `0.37.6, built 2026-07-01`.
-    pub fn program_version(&self, stop: &Stop) -> Result<String, TiltError> {
+    pub fn program_version(&self, stop: &Shutdown) -> Result<String, TiltError> {
         let limit = LOOK_TIMEOUT;
         let calls = Calls { command: &self.command, limit, deadline: time::now() + limit, stop };
         let printed = calls.run(vec!["version".to_owned()])?;
@@ -177,16 +177,16 @@ impl Tilt {
     }
 
     /// One look at everything, within `limit` at the most.
-    pub fn look(&mut self, limit: Duration, stop: &Stop) -> Result<Snapshot, TiltError> {
+    pub fn look(&mut self, limit: Duration, stop: &Shutdown) -> Result<Snapshot, TiltError> {
         let looked = self.look_as_planned(limit, stop);
         if let Err(TiltError::NotRunning { .. }) = looked {
             // The next one may be of another version, and know more.
-            self.plan = Plan::Together(Kind::for_mode(self.mode));
+            self.plan = Plan::Together(ObjectKind::for_mode(self.mode));
         }
         looked
     }
 
-    fn look_as_planned(&mut self, limit: Duration, stop: &Stop) -> Result<Snapshot, TiltError> {
+    fn look_as_planned(&mut self, limit: Duration, stop: &Shutdown) -> Result<Snapshot, TiltError> {
         let limit = limit.min(LOOK_TIMEOUT);
         let calls = Calls { command: &self.command, limit, deadline: time::now() + limit, stop };
         let kinds = match &self.plan {
@@ -208,7 +208,7 @@ impl Tilt {
     }
 }
 
-fn snapshot(printed: impl IntoIterator<Item = Printed>) -> Result<Snapshot, TiltError> {
+fn snapshot(printed: impl IntoIterator<Item = CallOutput>) -> Result<Snapshot, TiltError> {
     let mut snapshot = Snapshot::default();
     for printed in printed {
         let listed = printed.listing.end().map_err(TiltError::Unreadable)?;
@@ -223,14 +223,14 @@ fn snapshot(printed: impl IntoIterator<Item = Printed>) -> Result<Snapshot, Tilt
 
 /// What can be watched: one kind of object each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Watched {
+pub enum WatchTarget {
     Resources,
     Images(ImageKind),
 }
 
 /// What a watch has to tell.
 #[derive(Debug)]
-pub enum Sight {
+pub enum WatchEvent {
     /// A changed object.
     Shown(Snapshot),
     /// The last there is: why it ended.
@@ -248,13 +248,13 @@ impl Watch {
     /// returns false or the watch has ended.
     pub fn start(
         command: &TiltCommand,
-        watched: Watched,
-        tell: impl FnMut(Sight) -> bool + Send + 'static,
+        watched: WatchTarget,
+        tell: impl FnMut(WatchEvent) -> bool + Send + 'static,
     ) -> Result<Self, TiltError> {
         let kind = match watched {
-            Watched::Resources => Kind::UiResources,
-            Watched::Images(ImageKind::Docker) => Kind::DockerImages,
-            Watched::Images(ImageKind::Cmd) => Kind::CmdImages,
+            WatchTarget::Resources => ObjectKind::UiResources,
+            WatchTarget::Images(ImageKind::Docker) => ObjectKind::DockerImages,
+            WatchTarget::Images(ImageKind::Cmd) => ObjectKind::CmdImages,
         };
         let arguments = arguments(command, &["get", kind.alone(), "--watch", "-o", "json"]);
         let (output, talk, handle) = spawn(command, arguments, |_| ())?;
@@ -276,18 +276,18 @@ impl Drop for Watch {
 }
 
 fn follow(
-    mut output: Output,
+    mut output: ChildOutput,
     talk: &mpsc::Receiver<io::Result<Vec<u8>>>,
-    mut tell: impl FnMut(Sight) -> bool,
+    mut tell: impl FnMut(WatchEvent) -> bool,
 ) {
-    let mut objects = Objects::default();
+    let mut objects = WatchReader::default();
     // Where the pipe breaks, so does the watch.
     let _ = output.each_piece(|bytes| {
         let mut is_heard = true;
         objects.feed(bytes, |object| {
             let mut fragment = Snapshot::default();
             if fragment.add(object) {
-                is_heard = is_heard && tell(Sight::Shown(fragment));
+                is_heard = is_heard && tell(WatchEvent::Shown(fragment));
             } else {
                 log::debug!("left out a watched object of an unknown shape");
             }
@@ -299,7 +299,7 @@ fn follow(
     let status = status.map_or("it hangs".to_owned(), |output| output.status.to_string());
     let talk = talk.recv_timeout(LEFTOVER_PATIENCE).ok().and_then(Result::ok).unwrap_or_default();
     let first = String::from_utf8_lossy(&talk).lines().next().map(shortened);
-    tell(Sight::Ended(first.unwrap_or(status)));
+    tell(WatchEvent::Ended(first.unwrap_or(status)));
 }
 
 /// Calls of `tilt` that share a deadline.
@@ -307,12 +307,15 @@ struct Calls<'a> {
     command: &'a TiltCommand,
     limit: Duration,
     deadline: Instant,
-    stop: &'a Stop,
+    stop: &'a Shutdown,
 }
 
 impl Calls<'_> {
     /// Each kind by itself: those this Tilt knows, with what it printed of them.
-    fn get_each(&self, kinds: &[Kind]) -> Result<(Vec<Kind>, Vec<Printed>), TiltError> {
+    fn get_each(
+        &self,
+        kinds: &[ObjectKind],
+    ) -> Result<(Vec<ObjectKind>, Vec<CallOutput>), TiltError> {
         let mut known = Vec::new();
         let mut all = Vec::new();
         for kind in kinds {
@@ -321,7 +324,7 @@ impl Calls<'_> {
                     known.push(*kind);
                     all.push(printed);
                 }
-                Err(TiltError::UnknownKind) if *kind == Kind::UiResources => {
+                Err(TiltError::UnknownKind) if *kind == ObjectKind::UiResources => {
                     return Err(TiltError::NoResources);
                 }
                 Err(TiltError::UnknownKind) => {}
@@ -331,12 +334,12 @@ impl Calls<'_> {
         Ok((known, all))
     }
 
-    fn get(&self, kinds: &str) -> Result<Printed, TiltError> {
+    fn get(&self, kinds: &str) -> Result<CallOutput, TiltError> {
         self.run(arguments(self.command, &["get", kinds, "-o", "json"]))
     }
 
-    fn run(&self, arguments: Vec<String>) -> Result<Printed, TiltError> {
-        let mut running = Running::start(self.command, arguments)?;
+    fn run(&self, arguments: Vec<String>) -> Result<CallOutput, TiltError> {
+        let mut running = RunningCall::start(self.command, arguments)?;
         let Some(finished) = running.finish(self.deadline, self.stop)? else {
             return Err(TiltError::TimedOut { after: self.limit });
         };
@@ -347,31 +350,31 @@ impl Calls<'_> {
     }
 }
 
-struct Finished {
+struct FinishedCall {
     succeeded: bool,
     status: String,
-    printed: Printed,
+    printed: CallOutput,
     talk: Vec<u8>,
 }
 
 /// What a `tilt` printed on its stdout.
 #[derive(Default)]
-struct Printed {
+struct CallOutput {
     /// Of it, [`TALK_LIMIT`] bytes at the most.
     beginning: Vec<u8>,
-    listing: Listing,
+    listing: ListReader,
     length: usize,
 }
 
 /// A started `tilt`. Dropped before it has finished, it is killed with all it started.
-struct Running {
+struct RunningCall {
     handle: Arc<duct::Handle>,
-    printed: mpsc::Receiver<io::Result<Printed>>,
+    printed: mpsc::Receiver<io::Result<CallOutput>>,
     talk: mpsc::Receiver<io::Result<Vec<u8>>>,
     ended: bool,
 }
 
-impl Running {
+impl RunningCall {
     fn start(command: &TiltCommand, arguments: Vec<String>) -> Result<Self, TiltError> {
         let (output, talk, handle) = spawn(command, arguments, child::own)?;
         widen(&output.pipe);
@@ -384,7 +387,11 @@ impl Running {
     }
 
     /// `None` if it has not finished by the deadline.
-    fn finish(&mut self, deadline: Instant, stop: &Stop) -> Result<Option<Finished>, TiltError> {
+    fn finish(
+        &mut self,
+        deadline: Instant,
+        stop: &Shutdown,
+    ) -> Result<Option<FinishedCall>, TiltError> {
         let status = loop {
             if let Some(output) = self.handle.wait_deadline(deadline.min(time::now() + STEP))? {
                 break output.status;
@@ -417,7 +424,7 @@ impl Running {
             return Err(TiltError::TooMuchOutput);
         }
         let (succeeded, status) = (status.success(), status.to_string());
-        Ok(Some(Finished { succeeded, status, printed, talk }))
+        Ok(Some(FinishedCall { succeeded, status, printed, talk }))
     }
 
     fn kill(&self) {
@@ -430,7 +437,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningCall {
     fn drop(&mut self) {
         if !self.ended {
             self.kill();
@@ -450,12 +457,12 @@ fn arguments(command: &TiltCommand, arguments: &[&str]) -> Vec<String> {
 
 /// What comes through a pipe, to its end or to that of its `tilt`: what that left behind may hold
 /// the pipe open for ever, and say nothing.
-struct Output {
+struct ChildOutput {
     pipe: PipeReader,
     tilt: Arc<duct::Handle>,
 }
 
-impl Read for Output {
+impl Read for ChildOutput {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             // Asked first: what it printed last is in the pipe by then.
@@ -470,7 +477,7 @@ impl Read for Output {
     }
 }
 
-impl Output {
+impl ChildOutput {
     /// Hands on what comes, until it has ended or nobody wants more.
     fn each_piece(&mut self, mut wants_more: impl FnMut(&[u8]) -> bool) -> io::Result<()> {
         let mut buffer = vec![0; PIECE];
@@ -516,7 +523,7 @@ fn spawn(
     command: &TiltCommand,
     arguments: Vec<String>,
     prepare: fn(&mut std::process::Command),
-) -> Result<(Output, Output, Arc<duct::Handle>), TiltError> {
+) -> Result<(ChildOutput, ChildOutput, Arc<duct::Handle>), TiltError> {
     log::debug!("running {} {}", command.program.to_string_lossy(), arguments.join(" "));
     let (output, output_end) = io::pipe()?;
     let (talk, talk_end) = io::pipe()?;
@@ -540,7 +547,7 @@ fn spawn(
     // Our ends of the pipes go with the expression; only what `tilt` holds keeps them open.
     drop(expression);
     let handle = Arc::new(handle);
-    let of = |pipe| Output { pipe, tilt: Arc::clone(&handle) };
+    let of = |pipe| ChildOutput { pipe, tilt: Arc::clone(&handle) };
     Ok((of(output), of(talk), handle))
 }
 
@@ -557,8 +564,8 @@ fn in_background<T: Send + 'static>(
 
 /// Reads objects to the end, or until it is more than the limit: then the pipe closes, and its
 /// writer with it.
-fn take_in(mut output: Output) -> io::Result<Printed> {
-    let mut printed = Printed::default();
+fn take_in(mut output: ChildOutput) -> io::Result<CallOutput> {
+    let mut printed = CallOutput::default();
     output.each_piece(|bytes| {
         printed.length += bytes.len();
         let room = TALK_LIMIT - printed.beginning.len();
@@ -570,7 +577,7 @@ fn take_in(mut output: Output) -> io::Result<Printed> {
 }
 
 /// Reads as much as is kept of it, and no more: then the pipe closes.
-fn beginning(talk: Output) -> io::Result<Vec<u8>> {
+fn beginning(talk: ChildOutput) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     talk.take(TALK_LIMIT as u64).read_to_end(&mut bytes)?;
     Ok(bytes)

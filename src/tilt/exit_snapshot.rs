@@ -77,15 +77,15 @@ pub fn read(path: &Path, outcome: Option<Outcome>) -> Result<ExitSnapshot, ExitS
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Left<'a> {
+struct SnapshotFile<'a> {
     #[serde(borrow)]
-    view: Option<View<'a>>,
+    view: Option<SnapshotView<'a>>,
     created_at: Option<String>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct View<'a> {
+struct SnapshotView<'a> {
     #[serde(borrow)]
     ui_session: Option<&'a RawValue>,
     ui_resources: Option<Vec<&'a RawValue>>,
@@ -96,7 +96,7 @@ fn parse(bytes: &[u8]) -> Result<ExitSnapshot, Why> {
         return Err(Why::Empty);
     }
     // Not to the end: only the first value counts.
-    let left = Left::deserialize(&mut serde_json::Deserializer::from_slice(bytes));
+    let left = SnapshotFile::deserialize(&mut serde_json::Deserializer::from_slice(bytes));
     let left = left.map_err(|error| {
         if error.is_eof() {
             Why::CutShort(bytes.len())
@@ -104,7 +104,7 @@ fn parse(bytes: &[u8]) -> Result<ExitSnapshot, Why> {
             Why::NoJson(error.line(), error.column())
         }
     })?;
-    let Some(View { ui_session, ui_resources: Some(resources) }) = left.view else {
+    let Some(SnapshotView { ui_session, ui_resources: Some(resources) }) = left.view else {
         return Err(Why::NoSnapshot);
     };
     let mut snapshot = Snapshot::default();

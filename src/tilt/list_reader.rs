@@ -23,7 +23,7 @@ const ITEM: &[u8] = b"null";
 
 /// A list as far as it has come.
 #[derive(Debug, Default)]
-pub struct Listing {
+pub struct ListReader {
     cursor: Cursor,
     /// What stands around the items.
     frame: Vec<u8>,
@@ -41,7 +41,7 @@ pub struct Listing {
 
 /// What a whole list showed, in its order.
 #[derive(Debug, Default, PartialEq)]
-pub struct Listed {
+pub struct ParsedList {
     pub snapshot: Snapshot,
     /// How many objects had to be left out because their shape made no sense.
     pub left_out: usize,
@@ -75,7 +75,7 @@ impl fmt::Display for ParseError {
 
 impl std::error::Error for ParseError {}
 
-impl Listing {
+impl ListReader {
     /// Takes the next bytes.
     pub fn feed(&mut self, bytes: &[u8]) {
         if self.broken.is_some() {
@@ -138,7 +138,7 @@ impl Listing {
     }
 
     /// After the last bytes.
-    pub fn end(mut self) -> Result<Listed, ParseError> {
+    pub fn end(mut self) -> Result<ParsedList, ParseError> {
         self.try_again();
         if let Some(why) = self.broken {
             return Err(why);
@@ -165,7 +165,7 @@ impl Listing {
             // They stood in another array.
             return Err(self.not_a_list());
         }
-        Ok(Listed { snapshot: self.snapshot, left_out: objects - self.items_read })
+        Ok(ParsedList { snapshot: self.snapshot, left_out: objects - self.items_read })
     }
 }
 
@@ -231,8 +231,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn read(parts: &[&[u8]]) -> Result<Listed, ParseError> {
-        let mut listing = Listing::default();
+    fn read(parts: &[&[u8]]) -> Result<ParsedList, ParseError> {
+        let mut listing = ListReader::default();
         for part in parts {
             listing.feed(part);
         }
@@ -243,7 +243,7 @@ mod tests {
         format!(r#"{{"kind":"UIResource","metadata":{{"name":"{name}"}},"status":{{}}}}"#)
     }
 
-    fn names(listed: &Listed) -> Vec<&str> {
+    fn names(listed: &ParsedList) -> Vec<&str> {
         listed.snapshot.resources.iter().map(|resource| resource.name.as_str()).collect()
     }
 
@@ -338,7 +338,7 @@ mod tests {
 
     #[test]
     fn what_is_held_does_not_grow_with_the_list() {
-        let mut listing = Listing::default();
+        let mut listing = ListReader::default();
         let item = format!("{},\n", resource("web"));
         listing.feed(br#"{"items":["#);
         for piece in item.repeat(20_000).as_bytes().chunks(1000) {
@@ -352,7 +352,7 @@ mod tests {
     #[test]
     fn what_never_ends_is_given_up_and_not_held() {
         for beginning in [r#"{"items":[{"kind":""#, r#"{"kind":""#, "", "{"] {
-            let mut listing = Listing::default();
+            let mut listing = ListReader::default();
             listing.feed(beginning.as_bytes());
             for _ in 0..20 * ITEM_LIMIT / FRAME_LIMIT {
                 listing.feed(&vec![b' '; FRAME_LIMIT]);
@@ -415,7 +415,7 @@ mod tests {
             if let Some(Reference { items: Some(items), .. }) = &reference {
                 let mut snapshot = Snapshot::default();
                 let left_out = items.iter().filter(|item| !snapshot.add(item.get())).count();
-                prop_assert_eq!(read(&[text.as_bytes()]), Ok(Listed { snapshot, left_out }));
+                prop_assert_eq!(read(&[text.as_bytes()]), Ok(ParsedList { snapshot, left_out }));
             } else if reference.is_none_or(|list| list.kind.is_none()) {
                 prop_assert!(read(&[text.as_bytes()]).is_err());
             }

@@ -291,7 +291,7 @@ pub(crate) struct Object {
     kind: Option<String>,
     metadata: Option<Metadata>,
     spec: Option<Spec>,
-    status: Option<Status>,
+    status: Option<ObjectStatus>,
 }
 
 #[derive(Deserialize, Default)]
@@ -318,15 +318,15 @@ struct Spec {
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase")]
-struct Status {
+struct ObjectStatus {
     // UISession
     running_tilt_build: Option<TiltBuild>,
     tilt_cloud_username: Option<String>,
     tilt_start_time: Option<String>,
     tiltfile_key: Option<String>,
     // UIResource
-    build_history: Option<Vec<Terminated>>,
-    current_build: Option<Running>,
+    build_history: Option<Vec<FinishedBuild>>,
+    current_build: Option<RunningBuild>,
     conditions: Option<Vec<RawCondition>>,
     disable_status: Option<DisableStatus>,
     runtime_status: Option<String>,
@@ -353,7 +353,7 @@ struct TiltBuild {
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase")]
-struct Terminated {
+struct FinishedBuild {
     #[serde(rename = "spanID")]
     span_id: Option<String>,
     start_time: Option<String>,
@@ -364,7 +364,7 @@ struct Terminated {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Running {
+struct RunningBuild {
     #[serde(rename = "spanID")]
     span_id: Option<String>,
     start_time: Option<String>,
@@ -472,8 +472,8 @@ impl Object {
         Some(Resource {
             resource_type: resource_type(&name, &specs, &history),
             builds_images: has_target(&specs, "image"),
-            updates: history.into_iter().filter_map(Terminated::into_update).collect(),
-            current_update: status.current_build.and_then(Running::into_update),
+            updates: history.into_iter().filter_map(FinishedBuild::into_update).collect(),
+            current_update: status.current_build.and_then(RunningBuild::into_update),
             name,
             uid: said(metadata.uid),
             version: metadata.resource_version.and_then(|text| text.parse().ok()).unwrap_or(0),
@@ -528,7 +528,7 @@ impl RawWaiting {
     }
 }
 
-impl Terminated {
+impl FinishedBuild {
     fn into_update(self) -> Option<Update> {
         Some(Update {
             span_id: said(self.span_id)?,
@@ -540,7 +540,7 @@ impl Terminated {
     }
 }
 
-impl Running {
+impl RunningBuild {
     fn into_update(self) -> Option<CurrentUpdate> {
         let started_at = time(self.start_time.as_deref())?;
         Some(CurrentUpdate { span_id: said(self.span_id)?, started_at })
@@ -598,7 +598,11 @@ fn has_target(specs: &[TargetSpec], target: &str) -> bool {
 }
 
 /// A Tiltfile has no specs; its updates carry its kind in their span id.
-fn resource_type(name: &str, specs: &[TargetSpec], history: &[Terminated]) -> Option<ResourceType> {
+fn resource_type(
+    name: &str,
+    specs: &[TargetSpec],
+    history: &[FinishedBuild],
+) -> Option<ResourceType> {
     let has = |target| has_target(specs, target);
     let loads_a_tiltfile = || {
         history.iter().any(|u| u.span_id.as_deref().is_some_and(|id| id.starts_with("tiltfile:")))
@@ -758,7 +762,8 @@ mod tests {
         ] {
             let specs: Vec<_> =
                 specs.iter().map(|s| TargetSpec { target: Some((*s).to_owned()) }).collect();
-            let history = [Terminated { span_id: Some(span.to_owned()), ..Terminated::default() }];
+            let history =
+                [FinishedBuild { span_id: Some(span.to_owned()), ..FinishedBuild::default() }];
             assert_eq!(resource_type(name, &specs, &history), expected, "{name} {span}");
         }
     }

@@ -7,14 +7,14 @@
 use crate::tilt::list_reader::ITEM_LIMIT;
 
 #[derive(Debug, Default)]
-pub struct Objects {
+pub struct WatchReader {
     line: Vec<u8>,
     /// The lines of the object under way.
     object: Vec<u8>,
     is_too_long: bool,
 }
 
-impl Objects {
+impl WatchReader {
     /// Takes the next bytes, and hands on each object that they complete.
     pub fn feed(&mut self, bytes: &[u8], mut complete: impl FnMut(&str)) {
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
@@ -63,7 +63,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn objects(parts: &[&[u8]]) -> Vec<String> {
-        let mut stream = Objects::default();
+        let mut stream = WatchReader::default();
         let mut complete = Vec::new();
         for part in parts {
             stream.feed(part, |object| complete.push(object.to_owned()));
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn an_endless_object_is_passed_over_in_bounded_memory() {
-        let mut stream = Objects::default();
+        let mut stream = WatchReader::default();
         let mut complete = 0;
         let chunk = vec![b'x'; 1024 * 1024];
         stream.feed(b"{\n", |_| complete += 1);

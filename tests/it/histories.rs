@@ -6,10 +6,10 @@ use std::time::{Duration, SystemTime};
 use proptest::prelude::*;
 use serde_json::Value;
 use tilt_honeycomb::events::common_fields::Context;
-use tilt_honeycomb::events::derived::Report;
-use tilt_honeycomb::events::observation::Look;
+use tilt_honeycomb::events::derived::DerivedEvents;
+use tilt_honeycomb::events::observation::Observation;
 use tilt_honeycomb::events::trace::{Span, UpdateId};
-use tilt_honeycomb::sidecar::live_view::View;
+use tilt_honeycomb::sidecar::live_view::LiveView;
 use tilt_honeycomb::spool::state::State;
 use tilt_honeycomb::tilt::model::{
     Condition, CurrentUpdate, ImageBuild, ImageKind, Resource, ResourceType, Session, Snapshot,
@@ -89,7 +89,7 @@ fn session() -> Session {
 fn told(looks: Vec<(f64, Snapshot)>) -> Vec<Value> {
     let mut state = State::default();
     for (seconds, snapshot) in looks {
-        state.take_in(&Look::at(&snapshot), &Context::default(), moment(seconds));
+        state.take_in(&Observation::at(&snapshot), &Context::default(), moment(seconds));
     }
     events(&state)
 }
@@ -313,7 +313,7 @@ impl Seen {
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Collectors {
-    Watching,
+    WatchSet,
     Looking,
     Both,
 }
@@ -326,7 +326,7 @@ fn followed(
     collectors: Collectors,
     turns: &[bool],
 ) -> (Vec<Value>, Seen) {
-    let (mut state, mut view, mut seen) = (State::default(), View::default(), Seen::default());
+    let (mut state, mut view, mut seen) = (State::default(), LiveView::default(), Seen::default());
     let context = Context::default();
     let mut turns = turns.iter().copied().cycle();
     let mut turn = || turns.next().expect("there are some");
@@ -349,14 +349,14 @@ fn followed(
             state.take_in(&look, &context, moment(world.now + 0.0005));
             view.mark_told();
         }
-        if collectors != Collectors::Watching && turn() && turn() {
+        if collectors != Collectors::WatchSet && turn() && turn() {
             let snapshot = world.snapshot();
             seen.take(&snapshot);
-            state.take_in(&Look::at(&snapshot), &context, moment(world.now + 0.0007));
+            state.take_in(&Observation::at(&snapshot), &context, moment(world.now + 0.0007));
         }
     }
     // Another Tilt, a week later, has what is left said.
-    state.record("another", &Report::default(), moment(world.now + 7.0 * 86400.0));
+    state.record("another", &DerivedEvents::default(), moment(world.now + 7.0 * 86400.0));
     (events(&state), seen)
 }
 
@@ -381,7 +381,7 @@ proptest! {
         course in proptest::collection::vec(happening(), 1..120),
         turns in proptest::collection::vec(any::<bool>(), 1..40),
         collectors in prop_oneof![
-            Just(Collectors::Watching), Just(Collectors::Looking), Just(Collectors::Both),
+            Just(Collectors::WatchSet), Just(Collectors::Looking), Just(Collectors::Both),
         ],
     ) {
         // Somebody has to look.
@@ -423,7 +423,7 @@ proptest! {
         prop_assert!(first_of.values().all(|spans| spans.len() == 1), "{:?}", first_of);
 
         // Who only looks may have missed the update in question, and not know that there was one.
-        if collectors == Collectors::Watching {
+        if collectors == Collectors::WatchSet {
             for event in of_kind(&events, "dockerimage") {
                 let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
                 let key = (text(&event["data"]["resource"]), text(&event["time"]));

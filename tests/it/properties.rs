@@ -12,24 +12,24 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use serde_json::{Value, json};
 use tilt_honeycomb::events::common_fields::Context;
-use tilt_honeycomb::events::derived::{Build, Report};
-use tilt_honeycomb::events::event::{Event, Fields, Kind};
-use tilt_honeycomb::events::observation::Look;
-use tilt_honeycomb::honeycomb::batch::{Batch, Cut, Limits, cut};
-use tilt_honeycomb::honeycomb::response::{Answer, Fate, Verdict, judge};
+use tilt_honeycomb::events::derived::{Build, DerivedEvents};
+use tilt_honeycomb::events::event::{Event, EventKind, Fields};
+use tilt_honeycomb::events::observation::Observation;
+use tilt_honeycomb::honeycomb::batch::{Batch, BatchLimits, NextBatch, cut};
+use tilt_honeycomb::honeycomb::response::{BatchResult, EventResult, Response, judge};
 use tilt_honeycomb::spool::state::State;
-use tilt_honeycomb::tilt::list_reader::Listing;
+use tilt_honeycomb::tilt::list_reader::ListReader;
 use tilt_honeycomb::tilt::model::Snapshot;
 
 use crate::sandbox::{KINDS, capture};
 
-const LIMITS: Limits = Limits { events: 4, bytes: 1_000_000 };
+const LIMITS: BatchLimits = BatchLimits { events: 4, bytes: 1_000_000 };
 
 /// What may happen to a collector.
 #[derive(Debug, Clone)]
 enum Step {
     /// Tilt shows its builds, without some of the oldest and with some new ones.
-    Report {
+    DerivedEvents {
         forgets: u32,
         adds: u32,
     },
@@ -50,7 +50,7 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let status = prop_oneof![4 => Just(202_u16), 1 => Just(429), 1 => Just(500), 1 => Just(400)];
     prop_oneof![
-        4 => (0..4_u32, 0..4_u32).prop_map(|(forgets, adds)| Step::Report { forgets, adds }),
+        4 => (0..4_u32, 0..4_u32).prop_map(|(forgets, adds)| Step::DerivedEvents { forgets, adds }),
         4 => proptest::option::of(vec(status, 0..6)).prop_map(|statuses| Step::Send { statuses }),
         1 => Just(Step::DieAfterAnswer),
         1 => Just(Step::Restart),
@@ -87,7 +87,7 @@ impl Course {
     fn take(&mut self, step: &Step) {
         self.now += Duration::from_mins(1);
         match step {
-            Step::Report { forgets, adds } => self.report(*forgets, *adds),
+            Step::DerivedEvents { forgets, adds } => self.report(*forgets, *adds),
             Step::Send { statuses: Some(statuses) } => self.send(statuses),
             Step::Send { statuses: None } => {}
             Step::DieAfterAnswer => {
@@ -115,15 +115,15 @@ impl Course {
         self.window.start = self.window.end.min(self.window.start + forgets);
         let build = |number| {
             let name = format!("build-{number}");
-            Build { events: vec![event(Kind::DockerImage, &name)], key: name }
+            Build { events: vec![event(EventKind::DockerImage, &name)], key: name }
         };
         let shown: Vec<_> = self.window.clone().map(build).collect();
         self.shown.extend(shown.iter().map(|build| build.key.clone()));
-        let report = Report {
+        let report = DerivedEvents {
             builds: shown,
-            heartbeats: vec![event(Kind::UiResource, "web")],
+            heartbeats: vec![event(EventKind::UiResource, "web")],
             is_full: true,
-            ..Report::default()
+            ..DerivedEvents::default()
         };
         self.state.record("session", &report, self.now);
     }
@@ -133,7 +133,7 @@ impl Course {
     }
 
     fn send(&mut self, statuses: &[u16]) {
-        let Cut::Batch(batch) = cut(self.state.queue(), LIMITS) else { return };
+        let NextBatch::Batch(batch) = cut(self.state.queue(), LIMITS) else { return };
         let answered: Vec<_> = statuses.iter().map(|status| json!({"status": status})).collect();
         for (event, status) in events(&batch).iter().zip(statuses) {
             let image = event["data"]["image_name"].as_str().map(str::to_owned);
@@ -142,14 +142,14 @@ impl Course {
                 *self.received.entry(image).or_default() += 1;
             }
         }
-        let answer = Answer {
+        let answer = Response {
             status: 200,
             body: json!(answered).to_string().into_bytes(),
-            ..Answer::default()
+            ..Response::default()
         };
-        if let Verdict::Judged(fates) = judge(&answer, self.now) {
+        if let BatchResult::Judged(fates) = judge(&answer, self.now) {
             let settled = batch.numbers.iter().zip(&fates);
-            let settled = settled.filter(|(_, fate)| !matches!(fate, Fate::Later { .. }));
+            let settled = settled.filter(|(_, fate)| !matches!(fate, EventResult::Later { .. }));
             self.state.settle(&settled.map(|(number, _)| *number).collect::<Vec<_>>(), 0);
         }
     }
@@ -161,7 +161,7 @@ impl Course {
     }
 }
 
-fn event(kind: Kind, name: &str) -> Event {
+fn event(kind: EventKind, name: &str) -> Event {
     let mut fields = Fields::default();
     if !kind.is_heartbeat() {
         fields.set("image_name", name);
@@ -181,7 +181,7 @@ fn recorded(kind: &str) -> Value {
 }
 
 /// A place in a document, chosen at random, and what is put there; `None` removes it.
-type Change = (Vec<Index>, Option<Value>);
+type PreviousStatus = (Vec<Index>, Option<Value>);
 
 fn any_value() -> impl Strategy<Value = Value> {
     prop_oneof![
@@ -197,11 +197,11 @@ fn any_value() -> impl Strategy<Value = Value> {
     ]
 }
 
-fn change() -> impl Strategy<Value = Change> {
+fn change() -> impl Strategy<Value = PreviousStatus> {
     (vec(any::<Index>(), 1..9), proptest::option::of(any_value()))
 }
 
-fn apply(document: &mut Value, (path, value): &Change) {
+fn apply(document: &mut Value, (path, value): &PreviousStatus) {
     let Some((first, rest)) = path.split_first() else { return };
     let goes_deeper = |child: &Value| !rest.is_empty() && (child.is_object() || child.is_array());
     match document {
@@ -253,17 +253,17 @@ proptest! {
         events_limit in 1..20_usize,
         bytes_limit in 700..3000_usize,
     ) {
-        let limits = Limits { events: events_limit, bytes: bytes_limit };
+        let limits = BatchLimits { events: events_limit, bytes: bytes_limit };
         let names: Vec<_> = lengths.iter().enumerate().map(|(n, l)| format!("{n}{}", "x".repeat(*l))).collect();
         let builds = names.iter().map(|name| Build {
             key: name.clone(),
-            events: vec![event(Kind::CmdImage, name)],
+            events: vec![event(EventKind::CmdImage, name)],
         });
-        let report = Report { builds: builds.collect(), ..Report::default() };
+        let report = DerivedEvents { builds: builds.collect(), ..DerivedEvents::default() };
         let mut state = State::default();
         state.record("s", &report, UNIX_EPOCH);
         let mut sent = Vec::new();
-        while let Cut::Batch(batch) = cut(state.queue(), limits) {
+        while let NextBatch::Batch(batch) = cut(state.queue(), limits) {
             let events = events(&batch);
             prop_assert!((1..=limits.events).contains(&events.len()));
             prop_assert!(json!(events).to_string().len() <= limits.bytes);
@@ -280,22 +280,22 @@ proptest! {
         status in any::<u16>(),
         header in proptest::option::of(".*"),
     ) {
-        let mut listing = Listing::default();
+        let mut listing = ListReader::default();
         listing.feed(&bytes);
         let _ = listing.end();
         let _ = State::decode(&bytes);
         let (retry_after, date) = (header.clone(), header.clone());
-        let answer = Answer { status, retry_after, date, location: header, body: bytes };
+        let answer = Response { status, retry_after, date, location: header, body: bytes };
         judge(&answer, SystemTime::now());
     }
 
     #[test]
     fn a_changed_state_is_read_or_refused_and_never_panics(changes in vec(change(), 1..4)) {
         let mut state = State::default();
-        let report = Report {
-            heartbeats: vec![event(Kind::UiResource, "web")],
-            builds: vec![Build { key: "b".into(), events: vec![event(Kind::DockerImage, "web")] }],
-            ..Report::default()
+        let report = DerivedEvents {
+            heartbeats: vec![event(EventKind::UiResource, "web")],
+            builds: vec![Build { key: "b".into(), events: vec![event(EventKind::DockerImage, "web")] }],
+            ..DerivedEvents::default()
         };
         state.record("s", &report, UNIX_EPOCH);
         let mut document: Value = serde_json::from_slice(&state.encode()).expect("JSON");
@@ -323,14 +323,14 @@ proptest! {
             for change in &changes {
                 apply(&mut document, change);
             }
-            let mut listing = Listing::default();
+            let mut listing = ListReader::default();
             listing.feed(document.to_string().as_bytes());
             if let Ok(listed) = listing.end() {
                 snapshot.join(listed.snapshot);
             }
         }
         let mut state = State::default();
-        state.take_in(&Look::at(&snapshot), &Context::default(), now);
+        state.take_in(&Observation::at(&snapshot), &Context::default(), now);
         for waiting in state.queue() {
             let event: Value = serde_json::from_str(waiting.wire.get()).expect("JSON");
             for (name, value) in event["data"].as_object().expect("fields") {

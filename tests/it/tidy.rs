@@ -6,7 +6,7 @@ use std::process::Command;
 
 use tilt_honeycomb::events::event;
 use tilt_honeycomb::exit_code;
-use tilt_honeycomb::honeycomb::queries::{Calculation, Combination, Filter, Is, QUERIES};
+use tilt_honeycomb::honeycomb::queries::{Calculation, Combination, Filter, FilterValue, QUERIES};
 
 use crate::sandbox::{PROGRAM, Sandbox, capture};
 
@@ -117,11 +117,11 @@ fn the_readme_explains_every_field() {
 /// A query as the person builds it in Honeycomb.
 fn query_row(query: &tilt_honeycomb::honeycomb::queries::Query) -> String {
     let filter = |filter: &Filter| match filter.is {
-        Is::Text(text) => format!("{} = {text}", filter.column),
-        Is::OneOf(texts) => format!("{} in {}", filter.column, texts.join(", ")),
-        Is::True => format!("{} = true", filter.column),
-        Is::False => format!("{} = false", filter.column),
-        Is::Zero => format!("{} = 0", filter.column),
+        FilterValue::Text(text) => format!("{} = {text}", filter.column),
+        FilterValue::OneOf(texts) => format!("{} in {}", filter.column, texts.join(", ")),
+        FilterValue::True => format!("{} = true", filter.column),
+        FilterValue::False => format!("{} = false", filter.column),
+        FilterValue::Zero => format!("{} = 0", filter.column),
     };
     let calculation = |Calculation { op, column }: &Calculation| match column {
         Some(column) => format!("{op}({column})"),

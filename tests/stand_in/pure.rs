@@ -10,10 +10,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use divan::Bencher;
 use tilt_honeycomb::events::common_fields::Context;
-use tilt_honeycomb::events::observation::Look;
-use tilt_honeycomb::honeycomb::batch::{self, Cut, Limits};
+use tilt_honeycomb::events::observation::Observation;
+use tilt_honeycomb::honeycomb::batch::{self, BatchLimits, NextBatch};
 use tilt_honeycomb::spool::state::State;
-use tilt_honeycomb::tilt::list_reader::Listing;
+use tilt_honeycomb::tilt::list_reader::ListReader;
 use tilt_honeycomb::tilt::model::Snapshot;
 
 const SIZES: [usize; 2] = [50, 2_000];
@@ -30,7 +30,7 @@ fn printed(resources: usize) -> Vec<u8> {
 
 /// In pieces, as they come through a pipe.
 fn read(text: &[u8]) -> Snapshot {
-    let mut listing = Listing::default();
+    let mut listing = ListReader::default();
     text.chunks(64 * 1024).for_each(|piece| listing.feed(piece));
     listing.end().expect("a list").snapshot
 }
@@ -46,7 +46,7 @@ fn now() -> SystemTime {
 /// After a first report.
 fn state(resources: usize) -> State {
     let mut state = State::default();
-    state.take_in(&Look::at(&snapshot(resources)), &Context::default(), now());
+    state.take_in(&Observation::at(&snapshot(resources)), &Context::default(), now());
     state
 }
 
@@ -61,7 +61,7 @@ fn first_report(bencher: Bencher, resources: usize) {
     let (snapshot, context) = (snapshot(resources), Context::default());
     bencher
         .with_inputs(State::default)
-        .bench_refs(|state| state.take_in(&Look::at(&snapshot), &context, now()));
+        .bench_refs(|state| state.take_in(&Observation::at(&snapshot), &context, now()));
 }
 
 #[divan::bench(args = SIZES)]
@@ -70,7 +70,7 @@ fn later_report(bencher: Bencher, resources: usize) {
     let known = state(resources);
     bencher
         .with_inputs(|| known.clone())
-        .bench_refs(|state| state.take_in(&Look::at(&snapshot), &context, now()));
+        .bench_refs(|state| state.take_in(&Observation::at(&snapshot), &context, now()));
 }
 
 #[divan::bench(args = SIZES)]
@@ -88,8 +88,8 @@ fn decode_state(bencher: Bencher, resources: usize) {
 #[divan::bench(args = SIZES)]
 fn cut_batch(bencher: Bencher, resources: usize) {
     let state = state(resources);
-    bencher.bench(|| match batch::cut(state.queue(), Limits::DEFAULT) {
-        Cut::Batch(batch) => batch.body.len(),
-        Cut::Empty | Cut::TooLarge(_) => 0,
+    bencher.bench(|| match batch::cut(state.queue(), BatchLimits::DEFAULT) {
+        NextBatch::Batch(batch) => batch.body.len(),
+        NextBatch::Empty | NextBatch::TooLarge(_) => 0,
     });
 }
