@@ -84,7 +84,7 @@ impl Shell {
     help_triggers("-h", "--help"),
     note = "The key is never an argument: HONEYCOMB_API_KEY or --api-key-file.",
     example = "Whether all is set up, and links to what was sent:\n  {command_name} check",
-    example = "Observation at what would be sent, without a key:\n  {command_name} --once --dry-run",
+    example = "Look at what would be sent, without a key:\n  {command_name} --once --dry-run",
     example = "Beside a Tilt, until stopped:\n  {command_name} --dataset dev-environments",
     example = "One report, from cron or by hand:\n  {command_name} --once",
     example = "After tilt ci --output-snapshot-on-exit=tilt.json:\n  {command_name} --once --snapshot tilt.json --outcome $?",

@@ -1,6 +1,8 @@
-//! When to try again. Pure: the randomness is an argument.
+//! When to try again. The pauses are pure: their randomness is an argument.
 
 use std::time::Duration;
+
+use ring::rand::{SecureRandom, SystemRandom};
 
 const FIRST: Duration = Duration::from_millis(250);
 const LONGEST: Duration = Duration::from_secs(5);
@@ -52,6 +54,14 @@ pub fn until_next_watch(failures: u32, jitter: f64) -> Duration {
         0 | 1 => Duration::ZERO,
         _ => spread(FIRST_WATCH, LONGEST_WATCH, failures - 1, None, jitter),
     }
+}
+
+/// A random number from 0 to 1 that spreads the retries of many collectors. It is 0 if the system
+/// has no randomness.
+pub fn jitter() -> f64 {
+    let mut random = [0];
+    let _ = SystemRandom::new().fill(&mut random);
+    f64::from(random[0]) / 255.0
 }
 
 #[cfg(test)]

@@ -51,18 +51,18 @@ impl Shutdown {
 /// Has signals request a stop, and call `on_first` once.
 #[cfg(unix)]
 pub fn on_signals(
-    stop: &Shutdown,
+    shutdown: &Shutdown,
     on_first: impl FnOnce() + Send + 'static,
 ) -> std::io::Result<()> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
     let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])?;
-    let stop = stop.clone();
+    let shutdown = shutdown.clone();
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         // Each signal from here on is told by this one way: none falls between two.
         let mut signals = signals.forever();
         if signals.next().is_some() {
-            stop.request();
+            shutdown.request();
             on_first();
         }
         if let Some(signal) = signals.next() {

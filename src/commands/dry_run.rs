@@ -28,7 +28,7 @@ pub fn print_left(path: &Path, outcome: Option<Outcome>, context: &Context) -> E
     };
     let mut state = State::default();
     let context = git::located(context, left.snapshot.session.as_ref());
-    state.take_in(&snapshot::look(&left), &context, time::wall());
+    state.take_in(&snapshot::observation(&left), &context, time::wall());
     print_queue(&mut state).map_or_else(|error| not_printed(&error), |()| Exit::Done)
 }
 
@@ -37,14 +37,14 @@ pub fn print(
     tilt: &mut Tilt,
     context: &Context,
     interval: Option<Duration>,
-    stop: &Shutdown,
+    shutdown: &Shutdown,
 ) -> Exit {
     let mut state = State::default();
     let mut last_problem = None;
     loop {
         let due = time::now() + interval.unwrap_or_default();
         let mut problem = None;
-        match tilt.look(Duration::MAX, stop) {
+        match tilt.poll(Duration::MAX, shutdown) {
             Ok(snapshot) => {
                 let context = git::located(context, snapshot.session.as_ref());
                 state.take_in(&Observation::at(&snapshot), &context, time::wall());
@@ -52,7 +52,7 @@ pub fn print(
                     return not_printed(&error);
                 }
             }
-            Err(_) if stop.requested() => return Exit::Done,
+            Err(_) if shutdown.requested() => return Exit::Done,
             Err(error) => {
                 let said = error.to_string();
                 if last_problem.as_ref() != Some(&said) {
@@ -65,7 +65,7 @@ pub fn print(
             }
         }
         last_problem = problem;
-        if interval.is_none() || stop.wait_until(due) {
+        if interval.is_none() || shutdown.wait_until(due) {
             return Exit::Done;
         }
     }
@@ -85,7 +85,7 @@ fn print_queue(state: &mut State) -> io::Result<()> {
     for event in state.queue() {
         writeln!(stdout, "{}", event.wire)?;
     }
-    let printed: Vec<_> = state.queue().iter().map(|event| event.number).collect();
+    let printed: Vec<_> = state.queue().iter().map(|event| event.seq).collect();
     state.settle(&printed, 0);
     stdout.flush()
 }

@@ -4,11 +4,12 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
-use crate::config::{ConfigError, Endpoint};
+use crate::config::ConfigError;
 use crate::exit_code::Exit;
 use crate::honeycomb::api_key::Shape;
 use crate::honeycomb::auth::Auth;
 use crate::honeycomb::client::NoResponse;
+use crate::honeycomb::endpoint::Endpoint;
 use crate::honeycomb::response::{self, Response};
 use crate::messages;
 use crate::spool::state::QueuedEvent;
@@ -196,11 +197,11 @@ pub fn no_team(why: &str) -> Finding {
 }
 
 /// Of the answer to `GET /1/auth`; and that answer, if it is one.
-pub fn team(answer: &Response) -> (Finding, Option<Auth>) {
-    let http = response::http(answer);
+pub fn team(response: &Response) -> (Finding, Option<Auth>) {
+    let http = response::http(response);
     let bad = |exit, says: String| (Finding::bad("team", exit, says), None);
-    match answer.status {
-        200 => match Auth::read(&answer.body) {
+    match response.status {
+        200 => match Auth::read(&response.body) {
             Some(auth) => (access(&auth), Some(auth)),
             None => bad(
                 Exit::NotDelivered,
@@ -208,7 +209,7 @@ pub fn team(answer: &Response) -> (Finding, Option<Auth>) {
                     .into(),
             ),
         },
-        300..=399 => bad(Exit::Refused, response::redirected(answer)),
+        300..=399 => bad(Exit::Refused, response::redirected(response)),
         401 => bad(Exit::Refused, format!("{} ({http})", response::UNKNOWN_KEY)),
         404 | 405 | 501 => {
             let says = format!(
@@ -255,7 +256,7 @@ pub fn dataset(name: &str, auth: Option<&Auth>, looked_up: Option<&Response>) ->
         return Finding::skipped(TOPIC, format!("{name}; not looked up"));
     };
     let may_create = auth.may_create_datasets();
-    match looked_up.map(|answer| answer.status) {
+    match looked_up.map(|response| response.status) {
         Some(200) => Finding::good(TOPIC, format!("{name} is there")),
         Some(404) if may_create == Some(false) => {
             let says = format!(

@@ -24,12 +24,12 @@ pub fn report(
     tilt: &mut Tilt,
     context: &Context,
     store: &Store,
-    courier: &mut Sender,
+    sender: &mut Sender,
     timeout: Duration,
-    stop: &Shutdown,
+    shutdown: &Shutdown,
 ) -> Exit {
-    let looked = look(tilt, context, store, stop);
-    let delivered = match courier.deliver(timeout, stop) {
+    let looked = observation(tilt, context, store, shutdown);
+    let delivered = match sender.deliver(timeout, shutdown) {
         Ok(delivery) => {
             if looked.is_ok() || !delivery.sent.is_empty() {
                 say_delivered(&delivery);
@@ -42,8 +42,13 @@ pub fn report(
     looked.err().unwrap_or(delivered)
 }
 
-fn look(tilt: &mut Tilt, context: &Context, store: &Store, stop: &Shutdown) -> Result<(), Exit> {
-    let snapshot = tilt.look(Duration::MAX, stop).map_err(|error| {
+fn observation(
+    tilt: &mut Tilt,
+    context: &Context,
+    store: &Store,
+    shutdown: &Shutdown,
+) -> Result<(), Exit> {
+    let snapshot = tilt.poll(Duration::MAX, shutdown).map_err(|error| {
         log::error!("{error}");
         Exit::no_snapshot(&error)
     })?;

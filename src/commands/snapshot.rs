@@ -17,7 +17,7 @@ use crate::events::observation::{Observation, Phase};
 use crate::events::tracker::SessionTracker;
 use crate::exit_code::Exit;
 use crate::honeycomb::client::Client;
-use crate::honeycomb::place;
+use crate::honeycomb::dataset_link;
 use crate::honeycomb::sender::Sender;
 use crate::metadata::git;
 use crate::spool::store::Store;
@@ -27,7 +27,7 @@ use crate::tilt::exit_snapshot::{self, ExitSnapshot};
 const LINK_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The last look that a snapshot allows.
-pub fn look(left: &ExitSnapshot) -> Observation<'_> {
+pub fn observation(left: &ExitSnapshot) -> Observation<'_> {
     let (phase, seen_at) = (Phase::Over(left.snapshot.outcome), left.created_at);
     Observation { phase, seen_at, ..Observation::at(&left.snapshot) }
 }
@@ -38,9 +38,9 @@ pub fn report(
     config: &Config,
     context: &Context,
     store: &Store,
-    courier: &mut Sender,
+    sender: &mut Sender,
     client: &Client,
-    stop: &Shutdown,
+    shutdown: &Shutdown,
 ) -> Exit {
     let left = exit_snapshot::read(path, config.outcome).map_err(|error| {
         log::error!("{error}");
@@ -48,18 +48,18 @@ pub fn report(
     });
     let told = left.and_then(|left| {
         let context = git::located(context, left.snapshot.session.as_ref());
-        let memory = store.update(|state| {
-            let recorded = state.take_in(&look(&left), &context, time::wall());
-            (recorded, state.memory(&look(&left)))
+        let tracker = store.update(|state| {
+            let recorded = state.take_in(&observation(&left), &context, time::wall());
+            (recorded, state.tracker(&observation(&left)))
         });
-        let (recorded, memory) = memory.map_err(|error| report::unusable_state(&error))?;
+        let (recorded, tracker) = tracker.map_err(|error| report::unusable_state(&error))?;
         report::say_dropped(recorded);
-        Ok((left, memory))
+        Ok((left, tracker))
     });
-    let (sent, is_reachable) = flush(store, courier, config.timeout, stop);
+    let (sent, is_reachable) = flush(store, sender, config.timeout, shutdown);
     match told {
-        Ok((left, memory)) => {
-            tell(&left, &memory, config, is_reachable.then_some(client));
+        Ok((left, tracker)) => {
+            tell(&left, &tracker, config, is_reachable.then_some(client));
             sent
         }
         Err(exit) => exit,
@@ -69,13 +69,13 @@ pub fn report(
 /// Sends what waits, and what a collector that has ended promised; whether Honeycomb took it.
 pub fn flush(
     store: &Store,
-    courier: &mut Sender,
+    sender: &mut Sender,
     limit: Duration,
-    stop: &Shutdown,
+    shutdown: &Shutdown,
 ) -> (Exit, bool) {
     let delivered = store
         .update(|state| state.end_left_sessions(time::wall()))
-        .and_then(|()| courier.deliver(limit, stop));
+        .and_then(|()| sender.deliver(limit, shutdown));
     match delivered {
         Ok(delivery) => {
             let exit = report::outcome(&delivery);
@@ -87,12 +87,12 @@ pub fn flush(
 }
 
 /// The job's log is where people look; a page of GitHub's shows more.
-fn tell(left: &ExitSnapshot, memory: &SessionTracker, config: &Config, client: Option<&Client>) {
+fn tell(left: &ExitSnapshot, tracker: &SessionTracker, config: &Config, client: Option<&Client>) {
     let Some(told) = &config.summary else { return };
     let at = left.created_at.unwrap_or_else(time::wall);
-    let outcome = derive::outcome(&look(left), memory);
+    let outcome = derive::outcome(&observation(left), tracker);
     let summary = Summary::of(&left.snapshot, outcome, at);
-    let link = client.and_then(|client| link(left, memory, config, client));
+    let link = client.and_then(|client| link(left, tracker, config, client));
     // A closed stdout is no failure.
     let _ = io::stdout().write_all(summary.text(link.as_deref()).as_bytes());
     if let Some(page) = &told.github_page {
@@ -109,16 +109,16 @@ fn tell(left: &ExitSnapshot, memory: &SessionTracker, config: &Config, client: O
 
 fn link(
     left: &ExitSnapshot,
-    memory: &SessionTracker,
+    tracker: &SessionTracker,
     config: &Config,
     client: &Client,
 ) -> Option<String> {
     let Output::Send { destination, .. } = &config.output else { return None };
     let session = left.snapshot.session.as_ref()?;
     let started_at = session.tilt_started_at.as_ref()?.at;
-    let look = look(left);
-    let root = memory.root(&derive::session_id(&look));
-    let place = place::find(client.api(), destination, LINK_PATIENCE)?;
+    let observation = observation(left);
+    let root = tracker.root(&derive::session_id(&observation));
+    let place = dataset_link::find(client.api(), destination, LINK_PATIENCE)?;
     let ended_at = left.created_at.unwrap_or_else(time::wall);
     Some(place.trace(&root.trace_id, (started_at, ended_at)))
 }

@@ -12,16 +12,18 @@ use std::time::Duration;
 use ci_env::CiProvider;
 use http::Uri;
 
-use crate::base::ids;
+use crate::base::child::KEY_VARIABLE;
 use crate::cli::Cli;
+use crate::events::common_fields::Context;
 use crate::events::event::FIELDS;
 use crate::events::trace::RemoteParent;
+use crate::honeycomb::api_key::ApiKey;
 use crate::honeycomb::dataset_link;
+use crate::honeycomb::endpoint::{Destination, Endpoint};
 use crate::metadata::ci;
+use crate::tilt::command::{TiltCommand, TiltMode};
 use crate::tilt::model::Outcome;
 
-/// Whatever is run beside is not given it.
-pub const KEY_VARIABLE: &str = "HONEYCOMB_API_KEY";
 const DEFAULT_ENDPOINT: &str = "https://api.honeycomb.io";
 const DEFAULT_PORT: &str = "10350";
 const DEFAULT_INTERVAL: Duration = Duration::from_mins(1);
@@ -52,11 +54,11 @@ pub struct Config {
     pub no_watch: bool,
     pub tilt_mode: Option<TiltMode>,
     /// Which pipeline, run and change a CI machine works on.
-    pub whereabouts: Vec<(&'static str, String)>,
+    pub ci_fields: Vec<(&'static str, String)>,
     /// Whether git is to be asked what is checked out.
     pub vcs: bool,
     /// The span of a pipeline's that `tilt ci` is part of.
-    pub outside: Option<RemoteParent>,
+    pub remote_parent: Option<RemoteParent>,
     /// After a snapshot, unless `--quiet`.
     pub summary: Option<SummaryConfig>,
 }
@@ -96,22 +98,22 @@ pub struct CheckConfig {
 }
 
 impl CheckConfig {
-    pub fn resolve(cli: &Cli, surroundings: &Environment) -> Result<Self, ConfigError> {
-        let endpoint = endpoint_of(cli, surroundings);
+    pub fn resolve(cli: &Cli, environment: &Environment) -> Result<Self, ConfigError> {
+        let endpoint = endpoint_of(cli, environment);
         let ui = match &endpoint {
-            Ok(endpoint) => ui(endpoint, surroundings),
+            Ok(endpoint) => ui(endpoint, environment),
             Err(_) => Ok(None),
         };
-        let port = cli.port.clone().or_else(|| surroundings.text("TILT_PORT"));
+        let port = cli.port.clone().or_else(|| environment.text("TILT_PORT"));
         Ok(Self {
             json: cli.json,
             tilt: tilt_command(cli)?,
             port: port.unwrap_or_else(|| DEFAULT_PORT.to_owned()),
             timeout: timeout(cli)?,
-            state_dir: state_dir(cli.state_dir.as_deref(), surroundings),
-            key: api_key(cli.api_key_file.as_deref(), surroundings),
+            state_dir: state_dir(cli.state_dir.as_deref(), environment),
+            key: api_key(cli.api_key_file.as_deref(), environment),
             endpoint,
-            dataset: dataset(cli.dataset.clone(), surroundings),
+            dataset: dataset(cli.dataset.clone(), environment),
             ui,
         })
     }
@@ -128,10 +130,10 @@ pub struct BoardConfig {
 }
 
 impl BoardConfig {
-    pub fn resolve(cli: &Cli, surroundings: &Environment) -> Result<Self, ConfigError> {
-        let destination = if cli.dry_run { None } else { Some(destination(cli, surroundings)?) };
+    pub fn resolve(cli: &Cli, environment: &Environment) -> Result<Self, ConfigError> {
+        let destination = if cli.dry_run { None } else { Some(destination(cli, environment)?) };
         Ok(Self {
-            dataset: dataset(cli.dataset.clone(), surroundings)?,
+            dataset: dataset(cli.dataset.clone(), environment)?,
             destination,
             timeout: timeout(cli)?,
         })
@@ -149,101 +151,6 @@ pub enum Output {
         destination: Destination,
         state_dir: PathBuf,
     },
-}
-
-/// How to run `tilt`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TiltCommand {
-    /// A bare name is looked up on PATH.
-    pub program: OsString,
-    /// Given to `tilt` as an option; without it `TILT_PORT` passes through as it is.
-    pub port: Option<u16>,
-}
-
-/// Which command runs Tilt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TiltMode {
-    Up,
-    Ci,
-}
-
-impl TiltMode {
-    pub fn parse(text: &str) -> Option<Self> {
-        match text {
-            "up" => Some(Self::Up),
-            "ci" => Some(Self::Ci),
-            _ => None,
-        }
-    }
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Up => "up",
-            Self::Ci => "ci",
-        }
-    }
-}
-
-/// One dataset behind one endpoint. What waits for one is never sent to another.
-#[derive(Debug, Clone)]
-pub struct Destination {
-    pub endpoint: Endpoint,
-    pub dataset: String,
-    pub key: ApiKey,
-    /// The address of Honeycomb's UI, where it is known.
-    pub ui: Option<String>,
-}
-
-impl Destination {
-    pub fn batch_url(&self) -> String {
-        format!("{}/1/batch/{}", self.endpoint.url, dataset_link::encoded(&self.dataset))
-    }
-}
-
-/// Honeycomb's address, without a slash at its end.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Endpoint {
-    pub url: String,
-    pub host: String,
-    /// The host with its port, where one is given.
-    pub authority: String,
-    pub is_https: bool,
-    pub is_loopback: bool,
-}
-
-impl Endpoint {
-    /// A file name for the state of one dataset here: readable, and unlike any other's.
-    /// Honeycomb compares dataset names without regard to case.
-    pub fn file_stem(&self, dataset: &str) -> String {
-        let dataset = dataset.to_lowercase();
-        let readable: String = format!("{}-{dataset}", self.host)
-            .chars()
-            .map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' })
-            .take(60)
-            .collect();
-        format!("{readable}-{}", ids::id(&[&self.url, &dataset], 8))
-    }
-}
-
-/// The key. Shown by nothing: it has no `Display`, and its `Debug` says nothing.
-#[derive(Clone, PartialEq)]
-pub struct ApiKey(String);
-
-impl ApiKey {
-    pub fn new(text: &str) -> Self {
-        Self(text.to_owned())
-    }
-
-    /// For the one header that carries it.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for ApiKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ApiKey(hidden)")
-    }
 }
 
 /// A mistake in the configuration: one line for the person.
@@ -289,17 +196,17 @@ impl Environment<'_> {
 }
 
 impl Config {
-    pub fn resolve(cli: Cli, surroundings: &Environment) -> Result<Self, ConfigError> {
+    pub fn resolve(cli: Cli, environment: &Environment) -> Result<Self, ConfigError> {
         let source = source(&cli)?;
-        let tilt_mode = tilt_mode(surroundings.variable).or_else(|| {
+        let tilt_mode = tilt_mode(environment.variable).or_else(|| {
             // Only `tilt ci` leaves one.
             matches!(source, Source::Snapshot(_)).then_some(TiltMode::Ci)
         });
-        let state_dir = state_dir(cli.state_dir.as_deref(), surroundings);
+        let state_dir = state_dir(cli.state_dir.as_deref(), environment);
         let output = if cli.dry_run {
             Output::Print { state_dir: state_dir.ok() }
         } else {
-            Output::Send { destination: destination(&cli, surroundings)?, state_dir: state_dir? }
+            Output::Send { destination: destination(&cli, environment)?, state_dir: state_dir? }
         };
         Ok(Self {
             once: cli.reports_once(),
@@ -310,23 +217,42 @@ impl Config {
             timeout: timeout(&cli)?,
             orphan_after: duration(
                 "TILT_HONEYCOMB_ORPHAN_AFTER",
-                surroundings.text("TILT_HONEYCOMB_ORPHAN_AFTER").as_deref(),
+                environment.text("TILT_HONEYCOMB_ORPHAN_AFTER").as_deref(),
                 DEFAULT_ORPHAN_AFTER,
                 INTERVALS,
             )?,
             tilt: tilt_command(&cli)?,
-            user: cli.user.or_else(|| surroundings.text("TILT_HONEYCOMB_USER")),
+            user: cli.user.or_else(|| environment.text("TILT_HONEYCOMB_USER")),
             own_fields: own_fields(&cli.field)?,
             send_error_text: cli.send_error_text,
             send_stage_text: cli.send_stage_text,
             no_watch: cli.no_watch,
             tilt_mode,
             vcs: cli.vcs,
-            whereabouts: ci::fields(surroundings.ci_provider, &|name| surroundings.text(name)),
-            outside: outside(surroundings).filter(|_| tilt_mode == Some(TiltMode::Ci)),
+            ci_fields: ci::fields(environment.ci_provider, &|name| environment.text(name)),
+            remote_parent: remote_parent(environment).filter(|_| tilt_mode == Some(TiltMode::Ci)),
             summary: (!cli.quiet)
-                .then(|| SummaryConfig { github_page: surroundings.path("GITHUB_STEP_SUMMARY") }),
+                .then(|| SummaryConfig { github_page: environment.path("GITHUB_STEP_SUMMARY") }),
         })
+    }
+}
+
+impl Config {
+    /// What every event carries beside what Tilt shows.
+    pub fn context(&self, installation_id: Option<String>, cpu_count: usize) -> Context {
+        Context {
+            user: self.user.clone(),
+            own_fields: self.own_fields.clone(),
+            send_error_text: self.send_error_text,
+            send_stage_text: self.send_stage_text,
+            tilt_mode: self.tilt_mode,
+            installation_id,
+            cpu_count,
+            ci_fields: self.ci_fields.clone(),
+            vcs: self.vcs,
+            checkout: Vec::new(),
+            remote_parent: self.remote_parent.clone(),
+        }
     }
 }
 
@@ -347,16 +273,16 @@ fn source(cli: &Cli) -> Result<Source, ConfigError> {
 }
 
 /// The standard's variable before the older one.
-fn outside(surroundings: &Environment) -> Option<RemoteParent> {
-    let standard = surroundings.text("TRACEPARENT");
+fn remote_parent(environment: &Environment) -> Option<RemoteParent> {
+    let standard = environment.text("TRACEPARENT");
     standard
         .and_then(|text| RemoteParent::from_traceparent(&text))
-        .or_else(|| RemoteParent::from_honeycomb_trace(&surroundings.text("HONEYCOMB_TRACE")?))
+        .or_else(|| RemoteParent::from_honeycomb_trace(&environment.text("HONEYCOMB_TRACE")?))
 }
 
 /// Whether the person asked, as consoledonottrack.com has it, for nothing to be read or sent.
-pub fn do_not_track(surroundings: &Environment) -> bool {
-    let value = surroundings.text("DO_NOT_TRACK");
+pub fn do_not_track(environment: &Environment) -> bool {
+    let value = environment.text("DO_NOT_TRACK");
     value.is_some_and(|value| !matches!(value.trim(), "0" | "false"))
 }
 
@@ -426,28 +352,28 @@ fn own_field(text: &str) -> Result<(String, String), ConfigError> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
-fn destination(cli: &Cli, surroundings: &Environment) -> Result<Destination, ConfigError> {
-    let key = api_key(cli.api_key_file.as_deref(), surroundings)?;
-    let dataset = dataset(cli.dataset.clone(), surroundings)?;
-    let endpoint = endpoint_of(cli, surroundings)?;
-    let ui = ui(&endpoint, surroundings)?;
+fn destination(cli: &Cli, environment: &Environment) -> Result<Destination, ConfigError> {
+    let key = api_key(cli.api_key_file.as_deref(), environment)?;
+    let dataset = dataset(cli.dataset.clone(), environment)?;
+    let endpoint = endpoint_of(cli, environment)?;
+    let ui = ui(&endpoint, environment)?;
     Ok(Destination { endpoint, dataset, key, ui })
 }
 
-fn endpoint_of(cli: &Cli, surroundings: &Environment) -> Result<Endpoint, ConfigError> {
+fn endpoint_of(cli: &Cli, environment: &Environment) -> Result<Endpoint, ConfigError> {
     let text = cli
         .api_endpoint
         .clone()
-        .or_else(|| surroundings.text("HONEYCOMB_API_ENDPOINT"))
-        .or_else(|| surroundings.text("HONEYCOMB_API_HOST"))
+        .or_else(|| environment.text("HONEYCOMB_API_ENDPOINT"))
+        .or_else(|| environment.text("HONEYCOMB_API_HOST"))
         .unwrap_or_else(|| DEFAULT_ENDPOINT.to_owned());
     endpoint(&text, cli.allow_insecure_http)
 }
 
 /// The UI's address: as the person says, since a Refinery's name tells nothing of it, else that of
 /// the API's region. Nothing is ever asked of it.
-fn ui(endpoint: &Endpoint, surroundings: &Environment) -> Result<Option<String>, ConfigError> {
-    let Some(text) = surroundings.text("HONEYCOMB_UI_URL") else {
+fn ui(endpoint: &Endpoint, environment: &Environment) -> Result<Option<String>, ConfigError> {
+    let Some(text) = environment.text("HONEYCOMB_UI_URL") else {
         return Ok(dataset_link::ui_of(&endpoint.host));
     };
     let url = with_scheme(&text);
@@ -469,14 +395,14 @@ fn with_scheme(text: &str) -> String {
     url.trim_end_matches('/').to_owned()
 }
 
-fn api_key(file: Option<&str>, surroundings: &Environment) -> Result<ApiKey, ConfigError> {
+fn api_key(file: Option<&str>, environment: &Environment) -> Result<ApiKey, ConfigError> {
     let (source, key) = if let Some(path) = file {
         let source = format!("the key in {path}");
-        match (surroundings.read_file)(path) {
+        match (environment.read_file)(path) {
             Ok(key) => (source, key),
             Err(error) => return mistake(format!("--api-key-file {path}: {error}")),
         }
-    } else if let Some(key) = surroundings.text(KEY_VARIABLE) {
+    } else if let Some(key) = environment.text(KEY_VARIABLE) {
         (KEY_VARIABLE.to_owned(), key)
     } else {
         return mistake("no API key: set HONEYCOMB_API_KEY or give --api-key-file");
@@ -494,8 +420,8 @@ fn api_key(file: Option<&str>, surroundings: &Environment) -> Result<ApiKey, Con
     Ok(ApiKey::new(key))
 }
 
-fn dataset(option: Option<String>, surroundings: &Environment) -> Result<String, ConfigError> {
-    let Some(dataset) = option.or_else(|| surroundings.text("HONEYCOMB_DATASET")) else {
+fn dataset(option: Option<String>, environment: &Environment) -> Result<String, ConfigError> {
+    let Some(dataset) = option.or_else(|| environment.text("HONEYCOMB_DATASET")) else {
         return mistake("no dataset: set HONEYCOMB_DATASET or give --dataset");
     };
     let dataset = dataset.trim();
@@ -559,22 +485,21 @@ fn is_loopback(host: &str) -> bool {
 }
 
 /// `--state-dir`, else the platform's place for what programs remember.
-fn state_dir(option: Option<&str>, surroundings: &Environment) -> Result<PathBuf, ConfigError> {
+fn state_dir(option: Option<&str>, environment: &Environment) -> Result<PathBuf, ConfigError> {
     if let Some(path) = option {
         return Ok(PathBuf::from(path));
     }
-    let home = |below: &str| surroundings.path("HOME").map(|home| home.join(below));
+    let home = |below: &str| environment.path("HOME").map(|home| home.join(below));
     // The XDG specification: a relative path is to be ignored.
-    let base =
-        surroundings.path("XDG_STATE_HOME").filter(|path| path.is_absolute()).or_else(|| {
-            if cfg!(windows) {
-                surroundings.path("LOCALAPPDATA")
-            } else if cfg!(target_os = "macos") {
-                home("Library/Application Support")
-            } else {
-                home(".local/state")
-            }
-        });
+    let base = environment.path("XDG_STATE_HOME").filter(|path| path.is_absolute()).or_else(|| {
+        if cfg!(windows) {
+            environment.path("LOCALAPPDATA")
+        } else if cfg!(target_os = "macos") {
+            home("Library/Application Support")
+        } else {
+            home(".local/state")
+        }
+    });
     match base {
         Some(base) => Ok(base.join("tilt-honeycomb")),
         None => mistake("no place for the state: set HOME or give --state-dir"),
@@ -801,9 +726,9 @@ mod tests {
         {
             let variable = |name: &str| (name == "DO_NOT_TRACK").then(|| OsString::from(value));
             let read_file = |_: &str| Ok(String::new());
-            let surroundings =
+            let environment =
                 Environment { variable: &variable, read_file: &read_file, ci_provider: None };
-            assert_eq!(do_not_track(&surroundings), expected, "{value:?}");
+            assert_eq!(do_not_track(&environment), expected, "{value:?}");
         }
     }
 

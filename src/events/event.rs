@@ -77,7 +77,7 @@ pub struct Event {
 pub struct Fields(Vec<(Cow<'static, str>, Value)>);
 
 impl Fields {
-    /// Sets a field. An empty text is set as it is; see [`Fields::say`] for what Tilt may not say.
+    /// Sets a field. An empty text is set as it is; see [`Fields::set_some`] for what Tilt may not say.
     pub fn set(&mut self, name: impl Into<Cow<'static, str>>, value: impl Into<Value>) {
         let value = match value.into() {
             Value::String(text) => Value::String(failure::cut(&text, VALUE_LIMIT).to_owned()),
@@ -87,7 +87,7 @@ impl Fields {
     }
 
     /// Sets a field if there is something to say: never null, never empty.
-    pub fn say<V: Into<Value>>(&mut self, name: &'static str, value: Option<V>) {
+    pub fn set_some<V: Into<Value>>(&mut self, name: &'static str, value: Option<V>) {
         match value.map(Into::into) {
             None | Some(Value::Null) => {}
             Some(Value::String(text)) if text.is_empty() => {}
@@ -96,15 +96,15 @@ impl Fields {
     }
 
     /// Sets a duration in milliseconds, to the microsecond.
-    pub fn say_ms(&mut self, name: &'static str, duration: Option<Duration>) {
-        self.say(name, duration.map(milliseconds));
+    pub fn set_ms(&mut self, name: &'static str, duration: Option<Duration>) {
+        self.set_some(name, duration.map(milliseconds));
     }
 
     /// Sets a list, sorted and joined by commas: Honeycomb knows no lists.
-    pub fn say_list(&mut self, name: &'static str, values: &[String]) {
+    pub fn set_list(&mut self, name: &'static str, values: &[String]) {
         let mut values = values.to_vec();
         values.sort_unstable();
-        self.say(name, Some(values.join(",")));
+        self.set_some(name, Some(values.join(",")));
     }
 
     pub fn extend(&mut self, other: &Self) {
@@ -268,11 +268,11 @@ mod tests {
     #[test]
     fn nothing_is_said_where_there_is_nothing_to_say() {
         let mut fields = Fields::default();
-        fields.say("a", None::<String>);
-        fields.say("b", Some(""));
-        fields.say("c", Some(Value::Null));
-        fields.say("d", Some("text"));
-        fields.say("e", Some(false));
+        fields.set_some("a", None::<String>);
+        fields.set_some("b", Some(""));
+        fields.set_some("c", Some(Value::Null));
+        fields.set_some("d", Some("text"));
+        fields.set_some("e", Some(false));
         fields.set("user", "");
         assert_eq!(
             serde_json::to_string(&fields).expect("JSON"),
@@ -286,7 +286,7 @@ mod tests {
             [(1_745_612, "1745.612"), (59, "0.059"), (0, "0.0"), (86_400_000_000, "86400000.0")]
         {
             let mut fields = Fields::default();
-            fields.say_ms("ms", Some(Duration::from_micros(micros)));
+            fields.set_ms("ms", Some(Duration::from_micros(micros)));
             let text = serde_json::to_string(&fields).expect("JSON");
             assert_eq!(text, format!(r#"{{"ms":{expected}}}"#));
         }

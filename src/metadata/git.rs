@@ -7,9 +7,8 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::base::child;
+use crate::base::child::{self, ProcessGroup};
 use crate::base::time;
-use crate::config::KEY_VARIABLE;
 use crate::events::common_fields::Context;
 use crate::metadata::ci;
 use crate::tilt::model::Session;
@@ -55,12 +54,12 @@ impl Checkout {
             knows_repository: false,
             asked_at: time::now(),
         };
-        checkout.look();
+        checkout.observation();
         checkout
     }
 
     /// Where git is late, what it last told stays.
-    fn look(&mut self) {
+    fn observation(&mut self) {
         self.asked_at = time::now();
         // Before git answers: what is checked out meanwhile is a change that is yet to be told.
         let dates_before = dates(&self.touched);
@@ -123,7 +122,7 @@ pub fn locate(context: &mut Context, session: Option<&Session>, known: &mut Opti
             if checkout.is_current() {
                 return;
             }
-            checkout.look();
+            checkout.observation();
         }
         (Some(folder), _) => *known = Some(Checkout::of(folder)),
     }
@@ -139,23 +138,16 @@ pub fn located(context: &Context, session: Option<&Session>) -> Context {
 
 /// What git prints; nothing where it fails or is not installed.
 fn git(folder: &Path, arguments: &[&str]) -> Result<Option<String>, Late> {
-    let expression = duct::cmd("git", arguments)
+    let expression = child::command("git", arguments, ProcessGroup::Own)
         .dir(folder)
-        .stdin_null()
         .stdout_capture()
-        .stderr_null()
-        .env_remove(KEY_VARIABLE)
-        .before_spawn(|command| {
-            child::own(command);
-            Ok(())
-        })
-        .unchecked();
+        .stderr_null();
     let Ok(handle) = expression.start() else { return Ok(None) };
     let output = handle.wait_timeout(PATIENCE).ok().flatten();
     let Some(output) = output else {
         log::debug!("git {}: no answer after {PATIENCE:?}", arguments[0]);
         // It may be a script, and what hangs the git that it runs.
-        handle.pids().into_iter().for_each(child::kill);
+        handle.pids().into_iter().for_each(child::kill_group);
         let _ = handle.kill();
         return Err(Late);
     };

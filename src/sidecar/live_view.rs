@@ -18,10 +18,10 @@ pub struct LiveView {
     image_builds: Vec<ImageBuild>,
     has_images: [bool; 2],
     outcome: Option<Outcome>,
-    passed: Vec<Resource>,
-    finished: Vec<ImageBuild>,
+    observed: Vec<Resource>,
+    completed_images: Vec<ImageBuild>,
     /// The statuses last told, sorted by name.
-    told: Vec<PreviousStatus>,
+    reported: Vec<PreviousStatus>,
     /// Only a look at everything can tell what is there now: the Tiltfile was loaded again, so
     /// resources may be gone, which a watch does not tell; or the first resource that builds
     /// images has come.
@@ -32,10 +32,10 @@ impl LiveView {
     /// Takes in a look at everything.
     pub fn replace(&mut self, snapshot: Snapshot) {
         if self.is_another_session(&snapshot) {
-            self.told.clear();
+            self.reported.clear();
         }
-        self.passed.extend(snapshot.resources.iter().cloned());
-        self.finished.extend(snapshot.image_builds.iter().cloned());
+        self.observed.extend(snapshot.resources.iter().cloned());
+        self.completed_images.extend(snapshot.image_builds.iter().cloned());
         self.has_images = snapshot.has_images;
         self.outcome = snapshot.outcome;
         let shown_before = std::mem::replace(&mut self.resources, snapshot.resources);
@@ -73,7 +73,7 @@ impl LiveView {
     /// Takes in an object that a watch has shown.
     pub fn show(&mut self, fragment: Snapshot) {
         for resource in fragment.resources {
-            self.passed.push(resource.clone());
+            self.observed.push(resource.clone());
             match self.resources.binary_search_by(|known| known.name.cmp(&resource.name)) {
                 Ok(at) => {
                     let is_tiltfile = resource.resource_type == Some(ResourceType::Tiltfile);
@@ -88,7 +88,7 @@ impl LiveView {
             }
         }
         for build in fragment.image_builds {
-            self.finished.push(build.clone());
+            self.completed_images.push(build.clone());
             let same =
                 |known: &ImageBuild| known.kind == build.kind && known.object == build.object;
             match self.image_builds.iter().position(same) {
@@ -101,10 +101,10 @@ impl LiveView {
 
     /// The oldest go: what is newer shows the latest two updates of a resource still.
     fn bound(&mut self) {
-        let too_many = self.passed.len().saturating_sub(PASSED_LIMIT);
-        self.passed.drain(..too_many);
-        let too_many = self.finished.len().saturating_sub(PASSED_LIMIT);
-        self.finished.drain(..too_many);
+        let too_many = self.observed.len().saturating_sub(PASSED_LIMIT);
+        self.observed.drain(..too_many);
+        let too_many = self.completed_images.len().saturating_sub(PASSED_LIMIT);
+        self.completed_images.drain(..too_many);
     }
 
     /// Whether Tilt knows objects of this kind, built or not.
@@ -133,9 +133,9 @@ impl LiveView {
     /// The resources whose status is not what was last told. One that the Tiltfile has just defined is
     /// shown before it has any.
     pub fn changes(&self) -> Vec<PreviousStatus> {
-        let told = |name: &str| self.told.binary_search_by(|t| t.name.as_str().cmp(name));
+        let told = |name: &str| self.reported.binary_search_by(|t| t.name.as_str().cmp(name));
         let before = |resource: &Resource| match told(&resource.name) {
-            Ok(at) => self.told[at].clone(),
+            Ok(at) => self.reported[at].clone(),
             Err(_) => PreviousStatus {
                 name: resource.name.clone(),
                 update_status: None,
@@ -144,13 +144,13 @@ impl LiveView {
         };
         let has_changed = |resource: &&Resource| {
             told(&resource.name)
-                .map_or(resource.has_status(), |at| self.told[at] != status(resource))
+                .map_or(resource.has_status(), |at| self.reported[at] != status(resource))
         };
         self.resources.iter().filter(has_changed).map(before).collect()
     }
 
     /// What there is to tell: with all heartbeats, or with those of `changes` alone.
-    pub fn look<'a>(
+    pub fn observation<'a>(
         &'a self,
         changes: Option<&'a [PreviousStatus]>,
         is_watched: bool,
@@ -159,8 +159,8 @@ impl LiveView {
             session: self.session.as_ref(),
             resources: &self.resources,
             image_builds: &self.image_builds,
-            passed: &self.passed,
-            finished: &self.finished,
+            observed: &self.observed,
+            completed_images: &self.completed_images,
             heartbeats: changes.map_or(Heartbeats::All, Heartbeats::Changed),
             is_watched,
             send_error: None,
@@ -170,10 +170,10 @@ impl LiveView {
     }
 
     /// What passed has been told.
-    pub fn mark_told(&mut self) {
-        self.passed.clear();
-        self.finished.clear();
-        self.told = self.resources.iter().map(status).collect();
+    pub fn mark_reported(&mut self) {
+        self.observed.clear();
+        self.completed_images.clear();
+        self.reported = self.resources.iter().map(status).collect();
     }
 }
 
@@ -207,14 +207,14 @@ mod tests {
         let mut view = LiveView::default();
         view.replace(of(vec![resource("a", "ok"), resource("b", "ok")]));
         assert_eq!(changed(&view), [("a".into(), None), ("b".into(), None)], "nothing told yet");
-        view.mark_told();
+        view.mark_reported();
         view.show(of(vec![Resource { name: "new".into(), ..Resource::default() }]));
         assert_eq!(changed(&view), [], "it has no status yet");
         view.show(of(vec![resource("b", "pending")]));
         view.show(of(vec![resource("b", "error")]));
         assert_eq!(changed(&view), [("b".into(), Some("ok".into()))]);
-        assert_eq!(view.look(None, true).passed.len(), 3, "each version has passed");
-        view.mark_told();
+        assert_eq!(view.observation(None, true).observed.len(), 3, "each version was observed");
+        view.mark_reported();
         assert_eq!(changed(&view), []);
         view.show(of(vec![resource("b", "error")]));
         assert_eq!(changed(&view), []);
@@ -228,7 +228,7 @@ mod tests {
         };
         let mut view = LiveView::default();
         view.replace(run("first", resource("a", "ok")));
-        view.mark_told();
+        view.mark_reported();
         view.replace(run("first", resource("a", "error")));
         assert_eq!(changed(&view), [("a".into(), Some("ok".into()))]);
         view.replace(run("second", resource("a", "error")));
@@ -240,7 +240,7 @@ mod tests {
         let mut view = LiveView::default();
         view.replace(of(vec![resource("a", "ok"), resource("b", "ok")]));
         view.replace(of(vec![resource("b", "ok")]));
-        assert_eq!(view.look(None, true).resources.len(), 1);
+        assert_eq!(view.observation(None, true).resources.len(), 1);
     }
 
     #[test]
@@ -251,7 +251,7 @@ mod tests {
         view.show(of(vec![at(5, "a", "error")]));
         view.show(of(vec![at(6, "c", "pending")]));
         view.replace(of(vec![at(3, "a", "in_progress"), at(4, "b", "pending")]));
-        let statuses: Vec<_> = view.look(None, true).resources.iter().map(status).collect();
+        let statuses: Vec<_> = view.observation(None, true).resources.iter().map(status).collect();
         assert_eq!(statuses, [status(&at(5, "a", "error")), status(&at(4, "b", "pending"))]);
         assert!(view.is_outdated(), "c may have come, or gone, since");
         view.replace(of(vec![at(5, "a", "error"), at(4, "b", "pending")]));
@@ -259,7 +259,11 @@ mod tests {
 
         let next = Session { uid: Some("next".into()), ..Session::default() };
         view.replace(Snapshot { session: Some(next), ..of(vec![at(1, "a", "ok")]) });
-        assert_eq!(view.look(None, true).resources, [at(1, "a", "ok")], "versions begin anew");
+        assert_eq!(
+            view.observation(None, true).resources,
+            [at(1, "a", "ok")],
+            "versions begin anew"
+        );
         assert!(!view.is_outdated());
     }
 
@@ -282,6 +286,6 @@ mod tests {
             view.show(of(vec![resource("a", "ok")]));
             view.replace(of(vec![resource("a", "ok")]));
         }
-        assert_eq!(view.look(None, true).passed.len(), PASSED_LIMIT);
+        assert_eq!(view.observation(None, true).observed.len(), PASSED_LIMIT);
     }
 }

@@ -6,10 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::base::backoff;
-use crate::config::TiltCommand;
-use crate::honeycomb::sender::jitter;
 use crate::sidecar::live_view::LiveView;
 use crate::tilt::client::{Watch, WatchEvent, WatchTarget};
+use crate::tilt::command::TiltCommand;
 use crate::tilt::model::ImageKind;
 
 /// A watch that lived for less does not work, however often it is started.
@@ -30,44 +29,44 @@ type Tell = Arc<dyn Fn(WatchTarget, WatchEvent) -> bool + Send + Sync>;
 #[expect(missing_debug_implementations, reason = "a closure shows nothing")]
 pub struct WatchSet {
     command: TiltCommand,
-    tell: Tell,
+    on_event: Tell,
     resources: Option<ActiveWatch>,
     images: [Option<ActiveWatch>; 2],
     ended_at: Instant,
     failures: u32,
     not_before: Instant,
     /// Why the last watch ended.
-    why: String,
+    last_error: String,
     /// The watch that was said to be missing.
-    said: Option<WatchTarget>,
+    reported_missing: Option<WatchTarget>,
 }
 
 struct ActiveWatch {
     _watch: Watch,
     since: Instant,
     has_shown: bool,
-    is_followed: Arc<AtomicBool>,
+    is_current: Arc<AtomicBool>,
 }
 
 impl Drop for ActiveWatch {
     fn drop(&mut self) {
         // What its thread has to say after this is not of the watch that follows it.
-        self.is_followed.store(false, Ordering::Relaxed);
+        self.is_current.store(false, Ordering::Relaxed);
     }
 }
 
 impl WatchSet {
-    pub fn new(command: TiltCommand, tell: Tell, now: Instant) -> Self {
+    pub fn new(command: TiltCommand, on_event: Tell, now: Instant) -> Self {
         Self {
             command,
-            tell,
+            on_event,
             resources: None,
             images: [None, None],
             ended_at: now,
             failures: 0,
             not_before: now,
-            why: String::new(),
-            said: None,
+            last_error: String::new(),
+            reported_missing: None,
         }
     }
 
@@ -92,28 +91,28 @@ impl WatchSet {
 
     /// Starts what is missing and ends what has nothing to show, after a look at everything. When to
     /// look again, if something stays missing.
-    pub fn keep_up(&mut self, view: &LiveView, now: Instant) -> Option<Instant> {
+    pub fn reconcile(&mut self, view: &LiveView, now: Instant) -> Option<Instant> {
         if now >= self.not_before {
-            self.start_what_is_missing(view, now);
+            self.start_missing(view, now);
         } else if let Some(missing) = self.missing(view) {
-            self.say(missing);
+            self.report_missing(missing);
         }
         (!self.shows_all(view)).then_some(self.not_before)
     }
 
-    fn say(&mut self, missing: WatchTarget) {
-        if self.said == Some(missing) {
+    fn report_missing(&mut self, missing: WatchTarget) {
+        if self.reported_missing == Some(missing) {
             return;
         }
-        self.said = Some(missing);
+        self.reported_missing = Some(missing);
         let what = match missing {
             WatchTarget::Resources => "tilt",
             WatchTarget::Images(_) => "tilt's images",
         };
-        log::warn!("cannot watch {what} ({}): only looking at every interval", self.why);
+        log::warn!("cannot watch {what} ({}): only looking at every interval", self.last_error);
     }
 
-    fn start_what_is_missing(&mut self, view: &LiveView, now: Instant) {
+    fn start_missing(&mut self, view: &LiveView, now: Instant) {
         if self.resources.is_none() {
             self.resources = self.start(WatchTarget::Resources, now);
         }
@@ -126,30 +125,30 @@ impl WatchSet {
         }
     }
 
-    fn start(&mut self, watched: WatchTarget, now: Instant) -> Option<ActiveWatch> {
-        let tell = Arc::clone(&self.tell);
-        let is_followed = Arc::new(AtomicBool::new(true));
-        let is_mine = Arc::clone(&is_followed);
-        let tell = move |sight| is_mine.load(Ordering::Relaxed) && tell(watched, sight);
-        match Watch::start(&self.command, watched, tell) {
+    fn start(&mut self, target: WatchTarget, now: Instant) -> Option<ActiveWatch> {
+        let on_event = Arc::clone(&self.on_event);
+        let is_current = Arc::new(AtomicBool::new(true));
+        let is_mine = Arc::clone(&is_current);
+        let on_event = move |event| is_mine.load(Ordering::Relaxed) && on_event(target, event);
+        match Watch::start(&self.command, target, on_event) {
             Ok(watch) => {
-                Some(ActiveWatch { _watch: watch, since: now, has_shown: false, is_followed })
+                Some(ActiveWatch { _watch: watch, since: now, has_shown: false, is_current })
             }
             Err(error) => {
-                self.why = error.to_string();
-                self.not_before = now + backoff::until_next_watch(2, jitter());
+                self.last_error = error.to_string();
+                self.not_before = now + backoff::until_next_watch(2, backoff::jitter());
                 None
             }
         }
     }
 
     /// A watch has shown something: it works.
-    pub fn shown(&mut self, watched: WatchTarget) {
-        if let Some(followed) = self.slot(watched) {
-            followed.has_shown = true;
+    pub fn on_object(&mut self, target: WatchTarget) {
+        if let Some(watch) = self.slot(target) {
+            watch.has_shown = true;
         }
-        if self.said == Some(watched) {
-            self.said = None;
+        if self.reported_missing == Some(target) {
+            self.reported_missing = None;
             log::info!("watching tilt again");
         }
     }
@@ -157,22 +156,22 @@ impl WatchSet {
     /// Ends the watches that hang; whether there were any.
     pub fn end_hanging(&mut self, now: Instant) -> bool {
         let mut has_ended = false;
-        for watched in ALL {
-            if self.hangs(watched, now) {
-                self.ended(watched, "it shows nothing".to_owned(), now);
+        for target in ALL {
+            if self.hangs(target, now) {
+                self.on_end(target, "it shows nothing".to_owned(), now);
                 has_ended = true;
             }
         }
         has_ended
     }
 
-    fn hangs(&mut self, watched: WatchTarget, now: Instant) -> bool {
+    fn hangs(&mut self, target: WatchTarget, now: Instant) -> bool {
         let is_late = |f: &ActiveWatch| now.saturating_duration_since(f.since) >= BEGINS_WITHIN;
-        self.slot(watched).as_ref().is_some_and(|followed| !followed.has_shown && is_late(followed))
+        self.slot(target).as_ref().is_some_and(|watch| !watch.has_shown && is_late(watch))
     }
 
-    fn slot(&mut self, watched: WatchTarget) -> &mut Option<ActiveWatch> {
-        match watched {
+    fn slot(&mut self, target: WatchTarget) -> &mut Option<ActiveWatch> {
+        match target {
             WatchTarget::Resources => &mut self.resources,
             WatchTarget::Images(kind) => &mut self.images[kind as usize],
         }
@@ -180,24 +179,24 @@ impl WatchSet {
 
     /// A watch has ended. The first time it is simply started again; a watch that keeps ending at
     /// once is tried more and more rarely.
-    pub fn ended(&mut self, watched: WatchTarget, why: String, now: Instant) {
-        log::debug!("a watch of {watched:?} ended: {why}");
-        if watched == WatchTarget::Resources {
+    pub fn on_end(&mut self, target: WatchTarget, last_error: String, now: Instant) {
+        log::debug!("a watch of {target:?} ended: {last_error}");
+        if target == WatchTarget::Resources {
             self.images = [None, None];
         }
-        let Some(ended) = self.slot(watched).take() else {
+        let Some(on_end) = self.slot(target).take() else {
             // It was ended here, and its end says nothing.
             return;
         };
-        self.why = why;
+        self.last_error = last_error;
         if now.saturating_duration_since(self.ended_at) < SAME_END {
             return;
         }
         self.ended_at = now;
-        let lived = now.saturating_duration_since(ended.since);
-        let has_worked = ended.has_shown && lived >= WORKS_FOR;
+        let lived = now.saturating_duration_since(on_end.since);
+        let has_worked = on_end.has_shown && lived >= WORKS_FOR;
         self.failures = if has_worked { 0 } else { self.failures + 1 };
-        self.not_before = now + backoff::until_next_watch(self.failures, jitter());
+        self.not_before = now + backoff::until_next_watch(self.failures, backoff::jitter());
     }
 }
 
@@ -216,9 +215,9 @@ mod tests {
         let command = TiltCommand { program: program.into(), port: None };
         let (view, began) = (LiveView::default(), crate::base::time::now());
         let (sender, heard) = std::sync::mpsc::channel();
-        let tell = Arc::new(move |_, sight| sender.send(sight).is_ok());
-        let mut watching = WatchSet::new(command, tell, began);
-        watching.keep_up(&view, began);
+        let on_event = Arc::new(move |_, event| sender.send(event).is_ok());
+        let mut watching = WatchSet::new(command, on_event, began);
+        watching.reconcile(&view, began);
         assert!(watching.is_on());
         assert!(watching.end_hanging(began + BEGINS_WITHIN), "killed, it ends");
         drop(watching);
@@ -231,14 +230,14 @@ mod tests {
         let command = TiltCommand { program: "true".into(), port: None };
         let (view, began) = (LiveView::default(), crate::base::time::now());
         let mut watching = WatchSet::new(command, Arc::new(|_, _| true), began);
-        watching.keep_up(&view, began);
+        watching.reconcile(&view, began);
         assert!(!watching.end_hanging(began + BEGINS_WITHIN / 2) && watching.is_on());
         let late = began + BEGINS_WITHIN;
         assert!(watching.end_hanging(late) && !watching.is_on());
 
-        watching.keep_up(&view, late);
+        watching.reconcile(&view, late);
         assert!(watching.is_on(), "the first time it is simply started again");
-        watching.shown(WatchTarget::Resources);
+        watching.on_object(WatchTarget::Resources);
         let much_later = late + Duration::from_hours(1);
         assert!(!watching.end_hanging(much_later) && watching.is_on());
     }

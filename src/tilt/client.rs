@@ -11,28 +11,28 @@ use std::io::{self, PipeReader, Read};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use crate::base::child;
+use crate::base::child::{self, ProcessGroup};
 use crate::base::shutdown::Shutdown;
 use crate::base::time;
-use crate::config::{KEY_VARIABLE, TiltCommand, TiltMode};
+use crate::tilt::command::{TiltCommand, TiltMode};
 use crate::tilt::list_reader::{ListReader, ParseError};
 use crate::tilt::model::{ImageKind, Snapshot};
 use crate::tilt::watch_reader::WatchReader;
 
 /// Longest time for one look; 500 resources take Tilt 0.9 s.
-const LOOK_TIMEOUT: Duration = Duration::from_secs(20);
+const POLL_TIMEOUT: Duration = Duration::from_secs(20);
 /// Ten thousand resources are about 27 MB.
 const OUTPUT_LIMIT: usize = 32 * 1024 * 1024;
 /// As much as is kept of what it says for a person to read.
-const TALK_LIMIT: usize = 64 * 1024;
+const STDERR_LIMIT: usize = 64 * 1024;
 /// As much as is read at once.
-const PIECE: usize = 64 * 1024;
+const READ_SIZE: usize = 64 * 1024;
 /// How long what a finished `tilt` left behind may hold its output open before it is killed.
-const LEFTOVER_PATIENCE: Duration = Duration::from_millis(500);
+const LEFTOVER_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long a pipe may be quiet before it is asked whether its `tilt` still runs.
-const QUIET: Duration = Duration::from_secs(2);
+const QUIET_PERIOD: Duration = Duration::from_secs(2);
 /// How often a wait looks whether it should stop.
-const STEP: Duration = Duration::from_millis(50);
+const SHUTDOWN_POLL: Duration = Duration::from_millis(50);
 
 /// A kind of Tilt object, in the spelling that a call for it alone uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,7 +98,7 @@ pub enum TiltError {
     },
     /// No Tilt runs there, or it does not answer yet or any more.
     NotRunning {
-        said: String,
+        message: String,
     },
     /// This Tilt is too old to know its own resources.
     NoResources,
@@ -108,7 +108,7 @@ pub enum TiltError {
     },
     TooMuchOutput,
     Failed {
-        said: String,
+        message: String,
     },
     Unreadable(ParseError),
     Io(io::Error),
@@ -124,8 +124,8 @@ impl fmt::Display for TiltError {
                 "cannot run {}: {why}; install Tilt or give --tilt",
                 program.to_string_lossy()
             ),
-            Self::NotRunning { said } => {
-                write!(f, "no Tilt to report on: {said}; start one, or give its --port")
+            Self::NotRunning { message } => {
+                write!(f, "no Tilt to report on: {message}; start one, or give its --port")
             }
             Self::NoResources => {
                 f.write_str("this Tilt knows no uiresources; update it to 0.20.2 or later")
@@ -139,7 +139,7 @@ impl fmt::Display for TiltError {
             Self::TooMuchOutput => {
                 write!(f, "tilt get: more than {} MB of output", OUTPUT_LIMIT / (1024 * 1024))
             }
-            Self::Failed { said } => write!(f, "tilt get: {said}"),
+            Self::Failed { message } => write!(f, "tilt get: {message}"),
             Self::Unreadable(error) => write!(f, "tilt get: {error}"),
             Self::Io(error) => write!(f, "tilt get: {error}"),
             Self::Stopped => f.write_str("tilt get: stopped"),
@@ -161,11 +161,12 @@ impl Tilt {
     }
 
     /// Of the program, which need not be that of the Tilt that runs: `0.37.6, built 2026-07-01`.
-    pub fn program_version(&self, stop: &Shutdown) -> Result<String, TiltError> {
-        let limit = LOOK_TIMEOUT;
-        let calls = Calls { command: &self.command, limit, deadline: time::now() + limit, stop };
+    pub fn program_version(&self, shutdown: &Shutdown) -> Result<String, TiltError> {
+        let limit = POLL_TIMEOUT;
+        let calls =
+            Calls { command: &self.command, limit, deadline: time::now() + limit, shutdown };
         let printed = calls.run(vec!["version".to_owned()])?;
-        let output = String::from_utf8_lossy(&printed.beginning);
+        let output = String::from_utf8_lossy(&printed.head);
         let line = output.lines().next().unwrap_or_default();
         Ok(shortened(line.strip_prefix('v').unwrap_or(line)))
     }
@@ -177,18 +178,23 @@ impl Tilt {
     }
 
     /// One look at everything, within `limit` at the most.
-    pub fn look(&mut self, limit: Duration, stop: &Shutdown) -> Result<Snapshot, TiltError> {
-        let looked = self.look_as_planned(limit, stop);
-        if let Err(TiltError::NotRunning { .. }) = looked {
+    pub fn poll(&mut self, limit: Duration, shutdown: &Shutdown) -> Result<Snapshot, TiltError> {
+        let polled = self.poll_as_planned(limit, shutdown);
+        if let Err(TiltError::NotRunning { .. }) = polled {
             // The next one may be of another version, and know more.
             self.plan = Plan::Together(ObjectKind::for_mode(self.mode));
         }
-        looked
+        polled
     }
 
-    fn look_as_planned(&mut self, limit: Duration, stop: &Shutdown) -> Result<Snapshot, TiltError> {
-        let limit = limit.min(LOOK_TIMEOUT);
-        let calls = Calls { command: &self.command, limit, deadline: time::now() + limit, stop };
+    fn poll_as_planned(
+        &mut self,
+        limit: Duration,
+        shutdown: &Shutdown,
+    ) -> Result<Snapshot, TiltError> {
+        let limit = limit.min(POLL_TIMEOUT);
+        let calls =
+            Calls { command: &self.command, limit, deadline: time::now() + limit, shutdown };
         let kinds = match &self.plan {
             Plan::Together(kinds) => {
                 let names: Vec<_> = kinds.iter().map(|kind| kind.in_a_list()).collect();
@@ -248,20 +254,20 @@ impl Watch {
     /// returns false or the watch has ended.
     pub fn start(
         command: &TiltCommand,
-        watched: WatchTarget,
-        tell: impl FnMut(WatchEvent) -> bool + Send + 'static,
+        target: WatchTarget,
+        on_event: impl FnMut(WatchEvent) -> bool + Send + 'static,
     ) -> Result<Self, TiltError> {
-        let kind = match watched {
+        let kind = match target {
             WatchTarget::Resources => ObjectKind::UiResources,
             WatchTarget::Images(ImageKind::Docker) => ObjectKind::DockerImages,
             WatchTarget::Images(ImageKind::Cmd) => ObjectKind::CmdImages,
         };
         let arguments = arguments(command, &["get", kind.alone(), "--watch", "-o", "json"]);
-        let (output, talk, handle) = spawn(command, arguments, |_| ())?;
-        let talk = in_background(move || beginning(talk))?;
+        let (output, stderr, handle) = spawn(command, arguments, ProcessGroup::Shared)?;
+        let stderr = in_background(move || read_head(stderr))?;
         std::thread::Builder::new()
             .name("tilt watch".into())
-            .spawn(move || follow(output, &talk, tell))?;
+            .spawn(move || follow(output, &stderr, on_event))?;
         Ok(Self { handle })
     }
 }
@@ -277,17 +283,17 @@ impl Drop for Watch {
 
 fn follow(
     mut output: ChildOutput,
-    talk: &mpsc::Receiver<io::Result<Vec<u8>>>,
-    mut tell: impl FnMut(WatchEvent) -> bool,
+    stderr: &mpsc::Receiver<io::Result<Vec<u8>>>,
+    mut on_event: impl FnMut(WatchEvent) -> bool,
 ) {
     let mut objects = WatchReader::default();
     // Where the pipe breaks, so does the watch.
-    let _ = output.each_piece(|bytes| {
+    let _ = output.each_chunk(|bytes| {
         let mut is_heard = true;
         objects.feed(bytes, |object| {
             let mut fragment = Snapshot::default();
             if fragment.add(object) {
-                is_heard = is_heard && tell(WatchEvent::Shown(fragment));
+                is_heard = is_heard && on_event(WatchEvent::Shown(fragment));
             } else {
                 log::debug!("left out a watched object of an unknown shape");
             }
@@ -295,11 +301,12 @@ fn follow(
         is_heard
     });
     let _ = output.tilt.kill();
-    let status = output.tilt.wait_timeout(LEFTOVER_PATIENCE).ok().flatten();
+    let status = output.tilt.wait_timeout(LEFTOVER_TIMEOUT).ok().flatten();
     let status = status.map_or("it hangs".to_owned(), |output| output.status.to_string());
-    let talk = talk.recv_timeout(LEFTOVER_PATIENCE).ok().and_then(Result::ok).unwrap_or_default();
-    let first = String::from_utf8_lossy(&talk).lines().next().map(shortened);
-    tell(WatchEvent::Ended(first.unwrap_or(status)));
+    let stderr =
+        stderr.recv_timeout(LEFTOVER_TIMEOUT).ok().and_then(Result::ok).unwrap_or_default();
+    let first = String::from_utf8_lossy(&stderr).lines().next().map(shortened);
+    on_event(WatchEvent::Ended(first.unwrap_or(status)));
 }
 
 /// Calls of `tilt` that share a deadline.
@@ -307,7 +314,7 @@ struct Calls<'a> {
     command: &'a TiltCommand,
     limit: Duration,
     deadline: Instant,
-    stop: &'a Shutdown,
+    shutdown: &'a Shutdown,
 }
 
 impl Calls<'_> {
@@ -340,13 +347,13 @@ impl Calls<'_> {
 
     fn run(&self, arguments: Vec<String>) -> Result<CallOutput, TiltError> {
         let mut running = RunningCall::start(self.command, arguments)?;
-        let Some(finished) = running.finish(self.deadline, self.stop)? else {
+        let Some(finished) = running.finish(self.deadline, self.shutdown)? else {
             return Err(TiltError::TimedOut { after: self.limit });
         };
         if finished.succeeded {
             return Ok(finished.printed);
         }
-        Err(diagnosis(&finished.printed.beginning, &finished.talk, &finished.status))
+        Err(diagnosis(&finished.printed.head, &finished.stderr, &finished.status))
     }
 }
 
@@ -354,14 +361,14 @@ struct FinishedCall {
     succeeded: bool,
     status: String,
     printed: CallOutput,
-    talk: Vec<u8>,
+    stderr: Vec<u8>,
 }
 
 /// What a `tilt` printed on its stdout.
 #[derive(Default)]
 struct CallOutput {
     /// Of it, [`TALK_LIMIT`] bytes at the most.
-    beginning: Vec<u8>,
+    head: Vec<u8>,
     listing: ListReader,
     length: usize,
 }
@@ -370,18 +377,18 @@ struct CallOutput {
 struct RunningCall {
     handle: Arc<duct::Handle>,
     printed: mpsc::Receiver<io::Result<CallOutput>>,
-    talk: mpsc::Receiver<io::Result<Vec<u8>>>,
+    stderr: mpsc::Receiver<io::Result<Vec<u8>>>,
     ended: bool,
 }
 
 impl RunningCall {
     fn start(command: &TiltCommand, arguments: Vec<String>) -> Result<Self, TiltError> {
-        let (output, talk, handle) = spawn(command, arguments, child::own)?;
-        widen(&output.pipe);
+        let (output, stderr, handle) = spawn(command, arguments, ProcessGroup::Own)?;
+        enlarge(&output.pipe);
         Ok(Self {
             handle,
-            printed: in_background(move || take_in(output))?,
-            talk: in_background(move || beginning(talk))?,
+            printed: in_background(move || read_list(output))?,
+            stderr: in_background(move || read_head(stderr))?,
             ended: false,
         })
     }
@@ -390,13 +397,15 @@ impl RunningCall {
     fn finish(
         &mut self,
         deadline: Instant,
-        stop: &Shutdown,
+        shutdown: &Shutdown,
     ) -> Result<Option<FinishedCall>, TiltError> {
         let status = loop {
-            if let Some(output) = self.handle.wait_deadline(deadline.min(time::now() + STEP))? {
+            if let Some(output) =
+                self.handle.wait_deadline(deadline.min(time::now() + SHUTDOWN_POLL))?
+            {
                 break output.status;
             }
-            if stop.requested() {
+            if shutdown.requested() {
                 return Err(TiltError::Stopped);
             }
             if time::now() >= deadline {
@@ -405,31 +414,31 @@ impl RunningCall {
         };
         // What `tilt` left behind may hold the pipes; then it goes, and they close. If it cannot
         // be reached, they are given up: it is quiet, and asked once more at the most.
-        let mut printed = self.printed.recv_timeout(LEFTOVER_PATIENCE);
+        let mut printed = self.printed.recv_timeout(LEFTOVER_TIMEOUT);
         if printed.is_err() {
             self.kill();
-            printed = self.printed.recv_timeout(2 * QUIET);
+            printed = self.printed.recv_timeout(2 * QUIET_PERIOD);
         }
         let Ok(printed) = printed else { return Ok(None) };
         let printed = printed?;
         // Without its words nobody knows why it failed.
-        let mut talk = self.talk.recv_timeout(LEFTOVER_PATIENCE);
-        if talk.is_err() {
+        let mut stderr = self.stderr.recv_timeout(LEFTOVER_TIMEOUT);
+        if stderr.is_err() {
             self.kill();
-            talk = self.talk.recv_timeout(2 * QUIET);
+            stderr = self.stderr.recv_timeout(2 * QUIET_PERIOD);
         }
-        self.ended = talk.is_ok();
-        let talk = talk.unwrap_or(Ok(Vec::new()))?;
+        self.ended = stderr.is_ok();
+        let stderr = stderr.unwrap_or(Ok(Vec::new()))?;
         if printed.length > OUTPUT_LIMIT {
             return Err(TiltError::TooMuchOutput);
         }
         let (succeeded, status) = (status.success(), status.to_string());
-        Ok(Some(FinishedCall { succeeded, status, printed, talk }))
+        Ok(Some(FinishedCall { succeeded, status, printed, stderr }))
     }
 
     fn kill(&self) {
         for pid in self.handle.pids() {
-            child::kill(pid);
+            child::kill_group(pid);
         }
         if let Err(error) = self.handle.kill() {
             log::debug!("could not kill tilt: {error}");
@@ -442,7 +451,7 @@ impl Drop for RunningCall {
         if !self.ended {
             self.kill();
             // Reaps it; killed, it is gone in a moment.
-            let _ = self.handle.wait_timeout(LEFTOVER_PATIENCE);
+            let _ = self.handle.wait_timeout(LEFTOVER_TIMEOUT);
         }
     }
 }
@@ -467,7 +476,7 @@ impl Read for ChildOutput {
         loop {
             // Asked first: what it printed last is in the pipe by then.
             let has_ended = !matches!(self.tilt.try_wait(), Ok(None));
-            if has_something(&self.pipe) {
+            if wait_readable(&self.pipe) {
                 return self.pipe.read(buffer);
             }
             if has_ended {
@@ -479,8 +488,8 @@ impl Read for ChildOutput {
 
 impl ChildOutput {
     /// Hands on what comes, until it has ended or nobody wants more.
-    fn each_piece(&mut self, mut wants_more: impl FnMut(&[u8]) -> bool) -> io::Result<()> {
-        let mut buffer = vec![0; PIECE];
+    fn each_chunk(&mut self, mut wants_more: impl FnMut(&[u8]) -> bool) -> io::Result<()> {
+        let mut buffer = vec![0; READ_SIZE];
         loop {
             match self.read(&mut buffer) {
                 Ok(0) => return Ok(()),
@@ -495,26 +504,26 @@ impl ChildOutput {
 
 /// A pipe as it comes holds 64 KiB, and whoever reads a large answer through it is woken for each.
 #[cfg(target_os = "linux")]
-fn widen(pipe: &PipeReader) {
+fn enlarge(pipe: &PipeReader) {
     const MEGABYTE: usize = 1024 * 1024;
     // Where the user has used up what the system grants for pipes, it stays as it is.
     let _ = rustix::pipe::fcntl_setpipe_size(pipe, MEGABYTE);
 }
 
 #[cfg(not(target_os = "linux"))]
-fn widen(_pipe: &PipeReader) {}
+fn enlarge(_pipe: &PipeReader) {}
 
 /// Waits a while until there is something to read, or the end.
 #[cfg(unix)]
-fn has_something(pipe: &PipeReader) -> bool {
+fn wait_readable(pipe: &PipeReader) -> bool {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let quiet = Timespec::try_from(QUIET).expect("a few seconds");
+    let quiet = Timespec::try_from(QUIET_PERIOD).expect("a few seconds");
     // Where it cannot be known, reading finds out.
     poll(&mut [PollFd::new(pipe, PollFlags::IN)], Some(&quiet)) != Ok(0)
 }
 
 #[cfg(not(unix))]
-fn has_something(_pipe: &PipeReader) -> bool {
+fn wait_readable(_pipe: &PipeReader) -> bool {
     true
 }
 
@@ -522,22 +531,15 @@ fn has_something(_pipe: &PipeReader) -> bool {
 fn spawn(
     command: &TiltCommand,
     arguments: Vec<String>,
-    prepare: fn(&mut std::process::Command),
+    group: ProcessGroup,
 ) -> Result<(ChildOutput, ChildOutput, Arc<duct::Handle>), TiltError> {
     log::debug!("running {} {}", command.program.to_string_lossy(), arguments.join(" "));
     let (output, output_end) = io::pipe()?;
-    let (talk, talk_end) = io::pipe()?;
-    let expression = duct::cmd(&command.program, arguments)
-        .stdin_null()
+    let (stderr, stderr_end) = io::pipe()?;
+    let expression = child::command(&command.program, arguments, group)
         .stdout_file(output_end)
-        .stderr_file(talk_end)
-        .env("TILT_DISABLE_ANALYTICS", "1")
-        .env_remove(KEY_VARIABLE)
-        .before_spawn(move |command| {
-            prepare(command);
-            Ok(())
-        })
-        .unchecked();
+        .stderr_file(stderr_end)
+        .env("TILT_DISABLE_ANALYTICS", "1");
     let not_installed = |why| TiltError::NotInstalled { program: command.program.clone(), why };
     let handle = expression.start().map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => not_installed("no such program"),
@@ -548,7 +550,7 @@ fn spawn(
     drop(expression);
     let handle = Arc::new(handle);
     let of = |pipe| ChildOutput { pipe, tilt: Arc::clone(&handle) };
-    Ok((of(output), of(talk), handle))
+    Ok((of(output), of(stderr), handle))
 }
 
 fn in_background<T: Send + 'static>(
@@ -564,12 +566,12 @@ fn in_background<T: Send + 'static>(
 
 /// Reads objects to the end, or until it is more than the limit: then the pipe closes, and its
 /// writer with it.
-fn take_in(mut output: ChildOutput) -> io::Result<CallOutput> {
+fn read_list(mut output: ChildOutput) -> io::Result<CallOutput> {
     let mut printed = CallOutput::default();
-    output.each_piece(|bytes| {
+    output.each_chunk(|bytes| {
         printed.length += bytes.len();
-        let room = TALK_LIMIT - printed.beginning.len();
-        printed.beginning.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        let room = STDERR_LIMIT - printed.head.len();
+        printed.head.extend_from_slice(&bytes[..bytes.len().min(room)]);
         printed.listing.feed(bytes);
         printed.length <= OUTPUT_LIMIT
     })?;
@@ -577,18 +579,18 @@ fn take_in(mut output: ChildOutput) -> io::Result<CallOutput> {
 }
 
 /// Reads as much as is kept of it, and no more: then the pipe closes.
-fn beginning(talk: ChildOutput) -> io::Result<Vec<u8>> {
+fn read_head(stderr: ChildOutput) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    talk.take(TALK_LIMIT as u64).read_to_end(&mut bytes)?;
+    stderr.take(STDERR_LIMIT as u64).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
 /// Every failure of `tilt get` exits with 1; only its words tell them apart. Some of them it
 /// prints on stdout, and above them it may print many lines about caches.
-fn diagnosis(output: &[u8], talk: &[u8], status: &str) -> TiltError {
-    let talk = String::from_utf8_lossy(talk);
+fn diagnosis(output: &[u8], stderr: &[u8], status: &str) -> TiltError {
+    let stderr = String::from_utf8_lossy(stderr);
     let output = String::from_utf8_lossy(&output[..output.len().min(1024)]);
-    let lines = || talk.lines().chain(output.lines()).map(str::trim).filter(|l| !l.is_empty());
+    let lines = || stderr.lines().chain(output.lines()).map(str::trim).filter(|l| !l.is_empty());
     let says = |phrase: &str| lines().find(|line| line.contains(phrase));
 
     if says("the server doesn't have a resource type").is_some() {
@@ -602,11 +604,11 @@ fn diagnosis(output: &[u8], talk: &[u8], status: &str) -> TiltError {
         "Unable to connect to the server",
     ];
     if let Some(line) = away.iter().find_map(|phrase| says(phrase)) {
-        return TiltError::NotRunning { said: shortened(line) };
+        return TiltError::NotRunning { message: shortened(line) };
     }
     let telling = lines().find(|line| line.to_lowercase().starts_with("error"));
-    let said = telling.or_else(|| lines().next()).map_or_else(|| status.to_owned(), shortened);
-    TiltError::Failed { said }
+    let message = telling.or_else(|| lines().next()).map_or_else(|| status.to_owned(), shortened);
+    TiltError::Failed { message }
 }
 
 fn shortened(line: &str) -> String {
@@ -620,17 +622,17 @@ mod tests {
 
     #[test]
     fn what_tilt_says_when_it_cannot_answer_is_told_apart() {
-        let of = |output: &str, talk: &str| {
-            diagnosis(output.as_bytes(), talk.as_bytes(), "exit status: 1").to_string()
+        let of = |output: &str, stderr: &str| {
+            diagnosis(output.as_bytes(), stderr.as_bytes(), "exit status: 1").to_string()
         };
         // Recorded from Tilt 0.37.6.
-        for talk in [
+        for stderr in [
             "Error: No tilt apiserver found: tilt-10351\n",
             "The connection to the server 127.0.0.1:43931 was refused - did you specify the right host or port?",
             "E1122 16:00:00 memcache.go:265 ...\nThe connection to the server 127.0.0.1:1 was refused",
         ] {
-            let error = diagnosis(br#"{"kind":"List","items":[]}"#, talk.as_bytes(), "");
-            assert!(matches!(error, TiltError::NotRunning { .. }), "{talk}: {error:?}");
+            let error = diagnosis(br#"{"kind":"List","items":[]}"#, stderr.as_bytes(), "");
+            assert!(matches!(error, TiltError::NotRunning { .. }), "{stderr}: {error:?}");
         }
         let unknown = "error: the server doesn't have a resource type \"cmdimages\"";
         assert!(matches!(diagnosis(b"", unknown.as_bytes(), ""), TiltError::UnknownKind));

@@ -439,7 +439,7 @@ const TIMEOUTS: [&str; 2] = ["Timeout after ", "Readiness timeout after "];
 impl Object {
     fn into_outcome(self) -> Option<Outcome> {
         let status = self.status.unwrap_or_default();
-        let outcome = match said(status.error) {
+        let outcome = match non_empty(status.error) {
             None => Outcome::Success,
             Some(error) if TIMEOUTS.iter().any(|words| error.starts_with(words)) => {
                 Outcome::Timeout
@@ -453,18 +453,18 @@ impl Object {
         let metadata = self.metadata.unwrap_or_default();
         let status = self.status.unwrap_or_default();
         Session {
-            uid: said(metadata.uid),
-            tilt_version: said(status.running_tilt_build.and_then(|build| build.version)),
-            tilt_cloud_user: said(status.tilt_cloud_username),
+            uid: non_empty(metadata.uid),
+            tilt_version: non_empty(status.running_tilt_build.and_then(|build| build.version)),
+            tilt_cloud_user: non_empty(status.tilt_cloud_username),
             tilt_started_at: time(status.tilt_start_time.as_deref()),
-            tiltfile: said(status.tiltfile_key),
+            tiltfile: non_empty(status.tiltfile_key),
         }
     }
 
     fn into_resource(self) -> Option<Resource> {
         let metadata = self.metadata.unwrap_or_default();
         let status = self.status.unwrap_or_default();
-        let name = said(metadata.name)?;
+        let name = non_empty(metadata.name)?;
         let conditions = status.conditions.unwrap_or_default();
         let k8s = status.k8s_resource_info;
         let specs = status.specs.unwrap_or_default();
@@ -475,22 +475,24 @@ impl Object {
             updates: history.into_iter().filter_map(FinishedBuild::into_update).collect(),
             current_update: status.current_build.and_then(RunningBuild::into_update),
             name,
-            uid: said(metadata.uid),
+            uid: non_empty(metadata.uid),
             version: metadata.resource_version.and_then(|text| text.parse().ok()).unwrap_or(0),
             labels: metadata.labels.unwrap_or_default().into_keys().collect(),
-            update_status: said(status.update_status),
-            runtime_status: said(status.runtime_status),
+            update_status: non_empty(status.update_status),
+            runtime_status: non_empty(status.runtime_status),
             ready: condition(&conditions, "Ready"),
             up_to_date: condition(&conditions, "UpToDate"),
             disabled: status
                 .disable_status
-                .and_then(|disable| said(disable.state))
+                .and_then(|disable| non_empty(disable.state))
                 .map(|state| state == "Disabled"),
             trigger_mode: status.trigger_mode,
             waiting: status.waiting.map(RawWaiting::into_waiting),
-            pod_status: k8s.as_ref().and_then(|info| said(info.pod_status.clone())),
+            pod_status: k8s.as_ref().and_then(|info| non_empty(info.pod_status.clone())),
             pod_restarts: k8s.and_then(|info| info.pod_restarts),
-            health_status: status.compose_resource_info.and_then(|info| said(info.health_status)),
+            health_status: status
+                .compose_resource_info
+                .and_then(|info| non_empty(info.health_status)),
         })
     }
 
@@ -501,13 +503,13 @@ impl Object {
         let completed = status.completed?;
         Some(ImageBuild {
             kind,
-            object: said(metadata.name)?,
-            image: said(self.spec.unwrap_or_default().image).map(without_credentials),
+            object: non_empty(metadata.name)?,
+            image: non_empty(self.spec.unwrap_or_default().image).map(without_credentials),
             tag: status.tagged.as_deref().and_then(tag),
-            resource: metadata.annotations.and_then(|annotations| said(annotations.resource)),
+            resource: metadata.annotations.and_then(|annotations| non_empty(annotations.resource)),
             started_at: time(completed.started_at.as_deref())?,
             finished_at: time(completed.finished_at.as_deref())?,
-            error: said(completed.error),
+            error: non_empty(completed.error),
             stages: status
                 .stage_statuses
                 .unwrap_or_default()
@@ -520,21 +522,21 @@ impl Object {
 
 impl RawWaiting {
     fn into_waiting(self) -> Waiting {
-        let reason = said(self.reason);
+        let reason = non_empty(self.reason);
         // While a Tiltfile's changes are taken in, Tilt names all that they concern.
         let waits_for_others = reason.as_deref() != Some("tiltfile-reload");
         let on = self.on.unwrap_or_default().into_iter().filter(|_| waits_for_others);
-        Waiting { reason, on: on.filter_map(|waited| said(waited.name)).collect() }
+        Waiting { reason, on: on.filter_map(|waited| non_empty(waited.name)).collect() }
     }
 }
 
 impl FinishedBuild {
     fn into_update(self) -> Option<Update> {
         Some(Update {
-            span_id: said(self.span_id)?,
+            span_id: non_empty(self.span_id)?,
             started_at: time(self.start_time.as_deref())?,
             finished_at: time(self.finish_time.as_deref())?,
-            error: said(self.error),
+            error: non_empty(self.error),
             warnings: self.warnings.map_or(0, |warnings| warnings.len()),
         })
     }
@@ -543,7 +545,7 @@ impl FinishedBuild {
 impl RunningBuild {
     fn into_update(self) -> Option<CurrentUpdate> {
         let started_at = time(self.start_time.as_deref())?;
-        Some(CurrentUpdate { span_id: said(self.span_id)?, started_at })
+        Some(CurrentUpdate { span_id: non_empty(self.span_id)?, started_at })
     }
 }
 
@@ -554,13 +556,13 @@ impl StageStatus {
             cached: self.cached == Some(true),
             started_at: time(self.started_at.as_deref()),
             finished_at: time(self.finished_at.as_deref()),
-            error: said(self.error),
+            error: non_empty(self.error),
         }
     }
 }
 
 /// Tilt says nothing in several ways: a field is absent, null, or empty.
-fn said(text: Option<String>) -> Option<String> {
+fn non_empty(text: Option<String>) -> Option<String> {
     text.filter(|text| !text.is_empty())
 }
 
@@ -588,7 +590,7 @@ fn condition(conditions: &[RawCondition], name: &str) -> Option<Condition> {
     };
     Some(Condition {
         holds,
-        reason: said(condition.reason.clone()),
+        reason: non_empty(condition.reason.clone()),
         since: time(condition.last_transition_time.as_deref()),
     })
 }
@@ -626,7 +628,7 @@ fn resource_type(
 fn tag(reference: &str) -> Option<String> {
     let name = reference.split('@').next().unwrap_or_default();
     let last = name.rsplit('/').next().unwrap_or_default();
-    last.split_once(':').and_then(|(_, tag)| said(Some(tag.to_owned())))
+    last.split_once(':').and_then(|(_, tag)| non_empty(Some(tag.to_owned())))
 }
 
 #[cfg(test)]

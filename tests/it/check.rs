@@ -13,7 +13,7 @@ use crate::api::{
     Api, CLASSIC_KEY, CONFIGURATION_KEY, INGEST_KEY, auth_of, configuration_auth, problem,
 };
 use crate::faults::tls_server;
-use crate::honeycomb::{Mishap, Part, Reply, Answer, Server};
+use crate::honeycomb::{Answer, Mishap, Part, Reply, Server};
 use crate::sandbox::{DATASET, Invocation, KINDS, NOBODY, Outcome, RECORDED, Sandbox};
 use crate::tls;
 

@@ -345,9 +345,9 @@ fn followed(
                 view.show(fragment);
             }
             let changes = view.changes();
-            let look = view.look((!turn()).then_some(&changes[..]), true);
-            state.take_in(&look, &context, moment(world.now + 0.0005));
-            view.mark_told();
+            let observation = view.observation((!turn()).then_some(&changes[..]), true);
+            state.take_in(&observation, &context, moment(world.now + 0.0005));
+            view.mark_reported();
         }
         if collectors != Collectors::WatchSet && turn() && turn() {
             let snapshot = world.snapshot();

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use ring::digest::{SHA256, digest};
 use tempfile::TempDir;
 
-use crate::honeycomb::{Reply, Answer, Server};
+use crate::honeycomb::{Answer, Reply, Server};
 
 const ARCHIVE: &str = "tilt-honeycomb-x86_64-unknown-linux-musl.tar.gz";
 

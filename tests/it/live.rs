@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tilt_honeycomb::events::event::FIELDS;
 
-use crate::honeycomb::{Reply, Answer, Server};
+use crate::honeycomb::{Answer, Reply, Server};
 use crate::sandbox::{
     FAREWELL, Process, Sandbox, builds, capture, change_places, eventually, in_some_tries, of_kind,
     recorded_builds, takes_less_than,

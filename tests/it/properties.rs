@@ -148,7 +148,7 @@ impl Course {
             ..Response::default()
         };
         if let BatchResult::Judged(fates) = judge(&answer, self.now) {
-            let settled = batch.numbers.iter().zip(&fates);
+            let settled = batch.seqs.iter().zip(&fates);
             let settled = settled.filter(|(_, fate)| !matches!(fate, EventResult::Later { .. }));
             self.state.settle(&settled.map(|(number, _)| *number).collect::<Vec<_>>(), 0);
         }
@@ -267,9 +267,9 @@ proptest! {
             let events = events(&batch);
             prop_assert!((1..=limits.events).contains(&events.len()));
             prop_assert!(json!(events).to_string().len() <= limits.bytes);
-            prop_assert_eq!(events.len(), batch.numbers.len());
+            prop_assert_eq!(events.len(), batch.seqs.len());
             sent.extend(events.iter().map(|e| e["data"]["image_name"].as_str().expect("text").to_owned()));
-            state.settle(&batch.numbers, 0);
+            state.settle(&batch.seqs, 0);
         }
         prop_assert_eq!(sent, names);
     }
