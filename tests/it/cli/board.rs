@@ -1,0 +1,352 @@
+//! `board`: against a server that keeps queries, annotations and boards as the public description
+//! of Honeycomb's API says, and refuses a body that is not as described.
+
+use serde_json::{Value, json};
+use tilt_honeycomb::events::event::FIELDS;
+use tilt_honeycomb::honeycomb::queries::QUERIES;
+
+use crate::support::api::{
+    Api, CLASSIC_KEY, CONFIGURATION_KEY, INGEST_KEY, auth_of, configuration_auth, problem,
+};
+use crate::support::sandbox::{DATASET, Invocation, Outcome, Sandbox};
+use crate::support::schema;
+use fakes::honeycomb::{Reply, Server};
+
+fn board(sandbox: &Sandbox, server: &Server) -> Invocation {
+    sandbox.run("board").sending_to(server).env("HONEYCOMB_API_KEY", CONFIGURATION_KEY)
+}
+
+fn every_column() -> impl Iterator<Item = &'static str> {
+    FIELDS.iter().map(|(name, _)| *name)
+}
+
+/// To whose dataset everything was sent, with a key that may do it.
+fn up() -> (Sandbox, Server, Api) {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let api = Api::on(&server);
+    api.says_of_the_key(&configuration_auth()).has_columns(every_column());
+    (sandbox, server, api)
+}
+
+/// The names of the queries on a board, in order.
+fn pinned(api: &Api, board: &Value) -> Vec<String> {
+    let world = api.world();
+    let name = |panel: &Value| {
+        let id = &panel["query_panel"]["query_annotation_id"];
+        let annotation = world.annotations.iter().find(|a| a["id"] == *id).expect("an annotation");
+        assert_eq!(annotation["query_id"], panel["query_panel"]["query_id"]);
+        annotation["name"].as_str().expect("a name").to_owned()
+    };
+    board["panels"].as_array().expect("panels").iter().map(name).collect()
+}
+
+fn names() -> Vec<&'static str> {
+    QUERIES.iter().map(|query| query.name).collect()
+}
+
+/// The one board that there is.
+#[track_caller]
+fn the_board(api: &Api) -> Value {
+    let boards = api.world().boards.clone();
+    assert_eq!(boards.len(), 1, "one board: {boards:?}");
+    boards[0].clone()
+}
+
+fn changes(api: &Api) -> Vec<String> {
+    let world = api.world();
+    world.changes.iter().map(|(method, path, _)| format!("{method} {path}")).collect()
+}
+
+const LINK: &str = "board: https://ui.honeycomb.io/acme/environments/dev-machines/board/id";
+
+#[test]
+fn one_command_makes_the_board() {
+    let (sandbox, server, api) = up();
+    let outcome = board(&sandbox, &server).finish().exits_with(0);
+    assert_eq!(outcome.stderr, "");
+    assert!(outcome.stdout.contains(LINK), "{}", outcome.stdout);
+    let board = the_board(&api);
+    assert_eq!(board["name"], "Dev environment health");
+    assert_eq!(pinned(&api, &board), names());
+    assert_eq!(api.world().queries.len(), QUERIES.len());
+    for request in server.requests() {
+        assert!(!request.path.starts_with("/1/batch"), "no event is sent");
+        assert_eq!(request.header("x-honeycomb-team"), Some(CONFIGURATION_KEY));
+    }
+}
+
+#[test]
+fn running_it_again_points_to_the_board_that_is_there() {
+    let (sandbox, server, api) = up();
+    board(&sandbox, &server).finish().exits_with(0);
+    let made = changes(&api).len();
+    let again = board(&sandbox, &server).finish().exits_with(0);
+    assert!(again.stdout.contains(LINK), "{}", again.stdout);
+    assert_eq!(again.stdout.matches("found").count(), QUERIES.len());
+    assert_eq!(changes(&api).len(), made, "nothing was made");
+}
+
+#[test]
+fn a_renamed_and_rearranged_board_is_completed_and_otherwise_left_as_it_is() {
+    let (sandbox, server, api) = up();
+    board(&sandbox, &server).finish().exits_with(0);
+    let text = json!({"type": "text", "text_panel": {"content": "How to read this"},
+        "position": {"x_coordinate": 0, "y_coordinate": 90, "width": 12, "height": 2}});
+    let moved = json!({"x_coordinate": 1, "y_coordinate": 50, "width": 11, "height": 9});
+    {
+        let mut world = api.world();
+        let panels = world.boards[0]["panels"].as_array_mut().expect("panels");
+        panels.remove(0);
+        panels[0]["position"] = moved.clone();
+        panels.push(text.clone());
+        world.boards[0]["name"] = json!("Ours");
+        // As if an older version of the program had made it.
+        let words = world.annotations[2]["description"].as_str().expect("words").to_owned();
+        let older = format!("{}(tilt-honeycomb 00000000)", &words[..words.len() - 25]);
+        world.annotations[2]["description"] = json!(older);
+    }
+    board(&sandbox, &server).finish().exits_with(0);
+    let updated = the_board(&api);
+    assert_eq!(updated["name"], "Ours");
+    let panels = updated["panels"].as_array().expect("panels");
+    assert_eq!(panels.len(), QUERIES.len() + 1);
+    assert_eq!(panels[0]["position"], moved);
+    assert!(panels.contains(&text), "{panels:?}");
+    let last = panels.last().expect("a panel");
+    assert_eq!(last["position"]["y_coordinate"], 92, "what was taken out comes back below");
+    let newer = changes(&api).split_off(2 * QUERIES.len() + 1);
+    assert_eq!(newer.len(), 3, "one query, its annotation and the board: {newer:?}");
+    assert!(newer[2].starts_with("PUT /1/boards/"), "{newer:?}");
+}
+
+#[test]
+fn a_board_of_that_name_by_someone_else_is_pointed_to_and_not_touched() {
+    let (sandbox, server, api) = up();
+    let theirs = json!({"id": "theirs", "type": "flexible", "name": "Dev environment health",
+        "links": {"board_url": "https://ui.honeycomb.io/acme/board/theirs"}});
+    api.world().boards.push(theirs.clone());
+    let outcome = board(&sandbox, &server).finish().exits_with(0).says("not made by");
+    assert!(outcome.stdout.ends_with("/board/theirs\n"), "{}", outcome.stdout);
+    assert_eq!((the_board(&api), changes(&api).len()), (theirs, 0));
+}
+
+#[test]
+fn a_team_may_have_many_boards_and_columns() {
+    let (sandbox, server, api) = up();
+    board(&sandbox, &server).finish().exits_with(0);
+    {
+        let mut world = api.world();
+        let theirs: Vec<_> = (0..500)
+            .map(|number| {
+                let content = format!("{number} {}", "x".repeat(5000));
+                json!({"id": format!("their{number}"), "type": "flexible", "name": "Theirs",
+                    "panels": [{"type": "text", "text_panel": {"content": content}}]})
+            })
+            .collect();
+        world.boards.splice(0..0, theirs);
+        let others = (0..2000).map(|number| format!("{number}-{}", "x".repeat(200)));
+        world.columns.as_mut().expect("columns").splice(0..0, others);
+    }
+    let made = changes(&api).len();
+    board(&sandbox, &server).finish().exits_with(0);
+    assert_eq!(changes(&api).len(), made, "found among them");
+}
+
+#[test]
+fn two_datasets_have_a_board_each() {
+    let (sandbox, server, api) = up();
+    board(&sandbox, &server).finish().exits_with(0);
+    board(&sandbox, &server).args(&["--dataset", "other"]).finish().exits_with(0);
+    board(&sandbox, &server).args(&["--dataset", "other"]).finish().exits_with(0);
+    let names: Vec<_> = api.world().boards.iter().map(|board| board["name"].clone()).collect();
+    assert_eq!(names, ["Dev environment health", "Dev environment health: other"]);
+}
+
+#[test]
+fn a_run_that_failed_anywhere_is_completed_by_the_next() {
+    for made_before in 0..=2 * QUERIES.len() {
+        let (sandbox, server, api) = up();
+        api.world().fails = Some((made_before, Reply::new(503, "")));
+        let failed = board(&sandbox, &server).finish().exits_with(4);
+        failed.says("HTTP 503; run this again, it goes on from here").says_one_line();
+        assert_eq!(changes(&api).len(), made_before);
+        api.world().fails = None;
+        board(&sandbox, &server).finish().exits_with(0);
+        assert_eq!(pinned(&api, &the_board(&api)), names());
+        // At most the one query that had no annotation yet was made twice.
+        let queries = api.world().queries.len();
+        assert_eq!(queries, QUERIES.len() + made_before % 2, "failed after {made_before}");
+    }
+}
+
+#[test]
+fn what_has_no_data_yet_is_left_out_and_comes_with_a_later_run() {
+    let (sandbox, server, api) = up();
+    api.has_columns(every_column().filter(|name| !["cached", "image_name"].contains(name)));
+    let outcome = board(&sandbox, &server).finish().exits_with(0);
+    for line in [
+        "left out  Image builds: nothing with image_name was sent yet; run this again once it was",
+        "left out  Cache misses: nothing with cached, image_name was sent yet",
+    ] {
+        assert!(outcome.stdout.contains(line), "{}", outcome.stdout);
+    }
+    assert_eq!(pinned(&api, &the_board(&api)).len(), QUERIES.len() - 3);
+    api.has_columns(every_column());
+    board(&sandbox, &server).finish().exits_with(0);
+    let mut all = pinned(&api, &the_board(&api));
+    all.sort_unstable();
+    let mut expected = names();
+    expected.sort_unstable();
+    assert_eq!(all, expected);
+}
+
+/// A sentence, and nothing made.
+#[track_caller]
+fn refused(outcome: Outcome, api: &Api, code: i32, says: &str) {
+    let outcome = outcome.exits_with(code).says(says).says_one_line();
+    assert_eq!(outcome.stdout, "");
+    assert!(api.world().changes.is_empty());
+}
+
+#[test]
+fn before_anything_was_sent_there_is_nothing_to_show() {
+    let (sandbox, server, api) = up();
+    let says = "there is nothing in the dataset dev-environments that a board could show; run";
+    api.world().columns = None;
+    refused(board(&sandbox, &server).finish(), &api, 5, says);
+    api.has_columns(["something", "else"]);
+    refused(board(&sandbox, &server).finish(), &api, 5, says);
+}
+
+#[test]
+fn a_key_that_may_not_is_told_what_it_needs() {
+    let (sandbox, server, api) = up();
+    let with_key = |key: &str| board(&sandbox, &server).env("HONEYCOMB_API_KEY", key).finish();
+    let needs = "an ingest key can make no board: make a configuration key";
+    refused(with_key(INGEST_KEY), &api, 2, needs);
+    assert_eq!(server.requests().len(), 0, "its shape says so");
+    refused(with_key("hcamk_01j1824es7n4evcmv81cn392jb"), &api, 2, "a management key");
+
+    api.says_of_the_key(&auth_of("ingest", &json!({"createDatasets": true})));
+    refused(with_key("behind-a-refinery"), &api, 2, needs);
+    for (missing, permission) in [
+        ("boards", "Manage Public Boards"),
+        ("queries", "Manage Queries and Columns"),
+        ("columns", "Manage Queries and Columns"),
+    ] {
+        let mut auth = configuration_auth();
+        auth["api_key_access"][missing] = json!(false);
+        api.says_of_the_key(&auth);
+        let says = format!("give it the permission {permission:?}");
+        refused(with_key(CONFIGURATION_KEY), &api, 5, &says);
+    }
+    api.answers_auth(Reply::new(401, r#"{"error":"unknown API key - check your credentials"}"#));
+    refused(with_key(CONFIGURATION_KEY), &api, 5, "is the key's region (HTTP 401: unknown API");
+}
+
+#[test]
+fn a_gateway_that_knows_no_keys_lets_the_calls_tell() {
+    let (sandbox, server, api) = up();
+    api.answers_auth(Reply::new(404, ""));
+    board(&sandbox, &server).finish().exits_with(0);
+    assert_eq!(pinned(&api, &the_board(&api)), names());
+    let (sandbox, server, api) = up();
+    api.answers_auth(Reply::new(404, ""));
+    // Honeycomb says unauthorized of a key that may not, too.
+    api.world().fails = Some((0, Reply::new(401, "")));
+    board(&sandbox, &server).finish().exits_with(5).says("\"Manage Queries and Columns\"");
+    let denied = "Your team has been denied access to Management APIs";
+    api.world().fails = Some((0, Reply::new(403, json!({"error": denied}).to_string())));
+    let says = format!("HTTP 403: {denied}");
+    let outcome = board(&sandbox, &server).finish().exits_with(5);
+    outcome.says("\"Manage Queries and Columns\"").says(&says).says_one_line();
+}
+
+#[test]
+fn a_classic_key_makes_it_for_the_whole_team() {
+    let (sandbox, server, api) = up();
+    let mut auth = configuration_auth();
+    auth["environment"] = json!({"name": "", "slug": ""});
+    api.says_of_the_key(&auth);
+    let with_key = |key: &str| board(&sandbox, &server).env("HONEYCOMB_API_KEY", key).finish();
+    with_key(CLASSIC_KEY).exits_with(0);
+    assert_eq!(pinned(&api, &the_board(&api)), names());
+
+    let classic_ingest = INGEST_KEY.replace("hcaik_", "hcaic_");
+    with_key(&classic_ingest).exits_with(2).says("an ingest key of Honeycomb Classic can make no");
+}
+
+#[test]
+fn what_honeycomb_does_not_take_is_said_in_its_words() {
+    let (sandbox, server, api) = up();
+    for (reply, code, says) in [
+        (problem(422, "too many boards"), 5, "(HTTP 422: too many boards)"),
+        (Reply::new(400, r#"{"error":"invalid Query data"}"#), 5, "(HTTP 400: invalid Query data)"),
+        (problem(429, "Please try again later"), 4, "HTTP 429: Please try again later"),
+        (Reply::new(200, "<html>log in</html>"), 4, "is something else answering in its place"),
+        (
+            Reply::new(307, "").header("location", "https://x.example/y"),
+            5,
+            "redirects to https://x",
+        ),
+    ] {
+        api.world().fails = Some((0, reply));
+        let outcome = board(&sandbox, &server).finish().exits_with(code);
+        outcome.says("Healthy environments: ").says(says).says_one_line();
+    }
+    let nowhere = board(&sandbox, &server).env("HONEYCOMB_API_ENDPOINT", "http://127.0.0.1:1");
+    nowhere.finish().exits_with(4).says("no answer from 127.0.0.1:1").says_one_line();
+}
+
+/// With their paths.
+fn dry_run(sandbox: &Sandbox, options: &str) -> Vec<Value> {
+    let run = sandbox.run(&format!("board --dry-run {options}"));
+    let outcome = run.env("HONEYCOMB_DATASET", DATASET).finish().exits_with(0);
+    outcome.stdout.lines().map(|line| serde_json::from_str(line).expect("a request")).collect()
+}
+
+#[test]
+fn a_dry_run_prints_the_bodies_needs_no_key_and_calls_nobody() {
+    let sandbox = Sandbox::new();
+    let requests = dry_run(&sandbox, "");
+    assert_eq!(requests.len(), 2 * QUERIES.len() + 1);
+    for (request, query) in requests.iter().step_by(2).zip(QUERIES) {
+        assert_eq!(request["path"], "/1/queries/dev-environments");
+        assert_eq!(request["body"], query.specification());
+    }
+    let last = requests.last().expect("a board");
+    assert_eq!((&last["method"], &last["path"]), (&json!("POST"), &json!("/1/boards")));
+    assert_eq!(dry_run(&sandbox, "--dataset Dev!")[0]["path"], "/1/queries/dev-");
+    sandbox.run("board --dry-run").finish().exits_with(2).says("set HONEYCOMB_DATASET");
+    assert_eq!((sandbox.tilt().calls().len(), sandbox.state_files().len()), (0, 0));
+}
+
+#[test]
+fn every_body_is_as_honeycomb_describes_it_and_names_only_columns_that_are_sent() {
+    for request in dry_run(&Sandbox::new(), "--dataset 1_odd~Name.") {
+        let path = request["path"].as_str().expect("a path");
+        let kind = match path.split('/').nth(2) {
+            Some("queries") => "query",
+            Some("query_annotations") => "query_annotation",
+            _ => "board",
+        };
+        let body = &request["body"];
+        assert_eq!(schema::violations(kind, body), [""; 0], "{body}");
+        let named = ["filters", "calculations", "orders"].map(|part| body[part].as_array());
+        let named = named.into_iter().flatten().flatten().map(|part| &part["column"]);
+        let grouped = body["breakdowns"].as_array().into_iter().flatten();
+        for column in named.chain(grouped).filter_map(Value::as_str) {
+            assert!(every_column().any(|name| name == column), "{column} is never sent");
+        }
+    }
+}
+
+#[test]
+fn the_key_is_in_no_message_and_no_body() {
+    let (sandbox, server, api) = up();
+    let body = json!({"error": format!("no board for {CONFIGURATION_KEY}")});
+    api.world().fails = Some((3, Reply::new(422, body.to_string())));
+    let outcome = board(&sandbox, &server).args(&["--verbose"]).finish().exits_with(5);
+    let told = format!("{}{}{:?}", outcome.stdout, outcome.stderr, api.world().changes);
+    assert!(!told.contains(CONFIGURATION_KEY), "{told}");
+}

@@ -1,0 +1,392 @@
+//! Every answer that Honeycomb, or something in its place, may give to a batch.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use serde_json::json;
+
+use crate::support::sandbox::{
+    KEY, NOBODY, Outcome, RECORDED, Sandbox, builds, in_some_tries, of_kind, recorded_builds,
+    takes_less_than,
+};
+use fakes::honeycomb::{Answer, Mishap, Part, Reply, Server};
+
+fn report(sandbox: &Sandbox, server: &Server) -> Outcome {
+    sandbox.report_to(server).finish()
+}
+
+/// One report with little patience, but enough to be answered so often.
+fn report_in_a_hurry(sandbox: &Sandbox, server: &Server, answers: usize) -> Outcome {
+    in_some_tries("that many requests", || {
+        let before = server.requests().len();
+        let outcome = sandbox.report_within("1500ms", server).finish();
+        (server.requests().len() >= before + answers).then_some(outcome)
+    })
+}
+
+#[test]
+fn a_batch_is_a_gzipped_post_with_the_key_in_one_header() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    report(&sandbox, &server).exits_with(0);
+    let request = server.request(0);
+    assert_eq!(
+        (request.method.as_str(), request.path.as_str()),
+        ("POST", "/1/batch/dev-environments")
+    );
+    for (header, value) in [
+        ("x-honeycomb-team", KEY),
+        ("content-type", "application/json"),
+        ("content-encoding", "gzip"),
+    ] {
+        assert_eq!(request.header(header), Some(value));
+    }
+    let agent = request.header("user-agent").expect("a user agent");
+    assert!(agent.starts_with(&format!("tilt-honeycomb/{}", env!("CARGO_PKG_VERSION"))), "{agent}");
+    for event in &request.events {
+        assert_eq!(event.as_object().expect("an object").len(), 2);
+        let time = event["time"].as_str().expect("a time");
+        assert_eq!((time.len(), time.ends_with('Z')), (27, true), "microseconds in UTC: {time}");
+    }
+}
+
+#[test]
+fn the_datasets_name_is_encoded_once() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    sandbox.report_to(&server).args(&["--dataset", "größe & co.~1"]).finish().exits_with(0);
+    assert_eq!(server.request(0).path, "/1/batch/gr%C3%B6%C3%9Fe%20%26%20co.~1");
+}
+
+#[test]
+fn many_events_go_out_in_batches_of_five_hundred_in_order() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    sandbox.tilt().crowd(1188);
+    report(&sandbox, &server).exits_with(0);
+    let requests = server.requests();
+    let sizes: Vec<_> = requests.iter().map(|request| request.events.len()).collect();
+    assert_eq!(sizes, [500, 500, 227]);
+    assert_eq!(server.connections(), 1, "one connection for all of them");
+}
+
+#[test]
+fn a_batch_stays_under_one_megabyte_before_compression() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    sandbox.tilt().change("uiresources", |resources| {
+        for resource in resources {
+            resource["metadata"]["labels"] = serde_json::json!({ "x".repeat(60_000): "" });
+        }
+    });
+    let field = format!("padding={}", "y".repeat(60_000));
+    let padded = sandbox.report_to(&server).args(&["--field", &field]);
+    padded.finish().exits_with(0);
+    assert_eq!(server.accepted().len(), RECORDED);
+    for request in server.requests() {
+        let body = serde_json::to_vec(&request.events).expect("JSON");
+        assert!(body.len() <= 1_000_000, "{}", body.len());
+    }
+    assert_eq!(server.requests().len(), 4);
+}
+
+#[test]
+fn each_event_has_the_fate_that_its_own_status_gives_it() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let mut statuses = vec![202; RECORDED];
+    statuses[1] = 400;
+    statuses[3] = 429;
+    statuses[5] = 500;
+    statuses[6] = 400;
+    server.then([Answer::Statuses(statuses)]);
+    report(&sandbox, &server)
+        .exits_with(5)
+        .says("rejected 2 event(s) for good: scripted 400")
+        .says_one_line();
+    let requests = server.requests();
+    assert_eq!(requests.len(), 2);
+    assert_eq!(requests[1].events, [requests[0].events[3].clone(), requests[0].events[5].clone()]);
+    assert_eq!(server.accepted().len(), RECORDED - 2);
+    assert_eq!(sandbox.waiting(), 0);
+
+    report(&sandbox, &server).exits_with(0);
+    let session = of_kind(&server.accepted(), "session").pop().expect("a second report");
+    assert_eq!(session["data"]["dropped"], 2, "what will never arrive");
+}
+
+#[test]
+fn events_that_are_refused_for_now_stay_when_time_runs_out() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    server
+        .usually(Answer::By(Arc::new(|request| Answer::Statuses(vec![429; request.events.len()]))));
+    let outcome = report_in_a_hurry(&sandbox, &server, 2).exits_with(4);
+    let waiting = sandbox.waiting();
+    outcome.says(&format!("{waiting} events are kept for next time")).says_one_line();
+    assert!(waiting >= RECORDED, "{waiting}");
+}
+
+#[test]
+fn events_without_a_status_are_sent_again() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    server.then([Answer::Statuses(vec![202; 4])]);
+    report(&sandbox, &server).exits_with(0);
+    let requests = server.requests();
+    assert_eq!(requests[1].events[..4], requests[0].events[4..8]);
+    assert_eq!(server.accepted(), requests[0].events);
+}
+
+#[test]
+fn events_that_are_refused_with_many_words_are_refused_all_the_same() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let refusal = json!({"status": 400, "error": "no ".repeat(5_000)});
+    server.usually(Reply::new(200, json!(vec![refusal; RECORDED]).to_string()));
+    let outcome = report(&sandbox, &server).exits_with(5);
+    outcome.says("rejected 39 event(s) for good: no no no");
+    assert_eq!((server.requests().len(), sandbox.waiting()), (1, 0));
+}
+
+#[test]
+fn more_statuses_than_events_settle_nothing_but_those_events() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    server.then([Answer::Statuses(vec![202; 500])]);
+    report(&sandbox, &server).exits_with(0);
+    assert_eq!((server.requests().len(), sandbox.waiting()), (1, 0));
+}
+
+#[test]
+fn a_200_that_is_not_honeycombs_accepts_nothing() {
+    for body in ["", "OK", "<html>please log in</html>", "[]", "{}", "[{\"status\":202}", "[202]"] {
+        let (sandbox, server) = (Sandbox::new(), Server::start());
+        // A long pause asked for ends the delivery with this answer, and at once.
+        server.usually(Reply::new(200, body).header("retry-after", 60));
+        sandbox
+            .report_to(&server)
+            .finish()
+            .exits_with(4)
+            .says("something else answering in Honeycomb's place")
+            .says_one_line();
+        assert_eq!(sandbox.waiting(), RECORDED, "{body}");
+        server.usually(Answer::Accept);
+        report(&sandbox, &server).exits_with(0);
+        assert_eq!(builds(&server.accepted()), recorded_builds());
+    }
+}
+
+#[test]
+fn a_server_in_trouble_is_asked_again_until_it_takes_the_events() {
+    for status in [429, 500, 502, 503, 504] {
+        let (sandbox, server) = (Sandbox::new(), Server::start());
+        server.then([Reply::new(status, "{\"error\":\"busy\"}").into()]);
+        report(&sandbox, &server).exits_with(0).says_nothing();
+        assert_eq!(server.requests().len(), 2, "{status}");
+        assert_eq!(server.accepted().len(), RECORDED, "{status}");
+    }
+}
+
+#[test]
+fn a_server_that_stays_in_trouble_leaves_everything_for_next_time() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    server.usually(Reply::new(503, "<html>come back later</html>"));
+    takes_less_than(Duration::from_millis(2500), || {
+        let outcome = report_in_a_hurry(&sandbox, &server, 2).exits_with(4);
+        let waiting = sandbox.waiting();
+        assert!(waiting >= RECORDED, "{waiting}");
+        outcome.says(&format!("{waiting} events are kept for next time")).says_one_line().took
+    });
+}
+
+#[test]
+fn the_pause_that_the_server_asks_for_is_kept() {
+    for asked in [|| "1".to_owned(), || date_in(2)] {
+        takes_less_than(Duration::from_secs(3), || {
+            let (sandbox, server) = (Sandbox::new(), Server::start());
+            // A date means less and less.
+            let busy = move |_: &_| Reply::new(429, "").header("retry-after", asked()).into();
+            server.then([Answer::By(Arc::new(busy))]);
+            sandbox.report_to(&server).finish().exits_with(0);
+            let requests = server.requests();
+            let pause = requests[1].came - requests[0].came;
+            assert!(pause > Duration::from_millis(900), "{pause:?}");
+            pause
+        });
+    }
+}
+
+#[test]
+fn a_pause_longer_than_the_deadline_ends_the_delivery_at_once() {
+    for asked in ["60".to_owned(), date_in(600)] {
+        takes_less_than(Duration::from_secs(5), || {
+            let (sandbox, server) = (Sandbox::new(), Server::start());
+            server.usually(Reply::new(429, "").header("retry-after", &asked));
+            let outcome = sandbox.report_to(&server).finish().exits_with(4).says("HTTP 429");
+            assert_eq!(server.requests().len(), 1);
+            outcome.took
+        });
+    }
+}
+
+fn date_in(seconds: u64) -> String {
+    httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(seconds))
+}
+
+#[test]
+fn a_sidecar_waits_as_long_as_the_server_asks() {
+    takes_less_than(Duration::from_secs(10), || {
+        let (sandbox, server) = (Sandbox::new(), Server::start());
+        server.then([Reply::new(429, "").header("retry-after", 8).into()]);
+        let sidecar = sandbox.sidecar_to(&server).args(&["--timeout", "500ms"]).start();
+        sidecar.says("trying again");
+        let (first, second) = (server.request(0), server.request(1));
+        let pause = second.came - first.came;
+        assert!(pause > Duration::from_millis(7900), "{pause:?}");
+        pause
+    });
+}
+
+#[test]
+fn a_server_that_stalls_is_given_up_at_the_deadline() {
+    for after in [Part::Nothing, Part::StatusLine, Part::Headers, Part::HalfTheBody] {
+        takes_less_than(Duration::from_millis(2500), || {
+            let (sandbox, server) = (Sandbox::new(), Server::start());
+            server.usually(Answer::Broken { after, then: Mishap::Stall });
+            let outcome = report_in_a_hurry(&sandbox, &server, 1).exits_with(4).says("timed out");
+            assert!(outcome.took > Duration::from_millis(1500), "{after:?}: {:?}", outcome.took);
+            assert!(sandbox.waiting() >= RECORDED, "{after:?}");
+            outcome.took
+        });
+    }
+}
+
+#[test]
+fn a_broken_connection_is_tried_again() {
+    for then in [Mishap::Close, Mishap::Reset] {
+        for after in [Part::Nothing, Part::StatusLine, Part::Headers, Part::HalfTheBody] {
+            let (sandbox, server) = (Sandbox::new(), Server::start());
+            server.then([Answer::Broken { after, then }]);
+            report(&sandbox, &server).exits_with(0).says_nothing();
+            assert_eq!(server.requests().len(), 2, "{after:?} {then:?}");
+            assert_eq!(server.accepted().len(), RECORDED, "{after:?} {then:?}");
+        }
+    }
+}
+
+#[test]
+fn a_server_that_is_not_there_leaves_everything_for_next_time() {
+    takes_less_than(Duration::from_secs(2), || {
+        let sandbox = Sandbox::new();
+        let run = sandbox.run("--once --timeout 600ms").with_key();
+        let outcome = run.env("HONEYCOMB_API_ENDPOINT", NOBODY).finish().exits_with(4);
+        assert_eq!(sandbox.waiting(), RECORDED);
+        if outcome.stderr.contains("the time was up") {
+            // Before it could ask.
+            return Duration::MAX;
+        }
+        outcome.says("no answer from 127.0.0.1:").says_one_line().took
+    });
+}
+
+#[test]
+fn what_a_person_must_fix_is_said_in_one_line_and_not_tried_again() {
+    for (status, fix) in [
+        (
+            401,
+            "check HONEYCOMB_API_KEY or the file of --api-key-file, and that \
+             HONEYCOMB_API_ENDPOINT is the key's region",
+        ),
+        (403, "give it the permission \"send events\""),
+        (404, "check HONEYCOMB_DATASET"),
+    ] {
+        let (sandbox, server) = (Sandbox::new(), Server::start());
+        server.usually(Reply::new(status, r#"{"error":"their own words"}"#));
+        report(&sandbox, &server)
+            .exits_with(5)
+            .says(fix)
+            .says("their own words")
+            .says("39 events are kept for next time")
+            .says_one_line();
+        assert_eq!((server.requests().len(), sandbox.waiting()), (1, RECORDED), "{status}");
+    }
+}
+
+#[test]
+fn a_redirect_is_refused_and_the_key_does_not_follow_it() {
+    for status in [301, 302, 303, 307, 308] {
+        let (sandbox, server, elsewhere) = (Sandbox::new(), Server::start(), Server::start());
+        let target = format!("{}/login?next=s3cr3t", elsewhere.url());
+        server.usually(Reply::new(status, "").header("location", target));
+        let outcome = report(&sandbox, &server).exits_with(5).says("the endpoint redirects to ");
+        assert!(!outcome.stderr.contains("s3cr3t"), "{}", outcome.stderr);
+        assert_eq!(elsewhere.connections(), 0, "{status}");
+        assert_eq!((server.requests().len(), sandbox.waiting()), (1, RECORDED), "{status}");
+    }
+}
+
+#[test]
+fn a_batch_that_is_too_large_is_halved_until_it_is_not() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    server.usually(Answer::By(Arc::new(|request| match request.events.len() {
+        0..=3 => Answer::Accept,
+        _ => Reply::new(413, "").into(),
+    })));
+    // Every request is a write to disk; a busy one may take its time.
+    sandbox.report_to(&server).finish().exits_with(0);
+    assert_eq!(server.accepted().len(), RECORDED);
+    let sizes: Vec<_> = server.requests().iter().map(|request| request.events.len()).collect();
+    assert_eq!(sizes[..5], [39, 19, 9, 4, 2]);
+    assert!(sizes[4..].iter().all(|size| *size <= 2), "{sizes:?}");
+}
+
+#[test]
+fn one_event_that_is_too_large_by_itself_does_not_block_the_rest() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    server.usually(Answer::By(Arc::new(|request| {
+        let is_there = request.events.iter().any(|event| event["data"]["image_name"] == "web");
+        if is_there { Reply::new(413, "").into() } else { Answer::Accept }
+    })));
+    let patient = sandbox.report_to(&server);
+    patient.finish().exits_with(5).says("dropped an event with which honeycomb takes no request");
+    assert_eq!((server.accepted().len(), sandbox.waiting()), (RECORDED - 10, 0));
+}
+
+#[test]
+fn plain_http_to_another_host_is_refused_before_anything_is_read_or_sent() {
+    let (sandbox, proxy) = (Sandbox::new(), Server::start());
+    let run = |options: &str| sandbox.run(options).with_key().env("HTTP_PROXY", proxy.url());
+    run("--once --api-endpoint http://honeycomb.invalid")
+        .finish()
+        .exits_with(2)
+        .says("--allow-insecure-http")
+        .says_one_line();
+    assert_eq!((sandbox.tilt().calls().len(), proxy.connections()), (0, 0));
+
+    // Allowed, it goes through the proxy that the environment names.
+    let allowed = "--once --api-endpoint http://honeycomb.invalid --allow-insecure-http";
+    run(allowed).finish().exits_with(0);
+    let requests = proxy.requests();
+    assert_eq!(requests[0].method, "CONNECT");
+    assert!(requests[0].path.starts_with("honeycomb.invalid:80"), "{}", requests[0].path);
+    assert_eq!(requests[0].header("x-honeycomb-team"), None, "the proxy needs no key");
+    assert_eq!(builds(&proxy.accepted()), recorded_builds());
+}
+
+#[test]
+fn a_proxy_is_not_asked_for_this_machine_itself() {
+    let (sandbox, server, proxy) = (Sandbox::new(), Server::start(), Server::start());
+    let mut report = sandbox.report_to(&server);
+    for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy"] {
+        report = report.env(name, proxy.url());
+    }
+    report.finish().exits_with(0);
+    assert_eq!((proxy.connections(), server.accepted().len()), (0, RECORDED));
+}
+
+#[test]
+fn a_certificate_is_not_taken_on_trust() {
+    // Nothing that speaks TLS is there; what matters is that nothing is said in the clear.
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let endpoint = server.url().replace("http://", "https://");
+    sandbox
+        .run("--once --timeout 500ms")
+        .with_key()
+        .env("HONEYCOMB_API_ENDPOINT", endpoint)
+        .finish()
+        .exits_with(4);
+    assert_eq!(server.requests().len(), 0);
+    assert_eq!(sandbox.waiting(), RECORDED);
+}
