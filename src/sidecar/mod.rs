@@ -18,15 +18,14 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::base::backoff;
 use crate::base::shutdown::{self, Shutdown};
 use crate::base::time;
-use crate::commands::report;
-use crate::config::{Config, Output};
+use crate::config::SidecarConfig;
 use crate::events::common_fields::Context;
 use crate::events::observation::{Phase, PreviousStatus};
 use crate::exit_code::Exit;
 use crate::honeycomb::batch::Counts;
 use crate::honeycomb::client::Client;
 use crate::honeycomb::dataset_link;
-use crate::honeycomb::sender::{Delivery, DeliveryEnd, Sender};
+use crate::honeycomb::sender::{Delivery, DeliveryEnd};
 use crate::messages;
 use crate::metadata::git::{self, Checkout};
 use crate::sidecar::live_view::LiveView;
@@ -113,10 +112,10 @@ impl Worker {
 }
 
 struct Sidecar<'a> {
-    config: &'a Config,
+    config: &'a SidecarConfig,
     context: Context,
     checkout: Option<Checkout>,
-    store: &'a Store,
+    store: Store,
     poller: Worker,
     sender: Worker,
     watches: WatchSet,
@@ -162,15 +161,14 @@ struct Sent {
     took: Duration,
 }
 
-/// Reports now, then at every interval, until stopped or left alone.
-pub fn run(
-    config: &Config,
-    context: Context,
-    mut tilt: Tilt,
-    store: &Store,
-    mut sender: Sender,
-    client: &Client,
-) -> io::Result<Exit> {
+/// Reports now, then at every interval, until stopped or orphaned.
+pub fn run(config: &SidecarConfig) -> io::Result<Exit> {
+    // Without an id now, one is made later: a full disk must not end a sidecar.
+    let installation_id = store::installation_id(&config.send.state_dir).ok();
+    let context = Context { installation_id, ..config.context.clone() };
+    let mut tilt = Tilt::new(config.tilt.clone(), context.tilt_mode);
+    let mut sender = config.send.sender();
+    let (store, client) = (sender.store().clone(), sender.client().clone());
     let shutdown = Shutdown::default();
     let (outbox, messages) = mpsc::sync_channel(MESSAGE_LIMIT);
     let on_signal = outbox.clone();
@@ -216,7 +214,7 @@ pub fn run(
         sent: Sent::default(),
     };
     let parent = ParentProcess::now();
-    sidecar.log_start(client);
+    sidecar.log_start(&client);
     while !sidecar.shutdown.requested() && !sidecar.is_orphaned(parent) {
         sidecar.on_resume();
         sidecar.start_due();
@@ -234,12 +232,12 @@ pub fn run(
 
 impl Sidecar<'_> {
     fn log_start(&mut self, client: &Client) {
-        let Output::Send { destination, .. } = &self.config.output else { return };
+        let destination = &self.config.send.destination;
         match self.store.read(|state| state.queue().len()) {
             Ok(waiting) => log::info!(
                 "reporting to {}, {} {}; {} from before",
                 destination.dataset,
-                if self.config.no_watch { "only every" } else { "live and every" },
+                if self.config.watches { "live and every" } else { "only every" },
                 humantime::format_duration(self.config.interval),
                 if waiting == 0 {
                     "nothing waits".to_owned()
@@ -281,7 +279,7 @@ impl Sidecar<'_> {
         }
         if self.has_queued && now >= self.next_delivery && !self.sender.busy {
             self.has_queued = false;
-            self.sender.start_work(self.config.timeout, &self.shutdown);
+            self.sender.start_work(self.config.send.timeout, &self.shutdown);
         }
     }
 
@@ -353,7 +351,7 @@ impl Sidecar<'_> {
                 }
                 self.view.replace(snapshot);
                 self.seen_at = time::wall();
-                if !self.config.no_watch
+                if self.config.watches
                     && !self.shutdown.requested()
                     && let Some(at) = self.watches.reconcile(&self.view, now)
                 {
@@ -380,7 +378,7 @@ impl Sidecar<'_> {
                 if self.shutdown.requested() {
                     self.record_without_final_poll(now);
                 }
-                if !self.config.no_watch {
+                if self.config.watches {
                     // At first it is asked again soon, then less often.
                     sooner(&mut self.next_poll, now + gone_for.max(POLL_RETRY));
                 }
@@ -476,7 +474,9 @@ impl Sidecar<'_> {
                 self.has_news |= recorded.new_builds > 0 || !self.view.changes().is_empty();
                 self.view.mark_reported();
                 self.on_store_result(None);
-                report::say_dropped(recorded);
+                if let Some(dropped) = messages::dropped(recorded.dropped) {
+                    log::warn!("{dropped}");
+                }
                 self.next_record = recorded.poll_again_after.map(|after| time::now() + after);
             }
             // What has passed stays in the view, to be told when the disk takes it again.
@@ -490,9 +490,8 @@ impl Sidecar<'_> {
 
     /// Where the disk was not to be used at the start, it may be by now.
     fn ensure_installation_id(&mut self) {
-        if let (None, Output::Send { state_dir, .. }) =
-            (&self.context.installation_id, &self.config.output)
-        {
+        if self.context.installation_id.is_none() {
+            let state_dir = &self.config.send.state_dir;
             self.context.installation_id = store::installation_id(state_dir).ok();
         }
     }
@@ -592,7 +591,8 @@ impl Sidecar<'_> {
     fn replaced_by_newer_session(&self) -> bool {
         let session = self.view.session().and_then(|session| session.uid.as_ref());
         let is_another = |first: &String| session.is_some_and(|session| session != first);
-        self.config.tilt_mode.is_some() && self.first_session.as_ref().is_some_and(is_another)
+        self.config.context.tilt_mode.is_some()
+            && self.first_session.as_ref().is_some_and(is_another)
     }
 
     /// Whether Tilt has decided to end but may not show yet what made it do so.
