@@ -15,7 +15,7 @@ use http::Uri;
 use crate::base::child::KEY_VARIABLE;
 use crate::cli::Cli;
 use crate::events::common_fields::Context;
-use crate::events::event::FIELDS;
+use crate::events::fields;
 use crate::events::trace::RemoteParent;
 use crate::honeycomb::api_key::ApiKey;
 use crate::honeycomb::dataset_link;
@@ -344,7 +344,7 @@ fn own_field(text: &str) -> Result<(String, String), ConfigError> {
     if name.is_empty() || name.len() > NAME_LIMIT || name.chars().any(char::is_control) {
         return mistake(format!("--field {text:?}: the key must be 1 to {NAME_LIMIT} characters"));
     }
-    if FIELDS.iter().any(|(known, _)| *known == name) {
+    if fields::find(name).is_some() {
         return mistake(format!(
             "--field {text:?}: {name} is set by tilt-honeycomb itself; choose another key"
         ));

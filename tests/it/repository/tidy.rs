@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use tilt_honeycomb::events::event;
+use tilt_honeycomb::events::fields;
 use tilt_honeycomb::exit_code;
 use tilt_honeycomb::honeycomb::queries::{Calculation, Combination, Filter, FilterValue, QUERIES};
 
@@ -109,7 +109,8 @@ fn the_readme_explains_every_exit_code() {
 fn the_readme_explains_every_field() {
     let rows = rows(&read("README.md"));
     let is_missing = |name: &&str| !rows.iter().any(|(first, _)| first == name);
-    let missing: Vec<_> = event::FIELDS.iter().map(|(name, _)| *name).filter(is_missing).collect();
+    let missing: Vec<_> =
+        fields::FIELDS.iter().map(|field| field.name).filter(is_missing).collect();
     assert_eq!(missing, [""; 0]);
 }
 
