@@ -120,12 +120,7 @@ pub const FIELDS: &[Field] = &[
         "ci",
     ),
     text("session.id", ALL, "id of one run of Tilt", "ef9d86ec-d53e-4ec9-863d-17f7922b2ff8"),
-    text(
-        "user",
-        ALL,
-        "user name in Tilt Cloud, else the value of `--user`, else empty; Tilt 0.30.5 and later show no name",
-        "ann",
-    ),
+    text("user", ALL, "user name in Tilt Cloud, else the value of `--user`, else empty", "ann"),
     text(
         "installation.id",
         ALL,
