@@ -8,7 +8,7 @@ use http::Uri;
 use crate::base::child::KEY_VARIABLE;
 use crate::config::environment::Environment;
 use crate::config::error::ConfigError;
-use crate::events::event::FIELDS;
+use crate::events::fields;
 use crate::honeycomb::api_key::ApiKey;
 use crate::honeycomb::dataset_link;
 use crate::honeycomb::endpoint::{Endpoint, with_scheme};
@@ -72,7 +72,7 @@ fn own_field(text: &str) -> Result<(String, String)> {
     if name.is_empty() || name.len() > NAME_LIMIT || name.chars().any(char::is_control) {
         return invalid(format!("--field {text:?}: the key must have 1 to {NAME_LIMIT} bytes"));
     }
-    if FIELDS.iter().any(|(known, _)| *known == name) {
+    if fields::find(name).is_some() {
         return invalid(format!(
             "--field {text:?}: tilt-honeycomb sets {name} itself; choose another key"
         ));

@@ -10,7 +10,7 @@ use crate::tilt::model::Session;
 pub struct Context {
     /// Used where Tilt knows no user.
     pub user: Option<String>,
-    /// `--field`: names that [`crate::events::event::FIELDS`] does not hold.
+    /// `--field`: names that [`crate::events::fields::FIELDS`] does not hold.
     pub own_fields: Vec<(String, String)>,
     pub send_error_text: bool,
     pub send_stage_text: bool,

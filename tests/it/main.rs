@@ -71,5 +71,6 @@ mod tilt {
 
 /// Rules for the files of this repository.
 mod repository {
+    mod documents;
     mod tidy;
 }

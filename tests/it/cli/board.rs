@@ -2,7 +2,7 @@
 //! of Honeycomb's API says, and refuses a body that is not as described.
 
 use serde_json::{Value, json};
-use tilt_honeycomb::events::event::FIELDS;
+use tilt_honeycomb::events::fields::FIELDS;
 use tilt_honeycomb::honeycomb::queries::QUERIES;
 
 use crate::support::api::{
@@ -17,7 +17,7 @@ fn board(sandbox: &Sandbox, server: &Server) -> Invocation {
 }
 
 fn every_column() -> impl Iterator<Item = &'static str> {
-    FIELDS.iter().map(|(name, _)| *name)
+    FIELDS.iter().map(|field| field.name)
 }
 
 /// To whose dataset everything was sent, with a key that may do it.

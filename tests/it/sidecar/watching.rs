@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use tilt_honeycomb::events::event::FIELDS;
+use tilt_honeycomb::events::fields;
 
 use crate::support::sandbox::{
     FAREWELL, Process, Sandbox, builds, capture, change_places, eventually, in_some_tries, of_kind,
@@ -41,7 +41,7 @@ fn assert_once_each(server: &Server, shown: &BTreeSet<Finished>) {
 fn assert_traces_are_whole(events: &[Value]) {
     for event in events {
         let fields = event["data"].as_object().expect("fields");
-        let is_known = |name: &String| FIELDS.iter().any(|(known, _)| name == known);
+        let is_known = |name: &String| fields::find(name).is_some();
         assert!(fields.keys().all(is_known), "a field that is not in the list: {event}");
     }
     let text = |event: &Value, name: &str| event["data"][name].as_str().map(str::to_owned);
