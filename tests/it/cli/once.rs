@@ -1,10 +1,10 @@
-//! `--once`: one report from cron, by hand or in CI.
+//! `--once` sends one report, for cron, for CI or by hand.
 
 use crate::support::sandbox::{RECORDED, Sandbox, builds, of_kind, recorded_builds};
 use fakes::honeycomb::{Answer, Reply, Server};
 
 #[test]
-fn one_report_sends_every_resource_and_every_build() {
+fn once_sends_every_resource_and_every_build() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     sandbox.report_to(&server).finish().exits_with(0);
     assert_eq!(server.requests().len(), 1);
@@ -14,13 +14,13 @@ fn one_report_sends_every_resource_and_every_build() {
 }
 
 #[test]
-fn success_is_silent_where_no_person_looks() {
+fn success_prints_nothing_without_a_terminal() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     sandbox.report_to(&server).finish().exits_with(0).says_nothing();
 }
 
 #[test]
-fn the_second_report_sends_the_heartbeats_again_and_no_build() {
+fn a_second_report_repeats_heartbeats_but_no_build() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     for _ in 0..3 {
         sandbox.report_to(&server).finish().exits_with(0);
@@ -30,7 +30,7 @@ fn the_second_report_sends_the_heartbeats_again_and_no_build() {
 }
 
 #[test]
-fn what_waited_is_sent_even_where_no_tilt_runs() {
+fn the_queue_is_sent_even_if_no_tilt_is_running() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     server.usually(Reply::new(503, ""));
     sandbox.report_within("300ms", &server).finish().exits_with(4);
@@ -44,7 +44,7 @@ fn what_waited_is_sent_even_where_no_tilt_runs() {
 }
 
 #[test]
-fn a_dry_run_needs_no_key_sends_nothing_and_leaves_no_trace() {
+fn a_dry_run_needs_no_key_and_sends_and_stores_nothing() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let dry = sandbox
         .run("--once --dry-run")
@@ -58,7 +58,7 @@ fn a_dry_run_needs_no_key_sends_nothing_and_leaves_no_trace() {
 }
 
 #[test]
-fn a_dry_run_does_not_count_as_having_seen_a_build() {
+fn a_dry_run_does_not_mark_builds_as_reported() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     for _ in 0..2 {
         let dry = sandbox.run("--once --dry-run").finish().exits_with(0);
@@ -73,7 +73,7 @@ fn a_dry_run_does_not_count_as_having_seen_a_build() {
 }
 
 #[test]
-fn each_destination_has_a_queue_of_its_own() {
+fn each_endpoint_and_dataset_has_its_own_queue() {
     let (sandbox, first, second) = (Sandbox::new(), Server::start(), Server::start());
     sandbox.report_to(&first).finish().exits_with(0);
     sandbox.report_to(&second).finish().exits_with(0);
