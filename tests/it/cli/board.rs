@@ -24,7 +24,7 @@ fn every_column() -> impl Iterator<Item = &'static str> {
 fn ready() -> (Sandbox, Server, Api) {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let api = Api::on(&server);
-    api.says_of_the_key(&configuration_auth()).has_columns(every_column());
+    api.set_key_details(&configuration_auth()).has_columns(every_column());
     (sandbox, server, api)
 }
 
@@ -227,7 +227,7 @@ fn an_unsuitable_key_is_refused_with_the_missing_permission() {
     assert_eq!(server.requests().len(), 0, "the key's format is enough");
     refused(with_key("hcamk_01j1824es7n4evcmv81cn392jb"), &api, 2, "a management key");
 
-    api.says_of_the_key(&auth_of("ingest", &json!({"createDatasets": true})));
+    api.set_key_details(&auth_of("ingest", &json!({"createDatasets": true})));
     refused(with_key("behind-a-refinery"), &api, 2, needs);
     for (missing, permission) in [
         ("boards", "Manage Public Boards"),
@@ -236,7 +236,7 @@ fn an_unsuitable_key_is_refused_with_the_missing_permission() {
     ] {
         let mut auth = configuration_auth();
         auth["api_key_access"][missing] = json!(false);
-        api.says_of_the_key(&auth);
+        api.set_key_details(&auth);
         let says = format!("give it the permission {permission:?}");
         refused(with_key(CONFIGURATION_KEY), &api, 5, &says);
     }
@@ -267,7 +267,7 @@ fn a_classic_key_creates_the_board_for_the_whole_team() {
     let (sandbox, server, api) = ready();
     let mut auth = configuration_auth();
     auth["environment"] = json!({"name": "", "slug": ""});
-    api.says_of_the_key(&auth);
+    api.set_key_details(&auth);
     let with_key = |key: &str| board(&sandbox, &server).env("HONEYCOMB_API_KEY", key).finish();
     with_key(CLASSIC_KEY).exits_with(0);
     assert_eq!(pinned(&api, &the_board(&api)), names());

@@ -75,7 +75,7 @@ fn check_sends_no_event_and_never_shows_the_key() {
         ("hcalk_01j1824es7n4evcmv81cn392jb", json!({})),
         ("something-else", json!({"team": {"name": "something-else", "slug": "x"}})),
     ] {
-        api.says_of_the_key(&auth);
+        api.set_key_details(&auth);
         for options in [&["--verbose"][..], &["--verbose", "--json"]] {
             let outcome = check(&sandbox, &server, key).args(options).finish();
             assert!(!outcome.stdout.contains(key), "{}", outcome.stdout);
@@ -349,21 +349,21 @@ fn check_shows_the_keys_team_and_permissions() {
     let (sandbox, server, api) = ready();
     let run = |key: &str| check(&sandbox, &server, key).finish();
     for access in [json!({"createDatasets": true}), json!({"create_datasets": true})] {
-        api.says_of_the_key(&auth_of("ingest", &access));
+        api.set_key_details(&auth_of("ingest", &access));
         run(INGEST_KEY).exits_with(0).finds("team", "ok", "may send events, create datasets");
     }
-    api.says_of_the_key(&configuration_auth());
+    api.set_key_details(&configuration_auth());
     let all = "the key may send events, create datasets, manage queries, manage boards";
     run(CONFIGURATION_KEY).exits_with(0).finds("team", "ok", all);
     let mut classic = configuration_auth();
     classic["environment"] = json!({"name": "", "slug": ""});
-    api.says_of_the_key(&classic);
+    api.set_key_details(&classic);
     run(CLASSIC_KEY).exits_with(0).finds("team", "ok", "Acme, in Honeycomb Classic without env");
     let mut odd = configuration_auth();
     odd["team"]["name"] = json!("Acme\u{1b}[2J\nok team");
-    api.says_of_the_key(&odd);
+    api.set_key_details(&odd);
     run(CONFIGURATION_KEY).exits_with(0).finds("team", "ok", "Acme[2J ok team, environment Dev");
-    api.says_of_the_key(&auth_of("configuration", &json!({"events": false, "boards": true})));
+    api.set_key_details(&auth_of("configuration", &json!({"events": false, "boards": true})));
     run(CONFIGURATION_KEY).exits_with(5).finds("team", "bad", "give it the permission \"send");
 }
 
@@ -401,7 +401,7 @@ fn check_tells_if_the_dataset_exists_or_can_be_created() {
     let (sandbox, server, api) = ready();
     let run = |key: &str| check(&sandbox, &server, key).finish();
     let mut auth = configuration_auth();
-    api.says_of_the_key(&auth).has_columns(["kind"]);
+    api.set_key_details(&auth).has_columns(["kind"]);
     run(CONFIGURATION_KEY).exits_with(0).finds_exactly(
         "dataset",
         "ok",
@@ -410,9 +410,9 @@ fn check_tells_if_the_dataset_exists_or_can_be_created() {
     api.world().columns = None;
     run(CONFIGURATION_KEY).exits_with(0).finds("dataset", "ok", "not there yet; the first event");
     auth["api_key_access"]["createDatasets"] = json!(false);
-    api.says_of_the_key(&auth);
+    api.set_key_details(&auth);
     run(CONFIGURATION_KEY).exits_with(5).finds("dataset", "bad", "the key may not create it");
-    api.says_of_the_key(&auth_of("ingest", &json!({"createDatasets": false})));
+    api.set_key_details(&auth_of("ingest", &json!({"createDatasets": false})));
     run(INGEST_KEY).exits_with(0).finds("dataset", "note", "must be there already");
     check(&sandbox, &server, INGEST_KEY)
         .args(&["--dataset", "a/b"])
@@ -450,7 +450,7 @@ fn a_working_setup_is_shown_with_links_to_its_queries() {
 
     let mut classic = configuration_auth();
     classic["environment"] = json!({"name": "", "slug": ""});
-    api.says_of_the_key(&classic);
+    api.set_key_details(&classic);
     let outcome = links("http://api.honeycomb.io", "");
     let connected = format!("connected: https://ui.honeycomb.io/acme/datasets/{DATASET}\n");
     assert!(outcome.stdout.contains(&connected), "{}", outcome.stdout);

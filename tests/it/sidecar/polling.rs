@@ -109,7 +109,7 @@ fn a_late_tilt_is_found_before_the_next_interval() {
 fn an_outage_is_logged_once_and_the_backlog_is_sent_after_it() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     server.usually(Reply::new(503, ""));
-    // A timeout above the slowest response: an unread response would cause a duplicate.
+    // The sidecar waits half a second for each response. Events without a response are sent again.
     let sidecar = sandbox.sidecar_to(&server).args(&["--timeout", "2s"]).start();
     sidecar.says("kept for next time, trying again");
     eventually("more reports wait", || sandbox.waiting() >= 30);
