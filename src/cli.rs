@@ -254,9 +254,9 @@ fn has_one_of(arguments: &[String], options: &[&str]) -> bool {
 
 /// Why there is nothing to run.
 #[derive(Debug, PartialEq)]
-pub enum Early {
+pub enum EarlyExit {
     /// `--help` or `--version`: the text for stdout.
-    Answer(String),
+    Print(String),
     /// The arguments make no sense: one line for stderr.
     Usage(String),
 }
@@ -267,20 +267,22 @@ pub fn version() -> String {
 }
 
 /// Reads the arguments that follow the program's name.
-pub fn parse(arguments: &[String]) -> Result<Cli, Early> {
+pub fn parse(arguments: &[String]) -> Result<Cli, EarlyExit> {
     let arguments = split_values(arguments);
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match Cli::from_args(&["tilt-honeycomb"], &arguments) {
-        Ok(cli) if cli.version => Err(Early::Answer(version())),
-        Ok(Cli { completions: Some(shell), .. }) => Err(Early::Answer(shell.completions())),
+        Ok(cli) if cli.version => Err(EarlyExit::Print(version())),
+        Ok(Cli { completions: Some(shell), .. }) => Err(EarlyExit::Print(shell.completions())),
         Ok(cli) => match cli.contradiction() {
             Some(contradiction) => {
-                Err(Early::Usage(format!("{contradiction}; see tilt-honeycomb --help")))
+                Err(EarlyExit::Usage(format!("{contradiction}; see tilt-honeycomb --help")))
             }
             None => Ok(cli),
         },
-        Err(exit) if exit.status.is_ok() => Err(Early::Answer(exit.output.trim_end().to_owned())),
-        Err(exit) => Err(Early::Usage(usage_error(&exit.output))),
+        Err(exit) if exit.status.is_ok() => {
+            Err(EarlyExit::Print(exit.output.trim_end().to_owned()))
+        }
+        Err(exit) => Err(EarlyExit::Usage(usage_error(&exit.output))),
     }
 }
 
@@ -313,7 +315,7 @@ fn usage_error(output: &str) -> String {
 mod tests {
     use super::*;
 
-    fn parsed(line: &str) -> Result<Cli, Early> {
+    fn parsed(line: &str) -> Result<Cli, EarlyExit> {
         parse(&line.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
     }
 
@@ -337,17 +339,17 @@ mod tests {
 
     #[test]
     fn version_and_help_are_answers_not_errors() {
-        assert_eq!(parsed("--version"), Err(Early::Answer(version())));
-        assert_eq!(parsed("-V --once"), Err(Early::Answer(version())));
+        assert_eq!(parsed("--version"), Err(EarlyExit::Print(version())));
+        assert_eq!(parsed("-V --once"), Err(EarlyExit::Print(version())));
         for line in ["--help", "-h"] {
-            let Err(Early::Answer(help)) = parsed(line) else { panic!("{line} is no answer") };
+            let Err(EarlyExit::Print(help)) = parsed(line) else { panic!("{line} is no answer") };
             assert!(help.contains("--dry-run") && help.contains("HONEYCOMB_API_KEY"), "{help}");
         }
     }
 
     #[test]
     fn help_fits_eighty_columns() {
-        let Err(Early::Answer(help)) = parsed("--help") else { panic!("no help") };
+        let Err(EarlyExit::Print(help)) = parsed("--help") else { panic!("no help") };
         for line in help.lines() {
             assert!(line.chars().count() <= 80, "{line}");
         }
@@ -370,7 +372,7 @@ mod tests {
             ("--once --outcome 0", "--outcome goes with --snapshot"),
             ("--snapshot x --outcome", "--outcome"),
         ] {
-            let Err(Early::Usage(message)) = parsed(line) else { panic!("{line} was taken") };
+            let Err(EarlyExit::Usage(message)) = parsed(line) else { panic!("{line} was taken") };
             assert!(message.contains(named), "{line}: {message}");
             assert!(!message.contains('\n'), "{message}");
         }

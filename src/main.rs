@@ -7,18 +7,24 @@ use std::process::ExitCode;
 
 use ci_env::CiProvider;
 use log::LevelFilter;
-use tilt_honeycomb::cli::{self, Cli, Command, Early};
+use tilt_honeycomb::base::child;
+use tilt_honeycomb::base::shutdown::{self, Shutdown};
+use tilt_honeycomb::cli::{self, Cli, Command, EarlyExit};
+use tilt_honeycomb::commands::board;
+use tilt_honeycomb::commands::check;
+use tilt_honeycomb::commands::dry_run;
+use tilt_honeycomb::commands::report;
+use tilt_honeycomb::commands::snapshot;
 use tilt_honeycomb::config::{
-    self, BoardConfig, CheckConfig, Config, ConfigError, Output, Source, Surroundings, TiltMode,
+    self, BoardConfig, CheckConfig, Config, ConfigError, Environment, Output, Source,
 };
-use tilt_honeycomb::context::Context;
-use tilt_honeycomb::deliver::Courier;
-use tilt_honeycomb::exit::Exit;
-use tilt_honeycomb::honeycomb::Client;
-use tilt_honeycomb::stop::{self, Stop};
-use tilt_honeycomb::store::{self, Store};
-use tilt_honeycomb::tilt::Tilt;
-use tilt_honeycomb::{after, check, dry_run, make_board, once, sidecar};
+use tilt_honeycomb::exit_code::Exit;
+use tilt_honeycomb::honeycomb::client::Client;
+use tilt_honeycomb::honeycomb::sender::Sender;
+use tilt_honeycomb::sidecar;
+use tilt_honeycomb::spool::store::{self, Store};
+use tilt_honeycomb::tilt::client::Tilt;
+use tilt_honeycomb::tilt::command::TiltMode;
 
 #[cfg(target_os = "linux")]
 #[global_allocator]
@@ -34,12 +40,12 @@ fn main() -> ExitCode {
     tilt_honeycomb::log::init(parsed.as_ref().map_or(LevelFilter::Warn, level));
     let exit = match parsed {
         Ok(cli) => run(cli),
-        Err(Early::Answer(text)) => {
+        Err(EarlyExit::Print(text)) => {
             // A closed stdout (`--help | head`) is no failure.
             let _ = writeln!(io::stdout(), "{text}");
             Exit::Done
         }
-        Err(Early::Usage(mistake)) => stay_beside_ci(usage(&mistake), ends),
+        Err(EarlyExit::Usage(mistake)) => stay_beside_ci(usage(&mistake), ends),
     };
     if never_fails { Exit::Done.into() } else { exit.into() }
 }
@@ -51,23 +57,11 @@ fn end_on_panic(exit: Exit, ends: bool) {
         let _ = writeln!(io::stderr(), "tilt-honeycomb: {panic}");
         if is_beside_ci(ends) {
             let _ = writeln!(io::stderr(), "tilt-honeycomb: {IDLING}");
-            idle_in_its_place();
+            child::replace_with_sleep();
         }
         std::process::exit(exit as i32);
     }));
 }
-
-/// Locks and threads go; the process stays.
-#[cfg(unix)]
-fn idle_in_its_place() {
-    use std::os::unix::process::CommandExt;
-    // It comes back only where that cannot be run.
-    let mut idle = std::process::Command::new("sleep");
-    let _ = idle.arg("86400").env_remove(config::KEY_VARIABLE).exec();
-}
-
-#[cfg(not(unix))]
-fn idle_in_its_place() {}
 
 /// Said whatever `--quiet` says: nothing else would tell why nothing works.
 fn usage(mistake: &str) -> Exit {
@@ -78,13 +72,13 @@ fn usage(mistake: &str) -> Exit {
 fn run(cli: Cli) -> Exit {
     let read_file = |path: &str| std::fs::read_to_string(path);
     let ci_provider = ci_provider();
-    let surroundings = Surroundings { variable: &variable, read_file: &read_file, ci_provider };
+    let environment = Environment { variable: &variable, read_file: &read_file, ci_provider };
 
     let once = cli.reports_once();
-    if config::do_not_track(&surroundings) {
+    if config::do_not_track(&environment) {
         return do_nothing(once);
     }
-    let exit = execute(cli, &surroundings).unwrap_or_else(|error| {
+    let exit = execute(cli, &environment).unwrap_or_else(|error| {
         if let Some(mistake) = error.downcast_ref::<ConfigError>() {
             return usage(&mistake.to_string());
         }
@@ -94,11 +88,11 @@ fn run(cli: Cli) -> Exit {
     stay_beside_ci(exit, once)
 }
 
-fn execute(cli: Cli, surroundings: &Surroundings) -> Result<Exit, Box<dyn Error>> {
+fn execute(cli: Cli, environment: &Environment) -> Result<Exit, Box<dyn Error>> {
     match cli.command {
-        Some(Command::Check) => Ok(check::run(&CheckConfig::resolve(&cli, surroundings)?)?),
-        Some(Command::Board) => Ok(make_board::run(&BoardConfig::resolve(&cli, surroundings)?)),
-        None => report(&Config::resolve(cli, surroundings)?),
+        Some(Command::Check) => Ok(check::run(&CheckConfig::resolve(&cli, environment)?)?),
+        Some(Command::Board) => Ok(board::run(&BoardConfig::resolve(&cli, environment)?)),
+        None => report(&Config::resolve(cli, environment)?),
     }
 }
 
@@ -126,10 +120,10 @@ fn stay_beside_ci(exit: Exit, ends: bool) -> Exit {
     if exit == Exit::Done || !is_beside_ci(ends) {
         return exit;
     }
-    let stop = Stop::default();
-    if stop::on_signals(&stop, || ()).is_ok() {
+    let shutdown = Shutdown::default();
+    if shutdown::on_signals(&shutdown, || ()).is_ok() {
         log::warn!("{IDLING}");
-        stop.wait();
+        shutdown.wait();
     }
     Exit::Done
 }
@@ -149,11 +143,11 @@ fn level(cli: &Cli) -> LevelFilter {
 
 /// `DO_NOT_TRACK`: a sidecar stays, because Tilt takes an exit for a failure.
 fn do_nothing(once: bool) -> Exit {
-    let stop = Stop::default();
-    let heeds_signals = !once && stop::on_signals(&stop, || ()).is_ok();
+    let shutdown = Shutdown::default();
+    let heeds_signals = !once && shutdown::on_signals(&shutdown, || ()).is_ok();
     log::warn!("DO_NOT_TRACK is set: nothing is read, nothing is sent");
     if heeds_signals {
-        stop.wait();
+        shutdown.wait();
     }
     Exit::Done
 }
@@ -164,14 +158,14 @@ fn report(config: &Config) -> Result<Exit, Box<dyn Error>> {
     match &config.output {
         Output::Print { state_dir } => {
             let id = state_dir.as_deref().and_then(store::known_installation_id);
-            let context = Context::new(config, id, cpu_count);
+            let context = config.context(id, cpu_count);
             if let Source::Snapshot(path) = &config.source {
                 return Ok(dry_run::print_left(path, config.outcome, &context));
             }
-            let stop = Stop::default();
-            stop::on_signals(&stop, || ())?;
+            let shutdown = Shutdown::default();
+            shutdown::on_signals(&shutdown, || ())?;
             let interval = (!config.once).then_some(config.interval);
-            Ok(dry_run::print(&mut tilt, &context, interval, &stop))
+            Ok(dry_run::print(&mut tilt, &context, interval, &shutdown))
         }
         Output::Send { destination, state_dir } => {
             let id = match store::installation_id(state_dir) {
@@ -180,25 +174,36 @@ fn report(config: &Config) -> Result<Exit, Box<dyn Error>> {
                 // A sidecar outlives a full disk; Tilt takes its exit for a failure.
                 Err(_) => None,
             };
-            let context = Context::new(config, id, cpu_count);
+            let context = config.context(id, cpu_count);
             let store =
                 Store::new(state_dir.clone(), destination.endpoint.file_stem(&destination.dataset));
             let client = Client::new(destination);
             let interrupt = client.api().interrupter();
-            let mut courier = Courier::new(store.clone(), client.clone());
+            let mut sender = Sender::new(store.clone(), client.clone());
             if !config.once {
-                return Ok(sidecar::run(config, context, tilt, &store, courier, &client)?);
+                return Ok(sidecar::run(config, context, tilt, &store, sender, &client)?);
             }
-            let stop = Stop::default();
-            stop::on_signals(&stop, || once::interrupt_soon(interrupt))?;
+            let shutdown = Shutdown::default();
+            shutdown::on_signals(&shutdown, || report::interrupt_soon(interrupt))?;
             Ok(match &config.source {
-                Source::Tilt => {
-                    once::report(&mut tilt, &context, &store, &mut courier, config.timeout, &stop)
-                }
-                Source::Snapshot(path) => {
-                    after::report(path, config, &context, &store, &mut courier, &client, &stop)
-                }
-                Source::Queue => after::flush(&store, &mut courier, config.timeout, &stop).0,
+                Source::Tilt => report::report(
+                    &mut tilt,
+                    &context,
+                    &store,
+                    &mut sender,
+                    config.timeout,
+                    &shutdown,
+                ),
+                Source::Snapshot(path) => snapshot::report(
+                    path,
+                    config,
+                    &context,
+                    &store,
+                    &mut sender,
+                    &client,
+                    &shutdown,
+                ),
+                Source::Queue => snapshot::flush(&store, &mut sender, config.timeout, &shutdown).0,
             })
         }
     }

@@ -6,13 +6,13 @@
 use std::time::UNIX_EPOCH;
 
 use libfuzzer_sys::fuzz_target;
-use tilt_honeycomb::answer::{Answer, Verdict, judge};
+use tilt_honeycomb::honeycomb::response::{Response, BatchResult, judge};
 
 fuzz_target!(|bytes: &[u8]| {
     let [a, b, length, rest @ ..] = bytes else { return };
     let (header, body) = rest.split_at(usize::from(*length).min(rest.len()));
     let header = String::from_utf8_lossy(header).into_owned();
-    let answer = Answer {
+    let answer = Response {
         status: u16::from_be_bytes([*a, *b]) % 700,
         retry_after: Some(header.clone()),
         date: Some(header.clone()),
@@ -21,6 +21,6 @@ fuzz_target!(|bytes: &[u8]| {
     };
     let verdict = judge(&answer, UNIX_EPOCH);
     // Nothing counts as taken but by a 2xx.
-    let is_judged = matches!(verdict, Verdict::Judged(_));
+    let is_judged = matches!(verdict, BatchResult::Judged(_));
     assert!(!is_judged || (200..300).contains(&answer.status));
 });

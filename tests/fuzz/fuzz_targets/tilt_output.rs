@@ -5,18 +5,18 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use libfuzzer_sys::fuzz_target;
-use tilt_honeycomb::context::Context;
-use tilt_honeycomb::listing::Listing;
-use tilt_honeycomb::look::Look;
-use tilt_honeycomb::model::Snapshot;
-use tilt_honeycomb::state::State;
-use tilt_honeycomb::stream::Objects;
+use tilt_honeycomb::events::common_fields::Context;
+use tilt_honeycomb::tilt::list_reader::ListReader;
+use tilt_honeycomb::events::observation::Observation;
+use tilt_honeycomb::tilt::model::Snapshot;
+use tilt_honeycomb::spool::state::State;
+use tilt_honeycomb::tilt::watch_reader::WatchReader;
 
 fuzz_target!(|bytes: &[u8]| {
     let whole = listed([bytes]);
     assert_eq!(whole, listed(bytes.chunks(7)));
     let mut watched = Snapshot::default();
-    let mut objects = Objects::default();
+    let mut objects = WatchReader::default();
     for part in bytes.chunks(7) {
         objects.feed(part, |object| {
             watched.add(object);
@@ -25,16 +25,16 @@ fuzz_target!(|bytes: &[u8]| {
     let now = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
     let mut state = State::default();
     for snapshot in [&whole, &watched, &whole] {
-        state.take_in(&Look::at(snapshot), &Context::default(), now);
+        state.take_in(&Observation::at(snapshot), &Context::default(), now);
     }
     // What was taken in is not new a second time.
-    let recorded = state.take_in(&Look::at(&whole), &Context::default(), now);
+    let recorded = state.take_in(&Observation::at(&whole), &Context::default(), now);
     assert_eq!(recorded.new_builds, 0);
     State::decode(&state.encode()).expect("what was written reads back");
 });
 
 fn listed<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Snapshot {
-    let mut listing = Listing::default();
+    let mut listing = ListReader::default();
     parts.into_iter().for_each(|part| listing.feed(part));
     listing.end().map(|listed| listed.snapshot).unwrap_or_default()
 }

@@ -2,8 +2,8 @@
 //! rejects any body that does not match the published API description.
 
 use serde_json::{Value, json};
-use tilt_honeycomb::event::FIELDS;
-use tilt_honeycomb::queries::QUERIES;
+use tilt_honeycomb::events::event::FIELDS;
+use tilt_honeycomb::honeycomb::queries::QUERIES;
 
 use crate::support::api::{
     Api, CLASSIC_KEY, CONFIGURATION_KEY, INGEST_KEY, auth_of, configuration_auth, problem,

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::{fs, thread};
 
 use serde_json::{Value, json};
-use tilt_honeycomb::queries::QUERIES;
+use tilt_honeycomb::honeycomb::queries::QUERIES;
 
 use crate::chaos::faults::tls_server;
 use crate::support::api::{

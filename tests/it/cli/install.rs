@@ -93,7 +93,7 @@ fn release_of(script: &str) -> (Vec<u8>, Vec<u8>) {
     let mut tar = Command::new("tar");
     tar.arg("-C").arg(folder.path()).args(["-czf", "-", "tilt-honeycomb"]);
     let archive = tar.output().expect("there is a tar").stdout;
-    let sum = tilt_honeycomb::ids::hex(digest(&SHA256, &archive).as_ref(), 64);
+    let sum = tilt_honeycomb::base::ids::hex(digest(&SHA256, &archive).as_ref(), 64);
     let other = "0".repeat(64);
     let list = format!("{other}  tilt-honeycomb-aarch64-apple-darwin.tar.gz\n{sum}  {ARCHIVE}\n");
     (archive, list.into_bytes())

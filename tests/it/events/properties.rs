@@ -11,19 +11,19 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use serde_json::{Value, json};
-use tilt_honeycomb::answer::{Answer, Fate, Verdict, judge};
-use tilt_honeycomb::batch::{Batch, Cut, Limits, cut};
-use tilt_honeycomb::context::Context;
-use tilt_honeycomb::event::{Event, Fields, Kind};
-use tilt_honeycomb::listing::Listing;
-use tilt_honeycomb::look::Look;
-use tilt_honeycomb::model::Snapshot;
-use tilt_honeycomb::report::{Build, Report};
-use tilt_honeycomb::state::State;
+use tilt_honeycomb::events::common_fields::Context;
+use tilt_honeycomb::events::derived::{Build, DerivedEvents};
+use tilt_honeycomb::events::event::{Event, EventKind, Fields};
+use tilt_honeycomb::events::observation::Observation;
+use tilt_honeycomb::honeycomb::batch::{Batch, BatchLimits, NextBatch, cut};
+use tilt_honeycomb::honeycomb::response::{BatchResult, EventResult, Response, judge};
+use tilt_honeycomb::spool::state::State;
+use tilt_honeycomb::tilt::list_reader::ListReader;
+use tilt_honeycomb::tilt::model::Snapshot;
 
 use crate::support::sandbox::{KINDS, capture};
 
-const LIMITS: Limits = Limits { events: 4, bytes: 1_000_000 };
+const LIMITS: BatchLimits = BatchLimits { events: 4, bytes: 1_000_000 };
 
 /// An event in the life of the program.
 #[derive(Debug, Clone)]
@@ -115,15 +115,15 @@ impl Simulation {
         self.window.start = self.window.end.min(self.window.start + forgets);
         let build = |number| {
             let name = format!("build-{number}");
-            Build { events: vec![event(Kind::DockerImage, &name)], key: name }
+            Build { events: vec![event(EventKind::DockerImage, &name)], key: name }
         };
         let shown: Vec<_> = self.window.clone().map(build).collect();
         self.shown.extend(shown.iter().map(|build| build.key.clone()));
-        let report = Report {
+        let report = DerivedEvents {
             builds: shown,
-            heartbeats: vec![event(Kind::UiResource, "web")],
+            heartbeats: vec![event(EventKind::UiResource, "web")],
             is_full: true,
-            ..Report::default()
+            ..DerivedEvents::default()
         };
         self.state.record("session", &report, self.now);
     }
@@ -133,7 +133,7 @@ impl Simulation {
     }
 
     fn send(&mut self, statuses: &[u16]) {
-        let Cut::Batch(batch) = cut(self.state.queue(), LIMITS) else { return };
+        let NextBatch::Batch(batch) = cut(self.state.queue(), LIMITS) else { return };
         let answered: Vec<_> = statuses.iter().map(|status| json!({"status": status})).collect();
         for (event, status) in events(&batch).iter().zip(statuses) {
             let image = event["data"]["image_name"].as_str().map(str::to_owned);
@@ -142,14 +142,14 @@ impl Simulation {
                 *self.received.entry(image).or_default() += 1;
             }
         }
-        let answer = Answer {
+        let answer = Response {
             status: 200,
             body: json!(answered).to_string().into_bytes(),
-            ..Answer::default()
+            ..Response::default()
         };
-        if let Verdict::Judged(fates) = judge(&answer, self.now) {
-            let settled = batch.numbers.iter().zip(&fates);
-            let settled = settled.filter(|(_, fate)| !matches!(fate, Fate::Later { .. }));
+        if let BatchResult::Judged(fates) = judge(&answer, self.now) {
+            let settled = batch.seqs.iter().zip(&fates);
+            let settled = settled.filter(|(_, fate)| !matches!(fate, EventResult::Later { .. }));
             self.state.settle(&settled.map(|(number, _)| *number).collect::<Vec<_>>(), 0);
         }
     }
@@ -161,7 +161,7 @@ impl Simulation {
     }
 }
 
-fn event(kind: Kind, name: &str) -> Event {
+fn event(kind: EventKind, name: &str) -> Event {
     let mut fields = Fields::default();
     if !kind.is_heartbeat() {
         fields.set("image_name", name);
@@ -253,23 +253,23 @@ proptest! {
         events_limit in 1..20_usize,
         bytes_limit in 700..3000_usize,
     ) {
-        let limits = Limits { events: events_limit, bytes: bytes_limit };
+        let limits = BatchLimits { events: events_limit, bytes: bytes_limit };
         let names: Vec<_> = lengths.iter().enumerate().map(|(n, l)| format!("{n}{}", "x".repeat(*l))).collect();
         let builds = names.iter().map(|name| Build {
             key: name.clone(),
-            events: vec![event(Kind::CmdImage, name)],
+            events: vec![event(EventKind::CmdImage, name)],
         });
-        let report = Report { builds: builds.collect(), ..Report::default() };
+        let report = DerivedEvents { builds: builds.collect(), ..DerivedEvents::default() };
         let mut state = State::default();
         state.record("s", &report, UNIX_EPOCH);
         let mut sent = Vec::new();
-        while let Cut::Batch(batch) = cut(state.queue(), limits) {
+        while let NextBatch::Batch(batch) = cut(state.queue(), limits) {
             let events = events(&batch);
             prop_assert!((1..=limits.events).contains(&events.len()));
             prop_assert!(json!(events).to_string().len() <= limits.bytes);
-            prop_assert_eq!(events.len(), batch.numbers.len());
+            prop_assert_eq!(events.len(), batch.seqs.len());
             sent.extend(events.iter().map(|e| e["data"]["image_name"].as_str().expect("text").to_owned()));
-            state.settle(&batch.numbers, 0);
+            state.settle(&batch.seqs, 0);
         }
         prop_assert_eq!(sent, names);
     }
@@ -280,22 +280,22 @@ proptest! {
         status in any::<u16>(),
         header in proptest::option::of(".*"),
     ) {
-        let mut listing = Listing::default();
+        let mut listing = ListReader::default();
         listing.feed(&bytes);
         let _ = listing.end();
         let _ = State::decode(&bytes);
         let (retry_after, date) = (header.clone(), header.clone());
-        let answer = Answer { status, retry_after, date, location: header, body: bytes };
+        let answer = Response { status, retry_after, date, location: header, body: bytes };
         judge(&answer, SystemTime::now());
     }
 
     #[test]
     fn a_changed_state_is_read_or_refused_without_a_panic(changes in vec(change(), 1..4)) {
         let mut state = State::default();
-        let report = Report {
-            heartbeats: vec![event(Kind::UiResource, "web")],
-            builds: vec![Build { key: "b".into(), events: vec![event(Kind::DockerImage, "web")] }],
-            ..Report::default()
+        let report = DerivedEvents {
+            heartbeats: vec![event(EventKind::UiResource, "web")],
+            builds: vec![Build { key: "b".into(), events: vec![event(EventKind::DockerImage, "web")] }],
+            ..DerivedEvents::default()
         };
         state.record("s", &report, UNIX_EPOCH);
         let mut document: Value = serde_json::from_slice(&state.encode()).expect("JSON");
@@ -323,14 +323,14 @@ proptest! {
             for change in &changes {
                 apply(&mut document, change);
             }
-            let mut listing = Listing::default();
+            let mut listing = ListReader::default();
             listing.feed(document.to_string().as_bytes());
             if let Ok(listed) = listing.end() {
                 snapshot.join(listed.snapshot);
             }
         }
         let mut state = State::default();
-        state.take_in(&Look::at(&snapshot), &Context::default(), now);
+        state.take_in(&Observation::at(&snapshot), &Context::default(), now);
         for waiting in state.queue() {
             let event: Value = serde_json::from_str(waiting.wire.get()).expect("JSON");
             for (name, value) in event["data"].as_object().expect("fields") {

@@ -5,16 +5,16 @@ use std::time::{Duration, SystemTime};
 
 use proptest::prelude::*;
 use serde_json::Value;
-use tilt_honeycomb::context::Context;
-use tilt_honeycomb::look::Look;
-use tilt_honeycomb::model::{
+use tilt_honeycomb::events::common_fields::Context;
+use tilt_honeycomb::events::derived::DerivedEvents;
+use tilt_honeycomb::events::observation::Observation;
+use tilt_honeycomb::events::trace::{Span, UpdateId};
+use tilt_honeycomb::sidecar::live_view::LiveView;
+use tilt_honeycomb::spool::state::State;
+use tilt_honeycomb::tilt::model::{
     Condition, CurrentUpdate, ImageBuild, ImageKind, Resource, ResourceType, Session, Snapshot,
     Timestamp, Update,
 };
-use tilt_honeycomb::report::Report;
-use tilt_honeycomb::state::State;
-use tilt_honeycomb::trace::{Span, UpdateId};
-use tilt_honeycomb::view::View;
 
 use crate::support::sandbox::of_kind;
 
@@ -89,7 +89,7 @@ fn session() -> Session {
 fn report(observations: Vec<(f64, Snapshot)>) -> Vec<Value> {
     let mut state = State::default();
     for (seconds, snapshot) in observations {
-        state.take_in(&Look::at(&snapshot), &Context::default(), moment(seconds));
+        state.take_in(&Observation::at(&snapshot), &Context::default(), moment(seconds));
     }
     events(&state)
 }
@@ -326,7 +326,7 @@ fn observe(
     collectors: Collectors,
     turns: &[bool],
 ) -> (Vec<Value>, Seen) {
-    let (mut state, mut view, mut seen) = (State::default(), View::default(), Seen::default());
+    let (mut state, mut view, mut seen) = (State::default(), LiveView::default(), Seen::default());
     let context = Context::default();
     let mut turns = turns.iter().copied().cycle();
     let mut turn = || turns.next().expect("the iterator is endless");
@@ -345,18 +345,18 @@ fn observe(
                 view.show(fragment);
             }
             let changes = view.changes();
-            let look = view.look((!turn()).then_some(&changes[..]), true);
-            state.take_in(&look, &context, moment(world.now + 0.0005));
-            view.mark_told();
+            let observation = view.observation((!turn()).then_some(&changes[..]), true);
+            state.take_in(&observation, &context, moment(world.now + 0.0005));
+            view.mark_reported();
         }
         if collectors != Collectors::Watching && turn() && turn() {
             let snapshot = world.snapshot();
             seen.take(&snapshot);
-            state.take_in(&Look::at(&snapshot), &context, moment(world.now + 0.0007));
+            state.take_in(&Observation::at(&snapshot), &context, moment(world.now + 0.0007));
         }
     }
     // Another session a week later releases the remaining events.
-    state.record("another", &Report::default(), moment(world.now + 7.0 * 86400.0));
+    state.record("another", &DerivedEvents::default(), moment(world.now + 7.0 * 86400.0));
     (events(&state), seen)
 }
 

@@ -4,8 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use tilt_honeycomb::queries::{Calculation, Combination, Filter, Is, QUERIES};
-use tilt_honeycomb::{event, exit};
+use tilt_honeycomb::events::event;
+use tilt_honeycomb::exit_code;
+use tilt_honeycomb::honeycomb::queries::{Calculation, Combination, Filter, FilterValue, QUERIES};
 
 use crate::support::sandbox::{Sandbox, capture, test_tool};
 
@@ -14,12 +15,29 @@ fn read(path: &str) -> String {
     fs::read_to_string(&whole).unwrap_or_else(|error| panic!("{}: {error}", whole.display()))
 }
 
+/// Every source file of the program, as its path below `src`.
+fn sources() -> Vec<String> {
+    fn collect(folder: &Path, prefix: &str, paths: &mut Vec<String>) {
+        for entry in fs::read_dir(folder).expect("a folder of sources") {
+            let entry = entry.expect("an entry");
+            let path = format!("{prefix}{}", entry.file_name().to_string_lossy());
+            if entry.path().is_dir() {
+                collect(&entry.path(), &format!("{path}/"), paths);
+            } else {
+                paths.push(path);
+            }
+        }
+    }
+    let mut paths = Vec::new();
+    collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), "", &mut paths);
+    paths.sort();
+    paths
+}
+
 /// The program's files whose code, not counting comments, holds one of these phrases.
 fn sources_with(phrases: &[&str]) -> Vec<String> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut names: Vec<_> = fs::read_dir(folder)
-        .expect("src")
-        .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+    let mut names: Vec<_> = sources()
+        .into_iter()
         .filter(|name| {
             let source = read(&format!("src/{name}"));
             let code = source.lines().filter(|line| !line.trim_start().starts_with("//"));
@@ -32,9 +50,9 @@ fn sources_with(phrases: &[&str]) -> Vec<String> {
 
 #[test]
 fn one_file_runs_tilt_one_runs_git_and_one_speaks_http() {
-    assert_eq!(sources_with(&["use duct", "duct::"]), ["git.rs", "tilt.rs"]);
-    assert_eq!(sources_with(&["\"git\""]), ["git.rs"]);
-    assert_eq!(sources_with(&["use ureq", "ureq::"]), ["honeycomb.rs"]);
+    assert_eq!(sources_with(&["use duct", "duct::"]), ["base/child.rs", "tilt/client.rs"]);
+    assert_eq!(sources_with(&["\"git\""]), ["metadata/git.rs"]);
+    assert_eq!(sources_with(&["use ureq", "ureq::"]), ["honeycomb/client.rs"]);
 }
 
 #[test]
@@ -79,7 +97,7 @@ fn the_readme_shows_the_traces_that_were_recorded() {
 #[test]
 fn the_readme_explains_every_exit_code() {
     let rows = rows(&read("README.md"));
-    for (code, meaning) in exit::TABLE {
+    for (code, meaning) in exit_code::TABLE {
         let code = *code as u8;
         let row = rows.iter().find(|(first, _)| *first == code.to_string());
         let (_, cells) = row.unwrap_or_else(|| panic!("no row for {code}"));
@@ -96,13 +114,13 @@ fn the_readme_explains_every_field() {
 }
 
 /// A query as the person builds it in Honeycomb.
-fn query_row(query: &tilt_honeycomb::queries::Query) -> String {
+fn query_row(query: &tilt_honeycomb::honeycomb::queries::Query) -> String {
     let filter = |filter: &Filter| match filter.is {
-        Is::Text(text) => format!("{} = {text}", filter.column),
-        Is::OneOf(texts) => format!("{} in {}", filter.column, texts.join(", ")),
-        Is::True => format!("{} = true", filter.column),
-        Is::False => format!("{} = false", filter.column),
-        Is::Zero => format!("{} = 0", filter.column),
+        FilterValue::Text(text) => format!("{} = {text}", filter.column),
+        FilterValue::OneOf(texts) => format!("{} in {}", filter.column, texts.join(", ")),
+        FilterValue::True => format!("{} = true", filter.column),
+        FilterValue::False => format!("{} = false", filter.column),
+        FilterValue::Zero => format!("{} = 0", filter.column),
     };
     let calculation = |Calculation { op, column }: &Calculation| match column {
         Some(column) => format!("{op}({column})"),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use tilt_honeycomb::event::FIELDS;
+use tilt_honeycomb::events::event::FIELDS;
 
 use crate::support::sandbox::{
     FAREWELL, Process, Sandbox, builds, capture, change_places, eventually, in_some_tries, of_kind,

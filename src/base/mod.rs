@@ -1,0 +1,7 @@
+//! Small helpers that know nothing of Tilt or Honeycomb.
+
+pub mod backoff;
+pub mod child;
+pub mod ids;
+pub mod shutdown;
+pub mod time;

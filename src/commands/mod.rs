@@ -1,0 +1,9 @@
+//! The commands that end by themselves.
+
+pub mod board;
+pub mod check;
+pub mod ci_summary;
+pub mod dry_run;
+pub mod findings;
+pub mod report;
+pub mod snapshot;

@@ -1,0 +1,317 @@
+//! An event as Honeycomb takes it: a kind, a time and flat named values. The one list of every
+//! field this program can send is here; the README's tables are checked against it. Pure.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use serde::de::{MapAccess, Visitor};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
+
+use crate::events::failure;
+
+/// The version of the events' shape, in `event.version`: raised when a field changes its meaning.
+pub const EVENT_VERSION: u32 = 1;
+
+/// Honeycomb's longest string value, in bytes; what is longer is not stored whole.
+const VALUE_LIMIT: usize = 65_535;
+
+/// The field `kind`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum EventKind {
+    /// A heartbeat: one resource's status at the time of a report, or when it changed.
+    #[serde(rename = "uiresource")]
+    UiResource,
+    /// A heartbeat: the whole environment in one row.
+    #[serde(rename = "session")]
+    Session,
+    /// An environment has come up.
+    #[serde(rename = "startup")]
+    Startup,
+    /// A finished update of a resource.
+    #[serde(rename = "update")]
+    Update,
+    /// A completed `docker_build`.
+    #[serde(rename = "dockerimage")]
+    DockerImage,
+    /// A completed `custom_build`.
+    #[serde(rename = "cmdimage")]
+    CmdImage,
+    /// A stage of a `docker_build`.
+    #[serde(rename = "dockerimage_stage")]
+    DockerImageStage,
+}
+
+impl EventKind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::UiResource => "uiresource",
+            Self::Session => "session",
+            Self::Startup => "startup",
+            Self::Update => "update",
+            Self::DockerImage => "dockerimage",
+            Self::CmdImage => "cmdimage",
+            Self::DockerImageStage => "dockerimage_stage",
+        }
+    }
+
+    /// A heartbeat says what the next one says again; when room runs out it goes first.
+    pub fn is_heartbeat(self) -> bool {
+        matches!(self, Self::UiResource | Self::Session)
+    }
+}
+
+/// One event, not yet encoded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    pub kind: EventKind,
+    /// For a build its start, for a heartbeat the time of the report.
+    pub time: SystemTime,
+    pub fields: Fields,
+}
+
+/// Named values in the order in which they were set.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Fields(Vec<(Cow<'static, str>, Value)>);
+
+impl Fields {
+    /// Sets a field. An empty text is set as it is; see [`Fields::set_some`] for what Tilt may not say.
+    pub fn set(&mut self, name: impl Into<Cow<'static, str>>, value: impl Into<Value>) {
+        let value = match value.into() {
+            Value::String(text) => Value::String(failure::cut(&text, VALUE_LIMIT).to_owned()),
+            value => value,
+        };
+        self.0.push((name.into(), value));
+    }
+
+    /// Sets a field if there is something to say: never null, never empty.
+    pub fn set_some<V: Into<Value>>(&mut self, name: &'static str, value: Option<V>) {
+        match value.map(Into::into) {
+            None | Some(Value::Null) => {}
+            Some(Value::String(text)) if text.is_empty() => {}
+            Some(value) => self.set(name, value),
+        }
+    }
+
+    /// Sets a duration in milliseconds, to the microsecond.
+    pub fn set_ms(&mut self, name: &'static str, duration: Option<Duration>) {
+        self.set_some(name, duration.map(milliseconds));
+    }
+
+    /// Sets a list, sorted and joined by commas: Honeycomb knows no lists.
+    pub fn set_list(&mut self, name: &'static str, values: &[String]) {
+        let mut values = values.to_vec();
+        values.sort_unstable();
+        self.set_some(name, Some(values.join(",")));
+    }
+
+    pub fn extend(&mut self, other: &Self) {
+        self.0.extend(other.0.iter().cloned());
+    }
+
+    /// Gives a field that is set another value.
+    pub fn replace(&mut self, name: &str, value: &str) {
+        if let Some((_, known)) = self.0.iter_mut().find(|(known, _)| known == name) {
+            *known = Value::from(value);
+        }
+    }
+
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value)
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| name.as_ref())
+    }
+}
+
+impl Serialize for Fields {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (name, value) in &self.0 {
+            map.serialize_entry(name, value)?;
+        }
+        map.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct InOrder;
+        impl<'de> Visitor<'de> for InOrder {
+            type Value = Fields;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("named values")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
+                let mut fields = Fields::default();
+                while let Some((name, value)) = map.next_entry::<String, Value>()? {
+                    fields.0.push((name.into(), value));
+                }
+                Ok(fields)
+            }
+        }
+        deserializer.deserialize_map(InOrder)
+    }
+}
+
+/// Milliseconds with three decimals: Tilt's times are in microseconds, and a binary fraction
+/// would show more digits than were measured.
+fn milliseconds(duration: Duration) -> f64 {
+    let micros = u32::try_from(duration.as_micros())
+        .map_or_else(|_| duration.as_secs_f64() * 1_000_000.0, f64::from);
+    micros.round() / 1_000.0
+}
+
+/// The time as it goes over the wire: RFC 3339, UTC, microseconds.
+pub fn wire_time(time: SystemTime) -> String {
+    humantime::format_rfc3339_micros(time).to_string()
+}
+
+/// Every field that this program sets, and what it means.
+pub const FIELDS: &[(&str, &str)] = &[
+    ("tilt_version", "the running Tilt's version"),
+    ("user", "Tilt Cloud's user name, else `--user`, else empty"),
+    ("kind", "the event's kind"),
+    ("name", "the resource"),
+    ("runtime_status", "Tilt's word: ok, pending, error, none, unknown, not_applicable"),
+    ("update_status", "Tilt's word: ok, pending, in_progress, error, none, not_applicable"),
+    ("resource_type", "local, docker-compose, k8s, image-only or tiltfile"),
+    ("labels", "the resource's labels, sorted, joined by commas"),
+    ("ready", "whether Tilt holds the resource ready"),
+    ("ready_reason", "why it is not ready"),
+    ("up_to_date", "whether the last update took in every change"),
+    ("in_state_ms", "time since `ready` last flipped"),
+    ("disabled", "whether the resource is disabled"),
+    ("trigger_mode", "auto, auto_with_manual_init, manual or manual_with_auto_init"),
+    ("waiting_reason", "why a pending update has not begun"),
+    ("waiting_on", "the resources it waits for, sorted, joined by commas"),
+    ("pod_status", "the pod's status"),
+    ("pod_restarts", "restarts of the pod's containers"),
+    ("health_status", "the compose container's health"),
+    ("image_name", "the image, as the Tiltfile names it"),
+    ("image_tag", "the tag that Tilt gave the build"),
+    ("duration_ms", "how long it took, in milliseconds"),
+    ("resource", "the resource that the image is built for"),
+    ("stages", "how many stages the build went through"),
+    ("stages_cached", "how many of them came from the cache"),
+    ("previous_update_status", "what `update_status` was, on an event that tells of its change"),
+    ("previous_runtime_status", "what `runtime_status` was, on an event that tells of its change"),
+    ("time_to_ready_ms", "from Tilt's start to the first time ready; of a startup, the slowest's"),
+    ("update_id", "Tilt's id of the update"),
+    ("update_type", "image, live-update, local, k8s, docker-compose or tiltfile"),
+    ("initial", "whether it is the resource's first update of the session"),
+    ("warnings", "how many warnings the update gave"),
+    ("incomplete", "true on an update whose end nobody saw, though its image builds were"),
+    ("stage", "the stage's position, from 1"),
+    ("instruction", "RUN, COPY, FROM ..., or internal, auth, export, push, load ..."),
+    ("cached", "whether the stage came from the cache"),
+    ("stage_hash", "equal for stages with the same text"),
+    ("stage_text", "the stage's text; only with `--send-stage-text`"),
+    ("resources", "how many resources there are"),
+    ("resources_ok", "how many of them are enabled and neither failing nor busy"),
+    ("resources_error", "how many are in error"),
+    ("resources_pending", "how many wait"),
+    ("resources_in_progress", "how many are being updated"),
+    ("resources_disabled", "how many are disabled"),
+    ("resources_ready", "how many became ready during the start-up"),
+    ("resources_failed", "how many failed during the start-up"),
+    ("resources_blocked", "how many could not begin, since they waited for one that had failed"),
+    ("slowest_resource", "the one that became ready last"),
+    ("ended_by", "settled, timeout or session_end: why the start-up counts as over"),
+    ("outcome", "success or failure: how `tilt ci` ended, on its last events"),
+    ("healthy", "whether no enabled resource is in error"),
+    ("uptime_ms", "time since Tilt's start"),
+    ("missed_builds", "builds of the session that nobody saw"),
+    ("queued", "events that waited for Honeycomb before this report"),
+    (
+        "dropped",
+        "events that will never arrive, ever: for want of room, for age, or refused for good",
+    ),
+    ("send_error", "why the last delivery did not get through"),
+    ("trace.trace_id", "the trace"),
+    ("trace.span_id", "the span"),
+    ("trace.parent_id", "the span's parent; absent on a root"),
+    ("service.name", "`tilt`"),
+    ("meta.signal_type", "`trace`"),
+    ("error", "true on a failure, absent otherwise"),
+    ("error.type", "the failure's class"),
+    ("error.hash", "equal for failures whose text differs only in numbers, ids and folders"),
+    ("error.message", "the failure's text; only with `--send-error-text`"),
+    ("exit_code", "the exit code that the failure names"),
+    ("event.version", "version of these fields"),
+    ("collector.version", "version of tilt-honeycomb"),
+    ("session.id", "one run of Tilt"),
+    ("tilt_mode", "up or ci, where known"),
+    ("os.type", "linux, darwin or windows"),
+    ("host.arch", "amd64, arm64 ..."),
+    ("host.cpu_count", "processors at hand"),
+    ("installation.id", "a random id, made once per machine"),
+    ("ci.provider", "whose CI machine it is"),
+    ("ci.attempt", "which try of the run it is, from 1, as text"),
+    ("cicd.pipeline.name", "the workflow, or where there is one a project, the project"),
+    ("cicd.pipeline.run.id", "the run"),
+    ("cicd.pipeline.run.url.full", "where to see it"),
+    ("cicd.pipeline.task.name", "the job"),
+    ("vcs.repository.name", "the repository, without its owner"),
+    ("vcs.ref.head.name", "the branch or tag"),
+    ("vcs.ref.head.revision", "the commit"),
+    ("vcs.change.id", "the pull or merge request, as a CI provider tells it"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_said_where_there_is_nothing_to_say() {
+        let mut fields = Fields::default();
+        fields.set_some("a", None::<String>);
+        fields.set_some("b", Some(""));
+        fields.set_some("c", Some(Value::Null));
+        fields.set_some("d", Some("text"));
+        fields.set_some("e", Some(false));
+        fields.set("user", "");
+        assert_eq!(
+            serde_json::to_string(&fields).expect("JSON"),
+            r#"{"d":"text","e":false,"user":""}"#
+        );
+    }
+
+    #[test]
+    fn a_duration_keeps_the_microseconds_that_tilt_wrote_and_no_more() {
+        for (micros, expected) in
+            [(1_745_612, "1745.612"), (59, "0.059"), (0, "0.0"), (86_400_000_000, "86400000.0")]
+        {
+            let mut fields = Fields::default();
+            fields.set_ms("ms", Some(Duration::from_micros(micros)));
+            let text = serde_json::to_string(&fields).expect("JSON");
+            assert_eq!(text, format!(r#"{{"ms":{expected}}}"#));
+        }
+    }
+
+    #[test]
+    fn a_value_too_long_for_honeycomb_is_cut() {
+        let mut fields = Fields::default();
+        fields.set("labels", "é".repeat(40_000));
+        let Some(Value::String(text)) = fields.get("labels") else { panic!("no text") };
+        assert_eq!(text.len(), VALUE_LIMIT - 1);
+    }
+
+    #[test]
+    fn times_go_out_in_utc_with_microseconds() {
+        let time = humantime::parse_rfc3339("2026-11-22T15:22:07.934675Z").expect("a time");
+        assert_eq!(wire_time(time), "2026-11-22T15:22:07.934675Z");
+        assert_eq!(wire_time(SystemTime::UNIX_EPOCH), "1970-01-01T00:00:00.000000Z");
+    }
+
+    #[test]
+    fn every_field_is_listed_once() {
+        let mut names: Vec<_> = FIELDS.iter().map(|(name, _)| *name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), FIELDS.len());
+    }
+}

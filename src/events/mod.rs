@@ -1,0 +1,12 @@
+//! Pure: turns observations of Tilt into events.
+
+pub mod common_fields;
+pub mod derive;
+pub mod derived;
+pub mod event;
+pub mod failure;
+pub mod observation;
+pub mod spans;
+pub mod startup;
+pub mod trace;
+pub mod tracker;

@@ -1,0 +1,184 @@
+//! Span ids. All derive from the session and Tilt's own ids, so that a re-send repeats them and
+//! a child knows its parent's id before the parent has ended. Pure.
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::ids;
+use crate::events::event::Fields;
+use crate::tilt::model::{ImageBuild, Timestamp};
+
+/// OpenTelemetry's lengths, in hex digits.
+const TRACE_DIGITS: usize = 32;
+const SPAN_DIGITS: usize = 16;
+
+/// Identifies an update within its session and resource: a live update's span id repeats.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpdateId {
+    pub span_id: String,
+    /// As Tilt wrote it.
+    pub started_at: String,
+}
+
+impl UpdateId {
+    pub fn new(span_id: &str, started_at: &Timestamp) -> Self {
+        Self { span_id: span_id.to_owned(), started_at: started_at.text.clone() }
+    }
+}
+
+/// A span's place in its trace.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Span {
+    pub trace_id: String,
+    pub span_id: String,
+    pub parent_id: Option<String>,
+}
+
+impl Span {
+    /// The root of the trace in which an environment comes up, or a child of the span outside
+    /// that this run of Tilt is part of.
+    pub fn of_startup(session: &str, remote_parent: Option<&RemoteParent>) -> Self {
+        let own = || ids::id(&["startup", session], TRACE_DIGITS);
+        Self {
+            trace_id: remote_parent
+                .map_or_else(own, |remote_parent| remote_parent.trace_id.clone()),
+            span_id: ids::id(&["startup", session], SPAN_DIGITS),
+            parent_id: remote_parent.map(|remote_parent| remote_parent.span_id.clone()),
+        }
+    }
+
+    /// An update is a root of its own, or a child of the startup that it belongs to.
+    pub fn of_update(session: &str, resource: &str, id: &UpdateId, startup: Option<&Self>) -> Self {
+        Self::below(startup, &["update", session, resource, &id.span_id, &id.started_at])
+    }
+
+    /// An image build is a child of its update; where that is not known, a root of its own.
+    pub fn of_image_build(session: &str, build: &ImageBuild, update: Option<&Self>) -> Self {
+        Self::below(update, &["image", session, &build.object, &build.started_at.text])
+    }
+
+    /// A stage is known by its position.
+    pub fn of_stage(build: &Self, position: usize) -> Self {
+        Self::below(Some(build), &["stage", &build.span_id, &position.to_string()])
+    }
+
+    /// A child in its parent's trace, else the root of its own.
+    fn below(parent: Option<&Self>, identity: &[&str]) -> Self {
+        let own = || ids::id(identity, TRACE_DIGITS);
+        Self {
+            trace_id: parent.map_or_else(own, |parent| parent.trace_id.clone()),
+            span_id: ids::id(identity, SPAN_DIGITS),
+            parent_id: parent.map(|parent| parent.span_id.clone()),
+        }
+    }
+
+    /// Sets what Honeycomb draws a waterfall from; the event's time is the span's start.
+    pub fn describe(&self, fields: &mut Fields) {
+        fields.set("trace.trace_id", self.trace_id.clone());
+        fields.set("trace.span_id", self.span_id.clone());
+        fields.set_some("trace.parent_id", self.parent_id.clone());
+        fields.set("service.name", "tilt");
+        fields.set("meta.signal_type", "trace");
+    }
+}
+
+/// A span of someone else's that a run of Tilt is part of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemoteParent {
+    pub trace_id: String,
+    pub span_id: String,
+}
+
+impl RemoteParent {
+    /// `TRACEPARENT`, as W3C's Trace Context has it: `00-TRACE-SPAN-FLAGS`.
+    pub fn from_traceparent(text: &str) -> Option<Self> {
+        let mut parts = text.trim().split('-');
+        let [version, trace_id, span_id, flags] = std::array::from_fn(|_| parts.next());
+        let is_hex = |text: &str, digits| {
+            let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+            text.len() == digits && text.bytes().all(is_digit)
+        };
+        let is_id = |text: &str, digits| is_hex(text, digits) && text.bytes().any(|b| b != b'0');
+        let version = version.filter(|version| is_hex(version, 2) && *version != "ff")?;
+        // A later version may say more.
+        if !is_hex(flags?, 2) || version == "00" && parts.next().is_some() {
+            return None;
+        }
+        let (trace_id, span_id) = (trace_id?, span_id?);
+        (is_id(trace_id, TRACE_DIGITS) && is_id(span_id, SPAN_DIGITS))
+            .then(|| Self { trace_id: trace_id.to_owned(), span_id: span_id.to_owned() })
+    }
+
+    /// `HONEYCOMB_TRACE`, as buildevents sets it: `1;trace_id=..,parent_id=..,context=..`. Its ids
+    /// are the build's own, of any form.
+    pub fn from_honeycomb_trace(text: &str) -> Option<Self> {
+        let (version, rest) = text.trim().split_once(';')?;
+        let value = |name: &str| {
+            let found = rest.split(',').filter_map(|pair| pair.split_once('='));
+            let value = found.into_iter().find(|(key, _)| *key == name)?.1;
+            let is_id = !value.is_empty()
+                && value.len() <= 256
+                && value.bytes().all(|byte| byte.is_ascii_graphic());
+            is_id.then(|| value.to_owned())
+        };
+        let (trace_id, span_id) = (value("trace_id")?, value("parent_id")?);
+        (version == "1").then_some(Self { trace_id, span_id })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+    const SPAN: &str = "00f067aa0ba902b7";
+
+    fn remote_parent(trace_id: &str, span_id: &str) -> RemoteParent {
+        RemoteParent { trace_id: trace_id.into(), span_id: span_id.into() }
+    }
+
+    #[test]
+    fn a_traceparent_is_read_strictly() {
+        for text in [format!("00-{TRACE}-{SPAN}-01"), format!("01-{TRACE}-{SPAN}-00-more")] {
+            assert_eq!(
+                RemoteParent::from_traceparent(&text),
+                Some(remote_parent(TRACE, SPAN)),
+                "{text}"
+            );
+        }
+        for text in [
+            String::new(),
+            format!("00-{TRACE}-{SPAN}"),
+            format!("00-{TRACE}-{SPAN}-01-more"),
+            format!("ff-{TRACE}-{SPAN}-01"),
+            format!("00-{}-{SPAN}-01", "0".repeat(32)),
+            format!("00-{TRACE}-{}-01", "0".repeat(16)),
+            format!("00-{}-{SPAN}-01", TRACE.to_uppercase()),
+            format!("00-{SPAN}-{TRACE}-01"),
+        ] {
+            assert_eq!(RemoteParent::from_traceparent(&text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_honeycomb_trace_has_ids_of_any_form() {
+        let text = "1;dataset=ci,trace_id=build-1514,parent_id=step-7,context=e30=";
+        assert_eq!(
+            RemoteParent::from_honeycomb_trace(text),
+            Some(remote_parent("build-1514", "step-7"))
+        );
+        for text in
+            ["", "1;", "2;trace_id=a,parent_id=b", "1;trace_id=a", "1;trace_id=,parent_id=b"]
+        {
+            assert_eq!(RemoteParent::from_honeycomb_trace(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_start_up_within_another_trace_is_a_child_and_keeps_its_own_id() {
+        let alone = Span::of_startup("s", None);
+        let within = Span::of_startup("s", Some(&remote_parent(TRACE, SPAN)));
+        assert_eq!((alone.parent_id, alone.trace_id.len()), (None, 32));
+        assert_eq!(within.span_id, alone.span_id);
+        assert_eq!((within.trace_id.as_str(), within.parent_id.as_deref()), (TRACE, Some(SPAN)));
+    }
+}

@@ -1,0 +1,327 @@
+//! The board of [`crate::honeycomb::queries`] in Honeycomb: what is sent for it, and what of it is there
+//! already. Pure.
+//!
+//! Honeycomb pins no query itself, only an annotation of one, and changes no query that it has; so
+//! each annotation says in its description which version of which query it is of. By that a second
+//! run finds what the first one made, however far that came. The board is known by its tags: it may
+//! be renamed, its panels moved, others put beside them.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::honeycomb::dataset_link;
+use crate::honeycomb::queries::{QUERIES, Query};
+
+pub const NAME: &str = "Dev environment health";
+const DESCRIPTION: &str = "Are our environments healthy, and where does the time go? Made by \
+                           `tilt-honeycomb board`, which also brings it up to date.";
+pub const MAKER: &str = "tilt-honeycomb";
+/// In the units of Honeycomb's boards: twelve columns, and four rows for a graph.
+const WIDTH: usize = 12;
+const HEIGHT: usize = 4;
+
+/// Where the board's parts are made and listed; `slug` is the dataset's.
+pub const BOARDS_PATH: &str = "/1/boards";
+
+pub fn queries_path(slug: &str) -> String {
+    format!("/1/queries/{slug}")
+}
+
+pub fn annotations_path(slug: &str) -> String {
+    format!("/1/query_annotations/{slug}")
+}
+
+/// All that is sent where nothing is there yet, with names in the place of the ids that Honeycomb
+/// would give.
+pub fn requests(dataset: &str) -> Vec<Value> {
+    let slug = dataset_link::slug(dataset);
+    let post = |path: &str, body: Value| json!({"method": "POST", "path": path, "body": body});
+    let mut requests = Vec::new();
+    let mut pins = Vec::new();
+    for query in QUERIES {
+        let pin = PinnedQuery {
+            query,
+            query_id: format!("<id of the query {:?}>", query.name),
+            annotation_id: format!("<id of the annotation {:?}>", query.name),
+        };
+        requests.push(post(&queries_path(&slug), query.specification()));
+        let body = annotation(query, &pin.query_id);
+        requests.push(post(&annotations_path(&slug), body));
+        pins.push(pin);
+    }
+    requests.push(post(BOARDS_PATH, new_board(NAME, &slug, &pins)));
+    requests
+}
+
+/// A query with its annotation, as Honeycomb has them.
+#[derive(Debug)]
+pub struct PinnedQuery<'a> {
+    pub query: &'a Query,
+    pub query_id: String,
+    pub annotation_id: String,
+}
+
+/// An annotation that Honeycomb has.
+#[derive(Debug, Deserialize)]
+pub struct Annotation {
+    pub id: String,
+    pub query_id: String,
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    description: Option<String>,
+}
+
+impl Annotation {
+    pub fn is_of(&self, query: &Query) -> bool {
+        self.description.as_deref() == Some(&description(query))
+    }
+
+    /// Of this or another version of it.
+    fn is_of_some(&self, query: &Query) -> bool {
+        let is_ours = self.description.as_deref().is_some_and(|text| text.contains(&marker("")));
+        self.is_of(query) || is_ours && self.name == query.name
+    }
+}
+
+fn marker(version: &str) -> String {
+    format!("({MAKER} {version}")
+}
+
+fn description(query: &Query) -> String {
+    format!("{} {})", query.question, marker(&query.version()))
+}
+
+pub fn annotation(query: &Query, query_id: &str) -> Value {
+    json!({"name": query.name, "description": description(query), "query_id": query_id})
+}
+
+fn tags(slug: &str) -> Value {
+    json!([
+        {"key": "source", "value": MAKER},
+        {"key": "dataset", "value": tag_value(slug)},
+    ])
+}
+
+/// Begins with a letter, and goes on in letters, digits and dashes.
+fn tag_value(slug: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+    let value: String = slug.chars().map(plain).collect();
+    let prefix = if value.starts_with(|c: char| c.is_ascii_lowercase()) { "" } else { "d-" };
+    format!("{prefix}{value}").chars().take(128).collect()
+}
+
+pub fn new_board(name: &str, slug: &str, pins: &[PinnedQuery]) -> Value {
+    json!({
+        "type": "flexible",
+        "name": name,
+        "description": DESCRIPTION,
+        "layout_generation": "manual",
+        "tags": tags(slug),
+        "panels": pins.iter().map(|pin| panel(pin, &place(pin.query))).collect::<Vec<_>>(),
+    })
+}
+
+/// Two beside each other, in the order of the queries; the last one may have a row of its own.
+fn place(query: &Query) -> Value {
+    let number = QUERIES.iter().position(|known| known.name == query.name).unwrap_or_default();
+    let is_alone = number + 1 == QUERIES.len() && number % 2 == 0;
+    json!({
+        "x_coordinate": (number % 2) * WIDTH / 2,
+        "y_coordinate": (number / 2) * HEIGHT,
+        "width": if is_alone { WIDTH } else { WIDTH / 2 },
+        "height": HEIGHT,
+    })
+}
+
+fn panel(pin: &PinnedQuery, position: &Value) -> Value {
+    json!({
+        "type": "query",
+        "query_panel": {
+            "query_id": pin.query_id,
+            "query_annotation_id": pin.annotation_id,
+            "query_style": pin.query.style.as_str(),
+        },
+        "position": position,
+    })
+}
+
+/// A board that is there, with the pins put in; `None` if they are there already.
+pub fn updated_board(
+    board: &Value,
+    pins: &[PinnedQuery],
+    annotations: &[Annotation],
+) -> Option<Value> {
+    let known = board["panels"].as_array().cloned().unwrap_or_default();
+    let panels = updated_panels(&known, pins, annotations);
+    if panels == known {
+        return None;
+    }
+    let mut body = json!({"type": "flexible", "layout_generation": "manual", "panels": panels});
+    for part in ["name", "description", "tags"] {
+        if !board[part].is_null() {
+            body[part] = board[part].clone();
+        }
+    }
+    Some(body)
+}
+
+/// Nothing else changes: a panel of another version of a query stays where it is, and a new one
+/// comes below all others.
+fn updated_panels(
+    panels: &[Value],
+    pins: &[PinnedQuery],
+    annotations: &[Annotation],
+) -> Vec<Value> {
+    let mut panels = panels.to_vec();
+    let bottom = panels.iter().map(lower_edge).max().unwrap_or_default();
+    for pin in pins {
+        let of_query = |panel: &&mut Value| {
+            let id = panel["query_panel"]["query_annotation_id"].as_str();
+            let known = annotations.iter().find(|annotation| Some(annotation.id.as_str()) == id);
+            id == Some(&pin.annotation_id) || known.is_some_and(|known| known.is_of_some(pin.query))
+        };
+        if let Some(panel) = panels.iter_mut().find(of_query) {
+            panel["query_panel"]["query_id"] = json!(pin.query_id);
+            panel["query_panel"]["query_annotation_id"] = json!(pin.annotation_id);
+        } else {
+            let mut position = place(pin.query);
+            let y = position["y_coordinate"].as_u64().unwrap_or_default();
+            position["y_coordinate"] = json!(bottom + y);
+            panels.push(panel(pin, &position));
+        }
+    }
+    panels
+}
+
+fn lower_edge(panel: &Value) -> u64 {
+    let position = |name| panel["position"][name].as_u64();
+    position("y_coordinate").unwrap_or_default()
+        + position("height").filter(|height| *height > 0).unwrap_or(HEIGHT as u64)
+}
+
+/// The columns that the query names and the dataset has not.
+pub fn missing(query: &Query, columns: &[String]) -> Vec<&'static str> {
+    let is_missing = |column: &&str| !columns.iter().any(|known| known == column);
+    query.columns().into_iter().filter(is_missing).collect()
+}
+
+#[derive(Debug)]
+pub enum ExistingBoard<'a> {
+    Ours(&'a Value),
+    /// Of the name, and made by someone else.
+    Foreign(&'a Value),
+    None,
+}
+
+pub fn find_board<'a>(boards: &'a [Value], slug: &str) -> ExistingBoard<'a> {
+    let wanted = tags(slug);
+    let wanted = wanted.as_array().expect("tags are a list");
+    let has = |board: &Value, tag: &Value| {
+        let tags = board["tags"].as_array();
+        let is_it = |known: &Value| ["key", "value"].iter().all(|part| known[part] == tag[part]);
+        tags.is_some_and(|tags| tags.iter().any(is_it))
+    };
+    if let Some(ours) = boards.iter().find(|board| wanted.iter().all(|tag| has(board, tag))) {
+        return ExistingBoard::Ours(ours);
+    }
+    let is_foreign = |board: &&Value| board["name"] == NAME && !has(board, &wanted[0]);
+    boards.iter().find(is_foreign).map_or(ExistingBoard::None, ExistingBoard::Foreign)
+}
+
+/// Another dataset of the same environment may have its own board.
+pub fn free_name(boards: &[Value], dataset: &str) -> String {
+    let is_taken = boards.iter().any(|board| board["name"] == NAME);
+    let name = if is_taken { format!("{NAME}: {dataset}") } else { NAME.to_owned() };
+    name.chars().take(255).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pin(number: usize, id: &str) -> PinnedQuery<'static> {
+        let (query_id, annotation_id) = (format!("q-{id}"), format!("a-{id}"));
+        PinnedQuery { query: &QUERIES[number], query_id, annotation_id }
+    }
+
+    fn known(query: &Query, id: &str, description: String) -> Annotation {
+        Annotation {
+            id: format!("a-{id}"),
+            query_id: format!("q-{id}"),
+            name: query.name.into(),
+            description: Some(description),
+        }
+    }
+
+    #[test]
+    fn no_panel_lies_over_another_and_the_first_four_are_the_first_screen() {
+        let board = new_board(NAME, "dev", &[]);
+        assert_eq!(board["panels"], json!([]));
+        let places: Vec<_> = QUERIES.iter().map(place).collect();
+        for (number, position) in places.iter().enumerate() {
+            let of = |name: &str, position: &Value| position[name].as_u64().expect("a number");
+            assert!(of("x_coordinate", position) + of("width", position) <= 12, "{position}");
+            assert_eq!(of("y_coordinate", position) < 8, number < 4, "{position}");
+            for other in &places[..number] {
+                let apart = |at: &str, size: &str| {
+                    of(at, other) + of(size, other) <= of(at, position)
+                        || of(at, position) + of(size, position) <= of(at, other)
+                };
+                assert!(apart("x_coordinate", "width") || apart("y_coordinate", "height"));
+            }
+        }
+    }
+
+    #[test]
+    fn a_board_keeps_what_a_person_has_made_of_it() {
+        let text = json!({"type": "text", "text_panel": {"content": "ours"},
+            "position": {"x_coordinate": 0, "y_coordinate": 40, "width": 12, "height": 2}});
+        let moved = json!({"x_coordinate": 3, "y_coordinate": 30, "width": 9, "height": 7});
+        let mut old = panel(&pin(0, "old"), &moved);
+        old["query_panel"]["query_style"] = json!("table");
+        let stranger = panel(&pin(0, "stranger"), &json!({}));
+        let annotations = [
+            known(&QUERIES[0], "old", format!("Older words. {}0123abcd)", marker(""))),
+            known(&QUERIES[0], "stranger", "of the same name".into()),
+        ];
+        let panels = [text.clone(), old, stranger.clone()];
+        let updated = updated_panels(&panels, &[pin(0, "new"), pin(1, "one")], &annotations);
+        assert_eq!((&updated[0], &updated[2]), (&text, &stranger));
+        assert_eq!(updated[1]["position"], moved);
+        assert_eq!(
+            updated[1]["query_panel"],
+            json!({"query_id": "q-new", "query_annotation_id": "a-new", "query_style": "table"})
+        );
+        assert_eq!(updated[3]["position"]["y_coordinate"], 42, "below all others");
+        assert_eq!(updated.len(), 4);
+    }
+
+    #[test]
+    fn a_tag_is_one_that_honeycomb_takes() {
+        for (slug, tag) in [
+            ("dev-environments", "dev-environments"),
+            ("dev_envs.1~x", "dev-envs-1-x"),
+            ("1st", "d-1st"),
+            ("-", "d--"),
+        ] {
+            assert_eq!(tag_value(slug), tag);
+        }
+        assert_eq!(tag_value(&"x".repeat(255)).len(), 128);
+    }
+
+    #[test]
+    fn the_board_is_known_by_its_tags_and_no_other_is_taken_for_it() {
+        let ours = json!({"name": "Renamed", "tags": tags("dev")});
+        let elsewhere = [json!({"name": NAME, "tags": tags("other")})];
+        let foreign = json!({"name": NAME, "tags": [{"key": "team", "value": "x"}]});
+        let both = [foreign.clone(), ours.clone()];
+        assert!(matches!(find_board(&both, "dev"), ExistingBoard::Ours(found) if *found == ours));
+        assert!(
+            matches!(find_board(&both, "other"), ExistingBoard::Foreign(found) if *found == foreign)
+        );
+        assert!(matches!(find_board(&elsewhere, "dev"), ExistingBoard::None));
+        assert_eq!(free_name(&elsewhere, "dev"), "Dev environment health: dev");
+        assert_eq!(free_name(&[ours], "other"), NAME);
+    }
+}

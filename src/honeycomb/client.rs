@@ -1,0 +1,239 @@
+//! The only file that speaks HTTP: batches of events, and plain calls of the API; whatever was
+//! answered goes back as it is.
+//!
+//! The key goes into one header of each request to one host: redirects are not followed, TLS is
+//! verified against the system's roots, and nothing that leaves here can hold it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use ureq::http::header::{CONTENT_ENCODING, CONTENT_TYPE, DATE, LOCATION, RETRY_AFTER};
+use ureq::http::{self, Uri};
+use ureq::tls::{RootCerts, TlsConfig};
+use ureq::{Agent, Body, RequestBuilder, Timeout};
+
+use crate::honeycomb::api_key::ApiKey;
+use crate::honeycomb::endpoint::{Destination, Endpoint};
+use crate::honeycomb::response::Response;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A status per event is about 16 bytes, but one with its reason may have kilobytes, and without all
+/// of them the events would be sent for ever.
+const RESPONSE_LIMIT: u64 = 4 * 1024 * 1024;
+/// Lists come whole: of 2000 columns, or of all boards of a team with their panels.
+const LIST_LIMIT: u64 = 32 * 1024 * 1024;
+
+/// Sends batches to one dataset.
+#[derive(Debug, Clone)]
+pub struct Client {
+    api: Api,
+    batch_url: String,
+}
+
+/// Honeycomb's API, or what stands in its place.
+#[derive(Clone)]
+pub struct Api {
+    agent: Agent,
+    url: String,
+    authority: String,
+    key: Option<ApiKey>,
+}
+
+impl fmt::Debug for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Api").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+/// No answer came: one line that names the host and the cause.
+#[derive(Debug, PartialEq)]
+pub struct NoResponse(pub String);
+
+impl Client {
+    pub fn new(destination: &Destination) -> Self {
+        Self {
+            api: Api::new(&destination.endpoint, Some(destination.key.clone())),
+            batch_url: destination.batch_url(),
+        }
+    }
+
+    pub fn api(&self) -> &Api {
+        &self.api
+    }
+
+    /// Sends one batch, a gzipped JSON array; `limit` bounds everything from the name's look-up
+    /// to the answer's last byte.
+    pub fn post(&self, body: &[u8], limit: Duration) -> Result<Response, NoResponse> {
+        let request = self
+            .api
+            .prepare(self.api.agent.post(&self.batch_url), limit)
+            .header(CONTENT_TYPE, "application/json")
+            .header(CONTENT_ENCODING, "gzip");
+        self.api.read(request.send(body), RESPONSE_LIMIT)
+    }
+}
+
+impl Api {
+    pub fn new(endpoint: &Endpoint, key: Option<ApiKey>) -> Self {
+        let tls = TlsConfig::builder()
+            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .root_certs(RootCerts::PlatformVerifier);
+        let mut config = Agent::config_builder()
+            .user_agent(user_agent())
+            .http_status_as_error(false)
+            // ureq would carry the key's header along to the new host.
+            .max_redirects(0)
+            .https_only(endpoint.is_https)
+            .timeout_connect(Some(CONNECT_TIMEOUT))
+            .tls_config(tls.build());
+        if endpoint.is_loopback {
+            // A proxy has another idea of what this machine is.
+            config = config.proxy(None);
+        }
+        Self {
+            agent: config.build().new_agent(),
+            url: endpoint.url.clone(),
+            authority: endpoint.authority.clone(),
+            key,
+        }
+    }
+
+    /// `path` begins with a slash and is encoded.
+    pub fn get(&self, path: &str, limit: Duration) -> Result<Response, NoResponse> {
+        self.read(self.prepare(self.agent.get(self.at(path)), limit).call(), LIST_LIMIT)
+    }
+
+    pub fn post(&self, path: &str, body: &Value, limit: Duration) -> Result<Response, NoResponse> {
+        self.send(self.agent.post(self.at(path)), body, limit)
+    }
+
+    pub fn put(&self, path: &str, body: &Value, limit: Duration) -> Result<Response, NoResponse> {
+        self.send(self.agent.put(self.at(path)), body, limit)
+    }
+
+    /// The proxy that requests go through, without its credentials.
+    pub fn proxy(&self) -> Option<String> {
+        let proxy = self.agent.config().proxy()?;
+        let is_passed_by = self.url.parse::<Uri>().is_ok_and(|url| proxy.is_no_proxy(&url));
+        (!is_passed_by).then(|| format!("{}:{}", proxy.host(), proxy.port()))
+    }
+
+    /// Ends a request under way, from another thread, and all later ones.
+    pub fn interrupter(&self) -> impl FnOnce() + Send + use<> {
+        let agent = self.agent.clone();
+        move || agent.shutdown()
+    }
+
+    fn at(&self, path: &str) -> String {
+        format!("{}{path}", self.url)
+    }
+
+    fn send(
+        &self,
+        request: RequestBuilder<ureq::typestate::WithBody>,
+        body: &Value,
+        limit: Duration,
+    ) -> Result<Response, NoResponse> {
+        let request = self.prepare(request, limit).header(CONTENT_TYPE, "application/json");
+        self.read(request.send(body.to_string()), RESPONSE_LIMIT)
+    }
+
+    fn prepare<B>(&self, request: RequestBuilder<B>, limit: Duration) -> RequestBuilder<B> {
+        let request = request.config().timeout_global(Some(limit)).build();
+        match &self.key {
+            Some(key) => request.header("X-Honeycomb-Team", key.expose()),
+            None => request,
+        }
+    }
+
+    fn read(
+        &self,
+        response: Result<http::Response<Body>, ureq::Error>,
+        most: u64,
+    ) -> Result<Response, NoResponse> {
+        let mut response = response.map_err(|error| self.no_response(&error))?;
+        let header = |name| {
+            let value = response.headers().get(name)?;
+            Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
+        };
+        let (retry_after, date, location) = (header(RETRY_AFTER), header(DATE), header(LOCATION));
+        let location = location.map(|text| self.without_key(text));
+        let status = response.status().as_u16();
+        let body = response.body_mut().with_config().limit(most).read_to_vec();
+        let body = match body {
+            Ok(body) => body,
+            // An error's status says enough without its text; a 200 without its list says nothing.
+            Err(_) if !(200..300).contains(&status) => Vec::new(),
+            Err(error) => return Err(self.no_response(&error)),
+        };
+        let body = self.without_key(String::from_utf8_lossy(&body).into_owned()).into_bytes();
+        Ok(Response { status, retry_after, date, location, body })
+    }
+
+    /// A server may quote the key in its answer, of which a part is shown to the person.
+    fn without_key(&self, text: String) -> String {
+        let key = self.key.as_ref().map_or("", ApiKey::expose);
+        // What is too short to be a key could be any part of an answer.
+        if key.len() < 8 || !text.contains(key) { text } else { text.replace(key, "<key>") }
+    }
+
+    fn no_response(&self, error: &ureq::Error) -> NoResponse {
+        let cause = cause(error);
+        NoResponse(format!("no answer from {}: {cause}{}", self.authority, hint(&cause)))
+    }
+}
+
+fn cause(error: &ureq::Error) -> String {
+    match error {
+        ureq::Error::Timeout(Timeout::Connect) => "timed out while connecting".to_owned(),
+        // Of the whole request: no other limit is set.
+        ureq::Error::Timeout(_) => "timed out".to_owned(),
+        ureq::Error::HostNotFound => "no such host".to_owned(),
+        ureq::Error::Io(error) => error.to_string(),
+        ureq::Error::ConnectProxyFailed(why) => format!("the proxy did not connect: {why}"),
+        error => error.to_string(),
+    }
+}
+
+/// What to do about a cause, where there is more to do than to wait.
+fn hint(cause: &str) -> &'static str {
+    let cause = cause.to_lowercase();
+    let says = |phrases: &[&str]| phrases.iter().any(|phrase| cause.contains(phrase));
+    if says(&["no ca certificates"]) {
+        "; install ca-certificates or set SSL_CERT_FILE"
+    } else if says(&["unknownissuer", "unknown issuer"]) {
+        "; if a proxy of your company's opens TLS, have this machine trust its certificate, or set \
+         SSL_CERT_FILE"
+    } else if says(&["invalidcontenttype"]) {
+        "; does this address speak TLS?"
+    } else if says(&["lookup address", "no such host", "name resolution"]) {
+        "; check the name, and whether this machine needs HTTPS_PROXY"
+    } else {
+        ""
+    }
+}
+
+fn user_agent() -> String {
+    format!(
+        "tilt-honeycomb/{} ({} {})",
+        env!("CARGO_PKG_VERSION"),
+        std::env::consts::OS,
+        std::env::consts::ARCH
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_timed_out_is_said_in_plain_words() {
+        for (step, expected) in
+            [(Timeout::Global, "timed out"), (Timeout::Connect, "timed out while connecting")]
+        {
+            assert_eq!(cause(&ureq::Error::Timeout(step)), expected);
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! Everything that knows Honeycomb: its API, its answers, its queries and boards.
+
+pub mod api_key;
+pub mod auth;
+pub mod batch;
+pub mod board;
+pub mod client;
+pub mod dataset_link;
+pub mod endpoint;
+pub mod queries;
+pub mod response;
+pub mod sender;

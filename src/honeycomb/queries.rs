@@ -1,0 +1,316 @@
+//! The questions worth asking of a dataset, as data: what `check` links to, what `board` pins, and
+//! what the README lists. Each has Honeycomb's query specification. Pure.
+//!
+//! Their order is that of the board: the first four are its first screen, and answer whether the
+//! environments are healthy and where the time goes.
+
+use serde_json::{Value, json};
+
+use crate::base::ids;
+
+const DAY: u32 = 24 * 60 * 60;
+
+#[derive(Debug)]
+pub struct Query {
+    pub name: &'static str,
+    pub question: &'static str,
+    pub filters: &'static [Filter],
+    pub combination: Combination,
+    pub calculations: &'static [Calculation],
+    pub breakdowns: &'static [&'static str],
+    /// What the groups are ordered by, greatest first.
+    pub order: Calculation,
+    pub days: u32,
+    pub style: Style,
+}
+
+#[derive(Debug)]
+pub struct Filter {
+    pub column: &'static str,
+    pub is: FilterValue,
+}
+
+#[derive(Debug)]
+pub enum FilterValue {
+    Text(&'static str),
+    OneOf(&'static [&'static str]),
+    True,
+    False,
+    Zero,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Combination {
+    All,
+    Any,
+}
+
+/// Honeycomb's operator, and what it is applied to; `COUNT` alone needs no column.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Calculation {
+    pub op: &'static str,
+    pub column: Option<&'static str>,
+}
+
+/// How a board shows it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Style {
+    Graph,
+    /// A graph with its table below.
+    Combo,
+    Table,
+}
+
+impl Style {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Graph => "graph",
+            Self::Combo => "combo",
+            Self::Table => "table",
+        }
+    }
+}
+
+const COUNT: Calculation = Calculation { op: "COUNT", column: None };
+
+const fn of(op: &'static str, column: &'static str) -> Calculation {
+    Calculation { op, column: Some(column) }
+}
+
+const fn kind(kind: &'static str) -> Filter {
+    Filter { column: "kind", is: FilterValue::Text(kind) }
+}
+
+/// Start-ups that were given up have not met their slowest resource.
+const SETTLED: Filter = Filter { column: "ended_by", is: FilterValue::Text("settled") };
+
+pub const QUERIES: &[Query] = &[
+    Query {
+        name: "Healthy environments",
+        question: "How many environments had nothing in error, and how many something? One that had both is in both.",
+        filters: &[kind("session")],
+        combination: Combination::All,
+        calculations: &[of("COUNT_DISTINCT", "session.id")],
+        breakdowns: &["healthy"],
+        order: of("COUNT_DISTINCT", "session.id"),
+        days: 1,
+        style: Style::Graph,
+    },
+    Query {
+        name: "Unhealthy resources",
+        question: "Which resources are in error, and in how many environments?",
+        filters: &[
+            Filter { column: "update_status", is: FilterValue::Text("error") },
+            Filter { column: "runtime_status", is: FilterValue::Text("error") },
+        ],
+        combination: Combination::Any,
+        calculations: &[of("COUNT_DISTINCT", "session.id")],
+        breakdowns: &["name"],
+        order: of("COUNT_DISTINCT", "session.id"),
+        days: 1,
+        style: Style::Graph,
+    },
+    Query {
+        name: "Time until ready",
+        question: "How long from the start of Tilt until all works, where all came to work?",
+        filters: &[
+            kind("startup"),
+            SETTLED,
+            Filter { column: "resources_failed", is: FilterValue::Zero },
+        ],
+        combination: Combination::All,
+        calculations: &[
+            of("HEATMAP", "time_to_ready_ms"),
+            of("P50", "time_to_ready_ms"),
+            of("P90", "time_to_ready_ms"),
+        ],
+        breakdowns: &["name"],
+        order: of("P90", "time_to_ready_ms"),
+        days: 7,
+        style: Style::Graph,
+    },
+    Query {
+        name: "What rebuilds cost",
+        question: "How long do the updates after the first take, and which resource costs most?",
+        filters: &[kind("update"), Filter { column: "initial", is: FilterValue::False }],
+        combination: Combination::All,
+        calculations: &[of("SUM", "duration_ms"), of("P90", "duration_ms")],
+        breakdowns: &["name"],
+        order: of("SUM", "duration_ms"),
+        days: 7,
+        style: Style::Combo,
+    },
+    Query {
+        name: "Failures by resource and class",
+        question: "What fails, and why?",
+        filters: &[kind("update"), Filter { column: "error", is: FilterValue::True }],
+        combination: Combination::All,
+        calculations: &[COUNT],
+        breakdowns: &["name", "error.type"],
+        order: COUNT,
+        days: 7,
+        style: Style::Combo,
+    },
+    Query {
+        name: "What holds up the start",
+        question: "Which resource became ready last?",
+        filters: &[kind("startup"), SETTLED],
+        combination: Combination::All,
+        calculations: &[COUNT, of("P50", "time_to_ready_ms")],
+        breakdowns: &["slowest_resource"],
+        order: COUNT,
+        days: 7,
+        style: Style::Combo,
+    },
+    Query {
+        name: "Image builds",
+        question: "How long does each image take to build?",
+        filters: &[Filter { column: "kind", is: FilterValue::OneOf(&["dockerimage", "cmdimage"]) }],
+        combination: Combination::All,
+        calculations: &[
+            of("HEATMAP", "duration_ms"),
+            of("P50", "duration_ms"),
+            of("P90", "duration_ms"),
+        ],
+        breakdowns: &["image_name"],
+        order: of("P90", "duration_ms"),
+        days: 7,
+        style: Style::Graph,
+    },
+    Query {
+        name: "Slowest build stages",
+        question: "Which stage of which image takes the time?",
+        filters: &[kind("dockerimage_stage")],
+        combination: Combination::All,
+        calculations: &[of("SUM", "duration_ms"), of("P90", "duration_ms")],
+        breakdowns: &["image_name", "name"],
+        order: of("SUM", "duration_ms"),
+        days: 7,
+        style: Style::Table,
+    },
+    Query {
+        name: "Cache misses",
+        question: "Which stages were built again, although a cache could have had them?",
+        filters: &[
+            kind("dockerimage_stage"),
+            Filter { column: "cached", is: FilterValue::False },
+            Filter { column: "instruction", is: FilterValue::OneOf(&["RUN", "COPY", "ADD"]) },
+        ],
+        combination: Combination::All,
+        calculations: &[COUNT, of("SUM", "duration_ms")],
+        breakdowns: &["image_name", "name"],
+        order: COUNT,
+        days: 7,
+        style: Style::Combo,
+    },
+];
+
+impl Query {
+    /// Honeycomb's query specification: the body of `POST /1/queries`, and what stands in a link.
+    pub fn specification(&self) -> Value {
+        json!({
+            "breakdowns": self.breakdowns,
+            "calculations": self.calculations.iter().map(calculation).collect::<Vec<_>>(),
+            "filters": self.filters.iter().map(filter).collect::<Vec<_>>(),
+            "filter_combination": match self.combination {
+                Combination::All => "AND",
+                Combination::Any => "OR",
+            },
+            "orders": [ordered(calculation(&self.order))],
+            "time_range": self.days * DAY,
+        })
+    }
+
+    /// Each column that it names, once.
+    pub fn columns(&self) -> Vec<&'static str> {
+        let filtered = self.filters.iter().map(|filter| filter.column);
+        let calculated = self.calculations.iter().filter_map(|calculation| calculation.column);
+        let mut columns: Vec<_> =
+            filtered.chain(calculated).chain(self.breakdowns.iter().copied()).collect();
+        columns.sort_unstable();
+        columns.dedup();
+        columns
+    }
+
+    /// Another value for each version of it: Honeycomb changes no query, it only makes new ones.
+    pub fn version(&self) -> String {
+        let specification = self.specification().to_string();
+        ids::id(&[self.name, self.question, &specification], 8)
+    }
+}
+
+fn calculation(calculation: &Calculation) -> Value {
+    match calculation.column {
+        Some(column) => json!({"op": calculation.op, "column": column}),
+        None => json!({"op": calculation.op}),
+    }
+}
+
+fn ordered(mut calculation: Value) -> Value {
+    calculation["order"] = "descending".into();
+    calculation
+}
+
+fn filter(filter: &Filter) -> Value {
+    let (op, value) = match filter.is {
+        FilterValue::Text(text) => ("=", json!(text)),
+        FilterValue::OneOf(texts) => ("in", json!(texts)),
+        FilterValue::True => ("=", json!(true)),
+        FilterValue::False => ("=", json!(false)),
+        FilterValue::Zero => ("=", json!(0)),
+    };
+    json!({"column": filter.column, "op": op, "value": value})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::event::FIELDS;
+
+    #[test]
+    fn every_column_is_one_that_is_sent() {
+        for query in QUERIES {
+            for column in query.columns() {
+                assert!(FIELDS.iter().any(|(name, _)| *name == column), "{}: {column}", query.name);
+            }
+        }
+    }
+
+    #[test]
+    fn the_groups_are_ordered_by_what_is_calculated() {
+        for query in QUERIES {
+            assert!(query.calculations.contains(&query.order), "{}", query.name);
+            assert_ne!(query.order.op, "HEATMAP", "no order is known of {}", query.name);
+        }
+    }
+
+    #[test]
+    fn names_and_versions_tell_queries_apart() {
+        for (place, query) in QUERIES.iter().enumerate() {
+            for other in &QUERIES[..place] {
+                assert_ne!(query.name, other.name);
+                assert_ne!(query.version(), other.version());
+            }
+        }
+    }
+
+    #[test]
+    fn a_specification_is_honeycombs() {
+        let misses = QUERIES.last().expect("a query");
+        assert_eq!(
+            misses.specification(),
+            json!({
+                "breakdowns": ["image_name", "name"],
+                "calculations": [{"op": "COUNT"}, {"op": "SUM", "column": "duration_ms"}],
+                "filters": [
+                    {"column": "kind", "op": "=", "value": "dockerimage_stage"},
+                    {"column": "cached", "op": "=", "value": false},
+                    {"column": "instruction", "op": "in", "value": ["RUN", "COPY", "ADD"]},
+                ],
+                "filter_combination": "AND",
+                "orders": [{"op": "COUNT", "order": "descending"}],
+                "time_range": 604_800,
+            })
+        );
+    }
+}

@@ -1,0 +1,4 @@
+//! Everything that survives a restart: the state and the queue.
+
+pub mod state;
+pub mod store;

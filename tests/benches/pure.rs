@@ -1,0 +1,91 @@
+//! The pure parts one by one, at two sizes: `cargo bench`. What the whole program costs is measured by
+//! `scripts/bench`.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use divan::Bencher;
+use fakes::crowd;
+use tilt_honeycomb::events::common_fields::Context;
+use tilt_honeycomb::events::observation::Observation;
+use tilt_honeycomb::honeycomb::batch::{self, BatchLimits, NextBatch};
+use tilt_honeycomb::spool::state::State;
+use tilt_honeycomb::tilt::list_reader::ListReader;
+use tilt_honeycomb::tilt::model::Snapshot;
+
+const SIZES: [usize; 2] = [50, 2_000];
+
+fn main() {
+    divan::main();
+}
+
+fn printed(resources: usize) -> Vec<u8> {
+    let mut text = Vec::new();
+    crowd::show(resources, resources / 10, &mut text).expect("the captures are there");
+    text
+}
+
+/// In pieces, as they come through a pipe.
+fn read(text: &[u8]) -> Snapshot {
+    let mut listing = ListReader::default();
+    text.chunks(64 * 1024).for_each(|piece| listing.feed(piece));
+    listing.end().expect("a list").snapshot
+}
+
+fn snapshot(resources: usize) -> Snapshot {
+    read(&printed(resources))
+}
+
+fn now() -> SystemTime {
+    UNIX_EPOCH + Duration::from_hours(500_000)
+}
+
+/// After a first report.
+fn state(resources: usize) -> State {
+    let mut state = State::default();
+    state.take_in(&Observation::at(&snapshot(resources)), &Context::default(), now());
+    state
+}
+
+#[divan::bench(args = SIZES)]
+fn parse(bencher: Bencher, resources: usize) {
+    let text = printed(resources);
+    bencher.bench(|| read(&text));
+}
+
+#[divan::bench(args = SIZES)]
+fn first_report(bencher: Bencher, resources: usize) {
+    let (snapshot, context) = (snapshot(resources), Context::default());
+    bencher
+        .with_inputs(State::default)
+        .bench_refs(|state| state.take_in(&Observation::at(&snapshot), &context, now()));
+}
+
+#[divan::bench(args = SIZES)]
+fn later_report(bencher: Bencher, resources: usize) {
+    let (snapshot, context) = (snapshot(resources), Context::default());
+    let known = state(resources);
+    bencher
+        .with_inputs(|| known.clone())
+        .bench_refs(|state| state.take_in(&Observation::at(&snapshot), &context, now()));
+}
+
+#[divan::bench(args = SIZES)]
+fn encode_state(bencher: Bencher, resources: usize) {
+    let state = state(resources);
+    bencher.bench(|| state.encode());
+}
+
+#[divan::bench(args = SIZES)]
+fn decode_state(bencher: Bencher, resources: usize) {
+    let document = state(resources).encode();
+    bencher.bench(|| State::decode(&document));
+}
+
+#[divan::bench(args = SIZES)]
+fn cut_batch(bencher: Bencher, resources: usize) {
+    let state = state(resources);
+    bencher.bench(|| match batch::cut(state.queue(), BatchLimits::DEFAULT) {
+        NextBatch::Batch(batch) => batch.body.len(),
+        NextBatch::Empty | NextBatch::TooLarge(_) => 0,
+    });
+}
