@@ -3,14 +3,14 @@
 
 use std::time::{Duration, SystemTime};
 
+use fakes::honeycomb::{Answer, Reply, Server};
+use fakes::machine::Clock;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::sandbox::{
-    Invocation, Sandbox, builds, eventually, machine, of_kind, recorded_builds,
+use crate::support::{
+    Invocation, Sandbox, builds, eventually, machine_library, of_kind, recorded_builds,
 };
-use fakes::honeycomb::{Answer, Reply, Server};
-use fakes::machine::Clock;
 
 const DAY: i64 = 24 * 3600;
 
@@ -19,7 +19,7 @@ fn clock(sandbox: &Sandbox) -> Clock {
 }
 
 fn with_clock(clock: &Clock, run: Invocation) -> Invocation {
-    run.env("LD_PRELOAD", machine()).env("CLOCK_LEAP", clock.file())
+    run.env("LD_PRELOAD", machine_library()).env("CLOCK_LEAP", clock.file())
 }
 
 fn reports(server: &Server) -> Vec<Value> {
@@ -106,7 +106,7 @@ fn a_startup_without_progress_lasts_until_tilt_was_last_seen() {
 fn a_clock_set_forward_and_back_loses_and_repeats_nothing() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let clock = clock(&sandbox);
-    let sidecar = with_clock(&clock, sandbox.sidecar_to(&server)).start();
+    let sidecar = with_clock(&clock, sandbox.polling_sidecar_to(&server)).start();
     sidecar.says("sent ");
     server.usually(Reply::new(503, "").header("retry-after", 600));
     for (days, second) in [(400, 10), (-400, 20), (0, 30)] {

@@ -5,12 +5,12 @@ use std::collections::HashMap;
 use std::fs;
 use std::time::Duration;
 
+use fakes::honeycomb::Server;
 use rustix::process::Signal;
 
-use crate::support::sandbox::{
-    Invocation, Outcome, Sandbox, builds, eventually, in_some_tries, machine, recorded_builds,
+use crate::support::{
+    Invocation, Outcome, Sandbox, builds, eventually, machine_library, recorded_builds, retry,
 };
-use fakes::honeycomb::Server;
 
 /// With this many more resources, a report takes two requests.
 const EXTRA_RESOURCES: usize = 450;
@@ -26,7 +26,7 @@ struct Strike {
 
 impl Strike {
     fn on(self, run: Invocation, sandbox: &Sandbox) -> Invocation {
-        run.env("LD_PRELOAD", machine())
+        run.env("LD_PRELOAD", machine_library())
             .env("STEPS", sandbox.path("steps"))
             .env("STRIKE", format!("{} {} {}", self.signal.as_raw(), self.when, self.at))
     }
@@ -51,7 +51,7 @@ fn ended_with_unstored_response(steps: &[(String, String)]) -> bool {
 /// An environment with queued events and a new build.
 fn environment() -> (Sandbox, Server) {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    sandbox.report_in_vain(&server);
+    sandbox.queue_report(&server);
     sandbox.tilt().build_web("2026-11-22T17:00:00Z", "2026-11-22T17:00:01Z");
     (sandbox, server)
 }
@@ -70,7 +70,7 @@ fn assert_next_report_completes(
         taken.truncate(strike.at - 1);
     }
     sandbox.report_to(server).finish().exits_with(0);
-    assert_eq!(sandbox.waiting(), 0, "{strike:?}");
+    assert_eq!(sandbox.queued(), 0, "{strike:?}");
     let accepted = server.accepted();
     let mut sent = builds(&accepted);
     sent.dedup();
@@ -95,7 +95,7 @@ type IsOver = bool;
 fn strike_each(signal: Signal, when: &'static str, strike: fn(Strike) -> Option<IsOver>) {
     for at in 1.. {
         let what = format!("{signal:?} {when} step {at}, with responses stored in time");
-        if in_some_tries(&what, || strike(Strike { signal, when, at })) {
+        if retry(&what, || strike(Strike { signal, when, at })) {
             return;
         }
     }
@@ -104,7 +104,7 @@ fn strike_each(signal: Signal, when: &'static str, strike: fn(Strike) -> Option<
 /// Strikes a report of two requests at a step.
 fn strike_single_report(strike: Strike) -> Option<IsOver> {
     let (sandbox, server) = environment();
-    sandbox.tilt().crowd(EXTRA_RESOURCES);
+    sandbox.tilt().add_resources(EXTRA_RESOURCES);
     let outcome = strike.on(sandbox.report_to(&server), &sandbox).finish();
     if steps(&sandbox).len() < strike.at {
         outcome.exits_with(0);
@@ -134,10 +134,10 @@ fn the_next_report_completes_one_stopped_at_any_step() {
 /// Strikes a sidecar at a step between its start and an empty queue.
 fn strike_sidecar(strike: Strike) -> Option<IsOver> {
     let (sandbox, server) = environment();
-    let sidecar = strike.on(sandbox.live_to(&server), &sandbox).start();
+    let sidecar = strike.on(sandbox.sidecar_to(&server), &sandbox).start();
     let is_done = || builds(&server.accepted()).len() > recorded_builds().len();
     eventually("the sidecar has exited or has nothing to do", || {
-        !sidecar.is_running() || is_done() && sandbox.waiting() == 0
+        !sidecar.is_running() || is_done() && sandbox.queued() == 0
     });
     if sidecar.is_running() && steps(&sandbox).len() < strike.at {
         assert!(strike.at > 15, "a report and a delivery take more steps than {}", strike.at);

@@ -9,14 +9,14 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
-
-use crate::support::sandbox::{
-    Invocation, KEY, NOBODY, PROGRAM, Sandbox, builds, change_places, eventually, in_some_tries,
-    of_kind, recorded_builds, takes_less_than,
-};
 use fakes::honeycomb::{Answer, Mishap, Part, Reply, Server, judged, read_body, read_head};
 use fakes::tls::{self, certificate};
+use rustix::process::Signal;
+
+use crate::support::{
+    Invocation, KEY, PROGRAM, Sandbox, UNREACHABLE, builds, eventually, of_kind, recorded_builds,
+    retry, swap_paths, takes_less_than,
+};
 
 type HeldLock = Arc<Mutex<Option<File>>>;
 
@@ -41,10 +41,10 @@ fn unlock(held: &HeldLock) {
 #[test]
 fn a_report_killed_before_its_first_write_loses_nothing() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    sandbox.report_in_vain(&server);
+    sandbox.queue_report(&server);
     sandbox.report_to(&server).finish().exits_with(0);
     sandbox.tilt().build_web("2026-11-22T17:00:00Z", "2026-11-22T17:00:01Z");
-    let lock = sandbox.hold_state();
+    let lock = sandbox.lock_state();
     let report = sandbox.report_to(&server).start();
     eventually("the poll", || sandbox.tilt().calls().len() == 3);
     report.signal(Signal::KILL);
@@ -57,7 +57,7 @@ fn a_report_killed_before_its_first_write_loses_nothing() {
 #[test]
 fn a_kill_before_the_response_is_stored_repeats_one_batch() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    let waiting = sandbox.report_in_vain(&server);
+    let waiting = sandbox.queue_report(&server);
     sandbox.tilt().set("no-tilt", "");
     let locked = lock_state_on_response(&sandbox, &server);
     let before = server.requests().len();
@@ -66,18 +66,18 @@ fn a_kill_before_the_response_is_stored_repeats_one_batch() {
     report.signal(Signal::KILL);
     report.finish();
     unlock(&locked);
-    assert_eq!(sandbox.waiting(), waiting);
+    assert_eq!(sandbox.queued(), waiting);
 
     server.usually(Answer::Accept);
     sandbox.report_to(&server).finish().exits_with(3);
     assert_eq!(server.requests().len(), before + 2);
-    assert_eq!((server.accepted().len(), sandbox.waiting()), (2 * waiting, 0));
+    assert_eq!((server.accepted().len(), sandbox.queued()), (2 * waiting, 0));
 }
 
 #[test]
 fn a_response_is_stored_once_the_lock_is_free() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    let waiting = sandbox.report_in_vain(&server);
+    let waiting = sandbox.queue_report(&server);
     sandbox.tilt().set("no-tilt", "");
     let held = lock_state_on_response(&sandbox, &server);
     let report = sandbox.report_to(&server).start();
@@ -87,7 +87,7 @@ fn a_response_is_stored_once_the_lock_is_free() {
     other.finish().exits_with(3).says("another collector has held");
     unlock(&held);
     report.finish().exits_with(3);
-    assert_eq!((server.accepted().len(), sandbox.waiting()), (waiting, 0));
+    assert_eq!((server.accepted().len(), sandbox.queued()), (waiting, 0));
 }
 
 #[test]
@@ -99,14 +99,14 @@ fn a_batch_is_not_repeated_while_its_response_is_unstored() {
     sandbox.is_watched();
     let before = server.accepted().len();
     let held = lock_state_on_response(&sandbox, &server);
-    sandbox.tilt().break_lint();
+    sandbox.tilt().fail_lint();
     sidecar.says("another collector has held");
     assert_eq!(server.accepted().len(), before + 1);
     server.usually(Answer::Accept);
     sandbox.tilt().set("no-tilt", "");
     unlock(&held);
     sandbox.report_to(&server).finish().exits_with(3);
-    eventually("the stored response", || sandbox.waiting() == 0);
+    eventually("the stored response", || sandbox.queued() == 0);
     sidecar.ends_after(Signal::TERM).0.exits_with(0);
     assert_eq!(server.accepted().len(), before + 1);
 }
@@ -114,12 +114,12 @@ fn a_batch_is_not_repeated_while_its_response_is_unstored() {
 #[test]
 fn a_kill_between_write_and_rename_leaves_a_usable_state() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    let waiting = sandbox.report_in_vain(&server);
+    let waiting = sandbox.queue_report(&server);
     fs::write(sandbox.state_file().with_extension("json.new"), "{\"version\":1,\"que")
         .expect("a truncated file");
     sandbox.tilt().set("no-tilt", "");
     sandbox.report_to(&server).finish().exits_with(3);
-    assert_eq!((server.accepted().len(), sandbox.waiting()), (waiting, 0));
+    assert_eq!((server.accepted().len(), sandbox.queued()), (waiting, 0));
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn a_sidecar_killed_at_any_moment_loses_no_build() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let mut delay = 0x9e37_u64;
     for _ in 0..25 {
-        let sidecar = sandbox.sidecar_to(&server).start();
+        let sidecar = sandbox.polling_sidecar_to(&server).start();
         delay = delay.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         let until = Instant::now() + Duration::from_micros((delay >> 33) % 60_000);
         while Instant::now() < until {
@@ -145,8 +145,8 @@ fn a_sidecar_killed_at_any_moment_loses_no_build() {
 #[test]
 fn a_full_disk_loses_nothing_and_repeats_nothing() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    sandbox.tilt().crowd(300);
-    let waiting = sandbox.report_in_vain(&server);
+    sandbox.tilt().add_resources(300);
+    let waiting = sandbox.queue_report(&server);
     let before = server.requests().len();
     // 16 or 32 KiB, depending on the shell. The state is larger.
     let full = r#"trap "" XFSZ; ulimit -f 32; exec "$0" --once"#;
@@ -155,25 +155,25 @@ fn a_full_disk_loses_nothing_and_repeats_nothing() {
         report.finish().exits_with(1).says("cannot write");
     }
     assert_eq!(server.requests().len(), before, "nothing is sent if it cannot be marked as sent");
-    assert_eq!(sandbox.waiting(), waiting);
+    assert_eq!(sandbox.queued(), waiting);
     sandbox.tilt().set("no-tilt", "");
     sandbox.report_to(&server).finish().exits_with(3);
-    assert_eq!((server.accepted().len(), sandbox.waiting()), (waiting, 0));
+    assert_eq!((server.accepted().len(), sandbox.queued()), (waiting, 0));
 }
 
 #[test]
 fn a_state_folder_that_is_a_file_for_a_while_loses_nothing() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    let sidecar = sandbox.sidecar_to(&server).start();
+    let sidecar = sandbox.polling_sidecar_to(&server).start();
     sidecar.says("sent ");
     let (folder, aside) = (sandbox.state_dir(), sandbox.path("work/aside"));
     fs::write(&aside, "a file").expect("a file");
-    change_places(&folder, &aside);
+    swap_paths(&folder, &aside);
     sidecar.says("state/tilt-honeycomb");
     sandbox.tilt().build_web("2026-11-22T17:00:00Z", "2026-11-22T17:00:01Z");
     let polls = sandbox.tilt().calls().len();
     eventually("two more polls", || sandbox.tilt().calls().len() >= polls + 2);
-    change_places(&folder, &aside);
+    swap_paths(&folder, &aside);
     sidecar.says("the state is usable again");
     eventually("the build", || builds(&server.accepted()).len() > recorded_builds().len());
     sidecar.ends_after(Signal::TERM).0.exits_with(0);
@@ -183,7 +183,7 @@ fn a_state_folder_that_is_a_file_for_a_while_loses_nothing() {
 #[test]
 fn a_removed_state_folder_is_created_again() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    let sidecar = sandbox.sidecar_to(&server).start();
+    let sidecar = sandbox.polling_sidecar_to(&server).start();
     sidecar.says("sent ");
     fs::remove_dir_all(sandbox.state_dir()).expect("a folder");
     sandbox.tilt().build_web("2026-11-22T17:00:00Z", "2026-11-22T17:00:01Z");
@@ -198,13 +198,13 @@ fn a_removed_state_folder_is_created_again() {
 #[test]
 fn a_removed_lock_file_blocks_nobody() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    sandbox.report_in_vain(&server);
-    let held = sandbox.hold_state();
+    sandbox.queue_report(&server);
+    let held = sandbox.lock_state();
     let report = sandbox.report_to(&server).start();
     fs::remove_file(sandbox.state_file().with_extension("lock")).expect("a lock");
     report.finish().exits_with(0);
     drop(held);
-    assert_eq!(sandbox.waiting(), 0);
+    assert_eq!(sandbox.queued(), 0);
 }
 
 #[test]
@@ -212,7 +212,7 @@ fn a_pipe_or_folder_as_state_file_is_an_error_without_a_wait() {
     for extension in ["json", "lock", "sending"] {
         for is_pipe in [true, false] {
             let (sandbox, server) = (Sandbox::new(), Server::start());
-            sandbox.report_in_vain(&server);
+            sandbox.queue_report(&server);
             let path = sandbox.state_file().with_extension(extension);
             fs::remove_file(&path).expect("a file");
             if is_pipe {
@@ -233,7 +233,7 @@ fn a_pipe_or_folder_as_state_file_is_an_error_without_a_wait() {
 #[test]
 fn a_flipped_bit_moves_the_state_aside() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    sandbox.report_in_vain(&server);
+    sandbox.queue_report(&server);
     let whole = fs::read(sandbox.state_file()).expect("a state");
     let text = String::from_utf8(whole.clone()).expect("text");
     // A changed version would look like a newer program. A changed event would be another event.
@@ -269,7 +269,7 @@ fn one_event_with_status_400_does_not_block_the_rest() {
         sandbox.report_to(&server).finish();
         server.accepted().len() >= waiting
     });
-    assert_eq!(sandbox.waiting(), 0, "the rejected events are dropped");
+    assert_eq!(sandbox.queued(), 0, "the rejected events are dropped");
     assert!(report.stderr.contains("with which honeycomb takes no request"), "{report:?}");
 }
 
@@ -279,26 +279,26 @@ fn a_server_that_rejects_every_batch_gets_few_requests() {
     server.usually(Reply::new(400, "{\"error\":\"malformed\"}"));
     let report = sandbox.report_to(&server).finish().exits_with(5);
     report.says("the request was refused (HTTP 400: malformed)").says_one_line();
-    let waiting = sandbox.waiting();
+    let waiting = sandbox.queued();
     assert!(waiting >= 12, "{waiting}");
     assert!(server.requests().len() <= 10, "{}", server.requests().len());
     server.usually(Answer::Accept);
     sandbox.tilt().set("no-tilt", "");
     sandbox.report_to(&server).finish().exits_with(3);
-    assert_eq!((server.accepted().len(), sandbox.waiting()), (waiting, 0));
+    assert_eq!((server.accepted().len(), sandbox.queued()), (waiting, 0));
 }
 
 #[test]
 fn ten_thousand_queued_events_are_sent_within_seconds() {
     takes_less_than(Duration::from_secs(20), || {
         let (sandbox, server) = (Sandbox::new(), Server::start());
-        sandbox.tilt().crowd(9_900);
-        let waiting = sandbox.report_in_vain(&server);
+        sandbox.tilt().add_resources(9_900);
+        let waiting = sandbox.queue_report(&server);
         assert!(waiting >= 9_900, "{waiting}");
         sandbox.tilt().set("no-tilt", "");
         let before = server.requests().len();
         let outcome = sandbox.report_to(&server).finish().exits_with(3);
-        assert_eq!((server.accepted().len(), sandbox.waiting()), (waiting, 0));
+        assert_eq!((server.accepted().len(), sandbox.queued()), (waiting, 0));
         let requests = server.requests().len() - before;
         assert!(requests <= 1 + waiting.div_ceil(500), "few large batches: {requests}");
         outcome.took
@@ -309,7 +309,7 @@ fn ten_thousand_queued_events_are_sent_within_seconds() {
 fn the_backlog_is_sent_once_the_key_is_accepted_again() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     server.then([Reply::new(401, "{\"error\":\"unknown API key\"}").into()]);
-    let sidecar = sandbox.sidecar_to(&server).start();
+    let sidecar = sandbox.polling_sidecar_to(&server).start();
     sidecar.says("asking again rarely").says("sent ");
     eventually("the backlog", || builds(&server.accepted()) == recorded_builds());
     assert_eq!(sidecar.stderr().matches("401").count(), 1, "{}", sidecar.stderr());
@@ -319,7 +319,7 @@ fn the_backlog_is_sent_once_the_key_is_accepted_again() {
 fn the_backlog_is_sent_soon_after_an_outage() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     server.usually(Answer::Broken { after: Part::Nothing, then: Mishap::Close });
-    let sidecar = sandbox.sidecar_to(&server).args(&["--timeout", "2s"]).start();
+    let sidecar = sandbox.polling_sidecar_to(&server).args(&["--timeout", "2s"]).start();
     sidecar.says("trying again");
     let failed = server.requests().len();
     eventually("some more failed attempts", || server.requests().len() >= failed + 2);
@@ -336,12 +336,12 @@ fn the_last_failure_is_printed_at_the_deadline() {
     sandbox.report_to(&server).finish().exits_with(0);
     let timeout = Duration::from_secs(1);
     server.usually(Reply::new(503, ""));
-    let outcome = in_some_tries("a request", || {
+    let outcome = retry("a request", || {
         let tried = server.requests().len();
         let report = sandbox.report_within("1s", &server).start();
         let has_tried = || server.requests().len() > tried;
         eventually("an attempt", || has_tried() || !report.is_running());
-        let held = sandbox.hold_state();
+        let held = sandbox.lock_state();
         thread::sleep(timeout);
         drop(held);
         let outcome = report.finish();
@@ -359,24 +359,24 @@ fn report_through(sandbox: &Sandbox, proxy: &str, timeout: &str) -> Invocation {
 #[test]
 fn events_stay_queued_if_the_proxy_fails_or_wants_a_password() {
     let sandbox = Sandbox::new();
-    report_through(&sandbox, NOBODY, "1s").finish().exits_with(4).says_one_line();
-    let waiting = sandbox.waiting();
+    report_through(&sandbox, UNREACHABLE, "1s").finish().exits_with(4).says_one_line();
+    let waiting = sandbox.queued();
     assert!(waiting >= 12, "{waiting}");
 
     let heard = Arc::<Mutex<String>>::default();
     let record = Arc::clone(&heard);
     let port = serve(move |mut stream| {
-        let head = read_head(&mut stream).expect("a request").expect("one");
+        let request = read_head(&mut stream).expect("a request").expect("one");
         let refusal = "HTTP/1.1 407 Proxy Authentication Required\r\n\
                        proxy-authenticate: Basic realm=\"x\"\r\ncontent-length: 0\r\n\r\n";
         stream.write_all(refusal.as_bytes()).expect("an answer");
         let mut rest = String::new();
         let _ = stream.read_to_string(&mut rest);
         let mut record = record.lock().expect("no one panicked");
-        *record += &[format!("{head:?}"), rest].concat();
+        *record += &[format!("{request:?}"), rest].concat();
     });
     let url = format!("http://127.0.0.1:{port}");
-    let outcome = in_some_tries("a request", || {
+    let outcome = retry("a request", || {
         let outcome = report_through(&sandbox, &url, "1s").finish().exits_with(4);
         let was_late = ["timed out", "the time was up"].map(|why| outcome.stderr.contains(why));
         (was_late == [false; 2]).then_some(outcome)
@@ -391,7 +391,7 @@ fn events_stay_queued_if_the_proxy_fails_or_wants_a_password() {
     sandbox.tilt().set("no-tilt", "");
     report_through(&sandbox, &proxy.url(), "1m").finish().exits_with(3);
     assert!(proxy.accepted().len() >= waiting);
-    assert_eq!(sandbox.waiting(), 0);
+    assert_eq!(sandbox.queued(), 0);
 }
 
 /// A SOCKS version 5 proxy (RFC 1928) that connects every client to this server. Returns its port and
@@ -480,14 +480,14 @@ fn an_invalid_certificate_ends_the_request_before_the_key() {
     ] {
         let sandbox = Sandbox::new();
         let (port, heard) = tls_server(shown);
-        let outcome = in_some_tries("a handshake before the timeout", || {
+        let outcome = retry("a handshake before the timeout", || {
             let outcome = report_over_tls(&sandbox, port, "2s").finish().exits_with(4);
             Some(outcome).filter(|outcome| outcome.stderr.contains("certificate"))
         });
         let outcome = outcome.says(said).says_one_line();
         assert!(!outcome.stderr.contains(KEY), "{}", outcome.stderr);
         assert_eq!(heard.lock().expect("no one panicked")[..], [""; 0], "{shown}");
-        assert!(sandbox.waiting() >= 12, "{shown}");
+        assert!(sandbox.queued() >= 12, "{shown}");
     }
 }
 
@@ -497,7 +497,7 @@ fn a_certificate_of_a_trusted_authority_is_accepted() {
     let (port, heard) = tls_server("good.pem");
     report_over_tls(&sandbox, port, "1m").finish().exits_with(0);
     assert_eq!(heard.lock().expect("no one panicked")[..], [KEY]);
-    assert_eq!(sandbox.waiting(), 0);
+    assert_eq!(sandbox.queued(), 0);
 }
 
 #[test]
@@ -508,7 +508,7 @@ fn a_watch_restarts_even_if_its_child_keeps_the_pipe_open() {
         calls.iter().filter(|call| call.contains("uiresources --watch")).count()
     };
     sandbox.tilt().set("leave-process", "");
-    let sidecar = sandbox.live_to(&server).start();
+    let sidecar = sandbox.sidecar_to(&server).start();
     eventually("a watch", || watches() == 1);
     sidecar.says("sent ");
     sandbox.tilt().unset("leave-process").set("end", "");

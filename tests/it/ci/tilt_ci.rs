@@ -6,18 +6,18 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, SystemTime};
 
+use fakes::honeycomb::{Answer, Reply, Server};
+#[cfg(target_os = "linux")]
+use fakes::machine::Clock;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 #[cfg(target_os = "linux")]
-use crate::support::sandbox::machine;
-use crate::support::sandbox::{
-    DATASET, Invocation, KEY, LATE_LOOK, Outcome, RECORDED, Sandbox, capture, cpu_ticks,
-    eventually, in_some_tries, of_kind, takes_less_than,
+use crate::support::machine_library;
+use crate::support::{
+    DATASET, FINAL_POLL_TIMED_OUT, Invocation, KEY, Outcome, RECORDED_EVENTS, Sandbox, capture,
+    cpu_ticks, eventually, of_kind, retry, takes_less_than,
 };
-use fakes::honeycomb::{Answer, Reply, Server};
-#[cfg(target_os = "linux")]
-use fakes::machine::Clock;
 
 /// The time that a sidecar may spend on sending its queue after `tilt ci` has ended.
 const CI_SHUTDOWN_BUDGET: Duration = Duration::from_secs(5);
@@ -220,7 +220,7 @@ fn outcome_option_beats_statuses_but_not_the_session_result() {
     let snapshot = just_now(unfinished());
     show(&sandbox, &snapshot);
     end_session(&sandbox, "");
-    let sidecar = sandbox.live_to(&server).env("TILT_HONEYCOMB_MODE", "ci").start();
+    let sidecar = sandbox.sidecar_to(&server).env("TILT_HONEYCOMB_MODE", "ci").start();
     sidecar.says("sent ");
     sidecar.ends_after(Signal::TERM).0.exits_with(0);
     write_snapshot(&sandbox, snapshot.to_string());
@@ -268,7 +268,11 @@ fn a_bad_snapshot_is_reported_and_the_queue_is_still_sent() {
         }
         let outcome = post_step(&sandbox, &server).finish().exits_with(1);
         let outcome = outcome.says(named).says_one_line();
-        assert_eq!((server.accepted().len(), outcome.stdout.as_str()), (RECORDED, ""), "{named}");
+        assert_eq!(
+            (server.accepted().len(), outcome.stdout.as_str()),
+            (RECORDED_EVENTS, ""),
+            "{named}"
+        );
     }
 }
 
@@ -320,7 +324,7 @@ fn sidecar_and_post_step_together_send_every_event_once() {
     for (snapshot, error, outcome) in
         [(recorded(), "", "success"), (failed(), "Resource b failed", "failure")]
     {
-        in_some_tries("the final poll finishes in time", || {
+        retry("the final poll finishes in time", || {
             check_sent_once(&just_now(snapshot.clone()), error, outcome)
         });
     }
@@ -330,12 +334,12 @@ fn sidecar_and_post_step_together_send_every_event_once() {
 fn check_sent_once(snapshot: &Value, error: &str, outcome: &str) -> Option<()> {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     show(&sandbox, snapshot);
-    let sidecar = sandbox.live_to(&server).env("TILT_HONEYCOMB_MODE", "ci").start();
+    let sidecar = sandbox.sidecar_to(&server).env("TILT_HONEYCOMB_MODE", "ci").start();
     sidecar.says("sent ");
     end_session(&sandbox, error);
     let before = server.accepted().len();
     let ended = sidecar.ends_after(Signal::TERM).0.exits_with(0);
-    if ended.stderr.contains(LATE_LOOK) {
+    if ended.stderr.contains(FINAL_POLL_TIMED_OUT) {
         return None;
     }
 
@@ -368,7 +372,7 @@ fn a_timed_out_run_has_no_failed_resource() {
         let (sandbox, server) = (Sandbox::new(), Server::start());
         show(&sandbox, &just_now(unfinished()));
         end_session(&sandbox, error);
-        let sidecar = sandbox.live_to(&server).env("TILT_HONEYCOMB_MODE", "ci").start();
+        let sidecar = sandbox.sidecar_to(&server).env("TILT_HONEYCOMB_MODE", "ci").start();
         sidecar.says("sent ");
         sidecar.ends_after(Signal::TERM).0.exits_with(0);
         let all = server.accepted();
@@ -392,7 +396,7 @@ fn a_status_missed_by_the_final_poll_comes_from_the_post_step() {
     before["view"]["uiResources"][2]["status"]["buildHistory"] = json!([]);
     show(&sandbox, &before);
     end_session(&sandbox, "Resource b failed");
-    let sidecar = sandbox.live_to(&server).env("TILT_HONEYCOMB_MODE", "ci").start();
+    let sidecar = sandbox.sidecar_to(&server).env("TILT_HONEYCOMB_MODE", "ci").start();
     sidecar.says("sent ");
     sidecar.ends_after(Signal::TERM).0.exits_with(0);
     let sent = server.accepted().len();
@@ -416,7 +420,7 @@ fn a_status_watched_after_the_final_poll_is_sent_once() {
     before["view"]["uiResources"][2]["status"]["buildHistory"] = json!([]);
     show(&sandbox, &before);
     end_session(&sandbox, "");
-    let sidecar = sandbox.live_to(&server).env("TILT_HONEYCOMB_MODE", "ci").start();
+    let sidecar = sandbox.sidecar_to(&server).env("TILT_HONEYCOMB_MODE", "ci").start();
     sidecar.says("sent ");
     sandbox.is_watched();
     let requests = server.requests().len();
@@ -462,7 +466,7 @@ fn flush_sends_the_events_queued_by_a_cancelled_run() {
     snapshot["view"]["uiResources"][2]["status"]["conditions"] = json!([]);
     show(&sandbox, &snapshot);
     server.usually(Reply::new(503, ""));
-    let sidecar = sandbox.live_to(&server).args(&["--timeout", "200ms"]);
+    let sidecar = sandbox.sidecar_to(&server).args(&["--timeout", "200ms"]);
     let sidecar = sidecar.env("TILT_HONEYCOMB_MODE", "ci").start();
     sidecar.says("kept for next time");
     sidecar.ends_after(Signal::TERM).0.exits_with(0);
@@ -476,7 +480,7 @@ fn flush_sends_the_events_queued_by_a_cancelled_run() {
     let root = of_kind(&all, "startup");
     assert_eq!(root.len(), 1, "{}", fs::read_to_string(sandbox.state_file()).expect("a state"));
     assert_eq!(root[0]["data"]["ended_by"], "session_end");
-    assert_eq!(sandbox.waiting(), 0);
+    assert_eq!(sandbox.queued(), 0);
 
     write_snapshot(&sandbox, just_now(recorded()).to_string());
     post_step(&sandbox, &server).finish().exits_with(0);
@@ -493,7 +497,7 @@ fn shutdown_after_tilt_ci_retries_for_up_to_5_seconds() {
         let (sandbox, server) = (Sandbox::new(), Server::start());
         show(&sandbox, &just_now(recorded()));
         end_session(&sandbox, "");
-        let sidecar = sandbox.live_to(&server).env("TILT_HONEYCOMB_MODE", "ci").start();
+        let sidecar = sandbox.sidecar_to(&server).env("TILT_HONEYCOMB_MODE", "ci").start();
         sidecar.says("sent ");
         // A longer wait than any other shutdown allows.
         server.then([Reply::new(503, "").header("retry-after", 2).into()]);
@@ -501,9 +505,9 @@ fn shutdown_after_tilt_ci_retries_for_up_to_5_seconds() {
         if first_took >= CI_SHUTDOWN_BUDGET {
             return first_took.max(CI_SHUTDOWN_BUDGET * 2);
         }
-        assert_eq!(sandbox.waiting(), 0, "{}", outcome.stderr);
+        assert_eq!(sandbox.queued(), 0, "{}", outcome.stderr);
 
-        let sidecar = sandbox.live_to(&server).env("TILT_HONEYCOMB_MODE", "ci").start();
+        let sidecar = sandbox.sidecar_to(&server).env("TILT_HONEYCOMB_MODE", "ci").start();
         sidecar.says("nothing waits");
         server.usually(Reply::new(503, ""));
         let (outcome, took) = sidecar.ends_after(Signal::TERM);
@@ -520,8 +524,11 @@ fn a_usage_error_under_tilt_ci_idles_instead_of_exiting() {
         ("HONEYCOMB_DATASET", "", "set HONEYCOMB_DATASET"),
         ("HONEYCOMB_API_KEY", "two words", "holds white space"),
     ] {
-        let sidecar =
-            sandbox.live_to(&server).env(missing, value).env("TILT_HONEYCOMB_MODE", "ci").start();
+        let sidecar = sandbox
+            .sidecar_to(&server)
+            .env(missing, value)
+            .env("TILT_HONEYCOMB_MODE", "ci")
+            .start();
         sidecar.says(named).says("idling");
         assert!(sidecar.is_running());
         sidecar.ends_after(Signal::TERM).0.exits_with(0);
@@ -541,10 +548,11 @@ fn a_panic_under_tilt_ci_idles_instead_of_exiting() {
     let clock = Clock::new(sandbox.path("clock")).expect("a file");
     clock.leap(-100 * 365 * 24 * 3600).expect("a leap");
     let sidecar = || {
-        let sidecar = sandbox.live_to(&server).env("PATH", std::env::var("PATH").expect("a PATH"));
+        let sidecar =
+            sandbox.sidecar_to(&server).env("PATH", std::env::var("PATH").expect("a PATH"));
         let tilt = sandbox.path("bin/tilt");
         let sidecar = sidecar.args(&["--tilt", tilt.to_str().expect("text")]);
-        sidecar.env("LD_PRELOAD", machine()).env("CLOCK_LEAP", clock.file())
+        sidecar.env("LD_PRELOAD", machine_library()).env("CLOCK_LEAP", clock.file())
     };
     let idle = sidecar().env("TILT_HONEYCOMB_MODE", "ci").start();
     idle.says("panicked").says("idling");
@@ -612,7 +620,7 @@ fn events_carry_the_ci_providers_fields() {
             dry = dry.env(name, value);
         }
         let outcome = dry.finish().exits_with(0);
-        assert_eq!(outcome.events().len(), RECORDED);
+        assert_eq!(outcome.events().len(), RECORDED_EVENTS);
         for event in outcome.events() {
             assert_eq!(event["data"]["ci.provider"], provider);
             assert_eq!(event["data"][field], value);

@@ -1,6 +1,7 @@
 //! `board`, against a fake of Honeycomb's API. The fake stores queries, annotations and boards, and
 //! rejects any body that does not match the published API description.
 
+use fakes::honeycomb::{Reply, Server};
 use serde_json::{Value, json};
 use tilt_honeycomb::events::event::FIELDS;
 use tilt_honeycomb::honeycomb::queries::QUERIES;
@@ -8,9 +9,8 @@ use tilt_honeycomb::honeycomb::queries::QUERIES;
 use crate::support::api::{
     Api, CLASSIC_KEY, CONFIGURATION_KEY, INGEST_KEY, auth_of, configuration_auth, problem,
 };
-use crate::support::sandbox::{DATASET, Invocation, Outcome, Sandbox};
 use crate::support::schema;
-use fakes::honeycomb::{Reply, Server};
+use crate::support::{DATASET, Invocation, Outcome, Sandbox};
 
 fn board(sandbox: &Sandbox, server: &Server) -> Invocation {
     sandbox.run("board").sending_to(server).env("HONEYCOMB_API_KEY", CONFIGURATION_KEY)

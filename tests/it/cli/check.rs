@@ -5,6 +5,8 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::{fs, thread};
 
+use fakes::honeycomb::{Answer, Mishap, Part, Reply, Server};
+use fakes::tls;
 use serde_json::{Value, json};
 use tilt_honeycomb::honeycomb::queries::QUERIES;
 
@@ -12,9 +14,7 @@ use crate::chaos::faults::tls_server;
 use crate::support::api::{
     Api, CLASSIC_KEY, CONFIGURATION_KEY, INGEST_KEY, auth_of, configuration_auth, problem,
 };
-use crate::support::sandbox::{DATASET, Invocation, KINDS, NOBODY, Outcome, RECORDED, Sandbox};
-use fakes::honeycomb::{Answer, Mishap, Part, Reply, Server};
-use fakes::tls;
+use crate::support::{DATASET, Invocation, KINDS, Outcome, RECORDED_EVENTS, Sandbox, UNREACHABLE};
 
 fn check(sandbox: &Sandbox, server: &Server, key: &str) -> Invocation {
     sandbox.run("check").sending_to(server).env("HONEYCOMB_API_KEY", key)
@@ -96,7 +96,7 @@ fn each_failed_line_says_what_to_do() {
         .run("check")
         .without_env("HOME")
         .without_env("XDG_STATE_HOME")
-        .env("HONEYCOMB_API_ENDPOINT", NOBODY)
+        .env("HONEYCOMB_API_ENDPOINT", UNREACHABLE)
         .finish()
         .exits_with(2);
     outcome
@@ -130,7 +130,7 @@ fn one_missing_part_does_not_fail_the_other_lines() {
     others_are_good(&outcome, &["key", "team", "dataset"]);
     let outcome = run().without_env("HONEYCOMB_DATASET").finish().exits_with(2);
     others_are_good(&outcome, &["dataset"]);
-    let outcome = run().env("HONEYCOMB_API_ENDPOINT", NOBODY).finish().exits_with(4);
+    let outcome = run().env("HONEYCOMB_API_ENDPOINT", UNREACHABLE).finish().exits_with(4);
     others_are_good(&outcome, &["endpoint", "team", "dataset"]);
     let outcome = run().without_env("HOME").without_env("XDG_STATE_HOME").finish().exits_with(2);
     others_are_good(&outcome, &["state"]);
@@ -185,7 +185,7 @@ fn check_shows_the_queue_and_the_age_of_its_oldest_event() {
     let api = Api::on(&server);
     let outcome = check(&sandbox, &server, INGEST_KEY).finish().exits_with(0);
     outcome.finds("state", "ok", "private; 39 events wait, the oldest for at least ");
-    assert_eq!(sandbox.waiting(), RECORDED, "check leaves the queue unchanged");
+    assert_eq!(sandbox.queued(), RECORDED_EVENTS, "check leaves the queue unchanged");
     assert!(api.world().changes.is_empty());
 }
 
@@ -273,7 +273,7 @@ fn an_unreachable_endpoint_is_reported_with_the_reason() {
     };
     let run = |endpoint: &str| run_within("500ms", endpoint);
     let run_for_a_minute = |endpoint: &str| run_within("1m", endpoint);
-    run_for_a_minute(NOBODY).exits_with(4).finds("endpoint", "bad", "refused");
+    run_for_a_minute(UNREACHABLE).exits_with(4).finds("endpoint", "bad", "refused");
     run("https://no-such-host.invalid").exits_with(4).finds("endpoint", "bad", "no answer from no");
     run(&server.url().replace("http", "https")).exits_with(4).finds("endpoint", "bad", "timed out");
     run_for_a_minute(&speaks_no_tls()).exits_with(4).finds(
@@ -336,7 +336,7 @@ fn the_proxy_is_shown_without_its_password() {
     let outcome = run(&proxy).exits_with(0);
     let outcome = outcome.finds("endpoint", "ok", "by way of the proxy 127.0.0.1:");
     assert!(!outcome.stdout.contains("pa55word") && !outcome.stderr.contains("pa55word"));
-    run(NOBODY).exits_with(4).finds("endpoint", "bad", "by way of the proxy 127.0.0.1:1");
+    run(UNREACHABLE).exits_with(4).finds("endpoint", "bad", "by way of the proxy 127.0.0.1:1");
     check_at(&sandbox, &server, "http://no-such-host.invalid")
         .env("NO_PROXY", "no-such-host.invalid")
         .finish()

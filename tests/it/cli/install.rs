@@ -7,10 +7,9 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::Arc;
 
+use fakes::honeycomb::{Answer, Reply, Server};
 use ring::digest::{SHA256, digest};
 use tempfile::TempDir;
-
-use fakes::honeycomb::{Answer, Reply, Server};
 
 const ARCHIVE: &str = "tilt-honeycomb-x86_64-unknown-linux-musl.tar.gz";
 

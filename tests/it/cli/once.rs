@@ -1,7 +1,8 @@
 //! `--once` sends one report, for cron, for CI or by hand.
 
-use crate::support::sandbox::{RECORDED, Sandbox, builds, of_kind, recorded_builds};
 use fakes::honeycomb::{Answer, Reply, Server};
+
+use crate::support::{RECORDED_EVENTS, Sandbox, builds, of_kind, recorded_builds};
 
 #[test]
 fn once_sends_every_resource_and_every_build() {
@@ -10,7 +11,7 @@ fn once_sends_every_resource_and_every_build() {
     assert_eq!(server.requests().len(), 1);
     assert_eq!(of_kind(&server.accepted(), "uiresource").len(), 9);
     assert_eq!(builds(&server.accepted()), recorded_builds());
-    assert_eq!(sandbox.waiting(), 0);
+    assert_eq!(sandbox.queued(), 0);
 }
 
 #[test]
@@ -34,13 +35,13 @@ fn the_queue_is_sent_even_if_no_tilt_is_running() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     server.usually(Reply::new(503, ""));
     sandbox.report_within("300ms", &server).finish().exits_with(4);
-    assert_eq!(sandbox.waiting(), RECORDED);
+    assert_eq!(sandbox.queued(), RECORDED_EVENTS);
 
     server.usually(Answer::Accept);
     sandbox.tilt().set("no-tilt", "");
     sandbox.report_to(&server).finish().exits_with(3).says("no Tilt");
-    assert_eq!(server.accepted().len(), RECORDED);
-    assert_eq!(sandbox.waiting(), 0);
+    assert_eq!(server.accepted().len(), RECORDED_EVENTS);
+    assert_eq!(sandbox.queued(), 0);
 }
 
 #[test]
@@ -51,7 +52,7 @@ fn a_dry_run_needs_no_key_and_sends_and_stores_nothing() {
         .env("HONEYCOMB_API_ENDPOINT", server.url())
         .finish()
         .exits_with(0);
-    assert_eq!(dry.events().len(), RECORDED);
+    assert_eq!(dry.events().len(), RECORDED_EVENTS);
     assert_eq!(dry.stderr, "");
     assert_eq!(server.connections(), 0);
     assert_eq!(sandbox.state_files().len(), 0);

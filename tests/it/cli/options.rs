@@ -1,9 +1,9 @@
 //! Options, environment variables and exit codes.
 
+use fakes::honeycomb::{Reply, Server};
 use rustix::process::Signal;
 
-use crate::support::sandbox::{DATASET, KEY, PROGRAM, Sandbox, builds, recorded_builds};
-use fakes::honeycomb::{Reply, Server};
+use crate::support::{DATASET, KEY, PROGRAM, Sandbox, builds, recorded_builds};
 
 #[test]
 fn version_and_help_are_printed_on_stdout() {
@@ -243,7 +243,7 @@ fn a_dry_run_prints_only_events_on_stdout() {
 #[test]
 fn a_closed_stdout_is_not_an_error() {
     let sandbox = Sandbox::new();
-    sandbox.tilt().crowd(3000);
+    sandbox.tilt().add_resources(3000);
     let script = r#""$0" --once --dry-run | { read line; echo "$line"; }"#;
     let outcome = sandbox.command(&["/bin/sh", "-c", script, PROGRAM]).finish().exits_with(0);
     assert_eq!(outcome.events().len(), 1);
@@ -255,7 +255,7 @@ fn a_closed_stdout_is_not_an_error() {
 fn a_full_disk_during_a_dry_run_is_reported() {
     let sandbox = Sandbox::new();
     for what in ["", "--snapshot tilt.json"] {
-        let snapshot = std::fs::read(crate::support::sandbox::capture("ci/snapshot.json"));
+        let snapshot = std::fs::read(crate::support::capture("ci/snapshot.json"));
         std::fs::write(sandbox.path("work/tilt.json"), snapshot.expect("a capture"))
             .expect("a file");
         let line = format!("exec {PROGRAM} --once --dry-run {what} >/dev/full");
@@ -274,7 +274,7 @@ fn do_not_track_sends_nothing_and_says_so() {
     // A key is not needed either.
     sandbox.run("--once").env("DO_NOT_TRACK", "1").finish().exits_with(0);
 
-    let sidecar = sandbox.sidecar_to(&server).env("DO_NOT_TRACK", "1").start();
+    let sidecar = sandbox.polling_sidecar_to(&server).env("DO_NOT_TRACK", "1").start();
     sidecar.says("DO_NOT_TRACK");
     assert!(sidecar.is_running(), "the sidecar idles");
     // It prints its line before it handles signals, so the exit code may differ.

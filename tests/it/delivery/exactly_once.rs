@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use fakes::honeycomb::{Answer, Mishap, Part, Reply, Server};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::sandbox::{
-    RECORDED, Sandbox, builds, eventually, in_some_tries, of_kind, recorded_builds, skipped,
+use crate::support::{
+    RECORDED_EVENTS, Sandbox, builds, eventually, of_kind, recorded_builds, retry, skipped,
 };
-use fakes::honeycomb::{Answer, Mishap, Part, Reply, Server};
 
 /// A 503 whose `Retry-After` is longer than any delivery waits.
 fn unavailable() -> Reply {
@@ -21,7 +21,7 @@ fn unavailable() -> Reply {
 fn restarts_of_a_sidecar_send_no_build_twice() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     for _ in 0..3 {
-        let sidecar = sandbox.sidecar_to(&server).start();
+        let sidecar = sandbox.polling_sidecar_to(&server).start();
         sidecar.says("sent ");
         sidecar.ends_after(Signal::TERM).0.exits_with(0);
     }
@@ -31,7 +31,8 @@ fn restarts_of_a_sidecar_send_no_build_twice() {
 #[test]
 fn sidecars_and_reports_in_parallel_send_each_build_once() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    let sidecars = [sandbox.sidecar_to(&server).start(), sandbox.sidecar_to(&server).start()];
+    let sidecars =
+        [sandbox.polling_sidecar_to(&server).start(), sandbox.polling_sidecar_to(&server).start()];
     let mut expected = recorded_builds();
     for minute in 10..13 {
         let start = format!("2026-11-22T17:{minute}:00.000000Z");
@@ -55,7 +56,7 @@ fn sidecars_and_reports_in_parallel_send_each_build_once() {
         sent.sort();
     }
     assert_eq!(sent, expected);
-    assert_eq!(sandbox.waiting(), 0);
+    assert_eq!(sandbox.queued(), 0);
 }
 
 #[test]
@@ -64,7 +65,7 @@ fn a_build_during_an_outage_arrives_later_with_its_own_time() {
     sandbox.report_to(&server).finish().exits_with(0);
 
     sandbox.tilt().build_web("2026-11-22T17:00:00.25Z", "2026-11-22T17:00:02.5Z");
-    sandbox.report_in_vain(&server);
+    sandbox.queue_report(&server);
     // Tilt drops a finished build when the next one starts.
     sandbox.tilt().set("no-tilt", "");
     sandbox.report_to(&server).finish().exits_with(3);
@@ -79,8 +80,8 @@ fn a_build_during_an_outage_arrives_later_with_its_own_time() {
 #[test]
 fn a_build_during_an_outage_survives_a_killed_sidecar() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    let sidecar = sandbox.sidecar_to(&server).start();
-    eventually("a report", || server.accepted().len() >= RECORDED);
+    let sidecar = sandbox.polling_sidecar_to(&server).start();
+    eventually("a report", || server.accepted().len() >= RECORDED_EVENTS);
     server.usually(Answer::Broken { after: Part::Nothing, then: Mishap::Close });
     sandbox.tilt().build_web("2026-11-22T17:00:00Z", "2026-11-22T17:00:01Z");
     sidecar.says("kept for next time, trying again");
@@ -97,15 +98,15 @@ fn events_are_sent_after_a_kill_during_a_stalled_response() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     server.usually(Answer::Broken { after: Part::Nothing, then: Mishap::Stall });
     for (index, run) in
-        [sandbox.sidecar_to(&server), sandbox.report_to(&server)].into_iter().enumerate()
+        [sandbox.polling_sidecar_to(&server), sandbox.report_to(&server)].into_iter().enumerate()
     {
         let run = run.start();
         server.request(index);
         run.signal(Signal::KILL);
         assert_eq!(run.finish().code, None);
     }
-    let waiting = sandbox.waiting();
-    assert!(waiting >= RECORDED, "{waiting}");
+    let waiting = sandbox.queued();
+    assert!(waiting >= RECORDED_EVENTS, "{waiting}");
 
     server.usually(Answer::Accept);
     sandbox.tilt().set("no-tilt", "");
@@ -138,7 +139,7 @@ fn a_report_killed_at_any_moment_loses_no_build() {
 #[test]
 fn a_damaged_state_is_moved_aside_and_reported() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    sandbox.report_in_vain(&server);
+    sandbox.queue_report(&server);
     let whole = fs::read(sandbox.state_file()).expect("a state");
     // The unit tests truncate it at every length.
     let lengths = [0, 1, whole.len() / 3, whole.len() / 2, whole.len() - 1];
@@ -166,7 +167,7 @@ fn a_damaged_state_is_moved_aside_and_reported() {
 #[test]
 fn a_state_of_a_newer_version_is_not_changed() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    sandbox.report_in_vain(&server);
+    sandbox.queue_report(&server);
     let state = sandbox.state_file();
     let newer = br#"{"version":999,"anything":"else"}"#;
     fs::write(&state, newer).expect("a newer state");
@@ -178,7 +179,7 @@ fn a_state_of_a_newer_version_is_not_changed() {
         .says("update tilt-honeycomb");
     assert_eq!(fs::read(&state).expect("the state"), newer);
 
-    let sidecar = sandbox.sidecar_to(&server).start();
+    let sidecar = sandbox.polling_sidecar_to(&server).start();
     sidecar.says("version 999 is newer");
     fs::remove_file(&state).expect("the newer state");
     sidecar.says("the state is usable again").says("sent ");
@@ -198,14 +199,14 @@ fn an_unusable_state_folder_does_not_end_the_sidecar() {
         .exits_with(1)
         .says("work/taken")
         .says("--state-dir");
-    let sidecar = sandbox.sidecar_to(&server).args(&options).start();
+    let sidecar = sandbox.polling_sidecar_to(&server).args(&options).start();
     sidecar.says("work/taken");
     eventually("two polls", || sandbox.tilt().calls().len() >= 3);
     assert!(sidecar.is_running());
 
     fs::remove_file(&taken).expect("the file");
     sidecar.says("the state is usable again");
-    eventually("a report", || server.accepted().len() >= RECORDED);
+    eventually("a report", || server.accepted().len() >= RECORDED_EVENTS);
 }
 
 #[test]
@@ -215,7 +216,7 @@ fn a_read_only_state_folder_is_reported() {
         return;
     }
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    sandbox.report_in_vain(&server);
+    sandbox.queue_report(&server);
     let permit = |mode| {
         fs::set_permissions(sandbox.state_dir(), fs::Permissions::from_mode(mode)).expect("a mode");
     };
@@ -223,7 +224,7 @@ fn a_read_only_state_folder_is_reported() {
     let outcome = sandbox.report_to(&server).finish();
     permit(0o700);
     outcome.exits_with(1).says("Permission denied").says("--state-dir");
-    assert_eq!(sandbox.waiting(), RECORDED);
+    assert_eq!(sandbox.queued(), RECORDED_EVENTS);
 }
 
 #[test]
@@ -238,7 +239,7 @@ fn a_world_writable_state_folder_is_refused() {
 #[test]
 fn a_symlink_as_state_file_is_not_followed() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    sandbox.report_in_vain(&server);
+    sandbox.queue_report(&server);
     let (state, victim) = (sandbox.state_file(), sandbox.path("work/victim"));
     fs::rename(&state, &victim).expect("a renamed file");
     std::os::unix::fs::symlink(&victim, &state).expect("a link");
@@ -250,7 +251,7 @@ fn a_symlink_as_state_file_is_not_followed() {
 #[test]
 fn state_files_are_readable_by_their_owner_only() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    sandbox.report_in_vain(&server);
+    sandbox.queue_report(&server);
     let mode =
         |path: &std::path::Path| fs::metadata(path).expect("a file").permissions().mode() & 0o777;
     assert_eq!(mode(&sandbox.state_dir()), 0o700);
@@ -277,7 +278,7 @@ fn a_repeated_span_has_the_same_id() {
             ids.entry(format!("{span:?}")).or_default().push(data["trace.span_id"].clone());
         }
     }
-    assert_eq!(ids.len(), RECORDED - 10, "every event except the statuses has an id");
+    assert_eq!(ids.len(), RECORDED_EVENTS - 10, "every event except the statuses has an id");
     for (span, ids) in ids {
         assert!(ids.len() == 2 && ids[0] == ids[1], "{span}: {ids:?}");
     }
@@ -289,7 +290,7 @@ fn the_installation_id_works_without_hard_links() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     for _ in 0..2 {
         let report =
-            sandbox.report_to(&server).env("LD_PRELOAD", crate::support::sandbox::machine());
+            sandbox.report_to(&server).env("LD_PRELOAD", crate::support::machine_library());
         report.env("NO_LINKS", "").finish().exits_with(0);
     }
     let id = fs::read_to_string(sandbox.state_dir().join("installation-id")).expect("an id");
@@ -318,13 +319,13 @@ fn no_temporary_files_are_left() {
 #[test]
 fn a_full_queue_drops_heartbeats_and_says_so() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    sandbox.tilt().crowd(6000);
-    sandbox.report_in_vain(&server);
+    sandbox.tilt().add_resources(6000);
+    sandbox.queue_report(&server);
     server.usually(unavailable());
-    in_some_tries("a poll", || sandbox.report_to(&server).finish().unless_tilt_was_slow())
+    retry("a poll", || sandbox.report_to(&server).finish().unless_tilt_was_slow())
         .exits_with(4)
         .says("the queue is full: dropped 2049 heartbeats");
-    assert_eq!(sandbox.waiting(), 10_000);
+    assert_eq!(sandbox.queued(), 10_000);
     server.usually(Answer::Accept);
     sandbox.tilt().set("no-tilt", "");
     sandbox.report_to(&server).finish().exits_with(3);

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use fakes::honeycomb::{Answer, Mishap, Part, Reply, Server};
 use serde_json::json;
 
-use crate::support::sandbox::{
-    KEY, NOBODY, Outcome, RECORDED, Sandbox, builds, in_some_tries, of_kind, recorded_builds,
+use crate::support::{
+    KEY, Outcome, RECORDED_EVENTS, Sandbox, UNREACHABLE, builds, of_kind, recorded_builds, retry,
     takes_less_than,
 };
-use fakes::honeycomb::{Answer, Mishap, Part, Reply, Server};
 
 fn report(sandbox: &Sandbox, server: &Server) -> Outcome {
     sandbox.report_to(server).finish()
@@ -17,7 +17,7 @@ fn report(sandbox: &Sandbox, server: &Server) -> Outcome {
 
 /// Runs a report with a short timeout, until one run sends this many requests.
 fn report_with_short_timeout(sandbox: &Sandbox, server: &Server, answers: usize) -> Outcome {
-    in_some_tries("enough requests before the timeout", || {
+    retry("enough requests before the timeout", || {
         let before = server.requests().len();
         let outcome = sandbox.report_within("1500ms", server).finish();
         (server.requests().len() >= before + answers).then_some(outcome)
@@ -59,7 +59,7 @@ fn the_dataset_name_is_percent_encoded_once() {
 #[test]
 fn events_are_sent_in_order_in_batches_of_500() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    sandbox.tilt().crowd(1188);
+    sandbox.tilt().add_resources(1188);
     report(&sandbox, &server).exits_with(0);
     let requests = server.requests();
     let sizes: Vec<_> = requests.iter().map(|request| request.events.len()).collect();
@@ -78,7 +78,7 @@ fn a_batch_stays_under_one_megabyte_before_compression() {
     let field = format!("padding={}", "y".repeat(60_000));
     let padded = sandbox.report_to(&server).args(&["--field", &field]);
     padded.finish().exits_with(0);
-    assert_eq!(server.accepted().len(), RECORDED);
+    assert_eq!(server.accepted().len(), RECORDED_EVENTS);
     for request in server.requests() {
         let body = serde_json::to_vec(&request.events).expect("JSON");
         assert!(body.len() <= 1_000_000, "{}", body.len());
@@ -89,7 +89,7 @@ fn a_batch_stays_under_one_megabyte_before_compression() {
 #[test]
 fn each_event_is_handled_by_its_own_status() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    let mut statuses = vec![202; RECORDED];
+    let mut statuses = vec![202; RECORDED_EVENTS];
     statuses[1] = 400;
     statuses[3] = 429;
     statuses[5] = 500;
@@ -102,8 +102,8 @@ fn each_event_is_handled_by_its_own_status() {
     let requests = server.requests();
     assert_eq!(requests.len(), 2);
     assert_eq!(requests[1].events, [requests[0].events[3].clone(), requests[0].events[5].clone()]);
-    assert_eq!(server.accepted().len(), RECORDED - 2);
-    assert_eq!(sandbox.waiting(), 0);
+    assert_eq!(server.accepted().len(), RECORDED_EVENTS - 2);
+    assert_eq!(sandbox.queued(), 0);
 
     report(&sandbox, &server).exits_with(0);
     let session = of_kind(&server.accepted(), "session").pop().expect("a second report");
@@ -116,9 +116,9 @@ fn events_with_status_429_stay_queued_at_the_deadline() {
     server
         .usually(Answer::By(Arc::new(|request| Answer::Statuses(vec![429; request.events.len()]))));
     let outcome = report_with_short_timeout(&sandbox, &server, 2).exits_with(4);
-    let waiting = sandbox.waiting();
+    let waiting = sandbox.queued();
     outcome.says(&format!("{waiting} events are kept for next time")).says_one_line();
-    assert!(waiting >= RECORDED, "{waiting}");
+    assert!(waiting >= RECORDED_EVENTS, "{waiting}");
 }
 
 #[test]
@@ -135,10 +135,10 @@ fn events_without_a_status_are_sent_again() {
 fn long_error_texts_in_a_response_are_read_completely() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let refusal = json!({"status": 400, "error": "no ".repeat(5_000)});
-    server.usually(Reply::new(200, json!(vec![refusal; RECORDED]).to_string()));
+    server.usually(Reply::new(200, json!(vec![refusal; RECORDED_EVENTS]).to_string()));
     let outcome = report(&sandbox, &server).exits_with(5);
     outcome.says("rejected 39 event(s) for good: no no no");
-    assert_eq!((server.requests().len(), sandbox.waiting()), (1, 0));
+    assert_eq!((server.requests().len(), sandbox.queued()), (1, 0));
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn extra_statuses_in_a_response_are_ignored() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     server.then([Answer::Statuses(vec![202; 500])]);
     report(&sandbox, &server).exits_with(0);
-    assert_eq!((server.requests().len(), sandbox.waiting()), (1, 0));
+    assert_eq!((server.requests().len(), sandbox.queued()), (1, 0));
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn a_200_without_honeycombs_body_keeps_all_events() {
             .exits_with(4)
             .says("something else answering in Honeycomb's place")
             .says_one_line();
-        assert_eq!(sandbox.waiting(), RECORDED, "{body}");
+        assert_eq!(sandbox.queued(), RECORDED_EVENTS, "{body}");
         server.usually(Answer::Accept);
         report(&sandbox, &server).exits_with(0);
         assert_eq!(builds(&server.accepted()), recorded_builds());
@@ -175,7 +175,7 @@ fn status_429_and_5xx_are_retried_until_accepted() {
         server.then([Reply::new(status, "{\"error\":\"busy\"}").into()]);
         report(&sandbox, &server).exits_with(0).says_nothing();
         assert_eq!(server.requests().len(), 2, "{status}");
-        assert_eq!(server.accepted().len(), RECORDED, "{status}");
+        assert_eq!(server.accepted().len(), RECORDED_EVENTS, "{status}");
     }
 }
 
@@ -185,8 +185,8 @@ fn events_stay_queued_if_status_503_continues() {
     server.usually(Reply::new(503, "<html>come back later</html>"));
     takes_less_than(Duration::from_millis(2500), || {
         let outcome = report_with_short_timeout(&sandbox, &server, 2).exits_with(4);
-        let waiting = sandbox.waiting();
-        assert!(waiting >= RECORDED, "{waiting}");
+        let waiting = sandbox.queued();
+        assert!(waiting >= RECORDED_EVENTS, "{waiting}");
         outcome.says(&format!("{waiting} events are kept for next time")).says_one_line().took
     });
 }
@@ -230,7 +230,7 @@ fn a_sidecar_waits_for_retry_after() {
     takes_less_than(Duration::from_secs(10), || {
         let (sandbox, server) = (Sandbox::new(), Server::start());
         server.then([Reply::new(429, "").header("retry-after", 8).into()]);
-        let sidecar = sandbox.sidecar_to(&server).args(&["--timeout", "500ms"]).start();
+        let sidecar = sandbox.polling_sidecar_to(&server).args(&["--timeout", "500ms"]).start();
         sidecar.says("trying again");
         let (first, second) = (server.request(0), server.request(1));
         let pause = second.came - first.came;
@@ -248,7 +248,7 @@ fn a_stalled_server_times_out_at_the_deadline() {
             let outcome =
                 report_with_short_timeout(&sandbox, &server, 1).exits_with(4).says("timed out");
             assert!(outcome.took > Duration::from_millis(1500), "{after:?}: {:?}", outcome.took);
-            assert!(sandbox.waiting() >= RECORDED, "{after:?}");
+            assert!(sandbox.queued() >= RECORDED_EVENTS, "{after:?}");
             outcome.took
         });
     }
@@ -262,7 +262,7 @@ fn a_broken_connection_is_retried() {
             server.then([Answer::Broken { after, then }]);
             report(&sandbox, &server).exits_with(0).says_nothing();
             assert_eq!(server.requests().len(), 2, "{after:?} {then:?}");
-            assert_eq!(server.accepted().len(), RECORDED, "{after:?} {then:?}");
+            assert_eq!(server.accepted().len(), RECORDED_EVENTS, "{after:?} {then:?}");
         }
     }
 }
@@ -272,8 +272,8 @@ fn events_stay_queued_if_the_connection_is_refused() {
     takes_less_than(Duration::from_secs(2), || {
         let sandbox = Sandbox::new();
         let run = sandbox.run("--once --timeout 600ms").with_key();
-        let outcome = run.env("HONEYCOMB_API_ENDPOINT", NOBODY).finish().exits_with(4);
-        assert_eq!(sandbox.waiting(), RECORDED);
+        let outcome = run.env("HONEYCOMB_API_ENDPOINT", UNREACHABLE).finish().exits_with(4);
+        assert_eq!(sandbox.queued(), RECORDED_EVENTS);
         if outcome.stderr.contains("the time was up") {
             // The deadline passed before the first request.
             return Duration::MAX;
@@ -301,7 +301,7 @@ fn status_401_403_and_404_are_explained_and_not_retried() {
             .says("their own words")
             .says("39 events are kept for next time")
             .says_one_line();
-        assert_eq!((server.requests().len(), sandbox.waiting()), (1, RECORDED), "{status}");
+        assert_eq!((server.requests().len(), sandbox.queued()), (1, RECORDED_EVENTS), "{status}");
     }
 }
 
@@ -314,7 +314,7 @@ fn a_redirect_is_refused_and_gets_no_key() {
         let outcome = report(&sandbox, &server).exits_with(5).says("the endpoint redirects to ");
         assert!(!outcome.stderr.contains("s3cr3t"), "{}", outcome.stderr);
         assert_eq!(elsewhere.connections(), 0, "{status}");
-        assert_eq!((server.requests().len(), sandbox.waiting()), (1, RECORDED), "{status}");
+        assert_eq!((server.requests().len(), sandbox.queued()), (1, RECORDED_EVENTS), "{status}");
     }
 }
 
@@ -327,7 +327,7 @@ fn a_batch_with_status_413_is_halved_until_accepted() {
     })));
     // A slow disk needs time: every request writes the state.
     sandbox.report_to(&server).finish().exits_with(0);
-    assert_eq!(server.accepted().len(), RECORDED);
+    assert_eq!(server.accepted().len(), RECORDED_EVENTS);
     let sizes: Vec<_> = server.requests().iter().map(|request| request.events.len()).collect();
     assert_eq!(sizes[..5], [39, 19, 9, 4, 2]);
     assert!(sizes[4..].iter().all(|size| *size <= 2), "{sizes:?}");
@@ -342,7 +342,7 @@ fn one_event_with_status_413_does_not_block_the_rest() {
     })));
     let patient = sandbox.report_to(&server);
     patient.finish().exits_with(5).says("dropped an event with which honeycomb takes no request");
-    assert_eq!((server.accepted().len(), sandbox.waiting()), (RECORDED - 10, 0));
+    assert_eq!((server.accepted().len(), sandbox.queued()), (RECORDED_EVENTS - 10, 0));
 }
 
 #[test]
@@ -374,7 +374,7 @@ fn loopback_requests_bypass_the_proxy() {
         report = report.env(name, proxy.url());
     }
     report.finish().exits_with(0);
-    assert_eq!((proxy.connections(), server.accepted().len()), (0, RECORDED));
+    assert_eq!((proxy.connections(), server.accepted().len()), (0, RECORDED_EVENTS));
 }
 
 #[test]
@@ -389,5 +389,5 @@ fn a_failed_tls_handshake_sends_nothing() {
         .finish()
         .exits_with(4);
     assert_eq!(server.requests().len(), 0);
-    assert_eq!(sandbox.waiting(), RECORDED);
+    assert_eq!(sandbox.queued(), RECORDED_EVENTS);
 }

@@ -4,10 +4,10 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+use fakes::honeycomb::Server;
 use serde_json::Value;
 
-use crate::support::sandbox::{Outcome, RECORDED, Sandbox, eventually, in_some_tries};
-use fakes::honeycomb::Server;
+use crate::support::{Outcome, RECORDED_EVENTS, Sandbox, eventually, retry};
 
 /// A machine whose Tiltfile is in a git checkout. Its `git` records each call.
 struct Developer {
@@ -80,7 +80,7 @@ fn unless_git_was_slow<T>(outcome: T, stderr: &str) -> Option<T> {
 
 /// Runs a single report in which git answered in time.
 fn report_with_git(developer: &Developer, variables: &[(&str, &str)]) -> Outcome {
-    in_some_tries("git answers in time", || {
+    retry("git answers in time", || {
         let mut run = developer.sandbox.run("--once --dry-run --vcs --verbose");
         for (name, value) in variables {
             run = run.env(name, value);
@@ -110,7 +110,7 @@ fn vcs_adds_repository_branch_and_commit_to_every_event() {
         ("vcs.ref.head.revision", &developer.revision()),
         ("vcs.repository.name", "shop"),
     ]);
-    assert_eq!(outcome.events().len(), RECORDED);
+    assert_eq!(outcome.events().len(), RECORDED_EVENTS);
     for event in outcome.events() {
         assert_eq!(vcs(&event), expected);
     }
@@ -121,20 +121,21 @@ fn vcs_adds_repository_branch_and_commit_to_every_event() {
 fn without_vcs_git_does_not_run() {
     let developer = Developer::with_checkout();
     let outcome = developer.sandbox.run("--once --dry-run").finish().exits_with(0);
-    assert_eq!(outcome.events().len(), RECORDED);
+    assert_eq!(outcome.events().len(), RECORDED_EVENTS);
     assert!(outcome.events().iter().all(|event| vcs(event).is_empty()));
     assert_eq!(developer.git_calls(), Vec::<String>::new());
 }
 
 #[test]
 fn git_runs_at_start_and_after_a_checkout_or_commit_only() {
-    in_some_tries("git answers in time", git_calls);
+    retry("git answers in time", git_calls);
 }
 
 fn git_calls() -> Option<()> {
     let developer = Developer::with_checkout();
     let server = Server::start();
-    let sidecar = developer.sandbox.sidecar_to(&server).args(&["--vcs", "--verbose"]).start();
+    let sidecar =
+        developer.sandbox.polling_sidecar_to(&server).args(&["--vcs", "--verbose"]).start();
     let wait_for = |expected: &[(&str, &str)]| {
         let expected = fields(expected);
         eventually(&format!("{expected:?}"), || {
@@ -178,7 +179,7 @@ fn a_commit_in_a_reftable_repository_is_noticed() {
     std::fs::create_dir(&tables).expect("a folder");
     std::fs::write(tables.join("tables.list"), "first").expect("a file");
     let server = Server::start();
-    let _sidecar = developer.sandbox.sidecar_to(&server).args(&["--vcs"]).start();
+    let _sidecar = developer.sandbox.polling_sidecar_to(&server).args(&["--vcs"]).start();
     let wait_for = |revision: &str| {
         eventually("the commit", || {
             let last = server.accepted().pop();
@@ -200,7 +201,7 @@ fn a_report_works_without_git_a_repository_or_a_commit() {
     std::fs::remove_file(without_git.sandbox.path("bin/git")).expect("an installed git");
     for developer in [bare, empty, without_git] {
         let run = developer.sandbox.run("--once --dry-run --vcs").finish().exits_with(0);
-        assert_eq!(run.events().len(), RECORDED);
+        assert_eq!(run.events().len(), RECORDED_EVENTS);
         assert!(run.events().iter().all(|event| vcs(event).is_empty()));
     }
 }
@@ -211,7 +212,7 @@ fn a_hung_git_does_not_delay_the_report() {
     developer.install_git("exec sleep 600");
     let server = Server::start();
     let run = developer.sandbox.report_to(&server).args(&["--vcs"]).finish().exits_with(0);
-    assert_eq!(server.accepted().len(), RECORDED);
+    assert_eq!(server.accepted().len(), RECORDED_EVENTS);
     assert!(run.stderr.is_empty(), "{}", run.stderr);
 }
 
@@ -238,7 +239,7 @@ fn the_repository_is_asked_for_again_after_a_timeout() {
         slow.display()
     ));
     let server = Server::start();
-    let _sidecar = developer.sandbox.sidecar_to(&server).args(&["--vcs"]).start();
+    let _sidecar = developer.sandbox.polling_sidecar_to(&server).args(&["--vcs"]).start();
     eventually("a report", || !server.requests().is_empty());
     developer.commit();
     let revision = developer.revision();
@@ -263,7 +264,7 @@ fn a_commit_while_git_runs_is_noticed() {
         folder.display()
     ));
     let server = Server::start();
-    let _sidecar = developer.sandbox.sidecar_to(&server).args(&["--vcs"]).start();
+    let _sidecar = developer.sandbox.polling_sidecar_to(&server).args(&["--vcs"]).start();
     eventually("reports", || server.requests().len() >= 2);
     std::fs::write(&flag, "").expect("a file");
     developer.commit();
@@ -276,13 +277,14 @@ fn a_commit_while_git_runs_is_noticed() {
 
 #[test]
 fn a_git_that_hangs_after_a_commit_does_not_run_every_report() {
-    in_some_tries("git answers in time", git_hangs_after_a_commit);
+    retry("git answers in time", git_hangs_after_a_commit);
 }
 
 fn git_hangs_after_a_commit() -> Option<()> {
     let developer = Developer::with_checkout();
     let server = Server::start();
-    let sidecar = developer.sandbox.sidecar_to(&server).args(&["--vcs", "--verbose"]).start();
+    let sidecar =
+        developer.sandbox.polling_sidecar_to(&server).args(&["--vcs", "--verbose"]).start();
     eventually("reports", || server.requests().len() >= 2);
     unless_git_was_slow((), &sidecar.stderr())?;
     let calls = developer.sandbox.path("git-calls");

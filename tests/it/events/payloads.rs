@@ -5,10 +5,10 @@
 
 use std::time::{Duration, SystemTime};
 
+use fakes::honeycomb::Server;
 use serde_json::{Value, json};
 
-use crate::support::sandbox::{RECORDED, Sandbox, capture, of_kind};
-use fakes::honeycomb::Server;
+use crate::support::{RECORDED_EVENTS, Sandbox, capture, of_kind};
 
 const KINDS: [&str; 6] =
     ["uiresource", "session", "update", "dockerimage", "cmdimage", "dockerimage_stage"];
@@ -74,7 +74,7 @@ fn assert_as_expected(events: &[Value], is_dry: bool) {
 #[test]
 fn a_dry_run_prints_the_expected_payloads() {
     let dry = Sandbox::new().run("--once --dry-run").finish().exits_with(0);
-    assert_eq!(dry.events().len(), RECORDED);
+    assert_eq!(dry.events().len(), RECORDED_EVENTS);
     assert_as_expected(&dry.events(), true);
 }
 
@@ -201,7 +201,7 @@ fn options_and_mode_are_on_every_event() {
         .finish()
         .exits_with(0)
         .events();
-    assert_eq!(events.len(), RECORDED);
+    assert_eq!(events.len(), RECORDED_EVENTS);
     for event in &events {
         let data = &event["data"];
         assert_eq!(data["user"], "ann");

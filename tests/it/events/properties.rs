@@ -21,7 +21,7 @@ use tilt_honeycomb::spool::state::State;
 use tilt_honeycomb::tilt::list_reader::ListReader;
 use tilt_honeycomb::tilt::model::Snapshot;
 
-use crate::support::sandbox::{KINDS, capture};
+use crate::support::{KINDS, capture};
 
 const LIMITS: BatchLimits = BatchLimits { events: 4, bytes: 1_000_000 };
 

@@ -16,7 +16,7 @@ use tilt_honeycomb::tilt::model::{
     Timestamp, Update,
 };
 
-use crate::support::sandbox::of_kind;
+use crate::support::of_kind;
 
 /// The time this many seconds after Tilt started.
 fn at(seconds: f64) -> Timestamp {

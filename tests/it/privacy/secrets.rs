@@ -5,13 +5,11 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use fakes::honeycomb::{Answer, Mishap, Part, Reply, Server};
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::support::sandbox::{
-    KEY, Outcome, RECORDED, Sandbox, eventually, in_some_tries, of_kind,
-};
-use fakes::honeycomb::{Answer, Mishap, Part, Reply, Server};
+use crate::support::{KEY, Outcome, RECORDED_EVENTS, Sandbox, eventually, of_kind, retry};
 
 const COMMAND_TOKEN: &str = "canary-token-of-a-failing-command";
 const BUILD_ARG: &str = "canary-value-of-a-build-arg";
@@ -110,7 +108,7 @@ fn a_report_contains_no_commands_arguments_paths_or_files() {
     let (sandbox, server) = (sandbox_with_canaries(), Server::start());
     server.then([Reply::new(503, "").into()]);
     let outcome = sandbox.report_to(&server).args(&["--verbose"]).finish().exits_with(0);
-    assert_eq!(server.accepted().len(), RECORDED);
+    assert_eq!(server.accepted().len(), RECORDED_EVENTS);
     let all = [&TILT_CANARIES[..], &[KEY]].concat();
     assert_printed_none(&outcome, &all);
     assert_wrote_none(&sandbox, &all);
@@ -132,7 +130,7 @@ fn queued_events_on_disk_contain_no_secrets() {
     let outcome = report.finish().exits_with(4);
     let all = [&TILT_CANARIES[..], &[KEY]].concat();
     assert_printed_none(&outcome, &all);
-    assert_eq!(sandbox.waiting(), RECORDED);
+    assert_eq!(sandbox.queued(), RECORDED_EVENTS);
     assert_wrote_none(&sandbox, &all);
 }
 
@@ -179,7 +177,7 @@ fn the_key_is_in_no_message_when_delivery_fails() {
     ] {
         let (sandbox, server) = (Sandbox::new(), Server::start());
         server.usually(answer);
-        let outcome = in_some_tries("a request", || {
+        let outcome = retry("a request", || {
             let outcome = sandbox.report_within("1s", &server).args(&["--verbose"]).finish();
             (!server.requests().is_empty()).then_some(outcome)
         });
@@ -192,7 +190,7 @@ fn the_key_is_in_no_message_when_delivery_fails() {
 fn the_sidecar_never_prints_the_key() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     server.then([Reply::new(429, "").into()]);
-    let sidecar = sandbox.sidecar_to(&server).args(&["--verbose"]).start();
+    let sidecar = sandbox.polling_sidecar_to(&server).args(&["--verbose"]).start();
     eventually("two reports", || server.accepted().len() >= 21);
     let (outcome, _) = sidecar.ends_after(Signal::TERM);
     assert_printed_none(&outcome, &[KEY]);

@@ -8,7 +8,7 @@ use tilt_honeycomb::events::event;
 use tilt_honeycomb::exit_code;
 use tilt_honeycomb::honeycomb::queries::{Calculation, Combination, Filter, FilterValue, QUERIES};
 
-use crate::support::sandbox::{Sandbox, capture, test_tool};
+use crate::support::{Sandbox, capture, test_tool};
 
 fn read(path: &str) -> String {
     let whole = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);

@@ -4,21 +4,21 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use fakes::honeycomb::{Answer, Mishap, Part, Reply, Server};
 use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::api::Api;
-use crate::support::sandbox::{
-    Process, RECORDED, Sandbox, builds, eventually, in_some_tries, of_kind, recorded_builds,
+use crate::support::{
+    Process, RECORDED_EVENTS, Sandbox, builds, eventually, of_kind, recorded_builds, retry,
     takes_less_than,
 };
-use fakes::honeycomb::{Answer, Mishap, Part, Reply, Server};
 
 #[test]
 fn the_sidecar_reports_at_once_and_then_at_every_interval() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let began = Instant::now();
-    let sidecar = sandbox.sidecar_to(&server).start();
+    let sidecar = sandbox.polling_sidecar_to(&server).start();
     eventually("three reports", || of_kind(&server.accepted(), "uiresource").len() >= 27);
     assert!(began.elapsed() >= Duration::from_secs(2), "{:?}", began.elapsed());
     assert_eq!(builds(&server.accepted()), recorded_builds());
@@ -36,12 +36,12 @@ fn sent_line(reports: usize, what: &str) -> String {
 #[test]
 fn a_change_is_logged_in_one_line_and_no_change_is_not() {
     // If two reports overlap, one line counts both. Then the test starts again.
-    in_some_tries("each report has its own line", || changes_are_logged().then_some(()));
+    retry("each report has its own line", || changes_are_logged().then_some(()));
 }
 
 fn changes_are_logged() -> bool {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    let sidecar = sandbox.sidecar_to(&server).start();
+    let sidecar = sandbox.polling_sidecar_to(&server).start();
     let has_logged = |count: usize, what: &str| {
         eventually(what, || sidecar.stderr().matches("sent ").count() >= count);
         let said = sidecar.stderr();
@@ -67,14 +67,14 @@ fn changes_are_logged() -> bool {
 fn a_missing_tilt_is_logged_once_and_found_when_it_starts() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     sandbox.tilt().set("no-tilt", "");
-    let sidecar = sandbox.sidecar_to(&server).start();
+    let sidecar = sandbox.polling_sidecar_to(&server).start();
     eventually("three polls", || sandbox.tilt().calls().len() >= 3);
     assert_eq!(sidecar.stderr().matches("no Tilt").count(), 1, "{}", sidecar.stderr());
     assert_eq!(server.connections(), 0);
 
     sandbox.tilt().unset("no-tilt");
     sidecar.says("tilt answers again");
-    eventually("a report", || server.accepted().len() == RECORDED);
+    eventually("a report", || server.accepted().len() == RECORDED_EVENTS);
     sandbox.tilt().set("stale", "");
     sidecar.says("was refused");
     assert!(sidecar.is_running());
@@ -85,7 +85,7 @@ fn a_newer_tilt_is_polled_for_more_kinds() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let images = sandbox.tilt().read("dockerimages.json");
     sandbox.tilt().unset("dockerimages.json");
-    let sidecar = sandbox.sidecar_to(&server).start();
+    let sidecar = sandbox.polling_sidecar_to(&server).start();
     sidecar.says("sent ");
     assert_eq!(of_kind(&server.accepted(), "dockerimage").len(), 0);
     sandbox.tilt().set("no-tilt", "");
@@ -102,7 +102,7 @@ fn a_late_tilt_is_found_before_the_next_interval() {
     sidecar.says("no Tilt");
     sandbox.tilt().unset("no-tilt");
     sidecar.says("tilt answers again");
-    eventually("a report", || server.accepted().len() == RECORDED);
+    eventually("a report", || server.accepted().len() == RECORDED_EVENTS);
 }
 
 #[test]
@@ -110,16 +110,16 @@ fn an_outage_is_logged_once_and_the_backlog_is_sent_after_it() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     server.usually(Reply::new(503, ""));
     // The sidecar waits half a second for each response. Events without a response are sent again.
-    let sidecar = sandbox.sidecar_to(&server).args(&["--timeout", "2s"]).start();
+    let sidecar = sandbox.polling_sidecar_to(&server).args(&["--timeout", "2s"]).start();
     sidecar.says("kept for next time, trying again");
-    eventually("more reports wait", || sandbox.waiting() >= 30);
+    eventually("more reports wait", || sandbox.queued() >= 30);
     assert_eq!(sidecar.stderr().matches("trying again").count(), 1, "{}", sidecar.stderr());
 
     server.usually(Answer::Accept);
     sidecar.says("sent ");
     eventually("the backlog", || builds(&server.accepted()) == recorded_builds());
     sidecar.ends_after(Signal::TERM).0.exits_with(0);
-    assert_eq!(sandbox.waiting(), 0);
+    assert_eq!(sandbox.queued(), 0);
 }
 
 /// A slow disk or another sender that holds the lock says nothing about Honeycomb.
@@ -130,7 +130,7 @@ fn a_delivery_that_sent_no_request_does_not_end_an_outage() {
     let sidecar = sandbox.run("--interval 1h --timeout 1s").sending_to(&server).start();
     sidecar.says("kept for next time, trying again");
     // The next delivery starts after 2.5 to 5 s and waits for the lock for at most 5 s.
-    let held = sandbox.hold_state();
+    let held = sandbox.lock_state();
     let since = Instant::now();
     eventually("the delivery has timed out", || since.elapsed() > Duration::from_millis(6500));
     drop(held);
@@ -146,7 +146,7 @@ fn a_delivery_that_sent_no_request_does_not_end_an_outage() {
 fn session_events_carry_the_queue_length_and_the_send_error() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     server.usually(Reply::new(503, ""));
-    let _sidecar = sandbox.sidecar_to(&server).args(&["--timeout", "1s"]).start();
+    let _sidecar = sandbox.polling_sidecar_to(&server).args(&["--timeout", "1s"]).start();
     let polls = || sandbox.tilt().calls().len();
     eventually("reports after a failure", || !server.requests().is_empty() && polls() > 4);
     server.usually(Answer::Accept);
@@ -162,9 +162,9 @@ fn session_events_carry_the_queue_length_and_the_send_error() {
 fn a_sidecar_with_a_rejected_key_keeps_running_and_backs_off() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     server.usually(Reply::new(401, r#"{"error":"unknown API key - check your credentials"}"#));
-    let sidecar = sandbox.sidecar_to(&server).start();
+    let sidecar = sandbox.polling_sidecar_to(&server).start();
     sidecar.says("check HONEYCOMB_API_KEY");
-    eventually("three reports wait", || sandbox.waiting() >= 30);
+    eventually("three reports wait", || sandbox.queued() >= 30);
     assert_eq!(server.requests().len(), 1);
     assert!(sidecar.is_running());
     assert_eq!(sidecar.stderr().matches("401").count(), 1, "{}", sidecar.stderr());
@@ -178,9 +178,9 @@ fn an_old_queue_is_sent_even_if_no_tilt_is_running() {
 
     server.usually(Answer::Accept);
     sandbox.tilt().set("no-tilt", "");
-    let sidecar = sandbox.sidecar_to(&server).start();
+    let sidecar = sandbox.polling_sidecar_to(&server).start();
     sidecar.says("39 waiting from before");
-    eventually("a delivery without Tilt", || server.accepted().len() == RECORDED);
+    eventually("a delivery without Tilt", || server.accepted().len() == RECORDED_EVENTS);
 }
 
 #[test]
@@ -191,7 +191,7 @@ fn the_first_line_shows_dataset_interval_and_queue() {
         sidecar.stderr().lines().next().expect("a line").to_owned()
     };
     assert_eq!(
-        first_line(sandbox.live_to(&server).start()),
+        first_line(sandbox.sidecar_to(&server).start()),
         "reporting to dev-environments, live and every 1m; nothing waits from before"
     );
     assert_eq!(
@@ -207,7 +207,7 @@ fn the_dataset_link_is_printed_once() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let _api = Api::on(&server);
     let start = || {
-        let sidecar = sandbox.sidecar_to(&server);
+        let sidecar = sandbox.polling_sidecar_to(&server);
         sidecar.env("HONEYCOMB_UI_URL", "https://ui.honeycomb.io").start()
     };
     let sidecar = start();
@@ -233,9 +233,10 @@ fn an_unavailable_link_neither_delays_nor_fails_a_report() {
                 "GET" => answer.clone(),
                 _ => Answer::Accept,
             })));
-            let sidecar = sandbox.sidecar_to(&server).env("HONEYCOMB_UI_URL", "ui.honeycomb.io");
+            let sidecar =
+                sandbox.polling_sidecar_to(&server).env("HONEYCOMB_UI_URL", "ui.honeycomb.io");
             let sidecar = sidecar.start();
-            eventually("a report", || server.accepted().len() >= RECORDED);
+            eventually("a report", || server.accepted().len() >= RECORDED_EVENTS);
             eventually("a request for the link", || {
                 server.requests().iter().any(|r| r.method == "GET")
             });
@@ -246,9 +247,9 @@ fn an_unavailable_link_neither_delays_nor_fails_a_report() {
         });
     }
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    let sidecar = sandbox.sidecar_to(&server).env("HONEYCOMB_UI_URL", "ui.honeycomb.io");
+    let sidecar = sandbox.polling_sidecar_to(&server).env("HONEYCOMB_UI_URL", "ui.honeycomb.io");
     let sidecar = sidecar.args(&["--quiet"]).start();
-    eventually("a report", || server.accepted().len() >= RECORDED);
+    eventually("a report", || server.accepted().len() >= RECORDED_EVENTS);
     assert!(
         server.requests().iter().all(|request| request.method == "POST"),
         "--quiet needs no link"
@@ -264,7 +265,7 @@ fn a_hung_tilt_does_not_delay_an_old_queue() {
 
     server.usually(Answer::Accept);
     sandbox.tilt().set("hang", "");
-    let sidecar = sandbox.sidecar_to(&server).start();
+    let sidecar = sandbox.polling_sidecar_to(&server).start();
     sidecar.says("sent 39 events (");
     assert!(!sidecar.stderr().contains("no answer"), "{}", sidecar.stderr());
 }
@@ -283,7 +284,7 @@ fn a_dry_run_without_once_prints_each_build_once() {
 fn events_have_an_installation_id_once_the_disk_is_usable() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     std::fs::write(sandbox.state_dir(), "").expect("a file instead of the folder");
-    let sidecar = sandbox.sidecar_to(&server).start();
+    let sidecar = sandbox.polling_sidecar_to(&server).start();
     sidecar.says("--state-dir chooses another folder");
     std::fs::remove_file(sandbox.state_dir()).expect("the file");
     eventually("a report", || !server.accepted().is_empty());
@@ -295,7 +296,7 @@ fn events_have_an_installation_id_once_the_disk_is_usable() {
 #[test]
 fn the_queue_is_sent_soon_after_another_sender_releases_it() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    sandbox.report_in_vain(&server);
+    sandbox.queue_report(&server);
     let sending_lock = std::fs::File::open(sandbox.state_file().with_extension("sending"));
     let sending_lock = sending_lock.expect("a lock");
     sending_lock.lock().expect("it is free");

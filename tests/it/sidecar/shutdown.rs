@@ -5,13 +5,13 @@ use std::fs;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
+use fakes::honeycomb::{Answer, Mishap, Part, Server};
 use rustix::process::Signal;
 
-use crate::support::sandbox::{
-    FAREWELL, LATE_LOOK, PROGRAM, Process, RECORDED, Sandbox, builds, eventually, in_some_tries,
-    recorded_builds, takes_less_than,
+use crate::support::{
+    FINAL_POLL_TIMED_OUT, PROGRAM, Process, RECORDED_EVENTS, SHUTDOWN_BUDGET, Sandbox, builds,
+    eventually, recorded_builds, retry, takes_less_than,
 };
-use fakes::honeycomb::{Answer, Mishap, Part, Server};
 
 /// The longest time from a signal to the exit.
 const EXIT_LIMIT: Duration = Duration::from_millis(1500);
@@ -25,7 +25,7 @@ fn time_to_exit(sidecar: Process, signal: Signal) -> Duration {
 /// Starts a sidecar and stalls its first response after this part.
 fn start_stalled(sandbox: &Sandbox, server: &Server, after: Part) -> Process {
     server.usually(Answer::Broken { after, then: Mishap::Stall });
-    let sidecar = sandbox.sidecar_to(server).start();
+    let sidecar = sandbox.polling_sidecar_to(server).start();
     server.request(0);
     sidecar
 }
@@ -52,7 +52,7 @@ fn the_sidecar_exits_while_tilt_hangs() {
     exits_in_time(|| {
         let (sandbox, server) = (Sandbox::new(), Server::start());
         sandbox.tilt().set("hang", "").set("ignore-signals", "");
-        let sidecar = sandbox.sidecar_to(&server).start();
+        let sidecar = sandbox.polling_sidecar_to(&server).start();
         eventually("a hung tilt", || !sandbox.tilt().calls().is_empty());
         time_to_exit(sidecar, Signal::TERM)
     });
@@ -75,9 +75,9 @@ fn flooded() -> Duration {
         fake_tilt.display()
     );
     sandbox.install("tilt", &script);
-    let sidecar = sandbox.live_to(&server).start();
+    let sidecar = sandbox.sidecar_to(&server).start();
     sidecar.says("sent ");
-    let held = sandbox.hold_state();
+    let held = sandbox.lock_state();
     sidecar.says("has held");
     assert!(sidecar.resident_kib() < 100 * 1024, "{} KiB", sidecar.resident_kib());
     drop(held);
@@ -92,7 +92,7 @@ fn a_batch_in_flight_to_a_stalled_server_is_kept_at_exit() {
             let (sandbox, server) = (Sandbox::new(), Server::start());
             let sidecar = start_stalled(&sandbox, &server, after);
             let took = time_to_exit(sidecar, Signal::TERM);
-            assert!(sandbox.waiting() >= RECORDED, "{}", sandbox.waiting());
+            assert!(sandbox.queued() >= RECORDED_EVENTS, "{}", sandbox.queued());
             took
         });
     }
@@ -107,7 +107,7 @@ fn the_sidecar_exits_while_tilt_and_server_hang() {
         let calls = sandbox.tilt().calls().len();
         eventually("a hung tilt", || sandbox.tilt().calls().len() > calls);
         let took = time_to_exit(sidecar, Signal::TERM);
-        assert!(sandbox.waiting() >= RECORDED, "{}", sandbox.waiting());
+        assert!(sandbox.queued() >= RECORDED_EVENTS, "{}", sandbox.queued());
         took
     });
 }
@@ -117,17 +117,17 @@ fn the_sidecar_exits_during_a_backoff() {
     exits_in_time(|| {
         let (sandbox, server) = (Sandbox::new(), Server::start());
         server.usually(Answer::Broken { after: Part::Nothing, then: Mishap::Close });
-        let sidecar = sandbox.sidecar_to(&server).args(&["--timeout", "1m"]).start();
+        let sidecar = sandbox.polling_sidecar_to(&server).args(&["--timeout", "1m"]).start();
         server.request(2);
         let took = time_to_exit(sidecar, Signal::TERM);
-        assert!(sandbox.waiting() >= RECORDED, "{}", sandbox.waiting());
+        assert!(sandbox.queued() >= RECORDED_EVENTS, "{}", sandbox.queued());
         took
     });
 }
 
 #[test]
 fn the_final_poll_sends_new_builds() {
-    in_some_tries("the sidecar exits in time", || {
+    retry("the sidecar exits in time", || {
         let (sandbox, server) = (Sandbox::new(), Server::start());
         let sidecar = sandbox.run("--interval 1h").sending_to(&server).start();
         sidecar.says("sent ");
@@ -136,28 +136,28 @@ fn the_final_poll_sends_new_builds() {
         let start = "2026-11-22T17:00:00.000000Z";
         sandbox.tilt().build_web(start, "2026-11-22T17:00:01Z");
         let (outcome, took) = sidecar.ends_after(Signal::TERM);
-        if took >= FAREWELL || outcome.stderr.contains(LATE_LOOK) {
+        if took >= SHUTDOWN_BUDGET || outcome.stderr.contains(FINAL_POLL_TIMED_OUT) {
             return None;
         }
         outcome.exits_with(0);
         let sent = builds(&server.accepted());
         assert_eq!(sent.len(), 4);
         assert!(sent.contains(&("web".to_owned(), start.to_owned())), "{sent:?}");
-        assert_eq!(sandbox.waiting(), 0);
+        assert_eq!(sandbox.queued(), 0);
         Some(())
     });
 }
 
 #[test]
 fn builds_of_the_final_poll_stay_queued_if_sending_fails() {
-    in_some_tries("the sidecar exits in time", || {
+    retry("the sidecar exits in time", || {
         let (sandbox, server) = (Sandbox::new(), Server::start());
         let sidecar = sandbox.run("--interval 1h").sending_to(&server).start();
         sidecar.says("sent ");
         server.usually(Answer::Broken { after: Part::Nothing, then: Mishap::Stall });
         sandbox.tilt().build_web("2026-11-22T17:00:00Z", "2026-11-22T17:00:01Z");
         let (outcome, took) = sidecar.ends_after(Signal::TERM);
-        if took >= EXIT_LIMIT || outcome.stderr.contains(LATE_LOOK) {
+        if took >= EXIT_LIMIT || outcome.stderr.contains(FINAL_POLL_TIMED_OUT) {
             return None;
         }
         outcome.exits_with(0);
@@ -172,7 +172,7 @@ fn builds_of_the_final_poll_stay_queued_if_sending_fails() {
 
 #[test]
 fn a_second_signal_ends_the_sidecar_at_once() {
-    in_some_tries("the second signal arrives before the exit", || {
+    retry("the second signal arrives before the exit", || {
         let (sandbox, server) = (Sandbox::new(), Server::start());
         let sidecar = start_stalled(&sandbox, &server, Part::Nothing);
         sandbox.tilt().set("hang", "");
@@ -184,7 +184,7 @@ fn a_second_signal_ends_the_sidecar_at_once() {
             return None;
         }
         let (outcome, took) = sidecar.ends_after(Signal::TERM);
-        assert!(sandbox.waiting() >= RECORDED, "{}", sandbox.waiting());
+        assert!(sandbox.queued() >= RECORDED_EVENTS, "{}", sandbox.queued());
         (outcome.code == Some(128 + 15) && took < Duration::from_millis(300)).then_some(())
     });
 }
@@ -200,7 +200,7 @@ fn a_stopped_report_keeps_its_events() {
             server.request(requests - 1);
             let (outcome, took) = report.ends_after(Signal::INT);
             outcome.exits_with(4).says("39 events are kept for next time");
-            assert_eq!(sandbox.waiting(), RECORDED);
+            assert_eq!(sandbox.queued(), RECORDED_EVENTS);
             took
         });
     }
@@ -209,7 +209,7 @@ fn a_stopped_report_keeps_its_events() {
 #[test]
 fn a_stopped_report_waits_a_second_for_the_response() {
     // The response has to arrive within that second.
-    in_some_tries("the response arrives in time", response_after_signal);
+    retry("the response arrives in time", response_after_signal);
 }
 
 fn response_after_signal() -> Option<()> {
@@ -231,7 +231,7 @@ fn response_after_signal() -> Option<()> {
         return None;
     }
     outcome.exits_with(0);
-    assert_eq!(sandbox.waiting(), 0);
+    assert_eq!(sandbox.queued(), 0);
     Some(())
 }
 
@@ -241,7 +241,7 @@ fn a_second_signal_ends_a_blocked_report_at_once() {
         let (sandbox, server) = (Sandbox::new(), Server::start());
         sandbox.report_to(&server).finish().exits_with(0);
         // The first signal does not interrupt a wait for another process's write.
-        let _held = sandbox.hold_state();
+        let _held = sandbox.lock_state();
         let calls = sandbox.tilt().calls().len();
         let report = sandbox.report_to(&server).start();
         eventually("a poll", || sandbox.tilt().calls().len() > calls);
@@ -273,7 +273,7 @@ fn an_orphaned_sidecar_exits_when_a_new_tilt_starts() {
     shell.close_stdin();
     eventually("the shell has exited", || !shell.is_running());
     sandbox.tilt().change("uisession", |sessions| sessions[0]["metadata"]["uid"] = "next".into());
-    eventually("the sidecar has exited", || shell.is_silent());
+    eventually("the sidecar has exited", || shell.output_is_closed());
 }
 
 #[test]
@@ -287,10 +287,10 @@ fn an_orphaned_sidecar_exits_when_its_tilt_is_gone() {
     // While its Tilt runs, the sidecar stays.
     let polls = sandbox.tilt().calls().len();
     eventually("two more polls", || sandbox.tilt().calls().len() >= polls + 2);
-    assert!(!shell.is_silent());
+    assert!(!shell.output_is_closed());
 
     sandbox.tilt().set("no-tilt", "");
-    eventually("the sidecar has exited", || shell.is_silent());
+    eventually("the sidecar has exited", || shell.output_is_closed());
     assert!(shell.stderr().contains("so is the process that started this one: ending"));
 }
 
@@ -312,7 +312,8 @@ fn a_sidecar_with_a_living_parent_waits_for_tilt() {
 fn a_sidecar_without_tilt_uses_no_cpu_between_polls() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     sandbox.tilt().set("no-tilt", "");
-    let sidecar = sandbox.sidecar_to(&server).env("TILT_HONEYCOMB_ORPHAN_AFTER", "1s").start();
+    let sidecar =
+        sandbox.polling_sidecar_to(&server).env("TILT_HONEYCOMB_ORPHAN_AFTER", "1s").start();
     let wait_for_polls = |count| eventually("polls", || sandbox.tilt().calls().len() >= count);
     wait_for_polls(3);
     let before = sidecar.cpu_ticks();
@@ -327,7 +328,7 @@ fn a_sidecar_without_tilt_uses_no_cpu_between_polls() {
 fn a_signal_at_any_moment_of_startup_ends_the_sidecar() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     for quarter_milliseconds in 0..60 {
-        let sidecar = sandbox.sidecar_to(&server).start();
+        let sidecar = sandbox.polling_sidecar_to(&server).start();
         std::thread::sleep(Duration::from_micros(250 * quarter_milliseconds));
         if sidecar.is_running() {
             sidecar.ends_after(Signal::TERM);

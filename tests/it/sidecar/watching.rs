@@ -5,16 +5,16 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::time::{Duration, Instant, SystemTime};
 
+use fakes::honeycomb::{Answer, Reply, Server};
+use fakes::storm::{self, Finished, Storm};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tilt_honeycomb::events::event::FIELDS;
 
-use crate::support::sandbox::{
-    FAREWELL, Process, Sandbox, builds, capture, change_places, eventually, in_some_tries, of_kind,
-    recorded_builds, takes_less_than,
+use crate::support::{
+    Process, SHUTDOWN_BUDGET, Sandbox, builds, capture, eventually, of_kind, recorded_builds,
+    retry, swap_paths, takes_less_than,
 };
-use fakes::honeycomb::{Answer, Reply, Server};
-use fakes::storm::{self, Finished, Storm};
 
 /// Counts how often the server accepted each finished build.
 fn accepted_builds(server: &Server) -> BTreeMap<Finished, usize> {
@@ -81,7 +81,7 @@ impl Stage {
     }
 
     fn start(&self) -> Process {
-        let sidecar = self.sandbox.live_to(&self.server).start();
+        let sidecar = self.sandbox.sidecar_to(&self.server).start();
         self.is_watched();
         sidecar
     }
@@ -130,7 +130,7 @@ fn every_build_of_a_storm_arrives_once_with_every_parent() {
 #[test]
 fn restart_and_outage_in_a_storm_lose_and_repeat_nothing() {
     // A response that arrives after the shutdown budget is not recorded, so its events repeat.
-    in_some_tries("a shutdown within its budget", restart_and_outage);
+    retry("a shutdown within its budget", restart_and_outage);
 }
 
 fn restart_and_outage() -> Option<()> {
@@ -140,7 +140,7 @@ fn restart_and_outage() -> Option<()> {
     let mut shown = stage.play(0..steps / 3);
     let (outcome, took) = first.ends_after(Signal::TERM);
     outcome.exits_with(0);
-    if took >= FAREWELL {
+    if took >= SHUTDOWN_BUDGET {
         return None;
     }
 
@@ -162,7 +162,7 @@ fn a_recorded_storm_is_reported_completely() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let tilt = sandbox.tilt();
     tilt.replay(|journal| capture(&format!("storm/{journal}")), 10).unset("cmdimages.json");
-    let sidecar = sandbox.live_to(&server).start();
+    let sidecar = sandbox.sidecar_to(&server).start();
     tilt.is_watched_by(2).unset("replay-held");
 
     let updates = |prefix: &str| {
@@ -184,11 +184,11 @@ fn a_recorded_storm_is_reported_completely() {
 #[test]
 fn a_status_change_is_sent_at_once_with_the_old_status() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    let _sidecar = sandbox.live_to(&server).start();
+    let _sidecar = sandbox.sidecar_to(&server).start();
     sandbox.is_watched();
     eventually("a report", || !server.accepted().is_empty());
     let before = server.accepted().len();
-    sandbox.tilt().break_lint();
+    sandbox.tilt().fail_lint();
     eventually("the change", || server.accepted().len() > before);
     let event = &server.accepted()[before];
     assert_eq!(event["data"]["name"], "lint");
@@ -267,7 +267,7 @@ fn image_builds_are_polled_if_images_cannot_be_watched() {
 #[test]
 fn an_ended_watch_is_restarted() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    let sidecar = sandbox.live_to(&server).start();
+    let sidecar = sandbox.sidecar_to(&server).start();
     let watches = || {
         let calls = sandbox.tilt().called_with();
         calls.iter().filter(|call| call.contains("uiresources --watch")).count()
@@ -358,7 +358,7 @@ fn a_tilt_without_apiserver_entry_is_reported_while_watched() {
 #[test]
 fn an_update_whose_end_was_missed_is_sent_as_incomplete() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    let _sidecar = sandbox.live_to(&server).start();
+    let _sidecar = sandbox.sidecar_to(&server).start();
     eventually("a watch of images", || {
         sandbox.tilt().called_with().iter().any(|call| call.contains("dockerimages --watch"))
     });
@@ -454,7 +454,7 @@ fn a_startup_is_one_trace() {
 #[test]
 fn a_tilt_without_a_session_is_polled_again() {
     // The sidecar waits five seconds for a session. Then it reports without one.
-    in_some_tries("a session within five seconds", late_session);
+    retry("a session within five seconds", late_session);
 }
 
 fn late_session() -> Option<()> {
@@ -478,7 +478,7 @@ fn late_session() -> Option<()> {
 fn a_tilt_that_never_shows_a_session_is_still_reported() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     sandbox.tilt().change("uisession", Vec::clear);
-    let sidecar = sandbox.sidecar_to(&server).start();
+    let sidecar = sandbox.polling_sidecar_to(&server).start();
     eventually("reports", || of_kind(&server.accepted(), "session").len() >= 3);
     sidecar.ends_after(Signal::TERM).0.exits_with(0);
     sandbox.run("--flush --timeout 1m").sending_to(&server).finish().exits_with(0);
@@ -491,7 +491,7 @@ fn a_tilt_that_never_shows_a_session_is_still_reported() {
 #[test]
 fn a_final_poll_without_a_session_repeats_no_build() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    let sidecar = sandbox.live_to(&server).start();
+    let sidecar = sandbox.sidecar_to(&server).start();
     sidecar.says("; 0 waiting");
     sandbox.tilt().change("uisession", Vec::clear);
     sidecar.ends_after(Signal::TERM).0.exits_with(0);
@@ -545,7 +545,7 @@ fn change_without_a_disk(tilt_restarts: bool) {
     // A file replaces the folder, so that nobody can write, not even root.
     let (folder, aside) = (sandbox.state_dir(), sandbox.path("aside"));
     fs::write(&aside, "").expect("a file");
-    change_places(&folder, &aside);
+    swap_paths(&folder, &aside);
     let done = json!({
         "kind": "UIResource",
         "metadata": {"name": "lint"},
@@ -571,7 +571,7 @@ fn change_without_a_disk(tilt_restarts: bool) {
         eventually("a processed poll", || polls() > before + 1);
         sandbox.tilt().unset("end");
     }
-    change_places(&folder, &aside);
+    swap_paths(&folder, &aside);
     // The next report is an hour away.
     let update = || {
         let updates = of_kind(&server.accepted(), "update");

@@ -4,10 +4,10 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use fakes::honeycomb::{Answer, Reply, Request, Server};
 use serde_json::{Value, json};
 
 use crate::support::schema;
-use fakes::honeycomb::{Answer, Reply, Request, Server};
 
 /// Keys in the formats that Honeycomb uses.
 pub const INGEST_KEY: &str = "hcaik_01j1824es7n4evcmv81cn392jbk9e1q8z1x4c7v0b3n6m9a2s5d8f1g4h7";

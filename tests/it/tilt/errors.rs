@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
+use fakes::honeycomb::Server;
 use rustix::process::{Pid, Signal, test_kill_process};
 use serde_json::{Value, json};
 
-use crate::support::sandbox::{
-    Invocation, RECORDED, Sandbox, builds, eventually, in_some_tries, of_kind, recorded_builds,
+use crate::support::{
+    Invocation, RECORDED_EVENTS, Sandbox, builds, eventually, of_kind, recorded_builds, retry,
     takes_less_than,
 };
-use fakes::honeycomb::Server;
 
 fn poll(sandbox: &Sandbox) -> Invocation {
     sandbox.run("--once --dry-run")
@@ -29,7 +29,7 @@ fn all_kinds_are_read_by_one_tilt_get() {
 fn kinds_are_read_one_by_one_if_tilt_takes_no_list() {
     let sandbox = Sandbox::new();
     sandbox.tilt().set("single-kinds-only", "");
-    assert_eq!(poll(&sandbox).finish().exits_with(0).events().len(), RECORDED);
+    assert_eq!(poll(&sandbox).finish().exits_with(0).events().len(), RECORDED_EVENTS);
     assert_eq!(
         sandbox.tilt().called_with()[1..],
         [
@@ -193,7 +193,7 @@ fn output_over_32_mb_is_refused() {
     for output in ["flood", "noise"] {
         let sandbox = Sandbox::new();
         sandbox.tilt().set(output, "80");
-        in_some_tries("a poll", || poll(&sandbox).finish().unless_tilt_was_slow())
+        retry("a poll", || poll(&sandbox).finish().unless_tilt_was_slow())
             .exits_with(1)
             .says("more than 32 MB");
     }
@@ -202,8 +202,8 @@ fn output_over_32_mb_is_refused() {
 #[test]
 fn two_thousand_resources_are_reported() {
     let sandbox = Sandbox::new();
-    sandbox.tilt().crowd(2000);
-    assert_eq!(poll(&sandbox).finish().exits_with(0).events().len(), RECORDED + 2000);
+    sandbox.tilt().add_resources(2000);
+    assert_eq!(poll(&sandbox).finish().exits_with(0).events().len(), RECORDED_EVENTS + 2000);
 }
 
 #[test]
@@ -285,7 +285,7 @@ fn tilts_error_is_read_even_if_a_child_keeps_stderr_open() {
 fn a_child_outside_the_process_group_leaves_no_thread_behind() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     sandbox.tilt().set("leave-process", "apart");
-    let sidecar = sandbox.sidecar_to(&server).start();
+    let sidecar = sandbox.polling_sidecar_to(&server).start();
     sidecar.says("sent ");
     let left = sandbox.tilt().read("left-process");
     sandbox.tilt().unset("leave-process");

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::sandbox::{Process, Sandbox, capture, eventually};
+use crate::support::{Process, Sandbox, capture, eventually};
 
 fn tilt(sandbox: &Sandbox, arguments: &[&str]) -> Process {
     let program = sandbox.path("bin/tilt");

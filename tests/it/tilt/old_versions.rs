@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
-use crate::support::sandbox::Sandbox;
+use crate::support::Sandbox;
 
 /// The first Tilt version whose output is enough for these kinds of events and fields.
 const FIRST_WITH: [(&str, &[&str]); 5] = [

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use rustix::process::Signal;
 
-use crate::support::sandbox::{Invocation, Process, Sandbox, eventually, of_kind, skipped};
+use crate::support::{Invocation, Process, Sandbox, eventually, of_kind, skipped};
 
 const TILTFILE: &str = r"
 local_resource('passes', 'true', labels=['quick'])
