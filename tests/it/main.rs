@@ -40,7 +40,7 @@ mod events {
 /// Every build arrives in Honeycomb exactly once.
 mod delivery {
     mod exactly_once;
-    mod responses;
+    pub mod responses;
 }
 
 /// Delivery holds when disks, networks, processes or clocks fail.

@@ -13,6 +13,7 @@ use fakes::honeycomb::{Answer, Mishap, Part, Reply, Server, judged, read_body, r
 use fakes::tls::{self, certificate};
 use rustix::process::Signal;
 
+use crate::delivery::responses::refuse_batches_with_web;
 use crate::support::{
     Invocation, KEY, PROGRAM, Sandbox, UNREACHABLE, builds, eventually, of_kind, recorded_builds,
     retry, swap_paths, takes_less_than,
@@ -129,12 +130,8 @@ fn a_sidecar_killed_at_any_moment_loses_no_build() {
     for _ in 0..25 {
         let sidecar = sandbox.polling_sidecar_to(&server).start();
         delay = delay.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        let until = Instant::now() + Duration::from_micros((delay >> 33) % 60_000);
-        while Instant::now() < until {
-            thread::yield_now();
-        }
-        sidecar.signal(Signal::KILL);
-        sidecar.finish();
+        let killed = sidecar.kill_after(Duration::from_micros((delay >> 33) % 60_000));
+        assert_eq!(killed.code, None, "{killed:?}");
     }
     sandbox.report_to(&server).finish().exits_with(0);
     let mut sent = builds(&server.accepted());
@@ -252,10 +249,7 @@ fn a_flipped_bit_moves_the_state_aside() {
 #[test]
 fn one_event_with_status_400_does_not_block_the_rest() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    server.usually(Answer::By(Arc::new(|request| {
-        let has_image = request.events.iter().any(|event| event["data"]["image_name"] == "web");
-        if has_image { Reply::new(400, "{\"error\":\"malformed\"}").into() } else { Answer::Accept }
-    })));
+    refuse_batches_with_web(&server, Reply::new(400, "{\"error\":\"malformed\"}"));
     let waiting = {
         let dry = sandbox.run("--once --dry-run").finish().exits_with(0).events();
         let is_of_web = |event: &&serde_json::Value| event["data"]["image_name"] == "web";
@@ -503,10 +497,7 @@ fn a_certificate_of_a_trusted_authority_is_accepted() {
 #[test]
 fn a_watch_restarts_even_if_its_child_keeps_the_pipe_open() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    let watches = || {
-        let calls = sandbox.tilt().called_with();
-        calls.iter().filter(|call| call.contains("uiresources --watch")).count()
-    };
+    let watches = || sandbox.tilt().watches("uiresources");
     sandbox.tilt().set("leave-process", "");
     let sidecar = sandbox.sidecar_to(&server).start();
     eventually("a watch", || watches() == 1);

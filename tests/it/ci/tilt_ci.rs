@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 #[cfg(target_os = "linux")]
 use crate::support::machine_library;
 use crate::support::{
-    DATASET, FINAL_POLL_TIMED_OUT, Invocation, KEY, Outcome, RECORDED_EVENTS, Sandbox, capture,
-    cpu_ticks, eventually, of_kind, retry, takes_less_than,
+    DATASET, FINAL_POLL_TIMED_OUT, Invocation, KEY, Outcome, Process, RECORDED_EVENTS, Sandbox,
+    capture, cpu_ticks, eventually, of_kind, retry, takes_less_than,
 };
 
 /// The time that a sidecar may spend on sending its queue after `tilt ci` has ended.
@@ -59,6 +59,21 @@ fn just_now(mut snapshot: Value) -> Value {
     snapshot["view"]["uiSession"]["status"]["tiltStartTime"] = at(20);
     snapshot["createdAt"] = at(0);
     snapshot
+}
+
+/// The snapshot as it was while `b` was still building.
+fn before_the_end_of_b(snapshot: &Value) -> Value {
+    let mut before = snapshot.clone();
+    before["view"]["uiResources"][2]["status"]["updateStatus"] = json!("in_progress");
+    before["view"]["uiResources"][2]["status"]["buildHistory"] = json!([]);
+    before
+}
+
+/// Starts a sidecar beside `tilt ci` and waits for its first report.
+fn start_sidecar(sandbox: &Sandbox, server: &Server) -> Process {
+    let sidecar = sandbox.sidecar_to(server).env("TILT_HONEYCOMB_MODE", "ci").start();
+    sidecar.says("sent ");
+    sidecar
 }
 
 fn write_snapshot(sandbox: &Sandbox, snapshot: impl AsRef<[u8]>) {
@@ -220,8 +235,7 @@ fn outcome_option_beats_statuses_but_not_the_session_result() {
     let snapshot = just_now(unfinished());
     show(&sandbox, &snapshot);
     end_session(&sandbox, "");
-    let sidecar = sandbox.sidecar_to(&server).env("TILT_HONEYCOMB_MODE", "ci").start();
-    sidecar.says("sent ");
+    let sidecar = start_sidecar(&sandbox, &server);
     sidecar.ends_after(Signal::TERM).0.exits_with(0);
     write_snapshot(&sandbox, snapshot.to_string());
     assert!(heading(&sandbox, &server).starts_with("tilt ci: success, "));
@@ -334,8 +348,7 @@ fn sidecar_and_post_step_together_send_every_event_once() {
 fn check_sent_once(snapshot: &Value, error: &str, outcome: &str) -> Option<()> {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     show(&sandbox, snapshot);
-    let sidecar = sandbox.sidecar_to(&server).env("TILT_HONEYCOMB_MODE", "ci").start();
-    sidecar.says("sent ");
+    let sidecar = start_sidecar(&sandbox, &server);
     end_session(&sandbox, error);
     let before = server.accepted().len();
     let ended = sidecar.ends_after(Signal::TERM).0.exits_with(0);
@@ -372,8 +385,7 @@ fn a_timed_out_run_has_no_failed_resource() {
         let (sandbox, server) = (Sandbox::new(), Server::start());
         show(&sandbox, &just_now(unfinished()));
         end_session(&sandbox, error);
-        let sidecar = sandbox.sidecar_to(&server).env("TILT_HONEYCOMB_MODE", "ci").start();
-        sidecar.says("sent ");
+        let sidecar = start_sidecar(&sandbox, &server);
         sidecar.ends_after(Signal::TERM).0.exits_with(0);
         let all = server.accepted();
         let root = &of_kind(&all, "startup")[0]["data"];
@@ -391,13 +403,9 @@ fn a_timed_out_run_has_no_failed_resource() {
 fn a_status_missed_by_the_final_poll_comes_from_the_post_step() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let end = just_now(failed());
-    let mut before = end.clone();
-    before["view"]["uiResources"][2]["status"]["updateStatus"] = json!("in_progress");
-    before["view"]["uiResources"][2]["status"]["buildHistory"] = json!([]);
-    show(&sandbox, &before);
+    show(&sandbox, &before_the_end_of_b(&end));
     end_session(&sandbox, "Resource b failed");
-    let sidecar = sandbox.sidecar_to(&server).env("TILT_HONEYCOMB_MODE", "ci").start();
-    sidecar.says("sent ");
+    let sidecar = start_sidecar(&sandbox, &server);
     sidecar.ends_after(Signal::TERM).0.exits_with(0);
     let sent = server.accepted().len();
 
@@ -415,13 +423,9 @@ fn a_status_missed_by_the_final_poll_comes_from_the_post_step() {
 fn a_status_watched_after_the_final_poll_is_sent_once() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let end = just_now(recorded());
-    let mut before = end.clone();
-    before["view"]["uiResources"][2]["status"]["updateStatus"] = json!("in_progress");
-    before["view"]["uiResources"][2]["status"]["buildHistory"] = json!([]);
-    show(&sandbox, &before);
+    show(&sandbox, &before_the_end_of_b(&end));
     end_session(&sandbox, "");
-    let sidecar = sandbox.sidecar_to(&server).env("TILT_HONEYCOMB_MODE", "ci").start();
-    sidecar.says("sent ");
+    let sidecar = start_sidecar(&sandbox, &server);
     sandbox.is_watched();
     let requests = server.requests().len();
     server.then([Reply::new(503, "").header("retry-after", 2).into()]);
@@ -497,8 +501,7 @@ fn shutdown_after_tilt_ci_retries_for_up_to_5_seconds() {
         let (sandbox, server) = (Sandbox::new(), Server::start());
         show(&sandbox, &just_now(recorded()));
         end_session(&sandbox, "");
-        let sidecar = sandbox.sidecar_to(&server).env("TILT_HONEYCOMB_MODE", "ci").start();
-        sidecar.says("sent ");
+        let sidecar = start_sidecar(&sandbox, &server);
         // A longer wait than any other shutdown allows.
         server.then([Reply::new(503, "").header("retry-after", 2).into()]);
         let (outcome, first_took) = sidecar.ends_after(Signal::TERM);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
 use fakes::honeycomb::{Answer, Mishap, Part, Reply, Server};
 use rustix::process::Signal;
@@ -119,15 +120,7 @@ fn events_are_sent_after_a_kill_during_a_stalled_response() {
 fn a_report_killed_at_any_moment_loses_no_build() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     for step in 0..12 {
-        let report = sandbox.report_to(&server).start();
-        let deadline = std::time::Instant::now() + std::time::Duration::from_millis(step * 3);
-        while std::time::Instant::now() < deadline && report.is_running() {
-            std::thread::yield_now();
-        }
-        if report.is_running() {
-            report.signal(Signal::KILL);
-        }
-        report.finish();
+        sandbox.report_to(&server).start().kill_after(Duration::from_millis(step * 3));
     }
     sandbox.report_to(&server).finish().exits_with(0);
     let mut sent = builds(&server.accepted());

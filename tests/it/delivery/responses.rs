@@ -24,6 +24,14 @@ fn report_with_short_timeout(sandbox: &Sandbox, server: &Server, answers: usize)
     })
 }
 
+/// Makes the server answer every batch that contains the image `web` with this reply.
+pub fn refuse_batches_with_web(server: &Server, reply: Reply) {
+    server.usually(Answer::By(Arc::new(move |request| {
+        let has_web = request.events.iter().any(|event| event["data"]["image_name"] == "web");
+        if has_web { reply.clone().into() } else { Answer::Accept }
+    })));
+}
+
 #[test]
 fn a_batch_is_a_gzipped_post_with_the_key_in_one_header() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
@@ -336,10 +344,7 @@ fn a_batch_with_status_413_is_halved_until_accepted() {
 #[test]
 fn one_event_with_status_413_does_not_block_the_rest() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    server.usually(Answer::By(Arc::new(|request| {
-        let has_image = request.events.iter().any(|event| event["data"]["image_name"] == "web");
-        if has_image { Reply::new(413, "").into() } else { Answer::Accept }
-    })));
+    refuse_batches_with_web(&server, Reply::new(413, ""));
     let patient = sandbox.report_to(&server);
     patient.finish().exits_with(5).says("dropped an event with which honeycomb takes no request");
     assert_eq!((server.accepted().len(), sandbox.queued()), (RECORDED_EVENTS - 10, 0));

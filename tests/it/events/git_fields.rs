@@ -101,15 +101,20 @@ fn fields(expected: &[(&str, &str)]) -> Vec<(String, String)> {
     expected.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
+/// The fields at this commit of the branch.
+fn on_branch(revision: &str) -> [(&str, &str); 3] {
+    [
+        ("vcs.ref.head.name", "fix-cart"),
+        ("vcs.ref.head.revision", revision),
+        ("vcs.repository.name", "shop"),
+    ]
+}
+
 #[test]
 fn vcs_adds_repository_branch_and_commit_to_every_event() {
     let developer = Developer::with_checkout();
     let outcome = report_with_git(&developer, &[]);
-    let expected = fields(&[
-        ("vcs.ref.head.name", "fix-cart"),
-        ("vcs.ref.head.revision", &developer.revision()),
-        ("vcs.repository.name", "shop"),
-    ]);
+    let expected = fields(&on_branch(&developer.revision()));
     assert_eq!(outcome.events().len(), RECORDED_EVENTS);
     for event in outcome.events() {
         assert_eq!(vcs(&event), expected);
@@ -143,11 +148,7 @@ fn git_calls() -> Option<()> {
         });
     };
     let first = developer.revision();
-    wait_for(&[
-        ("vcs.ref.head.name", "fix-cart"),
-        ("vcs.ref.head.revision", &first),
-        ("vcs.repository.name", "shop"),
-    ]);
+    wait_for(&on_branch(&first));
     let reports = |count| eventually("reports", || server.requests().len() >= count);
     reports(3);
     unless_git_was_slow((), &sidecar.stderr())?;
@@ -156,11 +157,7 @@ fn git_calls() -> Option<()> {
     developer.commit();
     let second = developer.revision();
     assert_ne!(first, second);
-    wait_for(&[
-        ("vcs.ref.head.name", "fix-cart"),
-        ("vcs.ref.head.revision", &second),
-        ("vcs.repository.name", "shop"),
-    ]);
+    wait_for(&on_branch(&second));
     developer.git(&["checkout", "-q", "--detach", &first]);
     wait_for(&[("vcs.ref.head.revision", &first), ("vcs.repository.name", "shop")]);
     reports(server.requests().len() + 2);
@@ -243,11 +240,7 @@ fn the_repository_is_asked_for_again_after_a_timeout() {
     eventually("a report", || !server.requests().is_empty());
     developer.commit();
     let revision = developer.revision();
-    let expected = fields(&[
-        ("vcs.ref.head.name", "fix-cart"),
-        ("vcs.ref.head.revision", &revision),
-        ("vcs.repository.name", "shop"),
-    ]);
+    let expected = fields(&on_branch(&revision));
     eventually("all fields", || {
         server.accepted().last().is_some_and(|event| vcs(event) == expected)
     });

@@ -16,9 +16,17 @@ use crate::support::{
 /// The longest time from a signal to the exit.
 const EXIT_LIMIT: Duration = Duration::from_millis(1500);
 
+/// Returns the time from the signal to the exit.
 fn time_to_exit(sidecar: Process, signal: Signal) -> Duration {
     let (outcome, took) = sidecar.ends_after(signal);
     outcome.exits_with(0);
+    took
+}
+
+/// Asserts that the events stay in the queue. Returns the time to the exit.
+fn time_to_exit_with_a_queue(sandbox: &Sandbox, sidecar: Process) -> Duration {
+    let took = time_to_exit(sidecar, Signal::TERM);
+    assert!(sandbox.queued() >= RECORDED_EVENTS, "{}", sandbox.queued());
     took
 }
 
@@ -91,9 +99,7 @@ fn a_batch_in_flight_to_a_stalled_server_is_kept_at_exit() {
         exits_in_time(|| {
             let (sandbox, server) = (Sandbox::new(), Server::start());
             let sidecar = start_stalled(&sandbox, &server, after);
-            let took = time_to_exit(sidecar, Signal::TERM);
-            assert!(sandbox.queued() >= RECORDED_EVENTS, "{}", sandbox.queued());
-            took
+            time_to_exit_with_a_queue(&sandbox, sidecar)
         });
     }
 }
@@ -106,9 +112,7 @@ fn the_sidecar_exits_while_tilt_and_server_hang() {
         sandbox.tilt().set("hang", "");
         let calls = sandbox.tilt().calls().len();
         eventually("a hung tilt", || sandbox.tilt().calls().len() > calls);
-        let took = time_to_exit(sidecar, Signal::TERM);
-        assert!(sandbox.queued() >= RECORDED_EVENTS, "{}", sandbox.queued());
-        took
+        time_to_exit_with_a_queue(&sandbox, sidecar)
     });
 }
 
@@ -119,9 +123,7 @@ fn the_sidecar_exits_during_a_backoff() {
         server.usually(Answer::Broken { after: Part::Nothing, then: Mishap::Close });
         let sidecar = sandbox.polling_sidecar_to(&server).args(&["--timeout", "1m"]).start();
         server.request(2);
-        let took = time_to_exit(sidecar, Signal::TERM);
-        assert!(sandbox.queued() >= RECORDED_EVENTS, "{}", sandbox.queued());
-        took
+        time_to_exit_with_a_queue(&sandbox, sidecar)
     });
 }
 

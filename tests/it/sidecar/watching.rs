@@ -88,12 +88,7 @@ impl Stage {
 
     /// Waits until both watches have started.
     fn is_watched(&self) {
-        let watches = |call: &String| call.contains("--watch");
-        let before = self.sandbox.tilt().called_with().iter().filter(|c| watches(c)).count();
-        eventually("two watches", || {
-            let calls = self.sandbox.tilt().called_with();
-            before >= 2 || calls.iter().filter(|call| watches(call)).count() >= 2
-        });
+        eventually("two watches", || self.sandbox.tilt().watches("") >= 2);
     }
 
     fn play(&self, steps: std::ops::Range<usize>) -> BTreeSet<Finished> {
@@ -201,9 +196,7 @@ fn a_status_change_is_sent_at_once_with_the_old_status() {
 fn an_idle_environment_starts_no_tilt_process() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let _sidecar = sandbox.run("--interval 1s").sending_to(&server).start();
-    eventually("three watches", || {
-        sandbox.tilt().called_with().iter().filter(|call| call.contains("--watch")).count() == 3
-    });
+    eventually("three watches", || sandbox.tilt().watches("") == 3);
     let calls = sandbox.tilt().calls().len();
     let sessions = || of_kind(&server.accepted(), "session").len();
     let before = sessions();
@@ -229,17 +222,23 @@ fn images_are_not_watched_if_there_are_none() {
     assert_eq!(watches, ["get uiresources --watch -o json"]);
 }
 
+/// Builds an image that only a poll can show.
+#[track_caller]
+fn a_polled_build_arrives(sandbox: &Sandbox, server: &Server) {
+    let start = "2026-11-22T17:00:00.000000Z";
+    sandbox.tilt().build_web(start, "2026-11-22T17:00:01Z");
+    eventually("a build from a poll", || {
+        of_kind(&server.accepted(), "dockerimage").iter().any(|event| event["time"] == start)
+    });
+}
+
 #[test]
 fn without_watches_the_sidecar_polls_and_says_so_once() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     sandbox.tilt().set("no-watch", "");
     let sidecar = sandbox.run("--interval 1s").sending_to(&server).start();
     sidecar.says("cannot watch tilt (unknown flag: --watch): only looking at every interval");
-    let start = "2026-11-22T17:00:00.000000Z";
-    sandbox.tilt().build_web(start, "2026-11-22T17:00:01Z");
-    eventually("a build from a poll", || {
-        of_kind(&server.accepted(), "dockerimage").iter().any(|event| event["time"] == start)
-    });
+    a_polled_build_arrives(&sandbox, &server);
     assert_eq!(sidecar.stderr().matches("cannot watch").count(), 1, "{}", sidecar.stderr());
 }
 
@@ -250,16 +249,9 @@ fn image_builds_are_polled_if_images_cannot_be_watched() {
     let sidecar = sandbox.run("--interval 1s").sending_to(&server).start();
     sidecar
         .says("cannot watch tilt's images (unknown flag: --watch): only looking at every interval");
-    let watches = || {
-        let calls = sandbox.tilt().called_with();
-        calls.iter().filter(|call| call.contains("dockerimages --watch")).count()
-    };
+    let watches = || sandbox.tilt().watches("dockerimages");
     let before = watches();
-    let start = "2026-11-22T17:00:00.000000Z";
-    sandbox.tilt().build_web(start, "2026-11-22T17:00:01Z");
-    eventually("a build from a poll", || {
-        of_kind(&server.accepted(), "dockerimage").iter().any(|event| event["time"] == start)
-    });
+    a_polled_build_arrives(&sandbox, &server);
     assert_eq!(watches(), before);
     assert_eq!(sidecar.stderr().matches("cannot watch").count(), 1, "{}", sidecar.stderr());
 }
@@ -268,10 +260,7 @@ fn image_builds_are_polled_if_images_cannot_be_watched() {
 fn an_ended_watch_is_restarted() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let sidecar = sandbox.sidecar_to(&server).start();
-    let watches = || {
-        let calls = sandbox.tilt().called_with();
-        calls.iter().filter(|call| call.contains("uiresources --watch")).count()
-    };
+    let watches = || sandbox.tilt().watches("uiresources");
     eventually("a watch", || watches() >= 1);
     sandbox.tilt().set("end", "");
     eventually("another watch", || watches() >= 2);
@@ -333,9 +322,7 @@ fn update_arrives(server: &Server, id: &str) {
 fn a_tilt_without_apiserver_entry_is_reported_while_watched() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let sidecar = sandbox.run("--interval 1s").sending_to(&server).start();
-    eventually("three watches", || {
-        sandbox.tilt().called_with().iter().filter(|call| call.contains("--watch")).count() == 3
-    });
+    eventually("three watches", || sandbox.tilt().watches("") == 3);
     sandbox.tilt().set("no-tilt", "");
     // After a Tiltfile load, only a poll shows which resources were removed.
     let tiltfile = updated("(Tiltfile)", "tiltfile:(Tiltfile):7");
@@ -359,9 +346,7 @@ fn a_tilt_without_apiserver_entry_is_reported_while_watched() {
 fn an_update_whose_end_was_missed_is_sent_as_incomplete() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let _sidecar = sandbox.sidecar_to(&server).start();
-    eventually("a watch of images", || {
-        sandbox.tilt().called_with().iter().any(|call| call.contains("dockerimages --watch"))
-    });
+    eventually("a watch of images", || sandbox.tilt().watches("dockerimages") > 0);
     let web = |current: Value, history: Value| {
         json!({
             "kind": "UIResource",
@@ -546,19 +531,7 @@ fn change_without_a_disk(tilt_restarts: bool) {
     let (folder, aside) = (sandbox.state_dir(), sandbox.path("aside"));
     fs::write(&aside, "").expect("a file");
     swap_paths(&folder, &aside);
-    let done = json!({
-        "kind": "UIResource",
-        "metadata": {"name": "lint"},
-        "status": {
-            "buildHistory": [{
-                "spanID": "build:41",
-                "startTime": "2026-11-22T17:00:00Z",
-                "finishTime": "2026-11-22T17:00:01Z",
-            }],
-            "updateStatus": "ok",
-        },
-    });
-    sandbox.tilt().add("watch-uiresources.jsonl", &done);
+    sandbox.tilt().add("watch-uiresources.jsonl", &updated("lint", "build:41"));
     sidecar.says("--state-dir chooses another folder");
     if tilt_restarts {
         sandbox.tilt().change("uisession", |sessions| {

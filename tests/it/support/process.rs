@@ -176,6 +176,19 @@ impl Process {
         (outcome, took)
     }
 
+    /// Kills the process after this time, unless it has exited before.
+    #[track_caller]
+    pub fn kill_after(self, time: Duration) -> Outcome {
+        let deadline = Instant::now() + time;
+        while Instant::now() < deadline && self.is_running() {
+            thread::yield_now();
+        }
+        if self.is_running() {
+            self.signal(Signal::KILL);
+        }
+        self.finish()
+    }
+
     #[track_caller]
     pub fn finish(self) -> Outcome {
         let has_exited = within(TIMEOUT, || !self.is_running());

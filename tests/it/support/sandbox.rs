@@ -141,9 +141,7 @@ impl Sandbox {
     /// Waits until the resources are watched.
     #[track_caller]
     pub fn is_watched(&self) {
-        eventually("a watch", || {
-            self.tilt().called_with().iter().any(|call| call.contains("uiresources --watch"))
-        });
+        eventually("a watch", || self.tilt().watches("uiresources") > 0);
     }
 
     /// A sidecar that polls at the shortest interval.

@@ -100,6 +100,12 @@ impl TiltFolder {
         calls.lines().map(|line| serde_json::from_str(line).expect("a call")).collect()
     }
 
+    /// Counts the watches of a kind that were started. An empty kind counts all watches.
+    pub fn watches(&self, kind: &str) -> usize {
+        let is_watch = |call: &&String| call.contains(&format!("{kind} --watch"));
+        self.called_with().iter().filter(is_watch).count()
+    }
+
     /// The arguments of each call, joined by spaces.
     pub fn called_with(&self) -> Vec<String> {
         let joined = |call: &Value| {
