@@ -32,7 +32,7 @@ fn a_report_follows_soon_after_resume() {
     let clock = clock(&sandbox);
     let sidecar = with_clock(&clock, sandbox.run("--interval 1h").sending_to(&server)).start();
     eventually("the first report", || reports(&server).len() == 1);
-    clock.leap(8 * 3600).expect("a leap");
+    clock.leap(8 * 3600).expect("a clock file");
     eventually("another report", || reports(&server).len() == 2);
     sidecar.ends_after(Signal::TERM).0.exits_with(0);
 }
@@ -45,7 +45,7 @@ fn the_queue_is_sent_after_resume_despite_retry_after() {
     let sidecar = with_clock(&clock, sandbox.run("--interval 1h").sending_to(&server)).start();
     sidecar.says("trying again");
     server.usually(Answer::Accept);
-    clock.leap(DAY).expect("a leap");
+    clock.leap(DAY).expect("a clock file");
     eventually("the queued builds", || builds(&server.accepted()) == recorded_builds());
     sidecar.ends_after(Signal::TERM).0.exits_with(0);
 }
@@ -74,7 +74,7 @@ fn a_startup_that_ended_with_tilt_is_not_a_timeout_later() {
     eventually("a report", || reports(&server).len() == 1);
     sandbox.tilt().set("no-tilt", "").set("end", "");
     sidecar.says("no Tilt to report on");
-    clock.leap(3600).expect("a leap");
+    clock.leap(3600).expect("a clock file");
     sidecar.ends_after(Signal::TERM).0.exits_with(0);
     sandbox.run("--flush").sending_to(&server).finish().exits_with(0);
     let startups = of_kind(&server.accepted(), "startup");
@@ -91,8 +91,8 @@ fn a_startup_without_progress_lasts_until_tilt_was_last_seen() {
     let sidecar = with_clock(&clock, sandbox.run("--interval 1s").sending_to(&server)).start();
     sandbox.is_watched();
     eventually("a report", || !reports(&server).is_empty());
-    clock.leap(240).expect("a leap");
-    let uptime = || reports(&server).last().expect("one")["data"]["uptime_ms"].as_f64();
+    clock.leap(240).expect("a clock file");
+    let uptime = || reports(&server).last().expect("a report")["data"]["uptime_ms"].as_f64();
     eventually("a report four minutes later", || uptime() > Some(300e3));
     sandbox.tilt().set("no-tilt", "").set("end", "");
     sidecar.says("no Tilt to report on");
@@ -110,7 +110,7 @@ fn a_clock_set_forward_and_back_loses_and_repeats_nothing() {
     sidecar.says("sent ");
     server.usually(Reply::new(503, "").header("retry-after", 600));
     for (days, second) in [(400, 10), (-400, 20), (0, 30)] {
-        clock.leap(days * DAY).expect("a leap");
+        clock.leap(days * DAY).expect("a clock file");
         let starts = format!("2026-11-22T17:00:{second}Z");
         sandbox.tilt().build_web(&starts, &starts.replace('Z', ".5Z"));
         let polls = sandbox.tilt().calls().len();

@@ -242,7 +242,7 @@ fn a_flipped_bit_moves_the_state_aside() {
         fs::write(sandbox.state_file(), flipped).expect("a damaged state");
         let report = sandbox.report_to(&server).finish().exits_with(0);
         report.says("was damaged; moved it to");
-        assert_eq!(builds(&server.requests().last().expect("one").events), recorded_builds());
+        assert_eq!(builds(&server.requests().last().expect("a request").events), recorded_builds());
     }
 }
 
@@ -360,10 +360,10 @@ fn events_stay_queued_if_the_proxy_fails_or_wants_a_password() {
     let heard = Arc::<Mutex<String>>::default();
     let record = Arc::clone(&heard);
     let port = serve(move |mut stream| {
-        let request = read_head(&mut stream).expect("a request").expect("one");
+        let request = read_head(&mut stream).expect("a request").expect("a complete head");
         let refusal = "HTTP/1.1 407 Proxy Authentication Required\r\n\
                        proxy-authenticate: Basic realm=\"x\"\r\ncontent-length: 0\r\n\r\n";
-        stream.write_all(refusal.as_bytes()).expect("an answer");
+        stream.write_all(refusal.as_bytes()).expect("a sent response");
         let mut rest = String::new();
         let _ = stream.read_to_string(&mut rest);
         let mut record = record.lock().expect("no one panicked");
@@ -397,14 +397,14 @@ fn socks_proxy(to: String) -> (u16, Arc<Mutex<Vec<String>>>) {
         let mut greeting = [0; 2];
         client.read_exact(&mut greeting).expect("a version and how many methods");
         client.read_exact(&mut vec![0; greeting[1].into()]).expect("the methods");
-        client.write_all(&[5, 0]).expect("no credentials wanted");
+        client.write_all(&[5, 0]).expect("a sent method");
         let mut request = [0; 5];
         client.read_exact(&mut request).expect("a request for a name");
         let mut name = vec![0; usize::from(request[4]) + 2];
         client.read_exact(&mut name).expect("the name and a port");
         name.truncate(request[4].into());
         seen.lock().expect("no one panicked").push(String::from_utf8(name).expect("a name"));
-        client.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).expect("connected");
+        client.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).expect("a sent response");
         let mut server = TcpStream::connect(&to).expect("a server");
         let (mut from_server, mut to_client) =
             (server.try_clone().expect("a handle"), client.try_clone().expect("a handle"));
@@ -440,7 +440,7 @@ pub fn tls_server(name: &str) -> (u16, Arc<Mutex<Vec<String>>>) {
 /// Serves connections until the process ends. Returns the port.
 fn serve(mut server: impl FnMut(TcpStream) + Send + 'static) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = listener.local_addr().expect("its number").port();
+    let port = listener.local_addr().expect("a port number").port();
     thread::spawn(move || listener.incoming().flatten().for_each(&mut server));
     port
 }

@@ -174,7 +174,10 @@ fn a_failed_snapshot_yields_a_failed_root_without_error_text() {
     assert_complete(&events, "failure");
     let root = &of_kind(&events, "startup")[0]["data"];
     assert_eq!((&root["error"], &root["resources_failed"]), (&json!(true), &json!(1)));
-    let b = of_kind(&events, "update").into_iter().find(|u| u["data"]["name"] == "b").expect("b");
+    let b = of_kind(&events, "update")
+        .into_iter()
+        .find(|u| u["data"]["name"] == "b")
+        .expect("an update of b");
     assert_eq!(b["data"]["exit_code"], 7);
     assert!(!json!(events).to_string().contains("t0ken"));
     assert!(outcome.stdout.contains("failed") && !outcome.stdout.contains("t0ken"));
@@ -186,7 +189,7 @@ fn an_update_still_in_progress_is_reported_as_unfinished() {
     let root = &of_kind(&events, "startup")[0]["data"];
     assert_eq!((&root["ended_by"], root.get("outcome")), (&json!("session_end"), None));
     let b = of_kind(&events, "uiresource").into_iter().find(|r| r["data"]["name"] == "b");
-    assert_eq!(b.expect("b")["data"]["update_status"], "in_progress");
+    assert_eq!(b.expect("a status of b")["data"]["update_status"], "in_progress");
     assert!(outcome.stdout.contains("unfinished"), "{}", outcome.stdout);
     assert!(outcome.stdout.contains("\ntilt ended before it showed the end of b; --outcome "));
 }
@@ -309,24 +312,26 @@ fn fifty_mb_of_logs_take_under_1_s_of_cpu_and_100_mb_of_memory() {
         let process_of = |name: &str| name.parse::<i32>().ok();
         let state_dir = sandbox.path("state");
         server.usually(Answer::By(std::sync::Arc::new(move |_| {
-            let ours = fs::read_dir("/proc").expect("proc").flatten().find_map(|entry| {
+            let ours = fs::read_dir("/proc").expect("/proc").flatten().find_map(|entry| {
                 let pid = process_of(&entry.file_name().to_string_lossy())?;
                 let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
                 let state = state_dir.to_string_lossy().into_owned();
                 String::from_utf8_lossy(&environment).contains(&state).then_some(pid)
             });
             let pid = ours.expect("the process that sent the request");
-            let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("its status");
+            let status =
+                fs::read_to_string(format!("/proc/{pid}/status")).expect("a process status");
             let peak =
-                status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its peak");
+                status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak size");
             let peak: u64 = peak.trim().trim_end_matches(" kB").parse().expect("a number");
             let ticks = cpu_ticks(pid);
-            *seen.lock().expect("no panic before") = Some((peak, ticks));
+            *seen.lock().expect("no one panicked") = Some((peak, ticks));
             Answer::Accept
         })));
         post_step(&sandbox, &server).finish().exits_with(0);
         assert_complete(&server.accepted(), "success");
-        let (peak_kb, hundredths) = usage.lock().expect("no panic").expect("a request arrived");
+        let (peak_kb, hundredths) =
+            usage.lock().expect("no one panicked").expect("a request arrived");
         assert!(peak_kb < 100_000, "{peak_kb} kB");
         // CPU time does not depend on other load on the machine.
         Duration::from_millis(10 * hundredths)
@@ -549,7 +554,7 @@ fn a_usage_error_under_tilt_ci_idles_instead_of_exiting() {
 fn a_panic_under_tilt_ci_idles_instead_of_exiting() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let clock = Clock::new(sandbox.path("clock")).expect("a file");
-    clock.leap(-100 * 365 * 24 * 3600).expect("a leap");
+    clock.leap(-100 * 365 * 24 * 3600).expect("a clock file");
     let sidecar = || {
         let sidecar =
             sandbox.sidecar_to(&server).env("PATH", std::env::var("PATH").expect("a PATH"));

@@ -91,7 +91,7 @@ fn check_sends_no_event_and_never_shows_the_key() {
 #[test]
 fn each_failed_line_says_what_to_do() {
     let sandbox = Sandbox::new();
-    fs::remove_file(sandbox.path("bin/tilt")).expect("no tilt");
+    fs::remove_file(sandbox.path("bin/tilt")).expect("a removed program");
     let outcome = sandbox
         .run("check")
         .without_env("HOME")
@@ -200,9 +200,9 @@ fn an_unsuitable_state_folder_is_reported() {
 
     let open = sandbox.path("work/open");
     fs::create_dir(&open).expect("a folder");
-    fs::set_permissions(&open, mode(0o755)).expect("its mode");
+    fs::set_permissions(&open, mode(0o755)).expect("a file mode");
     in_folder(&open).exits_with(0).finds("state", "note", "chmod 700");
-    fs::set_permissions(&open, mode(0o777)).expect("its mode");
+    fs::set_permissions(&open, mode(0o777)).expect("a file mode");
     in_folder(&open).exits_with(1).finds("state", "bad", "everyone may write");
 
     let file = sandbox.path("work/file");
@@ -211,9 +211,10 @@ fn an_unsuitable_state_folder_is_reported() {
 
     let newer = sandbox.path("work/newer");
     fs::create_dir(&newer).expect("a folder");
-    fs::set_permissions(&newer, mode(0o700)).expect("its mode");
+    fs::set_permissions(&newer, mode(0o700)).expect("a file mode");
     in_folder(&newer).exits_with(0).finds("state", "ok", "private; nothing waits");
-    let left: Vec<_> = fs::read_dir(&newer).expect("it").map(|e| e.expect("one").path()).collect();
+    let left: Vec<_> =
+        fs::read_dir(&newer).expect("a folder").map(|e| e.expect("an entry").path()).collect();
     assert_eq!(left.len(), 1, "only the lock file is left: {left:?}");
 }
 
@@ -255,10 +256,10 @@ fn the_kind_of_key_is_recognized_by_its_format() {
 /// The `https://` address of a plain HTTP server, which answers a TLS handshake with 400.
 fn speaks_no_tls() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let address = listener.local_addr().expect("its number");
+    let address = listener.local_addr().expect("a port number");
     thread::spawn(move || {
         let (mut connection, _) = listener.accept().expect("a connection");
-        connection.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").expect("it listens");
+        connection.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").expect("a sent response");
         io::copy(&mut connection, &mut io::sink()).ok();
     });
     format!("https://{address}")

@@ -42,7 +42,7 @@ impl Machine {
     fn program(&self, name: &str, script: &str) {
         let path = self.folder.path().join(name);
         fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("a file");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("a file of ours");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("a file mode");
     }
 
     fn installed(&self) -> PathBuf {
@@ -60,7 +60,7 @@ impl Machine {
             .env("TILT_HONEYCOMB_RELEASES", self.server.url())
             .env("NO_PROXY", "127.0.0.1")
             .output()
-            .expect("there is a sh")
+            .expect("sh runs")
     }
 
     /// Asserts that the script fails with one line, keeps the installed program and leaves no file.
@@ -88,10 +88,10 @@ fn release_of(script: &str) -> (Vec<u8>, Vec<u8>) {
     let folder = tempfile::tempdir().expect("a folder");
     let program = folder.path().join("tilt-honeycomb");
     fs::write(&program, script).expect("a file");
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("a file of ours");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("a file mode");
     let mut tar = Command::new("tar");
     tar.arg("-C").arg(folder.path()).args(["-czf", "-", "tilt-honeycomb"]);
-    let archive = tar.output().expect("there is a tar").stdout;
+    let archive = tar.output().expect("tar runs").stdout;
     let sum = tilt_honeycomb::base::ids::hex(digest(&SHA256, &archive).as_ref(), 64);
     let other = "0".repeat(64);
     let list = format!("{other}  tilt-honeycomb-aarch64-apple-darwin.tar.gz\n{sum}  {ARCHIVE}\n");
@@ -122,9 +122,9 @@ fn install_takes_a_version_and_a_folder() {
             String::from_utf8_lossy(&output.stdout),
             format!("tilt-honeycomb 1.2.3 is in {place}\nthat folder is not on PATH\n")
         );
-        let said = Command::new(&program).output().expect("it runs").stdout;
+        let said = Command::new(&program).output().expect("the program runs").stdout;
         assert_eq!(said, b"tilt-honeycomb 1.2.3\n");
-        fs::remove_file(&program).expect("it is there");
+        fs::remove_file(&program).expect("an installed program");
     }
 }
 

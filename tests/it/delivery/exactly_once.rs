@@ -211,7 +211,8 @@ fn a_read_only_state_folder_is_reported() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     sandbox.queue_report(&server);
     let permit = |mode| {
-        fs::set_permissions(sandbox.state_dir(), fs::Permissions::from_mode(mode)).expect("a mode");
+        fs::set_permissions(sandbox.state_dir(), fs::Permissions::from_mode(mode))
+            .expect("a file mode");
     };
     permit(0o500);
     let outcome = sandbox.report_to(&server).finish();
@@ -224,7 +225,8 @@ fn a_read_only_state_folder_is_reported() {
 fn a_world_writable_state_folder_is_refused() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     fs::create_dir(sandbox.state_dir()).expect("a folder");
-    fs::set_permissions(sandbox.state_dir(), fs::Permissions::from_mode(0o777)).expect("a mode");
+    fs::set_permissions(sandbox.state_dir(), fs::Permissions::from_mode(0o777))
+        .expect("a file mode");
     sandbox.report_to(&server).finish().exits_with(1).says("chmod 700");
     assert_eq!(server.connections(), 0);
 }

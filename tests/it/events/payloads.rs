@@ -26,7 +26,7 @@ fn time(text: &Value) -> SystemTime {
 /// Replaces each value in angle brackets by the actual value, after checking its format.
 fn fill_in(expected: &mut Value, actual: &Value) {
     if expected["time"] == "<report>" {
-        let age = SystemTime::now().duration_since(time(&actual["time"])).expect("in the past");
+        let age = SystemTime::now().duration_since(time(&actual["time"])).expect("a past time");
         assert!(age < Duration::from_mins(10), "{actual}");
         expected["time"] = actual["time"].clone();
     }
@@ -45,7 +45,9 @@ fn fill_in(expected: &mut Value, actual: &Value) {
             since => {
                 let since = since.trim_start_matches("<since ").trim_end_matches('>');
                 let since = humantime::parse_rfc3339(since).expect(since);
-                let passed = time(&actual["time"]).duration_since(since).expect("recorded before");
+                let passed = time(&actual["time"])
+                    .duration_since(since)
+                    .expect("a time after the recording");
                 found.as_f64().is_some_and(|ms| (ms - passed.as_secs_f64() * 1000.0).abs() < 0.01)
             }
         };

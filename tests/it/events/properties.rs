@@ -129,7 +129,7 @@ impl Simulation {
     }
 
     fn restart(&mut self) {
-        self.state = State::decode(&self.state.encode()).expect("what was written reads back");
+        self.state = State::decode(&self.state.encode()).expect("a readable state");
     }
 
     fn send(&mut self, statuses: &[u16]) {
@@ -307,7 +307,7 @@ proptest! {
         if let Ok(mut state) = State::decode(document.to_string().as_bytes()) {
             state.record("s", &report, SystemTime::now());
             cut(state.queue(), LIMITS);
-            State::decode(&state.encode()).expect("what was written reads back");
+            State::decode(&state.encode()).expect("a readable state");
         }
     }
 

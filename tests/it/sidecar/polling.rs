@@ -299,7 +299,7 @@ fn the_queue_is_sent_soon_after_another_sender_releases_it() {
     sandbox.queue_report(&server);
     let sending_lock = std::fs::File::open(sandbox.state_file().with_extension("sending"));
     let sending_lock = sending_lock.expect("a lock");
-    sending_lock.lock().expect("it is free");
+    sending_lock.lock().expect("a free lock");
     let sidecar = sandbox.run("--interval 1h --timeout 2s").sending_to(&server).start();
     sandbox.is_watched();
     // Longer than the sidecar waits for the lock.

@@ -1,4 +1,4 @@
-//! A sidecar exits within 1.5 s of a signal, whatever it is doing, and keeps all events on disk. Tilt
+//! A sidecar exits within 1.5 s of a signal, even when busy, and keeps all events on disk. Tilt
 //! warns about a process that takes longer.
 
 use std::fs;

@@ -379,7 +379,7 @@ fn an_update_whose_end_was_missed_is_sent_as_incomplete() {
         images.into_iter().find(|event| event["time"] == "2026-11-22T17:00:01.000000Z")
     };
     eventually("the image build", || image().is_some());
-    let parent = image().expect("it is there")["data"]["trace.parent_id"].clone();
+    let parent = image().expect("an image build")["data"]["trace.parent_id"].clone();
     assert!(parent.is_string(), "the parent is known before the update ends");
 
     // Two later updates replace it in the history.
@@ -527,7 +527,7 @@ fn change_without_a_disk(tilt_restarts: bool) {
     let sidecar = sandbox.run("--interval 1h").sending_to(&server).start();
     sandbox.is_watched();
     sidecar.says("sent ");
-    // A file replaces the folder, so that nobody can write, not even root.
+    // A file replaces the folder, so not even root can write there.
     let (folder, aside) = (sandbox.state_dir(), sandbox.path("aside"));
     fs::write(&aside, "").expect("a file");
     swap_paths(&folder, &aside);
@@ -551,7 +551,7 @@ fn change_without_a_disk(tilt_restarts: bool) {
         updates.into_iter().find(|update| update["data"]["update_id"] == "build:41")
     };
     eventually("the update", || update().is_some());
-    assert_ne!(update().expect("it is there")["data"]["session.id"], "another run of Tilt");
+    assert_ne!(update().expect("an update")["data"]["session.id"], "another run of Tilt");
     sidecar.says("the state is usable again");
     eventually("a report of the other session", || {
         let events = server.accepted();

@@ -68,7 +68,7 @@ impl Invocation {
 
 /// The CPU time that a process has used, in hundredths of a second.
 pub fn cpu_ticks(pid: i32) -> u64 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("its times");
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("CPU times");
     let ticks = stat.rsplit(')').next().expect("fields").split_whitespace().skip(11).take(2);
     ticks.map(|ticks| ticks.parse::<u64>().expect("a number")).sum()
 }
@@ -133,7 +133,7 @@ impl Process {
 
     pub fn resident_kib(&self) -> usize {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid.as_raw_pid()));
-        let status = status.expect("it runs");
+        let status = status.expect("a running process");
         let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let number = resident.and_then(|resident| resident.split_whitespace().next());
         number.expect("a size").parse().expect("a number")
@@ -142,7 +142,7 @@ impl Process {
     /// The names of its threads, from `/proc`.
     pub fn threads(&self) -> Vec<String> {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.pid.as_raw_pid()));
-        let tasks = tasks.expect("it runs").flatten();
+        let tasks = tasks.expect("a running process").flatten();
         // A thread that has ended meanwhile has no name.
         let names = tasks.filter_map(|task| fs::read_to_string(task.path().join("comm")).ok());
         names.map(|name| name.trim().to_owned()).collect()

@@ -34,7 +34,7 @@ fn isolated(invocation: Invocation, sandbox: &Sandbox, port: u16) -> Invocation 
 
 fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("its number").port()
+    listener.local_addr().expect("a port number").port()
 }
 
 fn tilt_up(sandbox: &Sandbox, tilt: &str, port: u16) -> Process {
