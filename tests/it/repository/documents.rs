@@ -18,7 +18,7 @@ use tilt_honeycomb::honeycomb::queries::{
 };
 
 use super::tidy::{read, sources};
-use crate::support::sandbox::{PROGRAM, capture, test_tool};
+use crate::support::{PROGRAM, capture, test_tool};
 
 const UPDATE: &str = "UPDATE_DOCS=1 cargo test --test it documents";
 const EVENTS: &str = "docs/events.md";
