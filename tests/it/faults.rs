@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::honeycomb::{Answer, Mishap, Part, Reply, Server, judged, read_body, read_head};
+use crate::honeycomb::{Answer, Mishap, Part, Reply, Server, batch_reply, read_body, read_head};
 use crate::sandbox::{
     Invocation, KEY, NOBODY, PROGRAM, Sandbox, builds, change_places, eventually, in_some_tries,
     of_kind, recorded_builds, takes_less_than,
@@ -457,7 +457,7 @@ fn serve_tls(stream: TcpStream, config: Arc<rustls::ServerConfig>) -> Option<Str
     let mut stream = rustls::StreamOwned::new(connection, stream);
     let mut request = read_head(&mut stream).ok()??;
     read_body(&mut stream, &mut request).ok()?;
-    stream.write_all(&judged(&vec![202; request.events.len()]).whole()).ok()?;
+    stream.write_all(&batch_reply(&vec![202; request.events.len()]).whole()).ok()?;
     stream.flush().ok()?;
     request.header("x-honeycomb-team").map(str::to_owned)
 }

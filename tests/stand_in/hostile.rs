@@ -19,7 +19,7 @@ use std::time::{Duration, Instant, SystemTime};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::Value;
 
-use crate::honeycomb::{Part, Reply, Request, judged, read_body, read_head};
+use crate::honeycomb::{Part, Reply, Request, batch_reply, read_body, read_head};
 use crate::random::Random;
 use crate::tls;
 use crate::world::{CANARIES, key};
@@ -169,7 +169,7 @@ struct Ledger {
     excused: HashMap<(String, u32), Excuse>,
     /// Refused for good by a status of its own, or by 400 for it alone.
     refused: HashSet<String>,
-    /// By request: the client's port, and what was read and not yet judged.
+    /// By request: the client's port, and what was read and not yet batch_reply.
     in_flight: HashMap<u64, (u16, Vec<String>)>,
     last_death: Option<Instant>,
     /// When the machine went on after it had stood still.
@@ -577,13 +577,13 @@ impl Hostile {
             Mood::Breaking => {
                 let took = if random.is_one_in(2) { all.clone() } else { Vec::new() };
                 let parts = [Part::Nothing, Part::StatusLine, Part::Headers, Part::HalfTheBody];
-                let bytes = judged(&all).bytes(random.pick(&parts));
+                let bytes = batch_reply(&all).bytes(random.pick(&parts));
                 let then = random.pick(&[Then::Stall, Then::Close]);
                 Reaction { statuses: took, bytes, then, is_broken: true }
             }
             Mood::FewerStatuses => {
                 let statuses = vec![202; random.index(keys.len().max(1))];
-                let bytes = judged(&statuses).whole();
+                let bytes = batch_reply(&statuses).whole();
                 Reaction { statuses, bytes, then: Then::GoOn, is_broken: false }
             }
             Mood::Nonsense => {
@@ -693,7 +693,7 @@ enum Then {
 
 impl Reaction {
     fn of(statuses: Vec<u16>) -> Self {
-        let bytes = judged(&statuses).whole();
+        let bytes = batch_reply(&statuses).whole();
         Self { statuses, bytes, then: Then::GoOn, is_broken: false }
     }
 
