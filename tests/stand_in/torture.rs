@@ -1,11 +1,11 @@
-//! The campaign: the built program against a Tilt and a Honeycomb that misbehave, for a chosen
-//! time and seed. `scripts/torture` runs it, and `campaign.rs` says what it does and counts.
+//! Runs the fault campaign: the built program against a fake Tilt and a fake Honeycomb that
+//! misbehave, for a given time and seed. `scripts/torture` runs it; `campaign.rs` describes it.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints its result")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool prints")]
 #![cfg_attr(
     target_os = "linux",
-    expect(clippy::disallowed_methods, reason = "it has deadlines, and looks until they pass"),
-    expect(unreachable_pub, reason = "modules that are shared with the tests")
+    expect(clippy::disallowed_methods, reason = "it polls until a deadline"),
+    expect(unreachable_pub, reason = "modules are shared with the tests")
 )]
 
 use std::process::ExitCode;
@@ -13,7 +13,7 @@ use std::process::ExitCode;
 #[cfg(target_os = "linux")]
 mod campaign;
 #[cfg(target_os = "linux")]
-#[expect(dead_code, reason = "the tests script more answers")]
+#[expect(dead_code, reason = "only the tests use the rest")]
 mod honeycomb;
 #[cfg(target_os = "linux")]
 mod hostile;
@@ -51,7 +51,6 @@ fn main() -> ExitCode {
 
 #[cfg(not(target_os = "linux"))]
 fn main() -> ExitCode {
-    println!("not run: it looks into /proc, and limits other processes, as only Linux lets it");
-    eprintln!("the tests of tests/it run everywhere");
+    println!("skipped: the campaign needs Linux (/proc and prlimit)");
     ExitCode::SUCCESS
 }
