@@ -22,7 +22,7 @@ fn main() {
     divan::main();
 }
 
-/// What `tilt get` prints for this many resources.
+/// The output of `tilt get` for this many resources.
 fn printed(resources: usize) -> Vec<u8> {
     let mut text = Vec::new();
     crowd::show(resources, resources / 10, &mut text).expect("the captures exist");

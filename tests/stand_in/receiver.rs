@@ -124,7 +124,7 @@ enum Offset {
     Behind(Duration),
 }
 
-/// Asks the program `date`, since std has no time zones. UTC if there is no such program.
+/// Asks the program `date`, since std has no time zones. Without it, times are UTC.
 fn local_offset() -> Offset {
     let printed = Command::new("date").arg("+%z").output();
     let printed = printed.map(|output| output.stdout).unwrap_or_default();
