@@ -24,7 +24,7 @@
 //! | `stdout`, `stderr`, `exit` | prints exactly this, and exits with this code |
 //! | `flood`, `noise` | prints a list, or text that is not a list, of this many megabytes |
 //! | `sleep`, `hang` | waits this many milliseconds, or until the folder is removed |
-//! | `ignore-signals` | ignores all signals except SIGKILL |
+//! | `ignore-signals` | ignores SIGTERM, SIGINT and SIGHUP |
 //! | `leave-process` | leaves a child that holds its output open; `apart`: in its own process group |
 //! | `read-stdin` | first reads its stdin to the end |
 //!
@@ -200,7 +200,7 @@ fn get_several(folder: &Folder, kinds: &[String]) -> Result<(), Failure> {
     Ok(print(&list(&objects))?)
 }
 
-/// Prints the current objects twice, then each change, until Tilt ends. Tilt 0.37.6 prints them twice.
+/// Prints the current objects twice, as Tilt does, then each change, until `end` exists.
 fn watch(folder: &Folder, kind: &str) -> Result<(), Failure> {
     let mut journal = Journal::open(folder, kind);
     let objects = folder.objects_with(kind, &mut journal)?.parsed();
@@ -228,7 +228,7 @@ fn noise(megabytes: u64) -> Result<(), Failure> {
     (0..megabytes).try_for_each(|_| Ok(io::stdout().write_all(&megabyte)?))
 }
 
-/// Prints a list of this size that never ends properly.
+/// Prints a list of this size without its end.
 fn flood(folder: &Folder, megabytes: u64) -> Result<(), Failure> {
     let objects = folder.objects("uiresources")?.parsed();
     let mut object = pretty(objects.first().expect("a resource was recorded"))?;
