@@ -1,5 +1,5 @@
-//! Any answer of a server, or of what speaks in its place. The first bytes are its status and how
-//! long its headers are.
+//! Judges an arbitrary HTTP response, such as one of a broken server or proxy. The first two bytes
+//! are the status, the third is the length of the headers.
 
 #![no_main]
 
@@ -20,7 +20,7 @@ fuzz_target!(|bytes: &[u8]| {
         body: body.to_vec(),
     };
     let verdict = judge(&answer, UNIX_EPOCH);
-    // Nothing counts as taken but by a 2xx.
+    // Only a 2xx may be read as a list of event statuses.
     let is_judged = matches!(verdict, Verdict::Judged(_));
     assert!(!is_judged || (200..300).contains(&answer.status));
 });

@@ -1,4 +1,4 @@
-//! Any bytes in the state's place: refused, or used like any other state.
+//! Decodes arbitrary bytes as a state. The decoder either rejects them or returns a usable state.
 
 #![no_main]
 
@@ -18,5 +18,5 @@ fuzz_target!(|bytes: &[u8]| {
     state.settle(&numbers[..numbers.len() / 2], 1);
     let now = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
     state.take_in(&Look::at(&Snapshot::default()), &Context::default(), now);
-    State::decode(&state.encode()).expect("what was written reads back");
+    State::decode(&state.encode()).expect("an encoded state decodes");
 });
