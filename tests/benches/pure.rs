@@ -1,5 +1,5 @@
-//! The pure parts one by one, at two sizes: `cargo bench`. What the whole program costs is measured by
-//! `scripts/bench`.
+//! Benchmarks of the pure functions, at two sizes: `cargo bench`. `scripts/bench` measures the whole
+//! program.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -18,9 +18,10 @@ fn main() {
     divan::main();
 }
 
+/// The output of `tilt get` for this many resources.
 fn printed(resources: usize) -> Vec<u8> {
     let mut text = Vec::new();
-    crowd::show(resources, resources / 10, &mut text).expect("the captures are there");
+    crowd::show(resources, resources / 10, &mut text).expect("the captures exist");
     text
 }
 
@@ -32,14 +33,14 @@ fn read(text: &[u8]) -> Snapshot {
 }
 
 fn snapshot(resources: usize) -> Snapshot {
-    read(&printed(resources))
+    read_list(&printed(resources))
 }
 
 fn now() -> SystemTime {
     UNIX_EPOCH + Duration::from_hours(500_000)
 }
 
-/// After a first report.
+/// The state after a first report.
 fn state(resources: usize) -> State {
     let mut state = State::default();
     state.take_in(&Observation::at(&snapshot(resources)), &Context::default(), now());
@@ -49,7 +50,7 @@ fn state(resources: usize) -> State {
 #[divan::bench(args = SIZES)]
 fn parse(bencher: Bencher, resources: usize) {
     let text = printed(resources);
-    bencher.bench(|| read(&text));
+    bencher.bench(|| read_list(&text));
 }
 
 #[divan::bench(args = SIZES)]

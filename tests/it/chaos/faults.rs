@@ -451,7 +451,7 @@ fn serve_tls(stream: TcpStream, config: Arc<rustls::ServerConfig>) -> Option<Str
     let mut stream = rustls::StreamOwned::new(connection, stream);
     let mut request = read_head(&mut stream).ok()??;
     read_body(&mut stream, &mut request).ok()?;
-    stream.write_all(&judged(&vec![202; request.events.len()]).whole()).ok()?;
+    stream.write_all(&batch_reply(&vec![202; request.events.len()]).whole()).ok()?;
     stream.flush().ok()?;
     request.header("x-honeycomb-team").map(str::to_owned)
 }
