@@ -25,11 +25,11 @@ fn printed(resources: usize) -> Vec<u8> {
     text
 }
 
-/// In pieces, as they come through a pipe.
-fn read(text: &[u8]) -> Snapshot {
-    let mut listing = ListReader::default();
-    text.chunks(64 * 1024).for_each(|piece| listing.feed(piece));
-    listing.end().expect("a list").snapshot
+/// Reads a list in chunks, as a pipe delivers it.
+fn read_list(text: &[u8]) -> Snapshot {
+    let mut reader = ListReader::default();
+    text.chunks(64 * 1024).for_each(|chunk| reader.feed(chunk));
+    reader.end().expect("a list").snapshot
 }
 
 fn snapshot(resources: usize) -> Snapshot {

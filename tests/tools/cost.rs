@@ -139,9 +139,9 @@ impl Bench {
     fn report(&self, resources: usize, images: usize, runs: usize) -> ReportCost {
         let folder = self.folder(resources, images);
         let json = fs::metadata(folder.join("combined.json")).expect("a file").len();
-        let alone = median(runs, || {
+        let tilt_only = median(runs, || {
             let mut tilt = Command::new(programs().join("fake-tilt"));
-            finish(tilt.env_clear().env("STAND_IN", &folder).args(["get", KINDS, "-o", "json"]))
+            measure(tilt.env_clear().env("STAND_IN", &folder).args(["get", KINDS, "-o", "json"]))
         });
         let state = self.scratch.path().join("state");
         let report = || measure(&mut self.once(&folder, &state, &self.server.url));

@@ -84,9 +84,9 @@ fn end_watches(folder: &Path) {
     thread::sleep(Duration::from_millis(100));
 }
 
-/// When each build arrived, each time that it did.
-fn told(server: &Server) -> HashMap<Finished, Vec<Instant>> {
-    let mut told: HashMap<_, Vec<_>> = HashMap::new();
+/// The times at which each build arrived.
+fn arrivals(server: &Server) -> HashMap<Finished, Vec<Instant>> {
+    let mut arrivals: HashMap<_, Vec<_>> = HashMap::new();
     for request in server.requests() {
         for finished in request.events.iter().filter_map(storm::finished) {
             arrivals.entry(finished).or_default().push(request.came);

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use fakes::honeycomb::{Answer, Mishap, Part, Reply, Server, judged, read_body, read_head};
+use fakes::honeycomb::{Answer, Mishap, Part, Reply, Server, batch_reply, read_body, read_head};
 use fakes::tls::{self, certificate};
 use rustix::process::Signal;
 
