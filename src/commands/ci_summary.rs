@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use std::fmt::Write;
 use std::time::{Duration, SystemTime};
 
-use crate::events::derive::Health;
+use crate::tilt::health::Health;
 use crate::tilt::model::{Outcome, Resource, Snapshot};
 
 /// A job's page takes no more than 1 MB.

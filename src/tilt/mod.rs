@@ -3,6 +3,7 @@
 pub mod client;
 pub mod command;
 pub mod exit_snapshot;
+pub mod health;
 pub mod list_reader;
 pub mod model;
 pub mod watch_reader;
