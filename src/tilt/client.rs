@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::base::child::{self, ProcessGroup};
 use crate::base::shutdown::Shutdown;
+use crate::base::text::one_line;
 use crate::base::time;
 use crate::tilt::command::{TiltCommand, TiltMode};
 use crate::tilt::list_reader::{ListReader, ParseError};
@@ -25,6 +26,8 @@ const POLL_TIMEOUT: Duration = Duration::from_secs(20);
 const OUTPUT_LIMIT: usize = 32 * 1024 * 1024;
 /// As much as is kept of what it says for a person to read.
 const STDERR_LIMIT: usize = 64 * 1024;
+/// The longest text of Tilt's that a message quotes, in characters.
+const MESSAGE_LIMIT: usize = 300;
 /// As much as is read at once.
 const READ_SIZE: usize = 64 * 1024;
 /// How long what a finished `tilt` left behind may hold its output open before it is killed.
@@ -613,7 +616,7 @@ fn diagnosis(output: &[u8], stderr: &[u8], status: &str) -> TiltError {
 
 fn shortened(line: &str) -> String {
     let line = line.strip_prefix("Error: ").or(line.strip_prefix("error: ")).unwrap_or(line);
-    line.chars().filter(|c| !c.is_control()).take(300).collect()
+    one_line(line, MESSAGE_LIMIT)
 }
 
 #[cfg(test)]

@@ -12,6 +12,8 @@ use std::time::{Duration, SystemTime};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
+use crate::base::text::without_credentials;
+
 /// What one look at Tilt showed.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct Snapshot {
@@ -504,7 +506,9 @@ impl Object {
         Some(ImageBuild {
             kind,
             object: non_empty(metadata.name)?,
-            image: non_empty(self.spec.unwrap_or_default().image).map(without_credentials),
+            image: non_empty(self.spec.unwrap_or_default().image)
+                .as_deref()
+                .map(without_credentials),
             tag: status.tagged.as_deref().and_then(tag),
             resource: metadata.annotations.and_then(|annotations| non_empty(annotations.resource)),
             started_at: time(completed.started_at.as_deref())?,
@@ -564,17 +568,6 @@ impl StageStatus {
 /// Tilt says nothing in several ways: a field is absent, null, or empty.
 fn non_empty(text: Option<String>) -> Option<String> {
     text.filter(|text| !text.is_empty())
-}
-
-/// `robot:password@registry.example/web` is no image that Docker takes, but people write it.
-fn without_credentials(reference: String) -> String {
-    let start = reference.find("://").map_or(0, |at| at + "://".len());
-    let host_ends = reference[start..].find('/').map_or(reference.len(), |at| start + at);
-    match reference[start..host_ends].rfind('@') {
-        // Without a host there is only a digest that could follow the sign.
-        Some(at) if host_ends < reference.len() => reference[start + at + 1..].to_owned(),
-        _ => reference,
-    }
 }
 
 fn time(text: Option<&str>) -> Option<Timestamp> {
@@ -718,23 +711,6 @@ mod tests {
                 r#"{{"kind":"DockerImage","metadata":{{"name":"a:a"}},"status":{status}}}"#
             );
             assert_eq!(read(&text).image_builds, [], "{status}");
-        }
-    }
-
-    #[test]
-    fn an_images_name_holds_no_credentials() {
-        for (reference, expected) in [
-            ("web", "web"),
-            ("localhost:5005/team/web", "localhost:5005/team/web"),
-            ("robot:s3cr3t@registry.example/team/web", "registry.example/team/web"),
-            ("robot:s3@cr3t@registry.example/web", "registry.example/web"),
-            ("https://robot:s3cr3t@registry.example/web", "registry.example/web"),
-            ("registry.example/web@sha256:abc", "registry.example/web@sha256:abc"),
-            ("web@sha256:abc", "web@sha256:abc"),
-            ("@/", "/"),
-            ("", ""),
-        ] {
-            assert_eq!(without_credentials(reference.into()), expected, "{reference}");
         }
     }
 
