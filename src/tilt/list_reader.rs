@@ -9,7 +9,8 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, Error as _, IgnoredAny};
 
-use crate::tilt::model::{Object, Snapshot};
+use crate::tilt::json::Object;
+use crate::tilt::model::Snapshot;
 
 /// Tilt shows the whole text of an error, and that of a Tiltfile's `local` quotes all that the command
 /// printed. Where the text is longer, how it came decides.
@@ -122,7 +123,8 @@ impl ListReader {
     }
 
     fn take(&mut self, object: Option<Object>) {
-        self.items_read += usize::from(object.is_some_and(|object| self.snapshot.take(object)));
+        self.items_read +=
+            usize::from(object.is_some_and(|object| self.snapshot.add_object(object)));
     }
 
     fn give_up(&mut self, why: ParseError) {
