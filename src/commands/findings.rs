@@ -14,7 +14,7 @@ use crate::honeycomb::endpoint::Endpoint;
 use crate::honeycomb::response::{self, Response};
 use crate::messages;
 use crate::spool::state::QueuedEvent;
-use crate::tilt::client::TiltError;
+use crate::tilt::error::TiltError;
 use crate::tilt::model::Snapshot;
 
 #[derive(Debug, Clone, PartialEq)]

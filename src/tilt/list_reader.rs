@@ -45,7 +45,7 @@ pub struct ListReader {
 pub struct ParsedList {
     pub snapshot: Snapshot,
     /// How many objects had to be left out because their shape made no sense.
-    pub left_out: usize,
+    pub skipped: usize,
 }
 
 /// Why Tilt's output could not be read at all.
@@ -167,7 +167,7 @@ impl ListReader {
             // They stood in another array.
             return Err(self.not_a_list());
         }
-        Ok(ParsedList { snapshot: self.snapshot, left_out: objects - self.items_read })
+        Ok(ParsedList { snapshot: self.snapshot, skipped: objects - self.items_read })
     }
 }
 
@@ -279,7 +279,7 @@ mod tests {
             let parts: Vec<_> = text.chunks(size).collect();
             let listed = read(&parts).expect("a list");
             assert_eq!(names(&listed), ["b", "a"]);
-            assert_eq!(listed.left_out, 7);
+            assert_eq!(listed.skipped, 7);
         }
     }
 
@@ -416,8 +416,8 @@ mod tests {
             let reference = serde_json::from_str::<Reference>(&text).ok();
             if let Some(Reference { items: Some(items), .. }) = &reference {
                 let mut snapshot = Snapshot::default();
-                let left_out = items.iter().filter(|item| !snapshot.add(item.get())).count();
-                prop_assert_eq!(read(&[text.as_bytes()]), Ok(ParsedList { snapshot, left_out }));
+                let skipped = items.iter().filter(|item| !snapshot.add(item.get())).count();
+                prop_assert_eq!(read(&[text.as_bytes()]), Ok(ParsedList { snapshot, skipped }));
             } else if reference.is_none_or(|list| list.kind.is_none()) {
                 prop_assert!(read(&[text.as_bytes()]).is_err());
             }

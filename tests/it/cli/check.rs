@@ -158,7 +158,7 @@ fn a_session_is_looked_for_on_the_given_port() {
     run().args(&["--port", "10399"]).finish().exits_with(3).finds(
         "session",
         "bad",
-        "No tilt apiserver found: tilt-10399; start one, or give its",
+        "No tilt apiserver found: tilt-10399; start Tilt, or give its port with",
     );
 }
 
@@ -173,7 +173,7 @@ fn an_older_tilt_knows_fewer_kinds() {
         "it knows uisession, uiresources, dockerimages",
     );
     sandbox.tilt().unset("uiresources.json");
-    run().finish().exits_with(1).finds("session", "bad", "update it to 0.20.2 or later");
+    run().finish().exits_with(1).finds("session", "bad", "update Tilt to 0.20.2 or later");
     sandbox.tilt().set("stdout", "no JSON");
     run().finish().exits_with(1).finds("session", "bad", "tilt get: ");
 }

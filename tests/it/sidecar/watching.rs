@@ -337,7 +337,7 @@ fn a_tilt_that_is_found_no_more_is_reported_for_as_long_as_its_watches_show_it()
     // Only a look could tell what it has taken away.
     let tiltfile = updated("(Tiltfile)", "tiltfile:(Tiltfile):7");
     sandbox.tilt().add("watch-uiresources.jsonl", &tiltfile);
-    sidecar.says("no Tilt to report on");
+    sidecar.says("cannot reach Tilt");
     let sessions = || of_kind(&server.accepted(), "session").len();
     let before = sessions();
     eventually("three more reports", || sessions() >= before + 3);

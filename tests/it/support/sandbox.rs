@@ -218,7 +218,7 @@ impl Sandbox {
 /// been too late to send.
 pub const FAREWELL: Duration = Duration::from_millis(1100);
 /// Of that, the last look may take no more.
-pub const LATE_LOOK: &str = "no answer after 600ms";
+pub const LATE_LOOK: &str = "no response after 600ms";
 
 /// Two names change places in one step, so that a collector that runs finds neither gone.
 pub fn change_places(one: &Path, other: &Path) {
@@ -558,7 +558,7 @@ pub struct Outcome {
 impl Outcome {
     /// `None` where it gave up a Tilt that had much to print and too little of the machine.
     pub fn unless_tilt_was_slow(self) -> Option<Self> {
-        Some(self).filter(|outcome| !outcome.stderr.contains("no answer after 20s"))
+        Some(self).filter(|outcome| !outcome.stderr.contains("no response after 20s"))
     }
 
     #[track_caller]

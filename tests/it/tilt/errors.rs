@@ -61,7 +61,7 @@ fn an_older_tilt_is_reported_without_the_kinds_it_does_not_know() {
 fn a_tilt_without_resources_is_too_old() {
     let sandbox = Sandbox::new();
     sandbox.tilt().unset("uiresources.json");
-    look(&sandbox).finish().exits_with(1).says("update it to 0.20.2 or later").says_one_line();
+    look(&sandbox).finish().exits_with(1).says("update Tilt to 0.20.2 or later").says_one_line();
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn the_program_may_be_named() {
         .args(&["--tilt", "/"])
         .finish()
         .exits_with(3)
-        .says("cannot run /: not a program that may be run; install Tilt or give --tilt");
+        .says("cannot run /: not an executable file; install Tilt or give --tilt");
 }
 
 #[test]
@@ -278,7 +278,7 @@ fn what_a_failed_tilt_said_is_heard_though_what_it_left_behind_holds_its_stderr(
     let said = "Error: No tilt apiserver found: tilt-default";
     let script = format!("/bin/sleep 60 >/dev/null &\necho '{said}' >&2\nexit 1");
     sandbox.install("tilt", &script);
-    look(&sandbox).finish().exits_with(3).says("no Tilt to report on").says_one_line();
+    look(&sandbox).finish().exits_with(3).says("cannot reach Tilt").says_one_line();
 }
 
 #[test]
@@ -303,7 +303,7 @@ fn a_hung_tilt_is_killed_with_everything_it_started() {
     stubborn.tilt().set("hang", "").set("ignore-signals", "").set("leave-process", "");
     let looks = [look(&polite).start(), look(&stubborn).start()];
     for look in looks {
-        look.finish().exits_with(3).says("no answer after 20s; killed it").says_one_line();
+        look.finish().exits_with(3).says("no response after 20s; killed it").says_one_line();
     }
     for sandbox in [&polite, &stubborn] {
         let hung = sandbox.tilt().calls()[0]["pid"].to_string();

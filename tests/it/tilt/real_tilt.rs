@@ -51,7 +51,7 @@ fn a_real_tilts_resources_are_reported() {
     let (sandbox, port) = (Sandbox::new(), free_port());
     fs::create_dir(sandbox.path("work/dev")).expect("a folder");
     let look = || isolated(sandbox.run("--once --dry-run"), &sandbox, port).finish();
-    look().exits_with(3).says("no Tilt to report on");
+    look().exits_with(3).says("cannot reach Tilt");
 
     let up = tilt_up(&sandbox, tilt.to_str().expect("text"), port);
     let mut events = Vec::new();
