@@ -97,7 +97,7 @@ pub struct Resource {
     pub runtime_status: Option<String>,
     /// The condition `Ready`: built, deployed, and past its readiness checks.
     pub ready: Option<Condition>,
-    /// The condition `UpToDate`: built and deployed, whatever its readiness checks say.
+    /// The condition `UpToDate`: built and deployed. Readiness checks do not matter.
     pub up_to_date: Option<Condition>,
     pub disabled: Option<bool>,
     /// `TriggerMode` in Tilt's `pkg/model`. Tilt omits 0, which means `auto`.

@@ -104,7 +104,7 @@ pub(super) struct FinishedCall {
     pub(super) stderr: Vec<u8>,
 }
 
-/// What a call printed on stdout.
+/// The stdout of a call.
 #[derive(Default)]
 pub(super) struct CallOutput {
     /// At most [`HEAD_LIMIT`] bytes.

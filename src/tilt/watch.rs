@@ -32,7 +32,7 @@ impl WatchTarget {
     }
 }
 
-/// What a watch reports.
+/// A change that a watch reports.
 #[derive(Debug)]
 pub enum WatchEvent {
     /// A snapshot of one object that changed, or that existed when the watch began.

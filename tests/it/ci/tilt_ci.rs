@@ -247,11 +247,11 @@ fn only_the_first_value_of_a_snapshot_counts() {
 fn a_snapshot_that_cannot_be_read_is_named_and_what_waits_is_sent() {
     let whole = recorded().to_string();
     for (left, named) in [
-        (Some(&whole[..whole.len() / 2]), "is cut short after"),
+        (Some(&whole[..whole.len() / 2]), "is truncated after"),
         (Some(" \n"), "is empty"),
-        (Some("not JSON"), "is no snapshot (line 1"),
-        (Some("{}"), "holds no resources"),
-        (Some("[1]"), "is no snapshot"),
+        (Some("not JSON"), "is not a snapshot (line 1"),
+        (Some("{}"), "contains no Tilt resources"),
+        (Some("[1]"), "is not a snapshot"),
         (None, "no snapshot tilt.json"),
     ] {
         let (sandbox, server) = (Sandbox::new(), Server::start());
