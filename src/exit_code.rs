@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use crate::tilt::client::TiltError;
+use crate::tilt::error::TiltError;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {

@@ -4,4 +4,5 @@ pub mod backoff;
 pub mod child;
 pub mod ids;
 pub mod shutdown;
+pub mod text;
 pub mod time;

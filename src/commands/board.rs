@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::base::text::one_line;
 use crate::config::BoardConfig;
 use crate::exit_code::Exit;
 use crate::honeycomb::api_key::Shape;
@@ -244,7 +245,7 @@ fn nothing_sent(dataset: &str) -> String {
 
 fn say_where(board: &Value) {
     match board["links"]["board_url"].as_str() {
-        Some(url) => say(&format!("board: {}", response::one_line(url))),
+        Some(url) => say(&format!("board: {}", one_line(url, response::TEXT_LIMIT))),
         None => say("the board is there; Honeycomb gave no link to it"),
     }
 }

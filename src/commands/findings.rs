@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
+use crate::base::text::one_line;
 use crate::config::error::ConfigError;
 use crate::exit_code::Exit;
 use crate::honeycomb::api_key::Shape;
@@ -13,7 +14,7 @@ use crate::honeycomb::endpoint::Endpoint;
 use crate::honeycomb::response::{self, Response};
 use crate::messages;
 use crate::spool::state::QueuedEvent;
-use crate::tilt::client::TiltError;
+use crate::tilt::error::TiltError;
 use crate::tilt::model::Snapshot;
 
 #[derive(Debug, Clone, PartialEq)]
@@ -226,8 +227,8 @@ pub fn team(response: &Response) -> (Finding, Option<Auth>) {
 
 fn access(auth: &Auth) -> Finding {
     const TOPIC: &str = "team";
-    let team = response::one_line(auth.team().unwrap_or("unknown"));
-    let place = match auth.environment().map(response::one_line) {
+    let team = one_line(auth.team().unwrap_or("unknown"), response::TEXT_LIMIT);
+    let place = match auth.environment().map(|name| one_line(name, response::TEXT_LIMIT)) {
         Some(environment) => format!("{team}, environment {environment}"),
         None if auth.is_classic() => format!("{team}, in Honeycomb Classic without environments"),
         None => team,

@@ -16,6 +16,7 @@ use crate::events::spans;
 use crate::events::startup::{self, Course, Progress};
 use crate::events::trace::Span;
 use crate::events::tracker::{ImageBuildRef, SessionTracker, Startup};
+use crate::tilt::health::{Health, count_by_health, unfinished};
 use crate::tilt::model::{Condition, ImageBuild, Outcome, Resource, ResourceType, Timestamp};
 
 /// Says what a look means, and takes into `memory` what the next one will need.
@@ -106,18 +107,13 @@ fn tilt_started_at<'a>(observation: &Observation<'a>) -> Option<&'a Timestamp> {
 /// far as its resources tell. What had not come to rest when Tilt looked away tells nothing.
 pub fn outcome(observation: &Observation, tracker: &SessionTracker) -> Option<Outcome> {
     let counts = count_by_health(observation.resources);
-    let count = |standing| counts[standing as usize];
-    tracker.outcome.or_else(|| match (count(Health::Error), unfinished(observation.resources)) {
-        (1.., _) => Some(Outcome::Failure),
-        (0, 0) if !observation.resources.is_empty() => Some(Outcome::Success),
-        _ => None,
+    tracker.outcome.or_else(|| {
+        match (counts.get(Health::Error), unfinished(observation.resources)) {
+            (1.., _) => Some(Outcome::Failure),
+            (0, 0) if !observation.resources.is_empty() => Some(Outcome::Success),
+            _ => None,
+        }
     })
-}
-
-/// Resources that Tilt starts by itself and that are not at rest.
-pub fn unfinished(resources: &[Resource]) -> usize {
-    let is_busy = |r: &&Resource| matches!(Health::of(r), Health::Pending | Health::InProgress);
-    resources.iter().filter(|r| startup::counts(r)).filter(is_busy).count()
 }
 
 fn follow_startup(
@@ -301,7 +297,7 @@ fn resource_key(resource: &Resource) -> String {
 }
 
 fn session_key(observation: &Observation, tracker: &SessionTracker) -> String {
-    let counts = count_by_health(observation.resources).map(|count| count.to_string());
+    let counts = count_by_health(observation.resources).in_order().map(|count| count.to_string());
     let outcome = tracker.outcome.map_or("", Outcome::as_str);
     ids::id(&["final session", outcome, &counts.join(",")], 16)
 }
@@ -368,10 +364,10 @@ fn session_event(
     let mut fields = common.leading.clone();
     fields.set("kind", EventKind::Session.as_str());
     fields.set("resources", observation.resources.len());
-    for standing in Health::ALL {
-        fields.set(standing.field(), counts[standing as usize]);
+    for health in Health::ALL {
+        fields.set(count_field(health), counts.get(health));
     }
-    fields.set("healthy", counts[Health::Error as usize] == 0);
+    fields.set("healthy", counts.get(Health::Error) == 0);
     if matches!(observation.phase, Phase::Over(_)) {
         fields.set_some("outcome", outcome(observation, tracker).map(Outcome::as_str));
     }
@@ -385,54 +381,14 @@ fn session_event(
     Event { kind: EventKind::Session, time: now, fields }
 }
 
-fn count_by_health(resources: &[Resource]) -> [usize; Health::ALL.len()] {
-    let mut counts = [0; Health::ALL.len()];
-    for resource in resources {
-        counts[Health::of(resource) as usize] += 1;
-    }
-    counts
-}
-
-/// How a resource stands, all told: each resource counts once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Health {
-    Ok,
-    Error,
-    Pending,
-    InProgress,
-    Disabled,
-}
-
-impl Health {
-    const ALL: [Self; 5] = [Self::Ok, Self::Error, Self::Pending, Self::InProgress, Self::Disabled];
-
-    pub fn of(resource: &Resource) -> Self {
-        let is = |word| {
-            [&resource.update_status, &resource.runtime_status]
-                .iter()
-                .any(|status| status.as_deref() == Some(word))
-        };
-        if resource.disabled == Some(true) {
-            Self::Disabled
-        } else if is("error") {
-            Self::Error
-        } else if is("in_progress") {
-            Self::InProgress
-        } else if is("pending") {
-            Self::Pending
-        } else {
-            Self::Ok
-        }
-    }
-
-    fn field(self) -> &'static str {
-        match self {
-            Self::Ok => "resources_ok",
-            Self::Error => "resources_error",
-            Self::Pending => "resources_pending",
-            Self::InProgress => "resources_in_progress",
-            Self::Disabled => "resources_disabled",
-        }
+/// The field that holds the number of resources with this health.
+fn count_field(health: Health) -> &'static str {
+    match health {
+        Health::Ok => "resources_ok",
+        Health::Error => "resources_error",
+        Health::Pending => "resources_pending",
+        Health::InProgress => "resources_in_progress",
+        Health::Disabled => "resources_disabled",
     }
 }
 

@@ -10,7 +10,7 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
-use crate::events::failure;
+use crate::base::text;
 
 /// The version of the events' shape, in `event.version`: raised when a field changes its meaning.
 pub const EVENT_VERSION: u32 = 1;
@@ -80,7 +80,7 @@ impl Fields {
     /// Sets a field. An empty text is set as it is; see [`Fields::set_some`] for what Tilt may not say.
     pub fn set(&mut self, name: impl Into<Cow<'static, str>>, value: impl Into<Value>) {
         let value = match value.into() {
-            Value::String(text) => Value::String(failure::cut(&text, VALUE_LIMIT).to_owned()),
+            Value::String(text) => Value::String(text::cut(&text, VALUE_LIMIT).to_owned()),
             value => value,
         };
         self.0.push((name.into(), value));

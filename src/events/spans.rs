@@ -179,7 +179,7 @@ fn stage_event(
     if context.send_stage_text {
         fields.set(
             "stage_text",
-            crate::events::failure::cut(&stage.name, crate::events::failure::TEXT_LIMIT),
+            crate::base::text::cut(&stage.name, crate::events::failure::TEXT_LIMIT),
         );
     }
     fields.set("cached", stage.cached);

@@ -80,10 +80,13 @@ pub fn follow(
         };
     }
     if let Startup::InProgress { .. } = tracker.startup {
-        resources.iter().filter(|r| counts(r)).for_each(|resource| tracker.await_ready(resource));
+        resources
+            .iter()
+            .filter(|r| r.starts_automatically())
+            .for_each(|resource| tracker.await_ready(resource));
     }
     let Startup::InProgress { settled } = &mut tracker.startup else { return Progress::None };
-    for resource in resources.iter().filter(|r| counts(r)) {
+    for resource in resources.iter().filter(|r| r.starts_automatically()) {
         if let Some(rest) = came_to_rest(resource, looked_before, now) {
             let known = settled.entry(resource.name.clone()).or_insert(rest);
             if known.failed && is_tiltfile(resource) {
@@ -103,7 +106,7 @@ pub fn follow(
         && tiltfiles_are_loaded(settled, resources, is_over, now)
         && resources
             .iter()
-            .filter(|r| counts(r))
+            .filter(|r| r.starts_automatically())
             .all(|r| settled.contains_key(&r.name) || blocked.contains(r.name.as_str()))
     {
         Ended::FirstOutcome
@@ -130,12 +133,6 @@ fn newest_start(resources: &[Resource]) -> u64 {
     began.map(|began| unix_micros(began.at)).max().unwrap_or_default()
 }
 
-/// Whether Tilt brings the resource up by itself.
-pub fn counts(resource: &Resource) -> bool {
-    let starts_by_itself = matches!(resource.trigger_mode, None | Some(0 | 1));
-    starts_by_itself && resource.disabled != Some(true)
-}
-
 /// When a resource came to rest: whoever looked before did not see it so.
 fn came_to_rest(resource: &Resource, looked_before: bool, now: SystemTime) -> Option<FirstOutcome> {
     let ready = resource.ready.as_ref()?;
@@ -160,7 +157,7 @@ fn came_to_rest(resource: &Resource, looked_before: bool, now: SystemTime) -> Op
 /// Who looks for the first time cannot tell when such a resource was first ready: it has flipped since.
 fn was_rebuilt(resource: &Resource) -> bool {
     let updates = resource.updates.len() + usize::from(resource.current_update.is_some());
-    counts(resource) && !is_tiltfile(resource) && updates > 1
+    resource.starts_automatically() && !is_tiltfile(resource) && updates > 1
 }
 
 /// The same of a Tiltfile, of which Tilt keeps one load and numbers all. One that is loaded again since
@@ -199,7 +196,7 @@ fn blocked<'a>(
     let waiting = |resource: &'a Resource| {
         let waiting = resource.waiting.as_ref()?;
         let waits_for_others = waiting.reason.as_deref() == Some("waiting-for-dep");
-        let is_meant = counts(resource) && !settled.contains_key(&resource.name);
+        let is_meant = resource.starts_automatically() && !settled.contains_key(&resource.name);
         (waits_for_others && is_meant).then_some((resource.name.as_str(), &waiting.on))
     };
     let waiting: Vec<_> = resources.iter().filter_map(waiting).collect();
@@ -276,7 +273,7 @@ fn description(
 /// How long after Tilt's start the resource became ready; of one that waits for a person it would
 /// say how long that took.
 pub fn time_to_ready(resource: &Resource, tilt_started_at: Option<&Timestamp>) -> Option<Duration> {
-    if !counts(resource) {
+    if !resource.starts_automatically() {
         return None;
     }
     let ready = resource.ready.as_ref().filter(|ready| ready.holds)?;

@@ -1,7 +1,7 @@
 //! Tilt as a sidecar last saw it, and what passed before its eyes since it last spoke. Pure.
 
-use crate::events::derive;
 use crate::events::observation::{Heartbeats, Observation, Phase, PreviousStatus};
+use crate::tilt::health;
 use crate::tilt::model::{
     ImageBuild, ImageKind, Outcome, Resource, ResourceType, Session, Snapshot,
 };
@@ -123,7 +123,7 @@ impl LiveView {
 
     /// Whether a resource that Tilt starts by itself is not at rest.
     pub fn is_unfinished(&self) -> bool {
-        derive::unfinished(&self.resources) > 0
+        health::unfinished(&self.resources) > 0
     }
 
     pub fn is_outdated(&self) -> bool {

@@ -33,8 +33,10 @@ use crate::sidecar::parent_process::ParentProcess;
 use crate::sidecar::suspend::SuspendDetector;
 use crate::sidecar::watches::WatchSet;
 use crate::spool::store::{self, Store, StoreError};
-use crate::tilt::client::{Tilt, TiltError, WatchEvent, WatchTarget};
+use crate::tilt::client::Tilt;
+use crate::tilt::error::TiltError;
 use crate::tilt::model::Snapshot;
+use crate::tilt::watch::{WatchEvent, WatchTarget};
 
 /// Tilt speaks up about a process that takes longer than 1.5 s to end.
 const SHUTDOWN_BUDGET: Duration = Duration::from_millis(1100);

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use crate::base::backoff;
 use crate::sidecar::live_view::LiveView;
-use crate::tilt::client::{Watch, WatchEvent, WatchTarget};
 use crate::tilt::command::TiltCommand;
 use crate::tilt::model::ImageKind;
+use crate::tilt::watch::{Watch, WatchEvent, WatchTarget};
 
 /// A watch that lived for less does not work, however often it is started.
 const WORKS_FOR: Duration = Duration::from_secs(10);

@@ -73,7 +73,7 @@ fn a_startup_that_ended_with_tilt_is_not_a_timeout_later() {
     sandbox.is_watched();
     eventually("a report", || reports(&server).len() == 1);
     sandbox.tilt().set("no-tilt", "").set("end", "");
-    sidecar.says("no Tilt to report on");
+    sidecar.says("cannot reach Tilt");
     clock.leap(3600).expect("a clock file");
     sidecar.ends_after(Signal::TERM).0.exits_with(0);
     sandbox.run("--flush").sending_to(&server).finish().exits_with(0);
@@ -95,7 +95,7 @@ fn a_startup_without_progress_lasts_until_tilt_was_last_seen() {
     let uptime = || reports(&server).last().expect("a report")["data"]["uptime_ms"].as_f64();
     eventually("a report four minutes later", || uptime() > Some(300e3));
     sandbox.tilt().set("no-tilt", "").set("end", "");
-    sidecar.says("no Tilt to report on");
+    sidecar.says("cannot reach Tilt");
     sidecar.ends_after(Signal::TERM).0.exits_with(0);
     sandbox.run("--flush").sending_to(&server).finish().exits_with(0);
     let startup = &of_kind(&server.accepted(), "startup")[0]["data"];

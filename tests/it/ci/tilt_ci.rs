@@ -269,11 +269,11 @@ fn bytes_after_the_first_json_value_are_ignored() {
 fn a_bad_snapshot_is_reported_and_the_queue_is_still_sent() {
     let whole = recorded().to_string();
     for (left, named) in [
-        (Some(&whole[..whole.len() / 2]), "is cut short after"),
+        (Some(&whole[..whole.len() / 2]), "is truncated after"),
         (Some(" \n"), "is empty"),
-        (Some("not JSON"), "is no snapshot (line 1"),
-        (Some("{}"), "holds no resources"),
-        (Some("[1]"), "is no snapshot"),
+        (Some("not JSON"), "is not a snapshot (line 1"),
+        (Some("{}"), "contains no Tilt resources"),
+        (Some("[1]"), "is not a snapshot"),
         (None, "no snapshot tilt.json"),
     ] {
         let (sandbox, server) = (Sandbox::new(), Server::start());

@@ -157,7 +157,7 @@ fn check_asks_the_tilt_on_the_given_port() {
     run().args(&["--port", "10399"]).finish().exits_with(3).finds(
         "session",
         "bad",
-        "No tilt apiserver found: tilt-10399; start one, or give its",
+        "No tilt apiserver found: tilt-10399; start Tilt, or give its port with",
     );
 }
 
@@ -172,7 +172,7 @@ fn check_lists_the_kinds_that_an_older_tilt_knows() {
         "it knows uisession, uiresources, dockerimages",
     );
     sandbox.tilt().unset("uiresources.json");
-    run().finish().exits_with(1).finds("session", "bad", "update it to 0.20.2 or later");
+    run().finish().exits_with(1).finds("session", "bad", "update Tilt to 0.20.2 or later");
     sandbox.tilt().set("stdout", "no JSON");
     run().finish().exits_with(1).finds("session", "bad", "tilt get: ");
 }

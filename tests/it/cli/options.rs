@@ -135,7 +135,7 @@ fn exit_code_2_means_a_usage_error_and_nothing_was_done() {
         ("--nosuch", "--nosuch"),
         ("--once stray", "stray"),
         ("check --once", "--once cannot be combined with check"),
-        ("--completions tcsh", "there is bash, fish and zsh"),
+        ("--completions tcsh", "must be bash, fish or zsh"),
         ("--interval", "--interval"),
         ("--interval 5", "write it like 30s or 5m"),
         ("--interval=5M", "between 1s and 1day"),

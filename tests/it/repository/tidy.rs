@@ -44,7 +44,7 @@ fn sources_with(phrases: &[&str]) -> Vec<String> {
 
 #[test]
 fn one_file_runs_tilt_one_runs_git_and_one_speaks_http() {
-    assert_eq!(sources_with(&["use duct", "duct::"]), ["base/child.rs", "tilt/client.rs"]);
+    assert_eq!(sources_with(&["use duct", "duct::"]), ["base/child.rs", "tilt/process.rs"]);
     assert_eq!(sources_with(&["\"git\""]), ["metadata/git.rs"]);
     assert_eq!(sources_with(&["use ureq", "ureq::"]), ["honeycomb/client.rs"]);
 }

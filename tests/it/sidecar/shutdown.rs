@@ -226,7 +226,7 @@ fn response_after_signal() -> Option<()> {
     let report = sandbox.report_to(&server).args(&["--verbose"]).start();
     server.request(0);
     let signalled = Instant::now();
-    report.signal(Signal::TERM).says("asked to end");
+    report.signal(Signal::TERM).says("asked to stop");
     release.send(()).expect("a waiting server");
     let outcome = report.finish();
     if outcome.code == Some(4) && outcome.ended - signalled >= Duration::from_secs(1) {

@@ -327,7 +327,7 @@ fn a_tilt_without_apiserver_entry_is_reported_while_watched() {
     // After a Tiltfile load, only a poll shows which resources were removed.
     let tiltfile = updated("(Tiltfile)", "tiltfile:(Tiltfile):7");
     sandbox.tilt().add("watch-uiresources.jsonl", &tiltfile);
-    sidecar.says("no Tilt to report on");
+    sidecar.says("cannot reach Tilt");
     let sessions = || of_kind(&server.accepted(), "session").len();
     let before = sessions();
     eventually("three more reports", || sessions() >= before + 3);

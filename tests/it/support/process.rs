@@ -246,7 +246,7 @@ pub struct Outcome {
 impl Outcome {
     /// Returns `None` if `tilt` exceeded its timeout, as it may on a busy machine.
     pub fn unless_tilt_was_slow(self) -> Option<Self> {
-        Some(self).filter(|outcome| !outcome.stderr.contains("no answer after 20s"))
+        Some(self).filter(|outcome| !outcome.stderr.contains("no response after 20s"))
     }
 
     #[track_caller]

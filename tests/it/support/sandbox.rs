@@ -25,7 +25,7 @@ pub const UNREACHABLE: &str = "http://127.0.0.1:1";
 /// may have left events in the queue.
 pub const SHUTDOWN_BUDGET: Duration = Duration::from_millis(1100);
 /// The error of a final poll that exceeded its part of the shutdown budget.
-pub const FINAL_POLL_TIMED_OUT: &str = "no answer after 600ms";
+pub const FINAL_POLL_TIMED_OUT: &str = "no response after 600ms";
 
 /// A machine with temporary folders.
 pub struct Sandbox {

@@ -61,7 +61,7 @@ fn kinds_that_an_older_tilt_does_not_know_are_left_out() {
 fn a_tilt_without_uiresources_is_too_old() {
     let sandbox = Sandbox::new();
     sandbox.tilt().unset("uiresources.json");
-    poll(&sandbox).finish().exits_with(1).says("update it to 0.20.2 or later").says_one_line();
+    poll(&sandbox).finish().exits_with(1).says("update Tilt to 0.20.2 or later").says_one_line();
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn the_tilt_option_names_the_program() {
         .args(&["--tilt", "/"])
         .finish()
         .exits_with(3)
-        .says("cannot run /: not a program that may be run; install Tilt or give --tilt");
+        .says("cannot run /: not an executable file; install Tilt or give --tilt");
 }
 
 #[test]
@@ -278,7 +278,7 @@ fn tilts_error_is_read_even_if_a_child_keeps_stderr_open() {
     let error = "Error: No tilt apiserver found: tilt-default";
     let script = format!("/bin/sleep 60 >/dev/null &\necho '{error}' >&2\nexit 1");
     sandbox.install("tilt", &script);
-    poll(&sandbox).finish().exits_with(3).says("no Tilt to report on").says_one_line();
+    poll(&sandbox).finish().exits_with(3).says("cannot reach Tilt").says_one_line();
 }
 
 #[test]
@@ -303,7 +303,7 @@ fn a_hung_tilt_is_killed_with_its_children() {
     stubborn.tilt().set("hang", "").set("ignore-signals", "").set("leave-process", "");
     let reports = [poll(&polite).start(), poll(&stubborn).start()];
     for report in reports {
-        report.finish().exits_with(3).says("no answer after 20s; killed it").says_one_line();
+        report.finish().exits_with(3).says("no response after 20s; killed it").says_one_line();
     }
     for sandbox in [&polite, &stubborn] {
         let hung = sandbox.tilt().calls()[0]["pid"].to_string();

@@ -91,8 +91,8 @@ fn each_tilt_version_yields_the_kinds_and_fields_it_supports() {
 }
 
 #[test]
-fn the_readme_lists_the_first_tilt_version_of_each_field() {
-    let readme = include_str!("../../../README.md");
+fn docs_list_the_first_tilt_version_of_each_field() {
+    let readme = include_str!("../../../docs/operations.md");
     for (version, names) in FIRST_WITH {
         let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
         let row = format!("| {version} | {} |", names.join(", "));

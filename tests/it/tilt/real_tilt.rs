@@ -51,7 +51,7 @@ fn resources_of_a_real_tilt_are_reported() {
     let (sandbox, port) = (Sandbox::new(), free_port());
     fs::create_dir(sandbox.path("work/dev")).expect("a folder");
     let poll = || isolated(sandbox.run("--once --dry-run"), &sandbox, port).finish();
-    poll().exits_with(3).says("no Tilt to report on");
+    poll().exits_with(3).says("cannot reach Tilt");
 
     let up = tilt_up(&sandbox, tilt.to_str().expect("text"), port);
     let mut events = Vec::new();
