@@ -69,7 +69,7 @@ fn a_missing_tilt_is_logged_once_and_found_when_it_starts() {
     sandbox.tilt().set("no-tilt", "");
     let sidecar = sandbox.polling_sidecar_to(&server).start();
     eventually("three polls", || sandbox.tilt().calls().len() >= 3);
-    assert_eq!(sidecar.stderr().matches("no Tilt").count(), 1, "{}", sidecar.stderr());
+    assert_eq!(sidecar.stderr().matches("cannot reach Tilt").count(), 1, "{}", sidecar.stderr());
     assert_eq!(server.connections(), 0);
 
     sandbox.tilt().unset("no-tilt");
