@@ -15,16 +15,16 @@ struct Backoff {
     longest: Duration,
 }
 
-/// Between the attempts of one delivery.
+/// The pauses between the attempts of one delivery.
 const ATTEMPT: Backoff =
     Backoff { first: Duration::from_millis(250), longest: Duration::from_secs(5) };
-/// Between the deliveries of a sidecar while the server is unreachable.
+/// The pauses between deliveries of a sidecar while the server is unreachable.
 const DELIVERY: Backoff =
     Backoff { first: Duration::from_secs(5), longest: Duration::from_secs(15) };
-/// After a refused key or dataset. A person must fix it, so frequent attempts do not help.
+/// The pauses after a refused key or dataset. A person must fix it, so frequent attempts do not help.
 const REFUSAL: Backoff =
     Backoff { first: Duration::from_secs(15), longest: Duration::from_mins(10) };
-/// Between the starts of a watch that keeps ending.
+/// The pauses between the starts of a watch that keeps ending.
 const WATCH: Backoff = Backoff { first: Duration::from_mins(1), longest: Duration::from_mins(10) };
 
 impl Backoff {

@@ -44,7 +44,7 @@ impl Shutdown {
         true
     }
 
-    /// A thread that panicked cannot leave a flag half written, so a poisoned lock is no problem.
+    /// Ignores a poisoned lock: a thread that panicked cannot leave the flag half written.
     fn requested_flag(&self) -> MutexGuard<'_, bool> {
         self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -40,7 +40,7 @@ fn print_snapshot(source: &SnapshotSource, context: &Context) -> Exit {
         }
     };
     let mut state = State::default();
-    let context = git::located(context, left.snapshot.session.as_ref());
+    let context = git::with_checkout(context, left.snapshot.session.as_ref());
     state.take_in(&snapshot::observation(&left), &context, time::wall());
     print_queue(&mut state).map_or_else(|error| not_printed(&error), |()| Exit::Done)
 }
@@ -59,7 +59,7 @@ fn print_reports(
         let mut problem = None;
         match tilt.poll(Duration::MAX, shutdown) {
             Ok(snapshot) => {
-                let context = git::located(context, snapshot.session.as_ref());
+                let context = git::with_checkout(context, snapshot.session.as_ref());
                 state.take_in(&Observation::at(&snapshot), &context, time::wall());
                 if let Err(error) = print_queue(&mut state) {
                     return not_printed(&error);

@@ -56,7 +56,7 @@ fn poll(
         log::error!("{error}");
         Exit::of_failed_poll(&error)
     })?;
-    let context = git::located(context, snapshot.session.as_ref());
+    let context = git::with_checkout(context, snapshot.session.as_ref());
     let recorded = store
         .update(|state| state.take_in(&Observation::at(&snapshot), &context, time::wall()))
         .map_err(|error| unusable_state(&error))?;

@@ -66,7 +66,7 @@ fn record(
         log::error!("{error}");
         Exit::Unexpected
     })?;
-    let context = git::located(context, left.snapshot.session.as_ref());
+    let context = git::with_checkout(context, left.snapshot.session.as_ref());
     let updated = sender.store().update(|state| {
         let recorded = state.take_in(&observation(&left), &context, time::wall());
         (recorded, state.tracker(&observation(&left)))

@@ -470,7 +470,7 @@ impl Sidecar<'_> {
                 _ => Phase::Leaving,
             };
         }
-        git::locate(&mut self.context, observation.session, &mut self.checkout);
+        git::update_checkout(&mut self.context, observation.session, &mut self.checkout);
         match self.store.update(|state| state.take_in(&observation, &self.context, time::wall())) {
             Ok(recorded) => {
                 self.has_news |= recorded.new_builds > 0 || !self.view.changes().is_empty();
