@@ -30,7 +30,7 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::faults::{ECHO, Excuse, Hostile, KEY, Mood, URL};
+use crate::faults::{FaultyServer, KEY, LATE_ARRIVAL, RepeatCause, Repeats, ServerMode, URL};
 use crate::random::Random;
 use crate::world::{CANARIES, World, key};
 
@@ -358,7 +358,7 @@ impl Campaign {
         let tilt = scratch.path().join("tilt");
         fs::create_dir(&tilt).expect("a folder");
         let programs = fakes::programs();
-        let server = Hostile::start(seed).expect("ports on loopback");
+        let server = FaultyServer::start(seed).expect("ports on loopback");
         let world = World::new(&tilt, seed).expect("a stand-in's folder");
         let machine = machine::compiled(scratch.path());
         let clock = Clock::new(scratch.path().join("clock")).expect("a file");

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use fakes::honeycomb::{Part, Reply, Request, judged, read_body, read_head};
+use fakes::honeycomb::{Part, Reply, Request, batch_reply, read_body, read_head};
 use fakes::tls;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::Value;

@@ -372,7 +372,7 @@ fn events_stay_queued_if_the_proxy_fails_or_wants_a_password() {
     let url = format!("http://127.0.0.1:{port}");
     let outcome = retry("a request", || {
         let outcome = report_through(&sandbox, &url, "1s").finish().exits_with(4);
-        let was_late = ["timed out", "the time was up"].map(|why| outcome.stderr.contains(why));
+        let was_late = ["timed out", "stopped after"].map(|why| outcome.stderr.contains(why));
         (was_late == [false; 2]).then_some(outcome)
     });
     let outcome = outcome.says("proxy").says_one_line();

@@ -477,7 +477,7 @@ fn flush_sends_the_events_queued_by_a_cancelled_run() {
     server.usually(Reply::new(503, ""));
     let sidecar = sandbox.sidecar_to(&server).args(&["--timeout", "200ms"]);
     let sidecar = sidecar.env("TILT_HONEYCOMB_MODE", "ci").start();
-    sidecar.says("kept for next time");
+    sidecar.says("queued");
     sidecar.ends_after(Signal::TERM).0.exits_with(0);
 
     server.usually(Answer::Accept);
@@ -530,19 +530,19 @@ fn a_usage_error_under_tilt_ci_idles_instead_of_exiting() {
     for (missing, value, named) in [
         ("HONEYCOMB_API_KEY", "", "set HONEYCOMB_API_KEY"),
         ("HONEYCOMB_DATASET", "", "set HONEYCOMB_DATASET"),
-        ("HONEYCOMB_API_KEY", "two words", "holds white space"),
+        ("HONEYCOMB_API_KEY", "two words", "contains white space"),
     ] {
         let sidecar = sandbox
             .sidecar_to(&server)
             .env(missing, value)
             .env("TILT_HONEYCOMB_MODE", "ci")
             .start();
-        sidecar.says(named).says("idling");
+        sidecar.says(named).says("staying idle");
         assert!(sidecar.is_running());
         sidecar.ends_after(Signal::TERM).0.exits_with(0);
     }
     let sidecar = sandbox.run("--nosuch").env("TILT_HONEYCOMB_MODE", "ci").start();
-    sidecar.says("--nosuch").says("idling");
+    sidecar.says("--nosuch").says("staying idle");
     sidecar.ends_after(Signal::TERM).0.exits_with(0);
     sandbox.run("--once").env("TILT_HONEYCOMB_MODE", "ci").finish().exits_with(2);
     assert_eq!(server.connections(), 0);
@@ -563,7 +563,7 @@ fn a_panic_under_tilt_ci_idles_instead_of_exiting() {
         sidecar.env("LD_PRELOAD", machine_library()).env("CLOCK_LEAP", clock.file())
     };
     let idle = sidecar().env("TILT_HONEYCOMB_MODE", "ci").start();
-    idle.says("panicked").says("idling");
+    idle.says("panicked").says("staying idle");
     sandbox.report_to(&server).finish().exits_with(0);
     assert!(idle.is_running());
     sidecar().finish().exits_with(1).says("panicked");
@@ -589,8 +589,11 @@ fn never_fail_prints_errors_and_exits_with_0() {
 #[test]
 fn flush_cannot_be_combined_with_snapshot_or_dry_run() {
     let sandbox = Sandbox::new();
-    for options in ["--flush --snapshot x", "--flush --dry-run"] {
-        sandbox.run(options).with_key().finish().exits_with(2).says("leave out").says_one_line();
+    for (options, named) in [
+        ("--flush --snapshot x", "leave out --flush"),
+        ("--flush --dry-run", "cannot be combined with --dry-run"),
+    ] {
+        sandbox.run(options).with_key().finish().exits_with(2).says(named).says_one_line();
     }
 }
 

@@ -249,7 +249,7 @@ fn the_kind_of_key_is_recognized_by_its_format() {
     check(&sandbox, &server, "two words").finish().exits_with(2).finds(
         "key",
         "bad",
-        "HONEYCOMB_API_KEY holds white space",
+        "HONEYCOMB_API_KEY contains white space",
     );
 }
 
@@ -415,11 +415,11 @@ fn check_tells_if_the_dataset_exists_or_can_be_created() {
     run(CONFIGURATION_KEY).exits_with(5).finds("dataset", "bad", "the key may not create it");
     api.set_key_details(&auth_of("ingest", &json!({"createDatasets": false})));
     run(INGEST_KEY).exits_with(0).finds("dataset", "note", "must be there already");
-    check(&sandbox, &server, INGEST_KEY)
-        .args(&["--dataset", "a/b"])
-        .finish()
-        .exits_with(2)
-        .finds("dataset", "bad", "no slash");
+    check(&sandbox, &server, INGEST_KEY).args(&["--dataset", "a/b"]).finish().exits_with(2).finds(
+        "dataset",
+        "bad",
+        "must not contain a slash",
+    );
 }
 
 #[test]

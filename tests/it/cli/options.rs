@@ -134,7 +134,7 @@ fn exit_code_2_means_a_usage_error_and_nothing_was_done() {
     for (options, named) in [
         ("--nosuch", "--nosuch"),
         ("--once stray", "stray"),
-        ("check --once", "check goes without --once"),
+        ("check --once", "--once cannot be combined with check"),
         ("--completions tcsh", "there is bash, fish and zsh"),
         ("--interval", "--interval"),
         ("--interval 5", "write it like 30s or 5m"),
@@ -143,7 +143,7 @@ fn exit_code_2_means_a_usage_error_and_nothing_was_done() {
         ("--port 70000", "a number from 1 to 65535"),
         ("--field novalue", "key=value"),
         ("--field kind=mine", "choose another key"),
-        ("--dataset a/b", "no slash"),
+        ("--dataset a/b", "must not contain a slash"),
         ("--api-endpoint https://me:pw@example.org", "no user name or password"),
         ("--api-key-file nosuch", "--api-key-file nosuch"),
     ] {

@@ -125,7 +125,7 @@ fn events_with_status_429_stay_queued_at_the_deadline() {
         .usually(Answer::By(Arc::new(|request| Answer::Statuses(vec![429; request.events.len()]))));
     let outcome = report_with_short_timeout(&sandbox, &server, 2).exits_with(4);
     let waiting = sandbox.queued();
-    outcome.says(&format!("{waiting} events are kept for next time")).says_one_line();
+    outcome.says(&format!("{waiting} events stay queued")).says_one_line();
     assert!(waiting >= RECORDED_EVENTS, "{waiting}");
 }
 
@@ -195,7 +195,7 @@ fn events_stay_queued_if_status_503_continues() {
         let outcome = report_with_short_timeout(&sandbox, &server, 2).exits_with(4);
         let waiting = sandbox.queued();
         assert!(waiting >= RECORDED_EVENTS, "{waiting}");
-        outcome.says(&format!("{waiting} events are kept for next time")).says_one_line().took
+        outcome.says(&format!("{waiting} events stay queued")).says_one_line().took
     });
 }
 
@@ -282,7 +282,7 @@ fn events_stay_queued_if_the_connection_is_refused() {
         let run = sandbox.run("--once --timeout 600ms").with_key();
         let outcome = run.env("HONEYCOMB_API_ENDPOINT", UNREACHABLE).finish().exits_with(4);
         assert_eq!(sandbox.queued(), RECORDED_EVENTS);
-        if outcome.stderr.contains("the time was up") {
+        if outcome.stderr.contains("stopped after") {
             // The deadline passed before the first request.
             return Duration::MAX;
         }
@@ -307,7 +307,7 @@ fn status_401_403_and_404_are_explained_and_not_retried() {
             .exits_with(5)
             .says(fix)
             .says("their own words")
-            .says("39 events are kept for next time")
+            .says("39 events stay queued")
             .says_one_line();
         assert_eq!((server.requests().len(), sandbox.queued()), (1, RECORDED_EVENTS), "{status}");
     }

@@ -59,7 +59,7 @@ fn changes_are_logged() -> bool {
         all[1]["status"]["updateStatus"] = "ok".into();
     });
     let logged_status = has_logged(3, "");
-    sidecar.says("; 0 waiting");
+    sidecar.says("; 0 queued");
     logged_all && logged_build && logged_status
 }
 
@@ -111,7 +111,7 @@ fn an_outage_is_logged_once_and_the_backlog_is_sent_after_it() {
     server.usually(Reply::new(503, ""));
     // The sidecar waits half a second for each response. Events without a response are sent again.
     let sidecar = sandbox.polling_sidecar_to(&server).args(&["--timeout", "2s"]).start();
-    sidecar.says("kept for next time, trying again");
+    sidecar.says("queued, trying again");
     eventually("more reports wait", || sandbox.queued() >= 30);
     assert_eq!(sidecar.stderr().matches("trying again").count(), 1, "{}", sidecar.stderr());
 
@@ -128,7 +128,7 @@ fn a_delivery_that_sent_no_request_does_not_end_an_outage() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     server.usually(Reply::new(503, ""));
     let sidecar = sandbox.run("--interval 1h --timeout 1s").sending_to(&server).start();
-    sidecar.says("kept for next time, trying again");
+    sidecar.says("queued, trying again");
     // The next delivery starts after 2.5 to 5 s and waits for the lock for at most 5 s.
     let held = sandbox.lock_state();
     let since = Instant::now();
@@ -307,5 +307,5 @@ fn the_queue_is_sent_soon_after_another_sender_releases_it() {
     eventually("the delivery has timed out", || held.elapsed() > Duration::from_secs(3));
     assert_eq!(server.accepted().len(), 0);
     drop(sending_lock);
-    sidecar.says("; 0 waiting");
+    sidecar.says("; 0 queued");
 }

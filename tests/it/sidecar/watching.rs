@@ -477,7 +477,7 @@ fn a_tilt_that_never_shows_a_session_is_still_reported() {
 fn a_final_poll_without_a_session_repeats_no_build() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let sidecar = sandbox.sidecar_to(&server).start();
-    sidecar.says("; 0 waiting");
+    sidecar.says("; 0 queued");
     sandbox.tilt().change("uisession", Vec::clear);
     sidecar.ends_after(Signal::TERM).0.exits_with(0);
     assert_eq!(builds(&server.accepted()), recorded_builds());
