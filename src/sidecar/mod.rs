@@ -6,9 +6,9 @@
 //! loop: it says so once, and goes on.
 
 pub mod live_view;
-pub mod parent_process;
-pub mod suspend;
-pub mod watches;
+mod parent_process;
+mod suspend;
+mod watches;
 
 use std::io;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::base::shutdown::{self, Shutdown};
 use crate::base::time;
 use crate::config::SidecarConfig;
 use crate::events::common_fields::Context;
-use crate::events::observation::{Phase, PreviousStatus};
+use crate::events::observation::{Heartbeats, Phase, PreviousStatus};
 use crate::exit_code::Exit;
 use crate::honeycomb::batch::Counts;
 use crate::honeycomb::client::Client;
@@ -201,7 +201,7 @@ pub fn run(config: &SidecarConfig) -> io::Result<Exit> {
         failures: 0,
         refusals: 0,
         polled_at: None,
-        suspend_detector: SuspendDetector::since(time::now(), time::wall()),
+        suspend_detector: SuspendDetector::new(time::now(), time::wall()),
         // Perhaps from before; a Tilt that hangs must not hold it up.
         has_queued: true,
         tilt_gone_since: None,
@@ -215,7 +215,7 @@ pub fn run(config: &SidecarConfig) -> io::Result<Exit> {
         log_next: true,
         sent: Sent::default(),
     };
-    let parent = ParentProcess::now();
+    let parent = ParentProcess::current();
     sidecar.log_start(&client);
     while !sidecar.shutdown.requested() && !sidecar.is_orphaned(parent) {
         sidecar.on_resume();
@@ -255,7 +255,7 @@ impl Sidecar<'_> {
     /// Whoever opens a laptop wants to see it soon, and what was away is another network now.
     fn on_resume(&mut self) {
         let now = time::now();
-        if self.suspend_detector.was_asleep(now, time::wall()) {
+        if self.suspend_detector.has_resumed(now, time::wall()) {
             (self.failures, self.refusals) = (0, 0);
             (self.next_report, self.next_delivery) = (now, now);
             self.has_queued = true;
@@ -268,9 +268,9 @@ impl Sidecar<'_> {
             sooner(&mut self.next_poll, now);
         }
         let report_is_due = now >= self.next_report;
-        let is_fresh = !self.view.is_outdated()
+        let is_fresh = !self.view.needs_poll()
             && self.polled_at.is_some_and(|at| now - at < FULL_POLL_INTERVAL);
-        if report_is_due && self.watches.shows_all(&self.view) && is_fresh {
+        if report_is_due && self.watches.cover(&self.view) && is_fresh {
             self.report(now);
         } else if (report_is_due || is_due(self.next_poll, now)) && !self.poller.busy {
             self.next_poll = None;
@@ -286,7 +286,7 @@ impl Sidecar<'_> {
     }
 
     fn next_wake(&self) -> Instant {
-        let mut wakes = vec![time::now() + self.config.interval.min(suspend::LOOK_EVERY)];
+        let mut wakes = vec![time::now() + self.config.interval.min(suspend::CHECK_INTERVAL)];
         wakes.extend(self.next_record);
         if !self.poller.busy {
             wakes.push(self.next_report);
@@ -385,7 +385,7 @@ impl Sidecar<'_> {
                     sooner(&mut self.next_poll, now + gone_for.max(POLL_RETRY));
                 }
                 let is_away = matches!(error, TiltError::NotRunning { .. });
-                let is_shown = self.watches.shows_all(&self.view) && !self.shutdown.requested();
+                let is_shown = self.watches.cover(&self.view) && !self.shutdown.requested();
                 if report_is_due && is_away && is_shown {
                     // A live Tilt may have lost the entry by which it is found.
                     self.report(now);
@@ -420,11 +420,11 @@ impl Sidecar<'_> {
         match sight {
             WatchEvent::Shown(fragment) => {
                 self.watches.on_object(watched);
-                self.view.show(fragment);
+                self.view.apply(fragment);
                 self.seen_at = time::wall();
                 let now = time::now();
                 sooner(&mut self.next_record, now + COALESCE);
-                if self.view.is_outdated() {
+                if self.view.needs_poll() {
                     sooner(&mut self.next_poll, now + SETTLE_TIME);
                 }
             }
@@ -460,8 +460,10 @@ impl Sidecar<'_> {
     fn record(&mut self, changes: Option<&[PreviousStatus]>, seen_at: Option<SystemTime>) {
         self.next_record = None;
         self.ensure_installation_id();
-        let is_watched = self.watches.is_on() && !self.shutdown.requested();
-        let mut observation = self.view.observation(changes, is_watched);
+        let is_watched = self.watches.has_resource_watch() && !self.shutdown.requested();
+        let heartbeats = changes.map_or(Heartbeats::All, Heartbeats::Changed);
+        let mut observation = self.view.observation(heartbeats);
+        observation.is_watched = is_watched;
         observation.send_error = self.delivery_problem;
         observation.seen_at = seen_at;
         if self.shutdown.requested() {
@@ -581,7 +583,7 @@ impl Sidecar<'_> {
         let gone_for_long = self
             .tilt_gone_since
             .is_some_and(|since| time::now() - since >= self.config.orphan_after);
-        if (gone_for_long || self.replaced_by_newer_session()) && parent.is_gone() {
+        if (gone_for_long || self.replaced_by_newer_session()) && parent.has_exited() {
             log::info!("tilt is gone, and so is the process that started this one: ending");
             return true;
         }
@@ -599,7 +601,7 @@ impl Sidecar<'_> {
 
     /// Whether Tilt has decided to end but may not show yet what made it do so.
     fn final_status_pending(&self) -> bool {
-        self.final_polls_left > 0 && self.view.outcome().is_some() && self.view.is_unfinished()
+        self.final_polls_left > 0 && self.view.final_status_pending()
     }
 
     /// One last look, everything on disk, and what can still be sent in time. A look or a
