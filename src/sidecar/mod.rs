@@ -236,16 +236,12 @@ impl Sidecar<'_> {
     fn log_start(&mut self, client: &Client) {
         let destination = &self.config.send.destination;
         match self.store.read(|state| state.queue().len()) {
-            Ok(waiting) => log::info!(
-                "reporting to {}, {} {}; {} from before",
+            Ok(queued) => log::info!(
+                "reporting to {}, {} {}; {} queued",
                 destination.dataset,
-                if self.config.watches { "live and every" } else { "only every" },
+                if self.config.watches { "live and every" } else { "every" },
                 humantime::format_duration(self.config.interval),
-                if waiting == 0 {
-                    "nothing waits".to_owned()
-                } else {
-                    format!("{waiting} waiting")
-                }
+                messages::events(queued)
             ),
             Err(error) => self.on_store_result(Some(&error)),
         }
@@ -528,19 +524,19 @@ impl Sidecar<'_> {
                 let pause =
                     backoff::until_next_delivery(self.failures, *retry_after, backoff::jitter());
                 self.has_queued = true;
-                (Some(("kept", why, "trying again")), pause)
+                (Some(("kept", why)), pause)
             }
             DeliveryEnd::Refused { advice } => {
                 self.refusals += 1;
                 self.has_queued = true;
                 let pause = backoff::after_refusal(self.refusals, backoff::jitter());
-                (Some(("refused", advice, "asking again rarely")), pause)
+                (Some(("refused", advice)), pause)
             }
         };
         self.next_delivery = time::now() + pause;
-        if let Some((problem, why, then)) = problem {
+        if let Some((problem, why)) = problem {
             if self.delivery_problem.replace(problem) != Some(problem) {
-                log::warn!("{why}; {}, {then}", messages::kept(delivery.waiting));
+                log::warn!("{why}; {}; {}", messages::kept(delivery.waiting), retrying_in(pause));
             }
         } else {
             (self.failures, self.refusals) = (0, 0);
@@ -584,7 +580,7 @@ impl Sidecar<'_> {
             .tilt_gone_since
             .is_some_and(|since| time::now() - since >= self.config.orphan_after);
         if (gone_for_long || self.replaced_by_newer_session()) && parent.has_exited() {
-            log::info!("tilt is gone, and so is the process that started this one: ending");
+            log::info!("tilt and the process that started this one are gone; exiting");
             return true;
         }
         false
@@ -633,7 +629,9 @@ impl Sidecar<'_> {
                     deadline = started + CI_SHUTDOWN_BUDGET;
                 }
                 if self.final_status_pending() {
-                    log::debug!("tilt ends and does not show yet why; looking once more");
+                    log::debug!(
+                        "tilt exits but does not show its final status yet; polling once more"
+                    );
                     self.final_polls_left -= 1;
                     self.poller.start_work_after(
                         FINAL_STATUS_DELAY,
@@ -652,6 +650,12 @@ impl Sidecar<'_> {
             self.record_changes();
         }
     }
+}
+
+/// `retrying in 5s`, rounded up to whole seconds.
+fn retrying_in(pause: Duration) -> String {
+    let seconds = pause.as_secs() + u64::from(pause.subsec_nanos() > 0);
+    format!("retrying in {}", humantime::format_duration(Duration::from_secs(seconds)))
 }
 
 fn sooner(planned: &mut Option<Instant>, at: Instant) {

@@ -114,7 +114,7 @@ impl WatchSet {
             WatchTarget::Resources => "tilt",
             WatchTarget::Images(_) => "tilt's images",
         };
-        log::warn!("cannot watch {objects} ({}): only looking at every interval", self.last_error);
+        log::warn!("cannot watch {objects} ({}); polling every interval instead", self.last_error);
     }
 
     fn start_missing(&mut self, view: &LiveView, now: Instant) {
