@@ -6,9 +6,9 @@
 //! loop: it says so once, and goes on.
 
 pub mod live_view;
-pub mod parent_process;
-pub mod suspend;
-pub mod watches;
+mod parent_process;
+mod suspend;
+mod watches;
 
 use std::io;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::base::shutdown::{self, Shutdown};
 use crate::base::time;
 use crate::config::SidecarConfig;
 use crate::events::common_fields::Context;
-use crate::events::observation::{Phase, PreviousStatus};
+use crate::events::observation::{Heartbeats, Phase, PreviousStatus};
 use crate::exit_code::Exit;
 use crate::honeycomb::batch::Counts;
 use crate::honeycomb::client::Client;
@@ -201,7 +201,7 @@ pub fn run(config: &SidecarConfig) -> io::Result<Exit> {
         failures: 0,
         refusals: 0,
         polled_at: None,
-        suspend_detector: SuspendDetector::since(time::now(), time::wall()),
+        suspend_detector: SuspendDetector::new(time::now(), time::wall()),
         // Perhaps from before; a Tilt that hangs must not hold it up.
         has_queued: true,
         tilt_gone_since: None,
@@ -215,7 +215,7 @@ pub fn run(config: &SidecarConfig) -> io::Result<Exit> {
         log_next: true,
         sent: Sent::default(),
     };
-    let parent = ParentProcess::now();
+    let parent = ParentProcess::current();
     sidecar.log_start(&client);
     while !sidecar.shutdown.requested() && !sidecar.is_orphaned(parent) {
         sidecar.on_resume();
@@ -236,16 +236,12 @@ impl Sidecar<'_> {
     fn log_start(&mut self, client: &Client) {
         let destination = &self.config.send.destination;
         match self.store.read(|state| state.queue().len()) {
-            Ok(waiting) => log::info!(
-                "reporting to {}, {} {}; {} from before",
+            Ok(queued) => log::info!(
+                "reporting to {}, {} {}; {} queued",
                 destination.dataset,
-                if self.config.watches { "live and every" } else { "only every" },
+                if self.config.watches { "live and every" } else { "every" },
                 humantime::format_duration(self.config.interval),
-                if waiting == 0 {
-                    "nothing waits".to_owned()
-                } else {
-                    format!("{waiting} waiting")
-                }
+                messages::events(queued)
             ),
             Err(error) => self.on_store_result(Some(&error)),
         }
@@ -255,7 +251,7 @@ impl Sidecar<'_> {
     /// Whoever opens a laptop wants to see it soon, and what was away is another network now.
     fn on_resume(&mut self) {
         let now = time::now();
-        if self.suspend_detector.was_asleep(now, time::wall()) {
+        if self.suspend_detector.has_resumed(now, time::wall()) {
             (self.failures, self.refusals) = (0, 0);
             (self.next_report, self.next_delivery) = (now, now);
             self.has_queued = true;
@@ -268,9 +264,9 @@ impl Sidecar<'_> {
             sooner(&mut self.next_poll, now);
         }
         let report_is_due = now >= self.next_report;
-        let is_fresh = !self.view.is_outdated()
+        let is_fresh = !self.view.needs_poll()
             && self.polled_at.is_some_and(|at| now - at < FULL_POLL_INTERVAL);
-        if report_is_due && self.watches.shows_all(&self.view) && is_fresh {
+        if report_is_due && self.watches.cover(&self.view) && is_fresh {
             self.report(now);
         } else if (report_is_due || is_due(self.next_poll, now)) && !self.poller.busy {
             self.next_poll = None;
@@ -286,7 +282,7 @@ impl Sidecar<'_> {
     }
 
     fn next_wake(&self) -> Instant {
-        let mut wakes = vec![time::now() + self.config.interval.min(suspend::LOOK_EVERY)];
+        let mut wakes = vec![time::now() + self.config.interval.min(suspend::CHECK_INTERVAL)];
         wakes.extend(self.next_record);
         if !self.poller.busy {
             wakes.push(self.next_report);
@@ -385,7 +381,7 @@ impl Sidecar<'_> {
                     sooner(&mut self.next_poll, now + gone_for.max(POLL_RETRY));
                 }
                 let is_away = matches!(error, TiltError::NotRunning { .. });
-                let is_shown = self.watches.shows_all(&self.view) && !self.shutdown.requested();
+                let is_shown = self.watches.cover(&self.view) && !self.shutdown.requested();
                 if report_is_due && is_away && is_shown {
                     // A live Tilt may have lost the entry by which it is found.
                     self.report(now);
@@ -420,11 +416,11 @@ impl Sidecar<'_> {
         match sight {
             WatchEvent::Shown(fragment) => {
                 self.watches.on_object(watched);
-                self.view.show(fragment);
+                self.view.apply(fragment);
                 self.seen_at = time::wall();
                 let now = time::now();
                 sooner(&mut self.next_record, now + COALESCE);
-                if self.view.is_outdated() {
+                if self.view.needs_poll() {
                     sooner(&mut self.next_poll, now + SETTLE_TIME);
                 }
             }
@@ -460,8 +456,10 @@ impl Sidecar<'_> {
     fn record(&mut self, changes: Option<&[PreviousStatus]>, seen_at: Option<SystemTime>) {
         self.next_record = None;
         self.ensure_installation_id();
-        let is_watched = self.watches.is_on() && !self.shutdown.requested();
-        let mut observation = self.view.observation(changes, is_watched);
+        let is_watched = self.watches.has_resource_watch() && !self.shutdown.requested();
+        let heartbeats = changes.map_or(Heartbeats::All, Heartbeats::Changed);
+        let mut observation = self.view.observation(heartbeats);
+        observation.is_watched = is_watched;
         observation.send_error = self.delivery_problem;
         observation.seen_at = seen_at;
         if self.shutdown.requested() {
@@ -526,19 +524,19 @@ impl Sidecar<'_> {
                 let pause =
                     backoff::until_next_delivery(self.failures, *retry_after, backoff::jitter());
                 self.has_queued = true;
-                (Some(("kept", why, "trying again")), pause)
+                (Some(("kept", why)), pause)
             }
             DeliveryEnd::Refused { advice } => {
                 self.refusals += 1;
                 self.has_queued = true;
                 let pause = backoff::after_refusal(self.refusals, backoff::jitter());
-                (Some(("refused", advice, "asking again rarely")), pause)
+                (Some(("refused", advice)), pause)
             }
         };
         self.next_delivery = time::now() + pause;
-        if let Some((problem, why, then)) = problem {
+        if let Some((problem, why)) = problem {
             if self.delivery_problem.replace(problem) != Some(problem) {
-                log::warn!("{why}; {}, {then}", messages::kept(delivery.waiting));
+                log::warn!("{why}; {}; {}", messages::kept(delivery.waiting), retrying_in(pause));
             }
         } else {
             (self.failures, self.refusals) = (0, 0);
@@ -581,8 +579,8 @@ impl Sidecar<'_> {
         let gone_for_long = self
             .tilt_gone_since
             .is_some_and(|since| time::now() - since >= self.config.orphan_after);
-        if (gone_for_long || self.replaced_by_newer_session()) && parent.is_gone() {
-            log::info!("tilt is gone, and so is the process that started this one: ending");
+        if (gone_for_long || self.replaced_by_newer_session()) && parent.has_exited() {
+            log::info!("tilt and the process that started this one are gone; exiting");
             return true;
         }
         false
@@ -599,7 +597,7 @@ impl Sidecar<'_> {
 
     /// Whether Tilt has decided to end but may not show yet what made it do so.
     fn final_status_pending(&self) -> bool {
-        self.final_polls_left > 0 && self.view.outcome().is_some() && self.view.is_unfinished()
+        self.final_polls_left > 0 && self.view.final_status_pending()
     }
 
     /// One last look, everything on disk, and what can still be sent in time. A look or a
@@ -631,7 +629,9 @@ impl Sidecar<'_> {
                     deadline = started + CI_SHUTDOWN_BUDGET;
                 }
                 if self.final_status_pending() {
-                    log::debug!("tilt ends and does not show yet why; looking once more");
+                    log::debug!(
+                        "tilt exits but does not show its final status yet; polling once more"
+                    );
                     self.final_polls_left -= 1;
                     self.poller.start_work_after(
                         FINAL_STATUS_DELAY,
@@ -650,6 +650,12 @@ impl Sidecar<'_> {
             self.record_changes();
         }
     }
+}
+
+/// `retrying in 5s`, rounded up to whole seconds.
+fn retrying_in(pause: Duration) -> String {
+    let seconds = pause.as_secs() + u64::from(pause.subsec_nanos() > 0);
+    format!("retrying in {}", humantime::format_duration(Duration::from_secs(seconds)))
 }
 
 fn sooner(planned: &mut Option<Instant>, at: Instant) {

@@ -43,7 +43,7 @@ fn the_queue_is_sent_after_resume_despite_retry_after() {
     let clock = clock(&sandbox);
     server.usually(Reply::new(429, "").header("retry-after", 600));
     let sidecar = with_clock(&clock, sandbox.run("--interval 1h").sending_to(&server)).start();
-    sidecar.says("trying again");
+    sidecar.says("retrying in ");
     server.usually(Answer::Accept);
     clock.leap(DAY).expect("a clock file");
     eventually("the queued builds", || builds(&server.accepted()) == recorded_builds());

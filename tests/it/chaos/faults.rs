@@ -304,7 +304,7 @@ fn the_backlog_is_sent_once_the_key_is_accepted_again() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     server.then([Reply::new(401, "{\"error\":\"unknown API key\"}").into()]);
     let sidecar = sandbox.polling_sidecar_to(&server).start();
-    sidecar.says("asking again rarely").says("sent ");
+    sidecar.says("retrying in ").says("sent ");
     eventually("the backlog", || builds(&server.accepted()) == recorded_builds());
     assert_eq!(sidecar.stderr().matches("401").count(), 1, "{}", sidecar.stderr());
 }
@@ -314,7 +314,7 @@ fn the_backlog_is_sent_soon_after_an_outage() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     server.usually(Answer::Broken { after: Part::Nothing, then: Mishap::Close });
     let sidecar = sandbox.polling_sidecar_to(&server).args(&["--timeout", "2s"]).start();
-    sidecar.says("trying again");
+    sidecar.says("retrying in ");
     let failed = server.requests().len();
     eventually("some more failed attempts", || server.requests().len() >= failed + 2);
     server.usually(Answer::Accept);

@@ -460,7 +460,7 @@ fn the_final_poll_is_repeated_while_the_result_is_not_visible() {
         let sidecar = sidecar.env("TILT_HONEYCOMB_MODE", "ci").start();
         sidecar.says("sent ");
         let outcome = sidecar.ends_after(Signal::TERM).0.exits_with(0);
-        assert_eq!(outcome.stderr.matches("looking once more").count(), expected);
+        assert_eq!(outcome.stderr.matches("polling once more").count(), expected);
         let all = server.accepted();
         let ends = of_kind(&all, "session");
         assert_eq!(ends.iter().filter(|s| s["data"].get("outcome").is_some()).count(), 1);
@@ -477,7 +477,7 @@ fn flush_sends_the_events_queued_by_a_cancelled_run() {
     server.usually(Reply::new(503, ""));
     let sidecar = sandbox.sidecar_to(&server).args(&["--timeout", "200ms"]);
     let sidecar = sidecar.env("TILT_HONEYCOMB_MODE", "ci").start();
-    sidecar.says("queued");
+    sidecar.says("stay queued");
     sidecar.ends_after(Signal::TERM).0.exits_with(0);
 
     server.usually(Answer::Accept);
@@ -516,7 +516,7 @@ fn shutdown_after_tilt_ci_retries_for_up_to_5_seconds() {
         assert_eq!(sandbox.queued(), 0, "{}", outcome.stderr);
 
         let sidecar = sandbox.sidecar_to(&server).env("TILT_HONEYCOMB_MODE", "ci").start();
-        sidecar.says("nothing waits");
+        sidecar.says("; 0 events queued");
         server.usually(Reply::new(503, ""));
         let (outcome, took) = sidecar.ends_after(Signal::TERM);
         outcome.exits_with(0);

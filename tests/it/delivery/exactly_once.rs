@@ -85,7 +85,7 @@ fn a_build_during_an_outage_survives_a_killed_sidecar() {
     eventually("a report", || server.accepted().len() >= RECORDED_EVENTS);
     server.usually(Answer::Broken { after: Part::Nothing, then: Mishap::Close });
     sandbox.tilt().build_web("2026-11-22T17:00:00Z", "2026-11-22T17:00:01Z");
-    sidecar.says("queued, trying again");
+    sidecar.says("queued; retrying in ");
     sidecar.signal(Signal::KILL);
     sidecar.finish();
     server.usually(Answer::Accept);

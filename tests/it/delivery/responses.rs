@@ -239,7 +239,7 @@ fn a_sidecar_waits_for_retry_after() {
         let (sandbox, server) = (Sandbox::new(), Server::start());
         server.then([Reply::new(429, "").header("retry-after", 8).into()]);
         let sidecar = sandbox.polling_sidecar_to(&server).args(&["--timeout", "500ms"]).start();
-        sidecar.says("trying again");
+        sidecar.says("retrying in ");
         let (first, second) = (server.request(0), server.request(1));
         let pause = second.came - first.came;
         assert!(pause > Duration::from_millis(7900), "{pause:?}");

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 use tilt_honeycomb::events::common_fields::Context;
 use tilt_honeycomb::events::derived::DerivedEvents;
-use tilt_honeycomb::events::observation::Observation;
+use tilt_honeycomb::events::observation::{Heartbeats, Observation};
 use tilt_honeycomb::events::trace::{Span, UpdateId};
 use tilt_honeycomb::sidecar::live_view::LiveView;
 use tilt_honeycomb::spool::state::State;
@@ -342,10 +342,11 @@ fn observe(
                     fragment.image_builds.push(world.unseen.1.remove(0));
                 }
                 seen.take(&fragment);
-                view.show(fragment);
+                view.apply(fragment);
             }
             let changes = view.changes();
-            let observation = view.observation((!turn()).then_some(&changes[..]), true);
+            let heartbeats = if turn() { Heartbeats::All } else { Heartbeats::Changed(&changes) };
+            let observation = Observation { is_watched: true, ..view.observation(heartbeats) };
             state.take_in(&observation, &context, moment(world.now + 0.0005));
             view.mark_reported();
         }

@@ -111,9 +111,9 @@ fn an_outage_is_logged_once_and_the_backlog_is_sent_after_it() {
     server.usually(Reply::new(503, ""));
     // The sidecar waits half a second for each response. Events without a response are sent again.
     let sidecar = sandbox.polling_sidecar_to(&server).args(&["--timeout", "2s"]).start();
-    sidecar.says("queued, trying again");
+    sidecar.says("queued; retrying in ");
     eventually("more reports wait", || sandbox.queued() >= 30);
-    assert_eq!(sidecar.stderr().matches("trying again").count(), 1, "{}", sidecar.stderr());
+    assert_eq!(sidecar.stderr().matches("retrying in ").count(), 1, "{}", sidecar.stderr());
 
     server.usually(Answer::Accept);
     sidecar.says("sent ");
@@ -128,7 +128,7 @@ fn a_delivery_that_sent_no_request_does_not_end_an_outage() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     server.usually(Reply::new(503, ""));
     let sidecar = sandbox.run("--interval 1h --timeout 1s").sending_to(&server).start();
-    sidecar.says("queued, trying again");
+    sidecar.says("queued; retrying in ");
     // The next delivery starts after 2.5 to 5 s and waits for the lock for at most 5 s.
     let held = sandbox.lock_state();
     let since = Instant::now();
@@ -139,7 +139,7 @@ fn a_delivery_that_sent_no_request_does_not_end_an_outage() {
     eventually("one more failure", || server.requests().len() > before + 3);
     server.usually(Answer::Accept);
     sidecar.says("sent ");
-    assert_eq!(sidecar.stderr().matches("trying again").count(), 1, "{}", sidecar.stderr());
+    assert_eq!(sidecar.stderr().matches("retrying in ").count(), 1, "{}", sidecar.stderr());
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn an_old_queue_is_sent_even_if_no_tilt_is_running() {
     server.usually(Answer::Accept);
     sandbox.tilt().set("no-tilt", "");
     let sidecar = sandbox.polling_sidecar_to(&server).start();
-    sidecar.says("39 waiting from before");
+    sidecar.says("; 39 events queued");
     eventually("a delivery without Tilt", || server.accepted().len() == RECORDED_EVENTS);
 }
 
@@ -187,16 +187,16 @@ fn an_old_queue_is_sent_even_if_no_tilt_is_running() {
 fn the_first_line_shows_dataset_interval_and_queue() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let first_line = |sidecar: Process| {
-        sidecar.says("from before\n");
+        sidecar.says(" queued\n");
         sidecar.stderr().lines().next().expect("a line").to_owned()
     };
     assert_eq!(
         first_line(sandbox.sidecar_to(&server).start()),
-        "reporting to dev-environments, live and every 1m; nothing waits from before"
+        "reporting to dev-environments, live and every 1m; 0 events queued"
     );
     assert_eq!(
         first_line(sandbox.run("--no-watch --interval 30s").sending_to(&server).start()),
-        "reporting to dev-environments, only every 30s; nothing waits from before"
+        "reporting to dev-environments, every 30s; 0 events queued"
     );
     // A server on loopback has no UI address, so nothing asks for a link.
     assert!(server.requests().iter().all(|request| request.method == "POST"));

@@ -296,7 +296,9 @@ fn an_orphaned_sidecar_exits_when_its_tilt_is_gone() {
 
     sandbox.tilt().set("no-tilt", "");
     eventually("the sidecar has exited", || shell.output_is_closed());
-    assert!(shell.stderr().contains("so is the process that started this one: ending"));
+    assert!(
+        shell.stderr().contains("tilt and the process that started this one are gone; exiting")
+    );
 }
 
 #[test]

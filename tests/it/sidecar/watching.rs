@@ -237,7 +237,7 @@ fn without_watches_the_sidecar_polls_and_says_so_once() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     sandbox.tilt().set("no-watch", "");
     let sidecar = sandbox.run("--interval 1s").sending_to(&server).start();
-    sidecar.says("cannot watch tilt (unknown flag: --watch): only looking at every interval");
+    sidecar.says("cannot watch tilt (unknown flag: --watch); polling every interval instead");
     a_polled_build_arrives(&sandbox, &server);
     assert_eq!(sidecar.stderr().matches("cannot watch").count(), 1, "{}", sidecar.stderr());
 }
@@ -248,7 +248,7 @@ fn image_builds_are_polled_if_images_cannot_be_watched() {
     sandbox.tilt().set("no-watch", "dockerimages");
     let sidecar = sandbox.run("--interval 1s").sending_to(&server).start();
     sidecar
-        .says("cannot watch tilt's images (unknown flag: --watch): only looking at every interval");
+        .says("cannot watch tilt's images (unknown flag: --watch); polling every interval instead");
     let watches = || sandbox.tilt().watches("dockerimages");
     let before = watches();
     a_polled_build_arrives(&sandbox, &server);
