@@ -12,6 +12,7 @@ use crate::events::common_fields::Context;
 use crate::events::observation::Observation;
 use crate::exit_code::Exit;
 use crate::metadata::git;
+use crate::spool::reconcile::reconcile;
 use crate::spool::state::State;
 use crate::tilt::client::Tilt;
 use crate::tilt::exit_snapshot;
@@ -28,7 +29,7 @@ pub fn print_left(path: &Path, outcome: Option<Outcome>, context: &Context) -> E
     };
     let mut state = State::default();
     let context = git::located(context, left.snapshot.session.as_ref());
-    state.take_in(&snapshot::observation(&left), &context, time::wall());
+    reconcile(&mut state, &snapshot::observation(&left), &context, time::wall());
     print_queue(&mut state).map_or_else(|error| not_printed(&error), |()| Exit::Done)
 }
 
@@ -47,7 +48,7 @@ pub fn print(
         match tilt.poll(Duration::MAX, shutdown) {
             Ok(snapshot) => {
                 let context = git::located(context, snapshot.session.as_ref());
-                state.take_in(&Observation::at(&snapshot), &context, time::wall());
+                reconcile(&mut state, &Observation::at(&snapshot), &context, time::wall());
                 if let Err(error) = print_queue(&mut state) {
                     return not_printed(&error);
                 }

@@ -11,6 +11,7 @@ use crate::exit_code::Exit;
 use crate::honeycomb::sender::{Delivery, DeliveryEnd, Sender};
 use crate::messages;
 use crate::metadata::git;
+use crate::spool::reconcile::reconcile;
 use crate::spool::state::Recorded;
 use crate::spool::store::{Store, StoreError};
 use crate::tilt::client::Tilt;
@@ -54,7 +55,7 @@ fn observation(
     })?;
     let context = git::located(context, snapshot.session.as_ref());
     let recorded = store
-        .update(|state| state.take_in(&Observation::at(&snapshot), &context, time::wall()))
+        .update(|state| reconcile(state, &Observation::at(&snapshot), &context, time::wall()))
         .map_err(|error| unusable_state(&error))?;
     say_dropped(recorded);
     Ok(())

@@ -20,6 +20,7 @@ use crate::honeycomb::client::Client;
 use crate::honeycomb::dataset_link;
 use crate::honeycomb::sender::Sender;
 use crate::metadata::git;
+use crate::spool::reconcile::reconcile;
 use crate::spool::store::Store;
 use crate::tilt::exit_snapshot::{self, ExitSnapshot};
 
@@ -49,8 +50,8 @@ pub fn report(
     let told = left.and_then(|left| {
         let context = git::located(context, left.snapshot.session.as_ref());
         let tracker = store.update(|state| {
-            let recorded = state.take_in(&observation(&left), &context, time::wall());
-            (recorded, state.tracker(&observation(&left)))
+            let recorded = reconcile(state, &observation(&left), &context, time::wall());
+            (recorded, state.tracker(&derive::session_id(&observation(&left))))
         });
         let (recorded, tracker) = tracker.map_err(|error| report::unusable_state(&error))?;
         report::say_dropped(recorded);

@@ -51,7 +51,7 @@ pub fn derive(
         .iter()
         .chain(image_builds)
         .map(|image| (placement(image), Some(image)));
-    let orphan_images = backlog.orphan_images.iter().map(|placement| (placement.clone(), None));
+    let orphan_images = backlog.orphan_images.iter().map(|&placement| (placement.clone(), None));
     let mut unparented: Vec<_> = images.chain(orphan_images).collect();
     // The oldest first: an update that still looks as if it ran belongs to the build that began
     // first after it.
@@ -419,8 +419,12 @@ mod tests {
     }
 
     fn told(snapshot: &Snapshot, context: &Context, now: SystemTime) -> DerivedEvents {
-        let backlog =
-            Backlog { queued: 0, dropped: 0, orphan_images: &[], reported: &BTreeMap::new() };
+        let backlog = Backlog {
+            queued: 0,
+            dropped: 0,
+            orphan_images: Vec::new(),
+            reported: &BTreeMap::new(),
+        };
         derive(&Observation::at(snapshot), &backlog, &mut SessionTracker::default(), context, now)
     }
 
@@ -525,8 +529,12 @@ mod tests {
             is_watched: true,
             ..Observation::at(&nothing)
         };
-        let backlog =
-            Backlog { queued: 0, dropped: 0, orphan_images: &[], reported: &BTreeMap::new() };
+        let backlog = Backlog {
+            queued: 0,
+            dropped: 0,
+            orphan_images: Vec::new(),
+            reported: &BTreeMap::new(),
+        };
         let report = derive(
             &observation,
             &backlog,
@@ -570,7 +578,7 @@ mod tests {
         let backlog = Backlog {
             queued: 0,
             dropped: 0,
-            orphan_images: std::slice::from_ref(&older),
+            orphan_images: vec![&older],
             reported: &BTreeMap::new(),
         };
         let report = derive(

@@ -58,14 +58,14 @@ impl<'a> Observation<'a> {
 }
 
 /// What the state holds that a report has to do with.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Backlog<'a> {
     /// Events that wait for Honeycomb.
     pub queued: usize,
     /// Events that will never arrive, ever: dropped unsent, or refused for good.
     pub dropped: u64,
     /// Builds that wait for a watch to show which update they belong to.
-    pub orphan_images: &'a [ImageBuildRef],
+    pub orphan_images: Vec<&'a ImageBuildRef>,
     /// By key, the builds that were told of before: they need not be put into words again.
     pub reported: &'a BTreeMap<String, u64>,
 }

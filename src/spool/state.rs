@@ -13,11 +13,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::base::time::{unix_micros, unix_seconds};
-use crate::events::common_fields::Context;
-use crate::events::derive::{derive, session_id};
 use crate::events::derived::{Build, DerivedEvents, ProvisionalEvent};
 use crate::events::event::{Event, EventKind, Fields, wire_time};
-use crate::events::observation::{Backlog, Observation, Phase};
+use crate::events::observation::{Backlog, Phase};
 use crate::events::trace::Span;
 use crate::events::tracker::{ImageBuildRef, SessionTracker};
 
@@ -242,28 +240,22 @@ impl State {
         &self.queue
     }
 
-    /// What is remembered of the session that a look shows.
-    pub fn tracker(&self, observation: &Observation) -> SessionTracker {
-        self.sessions.get(&session_id(observation)).map(|s| s.tracker.clone()).unwrap_or_default()
+    /// Returns a copy of what is known about a session; an empty tracker if it is unknown.
+    pub fn tracker(&self, session_id: &str) -> SessionTracker {
+        self.sessions.get(session_id).map(|session| session.tracker.clone()).unwrap_or_default()
     }
 
-    /// Takes in a look at Tilt: what it says that has not been said.
-    pub fn take_in(
-        &mut self,
-        observation: &Observation,
-        context: &Context,
-        now: SystemTime,
-    ) -> Recorded {
-        let id = session_id(observation);
-        let (queued, dropped) = (self.queue.len(), self.dropped);
-        let session = self.sessions.entry(id.clone()).or_default();
-        let orphan_images: Vec<_> =
-            session.orphan_images.iter().map(|u| u.placement.clone()).collect();
-        let backlog =
-            Backlog { queued, dropped, orphan_images: &orphan_images, reported: &session.builds };
-        let at = observation.seen_at.unwrap_or(now);
-        let report = derive(observation, &backlog, &mut session.tracker, context, at);
-        self.record(&id, &report, now)
+    /// Returns what the state holds for a session: the backlog, which tells what was already
+    /// reported, and the tracker, which the derivation updates.
+    pub fn session(&mut self, session_id: &str) -> (Backlog<'_>, &mut SessionTracker) {
+        let session = self.sessions.entry(session_id.to_owned()).or_default();
+        let backlog = Backlog {
+            queued: self.queue.len(),
+            dropped: self.dropped,
+            orphan_images: session.orphan_images.iter().map(|orphan| &orphan.placement).collect(),
+            reported: &session.builds,
+        };
+        (backlog, &mut session.tracker)
     }
 
     /// Takes in a session's report: its heartbeats, and the builds that have not been seen.
@@ -581,6 +573,9 @@ fn encoded(time: String, data: &Fields) -> Box<RawValue> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::events::common_fields::Context;
+    use crate::events::observation::Observation;
+    use crate::spool::reconcile::reconcile;
     use crate::tilt::model::{Resource, ResourceType, Snapshot, Timestamp, Update};
 
     const NOW: u64 = 1_800_000_000;
@@ -830,7 +825,8 @@ mod tests {
                 ..Resource::default()
             };
             let snapshot = Snapshot { resources: vec![resource], ..Snapshot::default() };
-            state.take_in(&Observation::at(&snapshot), &Context::default(), at(NOW + hours * 3600));
+            let now = at(NOW + hours * 3600);
+            reconcile(&mut state, &Observation::at(&snapshot), &Context::default(), now);
         }
         assert_eq!(state.queue().iter().filter(|e| e.kind == EventKind::Update).count(), 1);
     }
