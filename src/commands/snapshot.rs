@@ -12,8 +12,9 @@ use crate::commands::ci_summary::Summary;
 use crate::commands::report;
 use crate::config::{Config, Output};
 use crate::events::common_fields::Context;
-use crate::events::derive;
 use crate::events::observation::{Observation, Phase};
+use crate::events::outcome::outcome;
+use crate::events::session_id::session_id;
 use crate::events::tracker::SessionTracker;
 use crate::exit_code::Exit;
 use crate::honeycomb::client::Client;
@@ -51,7 +52,7 @@ pub fn report(
         let context = git::located(context, left.snapshot.session.as_ref());
         let tracker = store.update(|state| {
             let recorded = reconcile(state, &observation(&left), &context, time::wall());
-            (recorded, state.tracker(&derive::session_id(&observation(&left))))
+            (recorded, state.tracker(&session_id(&observation(&left))))
         });
         let (recorded, tracker) = tracker.map_err(|error| report::unusable_state(&error))?;
         report::say_dropped(recorded);
@@ -91,7 +92,7 @@ pub fn flush(
 fn tell(left: &ExitSnapshot, tracker: &SessionTracker, config: &Config, client: Option<&Client>) {
     let Some(told) = &config.summary else { return };
     let at = left.created_at.unwrap_or_else(time::wall);
-    let outcome = derive::outcome(&observation(left), tracker);
+    let outcome = outcome(&observation(left), tracker);
     let summary = Summary::of(&left.snapshot, outcome, at);
     let link = client.and_then(|client| link(left, tracker, config, client));
     // A closed stdout is no failure.
@@ -118,7 +119,7 @@ fn link(
     let session = left.snapshot.session.as_ref()?;
     let started_at = session.tilt_started_at.as_ref()?.at;
     let observation = observation(left);
-    let root = tracker.root(&derive::session_id(&observation));
+    let root = tracker.startup_span(&session_id(&observation));
     let place = dataset_link::find(client.api(), destination, LINK_PATIENCE)?;
     let ended_at = left.created_at.unwrap_or_else(time::wall);
     Some(place.trace(&root.trace_id, (started_at, ended_at)))

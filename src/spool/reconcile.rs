@@ -6,8 +6,9 @@
 use std::time::SystemTime;
 
 use crate::events::common_fields::Context;
-use crate::events::derive::{derive, session_id};
+use crate::events::derive::derive;
 use crate::events::observation::Observation;
+use crate::events::session_id::session_id;
 use crate::spool::state::{Recorded, State};
 
 /// Derives the events of an observation, given what the state already holds for its session, and
