@@ -32,6 +32,7 @@ use crate::sidecar::live_view::LiveView;
 use crate::sidecar::parent_process::ParentProcess;
 use crate::sidecar::suspend::SuspendDetector;
 use crate::sidecar::watches::WatchSet;
+use crate::spool::reconcile::reconcile;
 use crate::spool::store::{self, Store, StoreError};
 use crate::tilt::client::Tilt;
 use crate::tilt::error::TiltError;
@@ -469,7 +470,8 @@ impl Sidecar<'_> {
             };
         }
         git::update_checkout(&mut self.context, observation.session, &mut self.checkout);
-        match self.store.update(|state| state.take_in(&observation, &self.context, time::wall())) {
+        match self.store.update(|state| reconcile(state, &observation, &self.context, time::wall()))
+        {
             Ok(recorded) => {
                 self.has_news |= recorded.new_builds > 0 || !self.view.changes().is_empty();
                 self.view.mark_reported();

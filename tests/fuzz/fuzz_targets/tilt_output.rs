@@ -10,6 +10,7 @@ use tilt_honeycomb::events::common_fields::Context;
 use tilt_honeycomb::tilt::list_reader::ListReader;
 use tilt_honeycomb::events::observation::Observation;
 use tilt_honeycomb::tilt::model::Snapshot;
+use tilt_honeycomb::spool::reconcile::reconcile;
 use tilt_honeycomb::spool::state::State;
 use tilt_honeycomb::tilt::watch_reader::WatchReader;
 
@@ -26,10 +27,10 @@ fuzz_target!(|bytes: &[u8]| {
     let now = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
     let mut state = State::default();
     for snapshot in [&list, &watched, &list] {
-        state.take_in(&Observation::at(snapshot), &Context::default(), now);
+        reconcile(&mut state, &Observation::at(snapshot), &Context::default(), now);
     }
     // A build that was recorded is not new a second time.
-    let recorded = state.take_in(&Observation::at(&list), &Context::default(), now);
+    let recorded = reconcile(&mut state, &Observation::at(&list), &Context::default(), now);
     assert_eq!(recorded.new_builds, 0);
     State::decode(&state.encode()).expect("an encoded state decodes");
 });
