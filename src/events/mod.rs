@@ -7,6 +7,7 @@ pub mod event;
 pub mod failure;
 pub mod observation;
 pub mod spans;
+pub mod stage_label;
 pub mod startup;
 pub mod trace;
 pub mod tracker;

@@ -6,6 +6,7 @@ use crate::events::derived::{Build, ProvisionalEvent};
 use crate::events::event::{Event, EventKind, Fields};
 use crate::events::failure::Failure;
 use crate::events::observation::Backlog;
+use crate::events::stage_label::StageLabel;
 use crate::events::trace::{Span, UpdateId};
 use crate::events::tracker::{ParentUpdate, SessionTracker};
 use crate::tilt::model::{ImageBuild, ImageKind, Resource, ResourceType, Stage, Timestamp, Update};
@@ -162,7 +163,7 @@ fn stage_event(
     shared: &CommonFields,
     context: &Context,
 ) -> Event {
-    let instruction = instruction(&stage.name);
+    let instruction = StageLabel::of(&stage.name).instruction;
     // BuildKit shows a shared step with the times of the build that ran it first.
     let clamp = |time: &Timestamp| time.at.clamp(build.started_at.at, build.latest().at);
     let begins = stage.started_at.as_ref().map_or(build.started_at.at, clamp);
@@ -190,37 +191,6 @@ fn stage_event(
     span.describe(&mut fields);
     fields.extend(&shared.last);
     Event { kind: EventKind::DockerImageStage, time: begins, fields }
-}
-
-/// What kind of step a stage is, without a word of what it does.
-fn instruction(name: &str) -> &'static str {
-    const DOCKERFILE: [&str; 8] =
-        ["RUN", "COPY", "FROM", "ADD", "WORKDIR", "ENV", "USER", "ONBUILD"];
-    const BUILDKIT: [(&str, &str); 9] = [
-        ("exporting", "export"),
-        ("pushing", "push"),
-        ("docker push", "push"),
-        ("kind load", "load"),
-        ("importing", "import"),
-        ("loading", "load"),
-        ("resolve", "resolve"),
-        ("resolving", "resolve"),
-        ("preparing", "prepare"),
-    ];
-    if name.starts_with("[internal]") {
-        return "internal";
-    }
-    if name.starts_with("[auth]") {
-        return "auth";
-    }
-    // `[build 2/3] COPY src /src`, or `exporting to image`.
-    let said =
-        name.strip_prefix('[').and_then(|rest| rest.split_once("] ")).map_or(name, |(_, s)| s);
-    let first = said.split_whitespace().next().unwrap_or_default();
-    if let Some(known) = DOCKERFILE.iter().find(|known| first.eq_ignore_ascii_case(known)) {
-        return known;
-    }
-    BUILDKIT.iter().find(|(start, _)| said.starts_with(start)).map_or("other", |(_, known)| known)
 }
 
 fn failure(fields: &mut Fields, failure: Failure, context: &Context) {
@@ -269,7 +239,7 @@ mod tests {
             ("[", "other"),
             ("", "other"),
         ] {
-            assert_eq!(instruction(name), expected, "{name}");
+            assert_eq!(StageLabel::of(name).instruction, expected, "{name}");
         }
     }
 }
