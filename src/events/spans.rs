@@ -4,7 +4,7 @@ use crate::base::ids;
 use crate::events::common_fields::{CommonFields, Context};
 use crate::events::derived::{Build, ProvisionalEvent};
 use crate::events::event::{Event, EventKind, Fields};
-use crate::events::failure::Failure;
+use crate::events::failure::{self, Failure, Place, Target};
 use crate::events::observation::Backlog;
 use crate::events::stage_label::StageLabel;
 use crate::events::trace::{Span, UpdateId};
@@ -33,9 +33,8 @@ pub fn update(
     fields.say_ms("duration_ms", update.finished_at.since(&update.started_at));
     fields.set("warnings", update.warnings);
     if let Some(error) = &update.error {
-        let is_load = update_type(resource, &id.span_id) == Some("tiltfile");
-        let of = if is_load { Failure::of_tiltfile } else { Failure::of };
-        failure(&mut fields, of(error), context);
+        let place = place_of_update(resource, &id.span_id);
+        set_failure(&mut fields, Failure::classify(error, place), context);
     }
     fields.extend(&shared.last);
     let event = Event { kind: EventKind::Update, time: update.started_at.at, fields };
@@ -143,7 +142,11 @@ pub fn image_build(
         fields.set("stages_cached", build.stages.iter().filter(|stage| stage.cached).count());
     }
     if let Some(error) = &build.error {
-        failure(&mut fields, Failure::of(error), context);
+        let place = match build.kind {
+            ImageKind::Docker => Place::DockerImage,
+            ImageKind::Cmd => Place::CmdImage,
+        };
+        set_failure(&mut fields, Failure::classify(error, place), context);
     }
     span.describe(&mut fields);
     fields.extend(&shared.last);
@@ -178,22 +181,37 @@ fn stage_event(
     fields.set("instruction", instruction);
     fields.set("stage_hash", ids::id(&["stage", &stage.name], 16));
     if context.send_stage_text {
-        fields.set(
-            "stage_text",
-            crate::events::failure::cut(&stage.name, crate::events::failure::TEXT_LIMIT),
-        );
+        fields.set("stage_text", failure::cut(&stage.name, failure::TEXT_LIMIT));
     }
     fields.set("cached", stage.cached);
     fields.say_ms("duration_ms", ends.map(|end| end.duration_since(begins).unwrap_or_default()));
     if let Some(error) = &stage.error {
-        failure(&mut fields, Failure::of(error), context);
+        set_failure(&mut fields, Failure::classify(error, Place::Stage), context);
     }
     span.describe(&mut fields);
     fields.extend(&shared.last);
     Event { kind: EventKind::DockerImageStage, time: begins, fields }
 }
 
-fn failure(fields: &mut Fields, failure: Failure, context: &Context) {
+/// What an update that failed worked on.
+fn place_of_update(resource: &Resource, span_id: &str) -> Place {
+    if span_id.starts_with("tiltfile:") {
+        return Place::Tiltfile;
+    }
+    if span_id.starts_with("liveupdate:") {
+        return Place::Update(Target::LiveUpdate);
+    }
+    match resource.resource_type {
+        Some(ResourceType::Tiltfile) => Place::Tiltfile,
+        Some(ResourceType::K8s) => Place::Update(Target::Kubernetes),
+        Some(ResourceType::DockerCompose) => Place::Update(Target::DockerCompose),
+        Some(ResourceType::Local) => Place::Update(Target::Local),
+        Some(ResourceType::ImageOnly) => Place::Update(Target::Image),
+        None => Place::Update(Target::Unknown),
+    }
+}
+
+fn set_failure(fields: &mut Fields, failure: Failure, context: &Context) {
     fields.set("error", true);
     fields.set("error.type", failure.class);
     fields.say("exit_code", failure.exit_code);

@@ -1,0 +1,55 @@
+//! Compares the words of an error text with the phrases of the table.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use super::classes::TABLE;
+use super::origin::Origin;
+
+/// Stands in a phrase for any HTTP status from 500 to 599.
+const SERVER_ERROR: &str = "5xx";
+
+struct Phrase {
+    words: Vec<&'static str>,
+    /// The position of its class in the table.
+    class: usize,
+    origins: &'static [Origin],
+}
+
+/// All phrases by their first word.
+static PHRASES: LazyLock<HashMap<&'static str, Vec<Phrase>>> = LazyLock::new(|| {
+    let mut phrases = HashMap::<_, Vec<_>>::new();
+    for (class, entry) in TABLE.iter().enumerate() {
+        for cause in entry.causes {
+            for phrase in cause.phrases {
+                let words: Vec<_> = phrase.split(' ').collect();
+                let origins = cause.origins;
+                phrases.entry(words[0]).or_default().push(Phrase { words, class, origins });
+            }
+        }
+    }
+    phrases
+});
+
+/// The first class of the table with a phrase among `words` that counts for `origin`.
+pub(super) fn class_of(words: &[&str], origin: Origin) -> Option<&'static str> {
+    let classes = (0..words.len()).flat_map(|at| {
+        let phrases = PHRASES.get(generalised(words[at])).map_or(&[][..], Vec::as_slice);
+        let is_here = move |phrase: &&Phrase| {
+            phrase.origins.contains(&origin) && starts_with(&words[at..], &phrase.words)
+        };
+        phrases.iter().filter(is_here).map(|phrase| phrase.class)
+    });
+    classes.min().map(|class| TABLE[class].name)
+}
+
+fn starts_with(words: &[&str], phrase: &[&str]) -> bool {
+    words.len() >= phrase.len()
+        && words.iter().zip(phrase).all(|(word, expected)| generalised(word) == *expected)
+}
+
+fn generalised(word: &str) -> &str {
+    let is_server_error =
+        word.len() == 3 && word.starts_with('5') && word.bytes().all(|byte| byte.is_ascii_digit());
+    if is_server_error { SERVER_ERROR } else { word }
+}
