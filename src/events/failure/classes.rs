@@ -98,7 +98,7 @@ const NOT_DOCKER: &[Origin] =
 const REGISTRY: &[Origin] = &[ImageBuild, Push, Compose, Unknown];
 const USES_DOCKER: &[Origin] = &[ImageBuild, Push, Compose, Tiltfile, Docker, LiveUpdate, Unknown];
 const BUILD: &[Origin] = &[ImageBuild, Unknown];
-const KUBERNETES: &[Origin] = &[Apply, LiveUpdate];
+const KUBERNETES: &[Origin] = &[Apply, LiveUpdate, Session];
 
 pub(super) const COMMAND_FAILED: &str = "command_failed";
 /// OpenTelemetry's value for an error without a class.
@@ -120,6 +120,35 @@ pub const TABLE: &[Class] = &[
             tiltfile("Error in docker_build: error reading dockerfile: open /Users/dev/shop/git+ssh:/git@git.example:2222/repo.git/Dockerfile: no such file or directory", "tilt-dev/tilt-extensions/issues/618"),
             tiltfile("loading extension env_args: no extension tiltfile found at /Users/dev/Library/Application Support/tilt-dev/tilt_modules/env_args/Tiltfile", "tilt-dev/vscode-tilt/issues/30"),
             tiltfile("Kubernetes context not set in [/home/dev/.kube/config]", "tilt-dev/tilt-example-bazel/issues/11"),
+        ],
+    },
+    Class {
+        name: "missing_program",
+        meaning: "a program that should be started does not exist",
+        causes: &[Cause { origins: ANYWHERE, phrases: &[
+            "executable file not found", "executable <name> not found", "could not exec <quoted>", "could not exec tar",
+            "exec : <quoted> : stat <name> : no such file or directory", "exec : <quoted> : no such file or directory",
+            "exec <name> : no such file or directory", "not recognized as an internal or external command", "could not be found in this wsl",
+        ] }],
+        pod_statuses: &[],
+        examples: &[
+            tiltfile("ProvideDockerEnv: Could not read docker env from minikube: exec: \"minikube\": executable file not found in $PATH", "tilt-dev/tilt/issues/2895"),
+        ],
+    },
+    Class {
+        name: "permission_denied",
+        meaning: "a program exists, but may not be started",
+        causes: &[Cause { origins: ANYWHERE, phrases: &[
+            "fork/exec <name> : permission denied", "fork/exec <name> : operation not permitted", "fork/exec <name> : access is denied",
+            "exec : <quoted> : permission denied", "exec <quoted> : permission denied", "exec <name> : permission denied",
+            "oci permission denied", "cannot run executable found relative",
+        ] }],
+        pod_statuses: &[],
+        examples: &[
+            compose("Cannot start service web: OCI runtime create failed: container_linux.go:348: starting container process caused \"exec: \\\"scripts/wait-for-db.sh\\\": permission denied\": unknown", "openatx/atxserver2/issues/43"),
+            compose("ERROR: for web  Cannot start service web: OCI runtime create failed: container_linux.go:370: starting container process caused: exec: \"/usr/local/bin/entrypoint.sh\": permission denied: unknown", "decidim/docker/issues/76"),
+            compose("Error response from daemon: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: exec: \"./start.sh\": permission denied: unknown", "ThreeDotsLabs/wild-workouts-go-ddd-example/issues/60"),
+            local("Command \"./start-all.sh --timeout 5\" failed: failed to start: fork/exec ./start-all.sh: permission denied", "golang/go/issues/46819"),
         ],
     },
     Class {
@@ -174,35 +203,6 @@ pub const TABLE: &[Class] = &[
         ],
     },
     Class {
-        name: "missing_program",
-        meaning: "a program that should be started does not exist",
-        causes: &[Cause { origins: ANYWHERE, phrases: &[
-            "executable file not found", "executable <name> not found", "could not exec <quoted>", "could not exec tar",
-            "exec : <quoted> : stat <name> : no such file or directory", "exec : <quoted> : no such file or directory",
-            "exec <name> : no such file or directory", "not recognized as an internal or external command", "could not be found in this wsl",
-        ] }],
-        pod_statuses: &[],
-        examples: &[
-            tiltfile("ProvideDockerEnv: Could not read docker env from minikube: exec: \"minikube\": executable file not found in $PATH", "tilt-dev/tilt/issues/2895"),
-        ],
-    },
-    Class {
-        name: "permission_denied",
-        meaning: "a program exists, but may not be started",
-        causes: &[Cause { origins: ANYWHERE, phrases: &[
-            "fork/exec <name> : permission denied", "fork/exec <name> : operation not permitted", "fork/exec <name> : access is denied",
-            "exec : <quoted> : permission denied", "exec <quoted> : permission denied", "exec <name> : permission denied",
-            "oci permission denied", "cannot run executable found relative",
-        ] }],
-        pod_statuses: &[],
-        examples: &[
-            compose("Cannot start service web: OCI runtime create failed: container_linux.go:348: starting container process caused \"exec: \\\"scripts/wait-for-db.sh\\\": permission denied\": unknown", "openatx/atxserver2/issues/43"),
-            compose("ERROR: for web  Cannot start service web: OCI runtime create failed: container_linux.go:370: starting container process caused: exec: \"/usr/local/bin/entrypoint.sh\": permission denied: unknown", "decidim/docker/issues/76"),
-            compose("Error response from daemon: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: exec: \"./start.sh\": permission denied: unknown", "ThreeDotsLabs/wild-workouts-go-ddd-example/issues/60"),
-            local("Command \"./start-all.sh --timeout 5\" failed: failed to start: fork/exec ./start-all.sh: permission denied", "golang/go/issues/46819"),
-        ],
-    },
-    Class {
         name: "cancelled",
         meaning: "Tilt or BuildKit stopped it: someone disabled the resource or stopped the build, or another stage had failed",
         causes: &[Cause { origins: ANYWHERE, phrases: &["context canceled", "context cancelled", "build canceled", "failed : killed"] }],
@@ -226,7 +226,7 @@ pub const TABLE: &[Class] = &[
         causes: &[Cause { origins: USES_DOCKER, phrases: &[
             "cannot connect to the docker daemon", "couldn't connect to docker daemon",
             "docker daemon running", "docker daemon is not running", "docker daemon socket", "connect to the docker api", "connect to docker :",
-            "error during connect", "docker is not responding", "docker desktop is", "unix <docker>", "open <docker>",
+            "error during connect", "get <docker>", "head <docker>", "post <docker>", "docker is not responding", "docker desktop is", "unix <docker>", "open <docker>",
             "connect to podman", "for api route and version", "code = unavailable", ": unavailable :",
         ] }],
         pod_statuses: &[],
@@ -301,6 +301,7 @@ pub const TABLE: &[Class] = &[
         pod_statuses: &[],
         examples: &[
             deploy("kubernetes apply: Unable to connect to the server: net/http: TLS handshake timeout", "kubernetes/kubernetes/issues/107418"),
+            image("ImageBuild: DeadlineExceeded: context deadline exceeded", "moby/buildkit/issues/4327"),
             stage("executor failed running [copy /src-0/component src/project/component/]: flightcontrol: exceeded retry timeout", "moby/buildkit/issues/990"),
             image("ImageBuild: Get https://registry-1.docker.io/v2/: net/http: request canceled (Client.Timeout exceeded while awaiting headers)", "docker/setup-buildx-action/pull/609"),
             live("Updating pod es-1: Error from server: Get https://192.0.2.101:10250/containerLogs/default/es-1/es: net/http: TLS handshake timeout", "pires/kubernetes-elasticsearch-cluster/issues/168"),
@@ -312,7 +313,9 @@ pub const TABLE: &[Class] = &[
         meaning: "a signal ended the program, whoever sent it",
         causes: &[Cause { origins: ANYWHERE, phrases: &["signal :", "exit status -1", "exited with status -1", "terminated by signal"] }],
         pod_statuses: &[],
-        examples: &[],
+        examples: &[
+            local("Command \"go build ./pkg/template\" failed: signal: killed", "harness/harness/issues/390"),
+        ],
     },
     Class {
         name: "image_not_found",
@@ -468,6 +471,7 @@ pub const TABLE: &[Class] = &[
             image("ImageBuild: building at STEP \"RUN yum update && yum install -y 'dnf-command(builddep)' rpmdevtools && yum clean all\": while running runtime: exit status 1", "podman-container-tools/buildah/issues/2750").exit(1),
             image("error running container: error creating container for [/bin/sh -c dnf -y install make]: : exit status 1", "podman-container-tools/podman/issues/7529").exit(1),
             image("ImageBuild: The command '/bin/sh -c npm run build' returned a non-zero code: 137", "docker-library/docker/issues/316").exit(137),
+            image("ImageBuild: The command [/bin/sh -c make timeout] returned a non-zero code: 2", "harness/harness/issues/390").exit(2),
             image("ImageBuild: executor failed running [/bin/sh -c yarn build]: exit code: 137", "ethereum-optimism/optimism/issues/2191").exit(137),
             live("Updating pod web-1: copying changed files: command terminated with exit code 2", "tilt-dev/tilt/issues/4617").exit(2),
             live("Updating container be1f86a5a2: command terminated with exit code 1", "tilt-dev/tilt/issues/4200").exit(1),

@@ -100,10 +100,11 @@ fn is_windows_home(text: &str, start: usize) -> bool {
     let drive = &text.as_bytes()[..start];
     let is_drive = matches!(drive, [.., letter, b':'] if letter.is_ascii_alphabetic())
         && !matches!(drive, [.., before, _, b':'] if before.is_ascii_alphanumeric());
-    let folder = text[start..].trim_start_matches(['\\', '/']);
-    let is_users = folder.get(..5).is_some_and(|name| name.eq_ignore_ascii_case("users"))
-        && folder[5..].starts_with(['\\', '/']);
-    is_drive && is_users
+    let folder = &text[start + 1..];
+    let folder = folder.strip_prefix(['\\', '/']).unwrap_or(folder);
+    is_drive
+        && folder.get(..5).is_some_and(|name| name.eq_ignore_ascii_case("users"))
+        && folder[5..].starts_with(['\\', '/'])
 }
 
 /// A path ends at white space, unless a separator follows before the next colon or quote: then the
@@ -158,7 +159,8 @@ fn push_without_ids(word: &str, previous: &str, kept: &mut String) {
         if after_container && name.len() > 2 && is_hex(name) {
             kept.push_str(SAME);
         } else {
-            push_name(without_pod_suffix(name, after_pod), kept);
+            let name = if is_uuid(name) { name } else { without_pod_suffix(name, after_pod) };
+            push_name(name, kept);
         }
         let between = rest[length..].find(is_of_name).map_or(rest.len(), |next| length + next);
         kept.push_str(&rest[length..between]);
@@ -193,12 +195,20 @@ fn is_random(part: &str) -> bool {
 }
 
 fn push_name(name: &str, kept: &mut String) {
+    if is_uuid(name) {
+        return kept.push_str(SAME);
+    }
     for (index, part) in name.split('-').enumerate() {
         if index > 0 {
             kept.push('-');
         }
         if is_id(part) { kept.push_str(SAME) } else { push_without_numbers(part, kept) }
     }
+}
+
+fn is_uuid(name: &str) -> bool {
+    let lengths = name.split('-').map(str::len);
+    lengths.eq([8, 4, 4, 4, 12]) && name.split('-').all(is_hex)
 }
 
 /// Hexadecimal ids of seven digits and more, and BuildKit's of 25 letters and digits.

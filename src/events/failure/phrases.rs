@@ -10,22 +10,26 @@ use super::origin::Origin;
 const SERVER_ERROR: &str = "5xx";
 
 struct Phrase {
-    words: Vec<&'static str>,
+    words: Vec<String>,
     /// The position of its class in the table.
     class: usize,
     origins: &'static [Origin],
 }
 
 /// All phrases by their first word.
-static PHRASES: LazyLock<HashMap<&'static str, Vec<Phrase>>> = LazyLock::new(|| {
+static PHRASES: LazyLock<HashMap<String, Vec<Phrase>>> = LazyLock::new(|| {
     let mut phrases = HashMap::<_, Vec<_>>::new();
+    let mut add = |phrase: &str, class, origins| {
+        let words: Vec<_> = phrase.split(' ').map(str::to_owned).collect();
+        phrases.entry(words[0].clone()).or_default().push(Phrase { words, class, origins });
+    };
     for (class, entry) in TABLE.iter().enumerate() {
         for cause in entry.causes {
-            for phrase in cause.phrases {
-                let words: Vec<_> = phrase.split(' ').collect();
-                let origins = cause.origins;
-                phrases.entry(words[0]).or_default().push(Phrase { words, class, origins });
-            }
+            cause.phrases.iter().for_each(|phrase| add(phrase, class, cause.origins));
+        }
+        // Tilt ends the error of a session with the status of the pod that it waited for.
+        for status in entry.pod_statuses {
+            add(&format!(": {} :", status.to_ascii_lowercase()), class, &[Origin::Session]);
         }
     }
     phrases
@@ -43,9 +47,9 @@ pub(super) fn class_of(words: &[&str], origin: Origin) -> Option<&'static str> {
     classes.min().map(|class| TABLE[class].name)
 }
 
-fn starts_with(words: &[&str], phrase: &[&str]) -> bool {
+fn starts_with(words: &[&str], phrase: &[String]) -> bool {
     words.len() >= phrase.len()
-        && words.iter().zip(phrase).all(|(word, expected)| generalised(word) == *expected)
+        && words.iter().zip(phrase).all(|(word, expected)| generalised(word) == expected)
 }
 
 fn generalised(word: &str) -> &str {

@@ -10,6 +10,11 @@ use std::collections::HashMap;
 /// Stands where something quoted stood.
 pub(super) const QUOTED: &str = "<quoted>";
 
+/// Stands where the socket or the pipe of Docker or podman stood.
+pub(super) const DOCKER_SOCKET: &str = "<docker>";
+/// How the URL of a request to a socket or a pipe begins.
+const SOCKET_URL: &str = "http://%2F";
+
 /// How often a quote may hold another error (`caused "exec: \"x\": permission denied"`).
 const DEPTH_LIMIT: usize = 4;
 
@@ -22,6 +27,7 @@ const UNESCAPED: &[(&str, &[&str])] = &[
     ("container for [", &["]: exit status", "]: : exit status"]),
     // The legacy builder.
     ("command '", &["' returned a non-zero code"]),
+    ("command [", &["] returned a non-zero code"]),
     // podman.
     ("STEP \"", &["\": error while running", "\": while running", "\": "]),
     // BuildKit today. It does escape, but tools that relay the text undo that.
@@ -30,14 +36,17 @@ const UNESCAPED: &[(&str, &[&str])] = &[
 
 /// What introduces a command of Tilt's, which Go has quoted.
 const TILT_COMMANDS: &[&str] = &["ommand \"", "uild \""];
+const END_OF_TILT_COMMAND: &str = "\" failed";
 
 /// What introduces a quote that holds an error, not the user's words.
 const ERRORS: &[&str] = &["caused ", "caused: ", "desc = ", "msg=", "err=", "error="];
 
-/// From here on a program's output follows.
-const OUTPUT: [&str; 2] = ["stdout:", "stderr:"];
+/// What follows one of these was written by a program, a Tiltfile or an admission rule.
+const FOREIGN: [&str; 5] =
+    ["stdout:", "stderr:", "Error in fail:", "denied the request:", "denied request:"];
 
-/// Returns the text with [`QUOTED`] for each part that is quoted, up to a program's output.
+/// Returns the text with [`QUOTED`] for each part that is quoted, up to what was not written by Tilt,
+/// Docker or Kubernetes.
 pub(super) fn without_quotes(text: &str) -> String {
     let mut kept = String::with_capacity(text.len());
     remove(text, DEPTH_LIMIT, &mut kept);
@@ -49,7 +58,7 @@ fn remove(text: &str, depth: usize, kept: &mut String) {
     let mut at = 0;
     while let Some(found) = text[at..].find(['"', '\'', '`', '[']) {
         let open = at + found;
-        if keep_until_output(&text[at..open], kept) {
+        if keep_until_foreign(&text[at..open], kept) {
             return;
         }
         let Some(close) = quotes.end(open) else {
@@ -59,23 +68,28 @@ fn remove(text: &str, depth: usize, kept: &mut String) {
             continue;
         };
         let holds_error = text.as_bytes()[open] == b'"'
+            && quotes.is_introduced(open)
             && ERRORS.iter().any(|introduction| text[..open].ends_with(introduction));
+        let inside = &text[open + 1..close];
         if holds_error && depth > 0 {
             kept.push(' ');
-            remove(&unescaped(&text[open + 1..close]), depth - 1, kept);
+            remove(&unescaped(inside), depth - 1, kept);
+        } else if inside.starts_with(SOCKET_URL) {
+            kept.push_str(DOCKER_SOCKET);
         } else {
             kept.push_str(QUOTED);
         }
         at = close + 1;
     }
-    keep_until_output(&text[at..], kept);
+    keep_until_foreign(&text[at..], kept);
 }
 
-/// Returns true if a program's output begins in this part.
-fn keep_until_output(part: &str, kept: &mut String) -> bool {
-    let output = OUTPUT.iter().filter_map(|word| start_of_word(part, word)).min();
-    kept.push_str(&part[..output.unwrap_or(part.len())]);
-    output.is_some()
+/// Returns true if the rest of the text is foreign.
+fn keep_until_foreign(part: &str, kept: &mut String) -> bool {
+    let end = |word: &&str| start_of_word(part, word).map(|start| start + word.len());
+    let foreign = FOREIGN.iter().filter_map(end).min();
+    kept.push_str(&part[..foreign.unwrap_or(part.len())]);
+    foreign.is_some()
 }
 
 fn start_of_word(text: &str, word: &str) -> Option<usize> {
@@ -107,16 +121,27 @@ struct Quotes<'a> {
     brackets: Option<Vec<(usize, usize)>>,
     /// The last place of each ending in [`UNESCAPED`]; searched for when first needed.
     endings: HashMap<&'static str, Option<usize>>,
+    /// The end of the line that was looked at last.
+    line_end: usize,
 }
 
 impl<'a> Quotes<'a> {
     fn new(text: &'a str) -> Self {
-        Self { text, escapes: true, no_single_until: 0, brackets: None, endings: HashMap::new() }
+        Self {
+            text,
+            escapes: true,
+            no_single_until: 0,
+            brackets: None,
+            endings: HashMap::new(),
+            line_end: 0,
+        }
     }
 
     /// The position of the character that ends the quote which begins at `open`.
     fn end(&mut self, open: usize) -> Option<usize> {
-        if let Some(end) = self.end_of_unescaped_command(open) {
+        if self.is_introduced(open)
+            && let Some(end) = self.end_of_unescaped_command(open)
+        {
             return Some(end);
         }
         match self.text.as_bytes()[open] {
@@ -130,13 +155,22 @@ impl<'a> Quotes<'a> {
         }
     }
 
+    /// False for most quotes, which saves comparing what stands before them.
+    fn is_introduced(&self, open: usize) -> bool {
+        self.text[..open].ends_with([' ', '='])
+    }
+
+    /// The last place of `ending` after `open`.
+    fn last(&mut self, ending: &'static str, open: usize) -> Option<usize> {
+        let text = self.text;
+        let last = self.endings.entry(ending).or_insert_with(|| text.rfind(ending));
+        last.filter(|end| *end > open)
+    }
+
     fn end_of_unescaped_command(&mut self, open: usize) -> Option<usize> {
         let text = self.text;
         let (_, endings) = UNESCAPED.iter().find(|(start, _)| text[..=open].ends_with(start))?;
-        endings.iter().find_map(|ending| {
-            let last = self.endings.entry(ending).or_insert_with(|| text.rfind(ending));
-            last.filter(|end| *end > open)
-        })
+        endings.iter().find_map(|ending| self.last(ending, open))
     }
 
     fn end_of_double(&mut self, open: usize) -> Option<usize> {
@@ -145,13 +179,16 @@ impl<'a> Quotes<'a> {
         }
         let end = self.end_of_escaped(open);
         self.escapes = end.is_some();
-        let is_command = TILT_COMMANDS.iter().any(|start| self.text[..=open].ends_with(start));
-        let ends_command = |end: usize| self.text[end + 1..].starts_with(" failed");
-        match end {
-            // A command that was not escaped after all.
-            Some(first) if is_command && !ends_command(first) => {
-                let unescaped = self.text[first..].find("\" failed").map(|length| first + length);
-                unescaped.or(end)
+        let is_command = self.is_introduced(open)
+            && TILT_COMMANDS.iter().any(|start| self.text[..=open].ends_with(start));
+        if !is_command {
+            return end;
+        }
+        // A command that was not escaped after all ends further on.
+        let first = end.filter(|end| !self.text[end + 1..].starts_with(" failed"));
+        match first {
+            Some(first) if self.last(END_OF_TILT_COMMAND, first).is_some() => {
+                self.text[first..].find(END_OF_TILT_COMMAND).map(|length| first + length)
             }
             _ => end,
         }
@@ -210,9 +247,12 @@ impl<'a> Quotes<'a> {
         None
     }
 
-    fn line_from(&self, at: usize) -> &'a str {
-        let rest = &self.text[at..];
-        &rest[..rest.find('\n').unwrap_or(rest.len())]
+    fn line_from(&mut self, at: usize) -> &'a str {
+        if self.line_end < at {
+            let length = self.text[at..].find('\n');
+            self.line_end = length.map_or(self.text.len(), |length| at + length);
+        }
+        &self.text[at..self.line_end]
     }
 }
 
@@ -255,7 +295,7 @@ mod tests {
             ),
             ("couldn't remove '/it's/a' and `b`", "couldn't remove <quoted> and <quoted>"),
             ("failed with [a [b] c] d", "failed with <quoted> d"),
-            ("exit status 3\nstdout: \"a\"\nstderr: b", "exit status 3\n"),
+            ("exit status 3\nstdout: \"a\"\nstderr: b", "exit status 3\nstdout:"),
             ("the mystdout: is kept", "the mystdout: is kept"),
             ("an unclosed \"quote", "an unclosed  quote"),
             ("an unclosed [bracket", "an unclosed  bracket"),

@@ -1,12 +1,10 @@
 //! Turns an error text into the words that may name a cause: in lower case, one space between them,
 //! `:` as a word of its own where a part ends, and a placeholder for each name that the user chose.
 
-use super::quoting::{QUOTED, without_quotes};
+use super::quoting::{DOCKER_SOCKET, QUOTED, without_quotes};
 
 /// Stands where a file, an image, a host, a URL or another name stood.
 const NAME: &str = "<name>";
-/// Stands where the socket or the pipe of Docker or podman stood.
-const DOCKER_SOCKET: &str = "<docker>";
 /// Ends a part of the text: a colon, or the end of a line.
 const END: &str = ":";
 
@@ -153,7 +151,11 @@ fn body(word: &str) -> (&str, bool) {
 
 fn word_or_name(body: &str) -> &str {
     let pod_status = body.strip_prefix("init:").unwrap_or(body);
-    if body == QUOTED || NO_NAMES.contains(&body) || is_number(body) || body == "=" {
+    if matches!(body, QUOTED | DOCKER_SOCKET)
+        || NO_NAMES.contains(&body)
+        || is_number(body)
+        || body == "="
+    {
         body
     } else if !pod_status.contains(NAME_CHARACTERS) {
         pod_status
