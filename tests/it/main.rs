@@ -29,6 +29,7 @@ mod clock;
 mod delivery;
 mod durability;
 mod events;
+mod failures;
 mod faults;
 mod histories;
 mod install;
