@@ -1,7 +1,8 @@
-//! What the program says about failures: every case is shown by the fake Tilt in the object in
-//! which Tilt shows such a text, and looked up in the events of the built program.
+//! The classes, exit codes and hashes of failures. The fake Tilt shows each case in the object in
+//! which Tilt shows such a text, and the test reads the events of the built program.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::time::Instant;
@@ -215,226 +216,58 @@ fn own_words() -> impl Strategy<Value = String> {
         .prop_map(|(before, phrase, after)| format!("{before}{phrase}{after}"))
 }
 
-fn go_quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
-}
+const IMAGE: Place = Place::DockerImage;
+const DEPLOY: Place = Place::Update(Target::Kubernetes);
+const COMPOSE: Place = Place::Update(Target::DockerCompose);
+const LIVE: Place = Place::Update(Target::LiveUpdate);
+const LOCAL: Place = Place::Update(Target::Local);
+const FAILED: &str = "command_failed";
 
-/// Texts with the user's words where each tool puts them, and the class and exit code they have.
-fn with_own_words(own: &str) -> Vec<(Place, String, &'static str, Option<i64>)> {
-    let quoted = go_quoted(own);
+/// Texts with placeholders where each tool puts the user's words, and their class and exit code.
+/// `{own}` are the words as they are, `{go}` as Go quotes them, `{name}` as a part of a name.
+#[rustfmt::skip]
+const WITH_OWN_WORDS: &[(Place, &str, &str, Option<i64>)] = &[
+    (LOCAL, "Command {go} failed: exit status 4", FAILED, Some(4)),
+    (Place::CmdImage, "Custom build {go} failed: exit status 4", FAILED, Some(4)),
+    (LIVE, "executing on container 12ab: command {go} failed with exit code: 4", FAILED, Some(4)),
+    (LIVE, "Updating pod {name}-7bcc7d5c5d-hfwkg: copying changed files: command terminated with exit code 4", FAILED, Some(4)),
+    (LIVE, "Updating container x: Error deleting files from container: rm: cannot remove '/app/{name}': Permission denied", "_OTHER", None),
+    (Place::Tiltfile, "Error in local: command {go} failed.\nerror: exit status 4\nstdout: {go}\nstderr: {go}", "tiltfile", Some(4)),
+    (Place::Tiltfile, "Error in fail: {own}", "tiltfile", None),
+    (Place::Tiltfile, "Traceback (most recent call last):\n  /home/dev/{name}/Tiltfile:1:6: in <toplevel>\nError in read_file: open /home/dev/{name}: no such file or directory", "tiltfile", None),
+    (COMPOSE, "command [\"docker-compose\" \"-f\" {go} \"up\" {go}] failed.\nerror: exit status 4\nstderr: {own}", FAILED, Some(4)),
+    (COMPOSE, "Cannot start service {name}: OCI runtime create failed: starting container process caused \"exec: \\\"/{name}\\\": permission denied\": unknown", "permission_denied", None),
+    (COMPOSE, "unable to get image '{name}': Cannot connect to the Docker daemon at unix:///{name}/docker.sock. Is the docker daemon running?", "docker_unavailable", None),
+    (IMAGE, "ImageBuild: process {go} did not complete successfully: exit code: 4", FAILED, Some(4)),
+    (IMAGE, "ImageBuild: process \"/bin/sh -c {own}\" did not complete successfully: exit code: 4", FAILED, Some(4)),
+    (IMAGE, "ImageBuild: executor failed running [/bin/sh -c {own}]: exit code: 4", FAILED, Some(4)),
+    (IMAGE, "ImageBuild: executor failed running [/bin/sh -c {own}]: runc did not terminate sucessfully", FAILED, None),
+    (IMAGE, "ImageBuild: The command '/bin/sh -c {own}' returned a non-zero code: 4", FAILED, Some(4)),
+    (IMAGE, "ImageBuild: The command [/bin/sh -c {own}] returned a non-zero code: 4", FAILED, Some(4)),
+    (IMAGE, "ImageBuild: building at STEP \"RUN {own}\": while running runtime: exit status 4", FAILED, Some(4)),
+    (IMAGE, "ImageBuild: error building at STEP \"RUN {own}\": error while running runtime: exit status 4", FAILED, Some(4)),
+    (IMAGE, "error creating container for [/bin/sh -c {own}]: : exit status 4", FAILED, Some(4)),
+    (IMAGE, "ImageBuild: failed to compute cache key: \"/{name}\": not found", "missing_file", None),
+    (IMAGE, "ImageBuild: \"/{name}\" not found", "missing_file", None),
+    (IMAGE, "ImageBuild: COPY failed: file not found in build context or excluded by .dockerignore: stat {name}.ts: file does not exist", "missing_file", None),
+    (IMAGE, "ImageBuild: team/{name}:1: failed to resolve source metadata for docker.io/team/{name}:1: docker.io/team/{name}:1: not found", "image_not_found", None),
+    (IMAGE, "ImageBuild: pull access denied for team/{name}, repository does not exist or may require authorization", "registry_denied", None),
+    (IMAGE, "pushing image \"r.example/{name}\": denied: requested access to the resource is denied", "registry_denied", None),
+    (IMAGE, "ImageBuild: x:1: failed to do request: Head \"https://{name}.example/v2/\": dial tcp: lookup {name}.example: no such host", "network", None),
+    (DEPLOY, "apply command exited with status 4\nstdout:\n{own}\nstderr:\n{own}\n", FAILED, Some(4)),
+    (DEPLOY, "deployments.apps {go} is forbidden: exceeded quota", "kubernetes", None),
+    (DEPLOY, "admission webhook {go} denied the request: {own}", "kubernetes", None),
+    (DEPLOY, "kubernetes apply: Get \"https://{name}.example/api\": dial tcp 192.0.2.1:6443: connect: connection refused", "network", None),
+];
+
+/// Each text of [`WITH_OWN_WORDS`] with these words.
+fn with_own_words(own: &str) -> impl Iterator<Item = (Place, String, &'static str, Option<i64>)> {
+    let go = format!("\"{}\"", own.replace('\\', "\\\\").replace('"', "\\\""));
     let name = own.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
-    let (failed, local) = ("command_failed", Place::Update(Target::Local));
-    let (image, compose) = (Place::DockerImage, Place::Update(Target::DockerCompose));
-    let (deploy, live) = (Place::Update(Target::Kubernetes), Place::Update(Target::LiveUpdate));
-    vec![
-        (local, format!("Command {quoted} failed: exit status 4"), failed, Some(4)),
-        (Place::CmdImage, format!("Custom build {quoted} failed: exit status 4"), failed, Some(4)),
-        (
-            live,
-            format!("executing on container 12ab: command {quoted} failed with exit code: 4"),
-            failed,
-            Some(4),
-        ),
-        (
-            Place::Tiltfile,
-            format!(
-                "Error in local: command {quoted} failed.\nerror: exit status 4\nstdout: {quoted}\nstderr: {quoted}"
-            ),
-            "tiltfile",
-            Some(4),
-        ),
-        (Place::Tiltfile, format!("Error in fail: {own}"), "tiltfile", None),
-        (
-            compose,
-            format!(
-                "command [\"docker-compose\" \"-f\" {quoted} \"up\" {quoted}] failed.\nerror: exit status 4\nstderr: {own}"
-            ),
-            failed,
-            Some(4),
-        ),
-        (
-            image,
-            format!(
-                "ImageBuild: process {} did not complete successfully: exit code: 4",
-                go_quoted(&format!("/bin/sh -c {own}"))
-            ),
-            failed,
-            Some(4),
-        ),
-        (
-            image,
-            format!(
-                "ImageBuild: process \"/bin/sh -c {own}\" did not complete successfully: exit code: 4"
-            ),
-            failed,
-            Some(4),
-        ),
-        (
-            image,
-            format!("ImageBuild: executor failed running [/bin/sh -c {own}]: exit code: 4"),
-            failed,
-            Some(4),
-        ),
-        (
-            image,
-            format!(
-                "ImageBuild: executor failed running [/bin/sh -c {own}]: runc did not terminate sucessfully"
-            ),
-            failed,
-            None,
-        ),
-        (
-            image,
-            format!("ImageBuild: The command '/bin/sh -c {own}' returned a non-zero code: 4"),
-            failed,
-            Some(4),
-        ),
-        (
-            image,
-            format!("ImageBuild: The command [/bin/sh -c {own}] returned a non-zero code: 4"),
-            failed,
-            Some(4),
-        ),
-        (
-            image,
-            format!("error creating container for [/bin/sh -c {own}]: : exit status 4"),
-            failed,
-            Some(4),
-        ),
-        (
-            compose,
-            format!(
-                "unable to get image '{name}': Cannot connect to the Docker daemon at unix:///{name}/docker.sock. Is the docker daemon running?"
-            ),
-            "docker_unavailable",
-            None,
-        ),
-        (
-            Place::Tiltfile,
-            format!(
-                "Traceback (most recent call last):\n  /home/dev/{name}/Tiltfile:1:6: in <toplevel>\nError in read_file: open /home/dev/{name}: no such file or directory"
-            ),
-            "tiltfile",
-            None,
-        ),
-        (
-            image,
-            format!(
-                "ImageBuild: building at STEP \"RUN {own}\": while running runtime: exit status 4"
-            ),
-            failed,
-            Some(4),
-        ),
-        (
-            image,
-            format!(
-                "ImageBuild: error building at STEP \"RUN {own}\": error while running runtime: exit status 4"
-            ),
-            failed,
-            Some(4),
-        ),
-        (
-            image,
-            format!("ImageBuild: failed to compute cache key: \"/{name}\": not found"),
-            "missing_file",
-            None,
-        ),
-        (image, format!("ImageBuild: \"/{name}\" not found"), "missing_file", None),
-        (
-            image,
-            format!(
-                "ImageBuild: COPY failed: file not found in build context or excluded by .dockerignore: stat {name}.ts: file does not exist"
-            ),
-            "missing_file",
-            None,
-        ),
-        (
-            image,
-            format!(
-                "ImageBuild: team/{name}:1: failed to resolve source metadata for docker.io/team/{name}:1: docker.io/team/{name}:1: not found"
-            ),
-            "image_not_found",
-            None,
-        ),
-        (
-            image,
-            format!(
-                "ImageBuild: pull access denied for team/{name}, repository does not exist or may require authorization"
-            ),
-            "registry_denied",
-            None,
-        ),
-        (
-            image,
-            format!(
-                "pushing image {}: denied: requested access to the resource is denied",
-                go_quoted(&format!("r.example/{name}"))
-            ),
-            "registry_denied",
-            None,
-        ),
-        (
-            image,
-            format!(
-                "ImageBuild: x:1: failed to do request: Head {}: dial tcp: lookup {name}.example: no such host",
-                go_quoted(&format!("https://{name}.example/v2/"))
-            ),
-            "network",
-            None,
-        ),
-        (
-            deploy,
-            format!("apply command exited with status 4\nstdout:\n{own}\nstderr:\n{own}\n"),
-            failed,
-            Some(4),
-        ),
-        (
-            deploy,
-            format!("deployments.apps {quoted} is forbidden: exceeded quota"),
-            "kubernetes",
-            None,
-        ),
-        (
-            deploy,
-            format!("admission webhook {quoted} denied the request: {own}"),
-            "kubernetes",
-            None,
-        ),
-        (
-            deploy,
-            format!(
-                "kubernetes apply: Get {}: dial tcp 192.0.2.1:6443: connect: connection refused",
-                go_quoted(&format!("https://{name}.example/api"))
-            ),
-            "network",
-            None,
-        ),
-        (
-            live,
-            format!(
-                "Updating pod {name}-7bcc7d5c5d-hfwkg: copying changed files: command terminated with exit code 4"
-            ),
-            failed,
-            Some(4),
-        ),
-        (
-            live,
-            format!(
-                "Updating container x: Error deleting files from container: rm: cannot remove '/app/{name}': Permission denied"
-            ),
-            "_OTHER",
-            None,
-        ),
-        (
-            compose,
-            format!(
-                "Cannot start service {name}: OCI runtime create failed: starting container process caused {}: unknown",
-                go_quoted(&format!("exec: {}: permission denied", go_quoted(&format!("/{name}"))))
-            ),
-            "permission_denied",
-            None,
-        ),
-    ]
+    WITH_OWN_WORDS.iter().map(move |(place, template, class, exit_code)| {
+        let text = template.replace("{go}", &go).replace("{name}", &name).replace("{own}", own);
+        (*place, text, *class, *exit_code)
+    })
 }
 
 proptest! {
@@ -450,10 +283,9 @@ proptest! {
 
     #[test]
     fn ids_paths_and_ports_do_not_change_the_hash(one in ids(), other in ids()) {
-        let hashes = |ids: &Ids| texts_with(ids).map(|(place, text)| Failure::classify(&text, place).hash);
-        for (index, (one_hash, other_hash)) in hashes(&one).into_iter().zip(hashes(&other)).enumerate() {
-            let texts = (&texts_with(&one)[index].1, &texts_with(&other)[index].1);
-            prop_assert_eq!(one_hash, other_hash, "{:?}", texts);
+        for ((place, one), (_, other)) in with_ids(&one).into_iter().zip(with_ids(&other)) {
+            let hash = |text| Failure::classify(text, place).hash;
+            prop_assert_eq!(hash(&one), hash(&other), "{}\n{}", one, other);
         }
     }
 
@@ -464,7 +296,7 @@ proptest! {
     }
 }
 
-/// What differs between two meetings of the same failure.
+/// The parts of a text that differ although the failure is the same.
 #[derive(Debug, Clone)]
 struct Ids {
     /// One of BuildKit's references.
@@ -516,58 +348,38 @@ fn ids() -> impl Strategy<Value = Ids> {
     )
 }
 
-fn texts_with(ids: &Ids) -> [(Place, String); 10] {
-    let Ids { reference, replica_set, pod, container, home, temporary, port, uuid } = ids;
-    let (image, live) = (Place::DockerImage, Place::Update(Target::LiveUpdate));
-    let (compose, deploy) =
-        (Place::Update(Target::DockerCompose), Place::Update(Target::Kubernetes));
-    let separator = if home.contains('\\') { '\\' } else { '/' };
-    let file = format!("{home}{separator}shop{separator}app.json");
-    [
-        (
-            image,
-            format!(
-                "ImageBuild: failed to calculate checksum of ref {reference}::{reference}: \"/a.sh\": not found"
-            ),
-        ),
-        (
-            live,
-            format!(
-                "Updating pod web-{replica_set}-{pod}: Exec command exited with status code: 2"
-            ),
-        ),
-        (Place::Session, format!("Pod \"job-{pod}\" failed")),
-        (
-            Place::Session,
-            format!(
-                "Pod web-{replica_set}-{pod} in error state due to container main: ImagePullBackOff"
-            ),
-        ),
-        (
-            live,
-            format!("executing on container {container}: command \"x\" failed with exit code: 5"),
-        ),
-        (Place::Update(Target::Local), format!("open {file}: no such file or directory")),
-        (Place::Tiltfile, format!("Error in read_file: open \"{file}\": no such file")),
-        (
-            image,
-            format!(
-                "ImageBuild: COPY failed: stat /var/lib/docker/tmp/docker-builder{temporary}/a.json: no such file or directory"
-            ),
-        ),
-        (
-            compose,
-            format!(
-                "endpoint shop_db_1 ({container}): Bind for 0.0.0.0:{port} failed: port is already allocated"
-            ),
-        ),
-        (
-            deploy,
-            format!(
-                "kubernetes apply: Get \"https://127.0.0.1:{port}/api\": dial tcp 127.0.0.1:{port}: connect: connection refused, id {uuid}"
-            ),
-        ),
-    ]
+/// Texts with placeholders for [`Ids`].
+#[rustfmt::skip]
+const WITH_IDS: &[(Place, &str)] = &[
+    (IMAGE, "ImageBuild: failed to calculate checksum of ref {reference}::{reference}: \"/a.sh\": not found"),
+    (LIVE, "Updating pod web-{replica_set}-{pod}: Exec command exited with status code: 2"),
+    (Place::Session, "Pod \"job-{pod}\" failed"),
+    (Place::Session, "Pod web-{replica_set}-{pod} in error state due to container main: ImagePullBackOff"),
+    (LIVE, "executing on container {container}: command \"x\" failed with exit code: 5"),
+    (LOCAL, "open {file}: no such file or directory"),
+    (Place::Tiltfile, "Error in read_file: open \"{file}\": no such file"),
+    (IMAGE, "ImageBuild: COPY failed: stat /var/lib/docker/tmp/docker-builder{number}/a.json: no such file or directory"),
+    (COMPOSE, "endpoint shop_db_1 ({container}): Bind for 0.0.0.0:{port} failed: port is already allocated"),
+    (DEPLOY, "kubernetes apply: Get \"https://127.0.0.1:{port}/api\": dial tcp 127.0.0.1:{port}: connect: connection refused, id {uuid}"),
+];
+
+/// Each text of [`WITH_IDS`] with these ids.
+fn with_ids(ids: &Ids) -> Vec<(Place, String)> {
+    let separator = if ids.home.contains('\\') { '\\' } else { '/' };
+    let values = [
+        ("{reference}", ids.reference.clone()),
+        ("{replica_set}", ids.replica_set.clone()),
+        ("{pod}", ids.pod.clone()),
+        ("{container}", ids.container.clone()),
+        ("{file}", format!("{}{separator}shop{separator}app.json", ids.home)),
+        ("{number}", ids.temporary.to_string()),
+        ("{port}", ids.port.to_string()),
+        ("{uuid}", ids.uuid.clone()),
+    ];
+    let filled = |template: &str| {
+        values.iter().fold(template.to_owned(), |text, (name, value)| text.replace(name, value))
+    };
+    WITH_IDS.iter().map(|(place, template)| (*place, filled(template))).collect()
 }
 
 #[test]
@@ -648,14 +460,14 @@ fn page() -> String {
         let example = class.examples.first().map(|example| example.text);
         let example = example.or(class.pod_statuses.first().copied()).unwrap_or_default();
         let example = shortened(example).replace('|', "\\|");
-        page += &format!("| `{}` | {} | `` {example} `` |\n", class.name, class.meaning);
+        let _ = writeln!(page, "| `{}` | {} | `` {example} `` |", class.name, class.meaning);
     }
     page += "\n## Pods\n\nKubernetes has a status word for a pod in trouble, with or without the prefix `Init:`.\n\n\
         | `error.type` | status |\n|---|---|\n";
     for class in TABLE.iter().filter(|class| !class.pod_statuses.is_empty()) {
         let statuses: Vec<_> =
             class.pod_statuses.iter().map(|status| format!("`{status}`")).collect();
-        page += &format!("| `{}` | {} |\n", class.name, statuses.join(", "));
+        let _ = writeln!(page, "| `{}` | {} |", class.name, statuses.join(", "));
     }
     page + "\n## Equal failures\n\n" + HASH_RULE + "\n"
 }

@@ -31,7 +31,7 @@ fuzz_target!(|bytes: &[u8]| {
     assert_eq!(failure.hash.len(), 16);
     assert!(failure.text.len() <= TEXT_LIMIT && text.starts_with(&failure.text));
     assert_eq!(failure, Failure::classify(&text, place));
-    // A command in quotes changes nothing, whatever it holds.
+    // The words of a quoted command never decide the class.
     let own = text.replace(['\\', '"', '\n'], " ");
     let command = format!("Command \"{own}\" failed: exit status 4");
     let of_command = Failure::classify(&command, Place::Update(Target::Local));
