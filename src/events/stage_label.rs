@@ -130,7 +130,7 @@ fn step_of(action: &str) -> &'static str {
 mod tests {
     use super::*;
 
-    /// What BuildKit showed, with secrets where users put them.
+    /// Names that BuildKit showed, with secrets where users put them.
     const NAMES: &[(&str, &str)] = &[
         ("[internal] load build definition from Dockerfile", "internal"),
         ("[ui internal] load metadata for docker.io/library/nginx:1.27", "internal"),
@@ -171,7 +171,7 @@ mod tests {
         ("heredoc", "other"),
         ("mount / from exec /bin/sh -c secret", "other"),
         ("[3/3] RUN boom", "3/3 RUN"),
-        // Not names of stages, but nobody checks them before they are shown.
+        // BuildKit never shows these, but a label must be safe for any name.
         ("[TOKEN=hunter2 1/2] RUN x", "1/2 RUN"),
         ("[1/2] hunter2", "1/2 other"),
         ("[1/2] [hunter2] RUN x", "1/2 other"),

@@ -128,7 +128,7 @@ pub const TABLE: &[Class] = &[
         causes: &[Cause { origins: ANYWHERE, phrases: &[
             "executable file not found", "executable <name> not found", "could not exec <quoted>", "could not exec tar",
             "exec : <quoted> : stat <name> : no such file or directory", "exec : <quoted> : no such file or directory",
-            "exec <name> : no such file or directory", "not recognized as an internal or external command", "could not be found in this wsl",
+            "exec <name> : no such file or directory", "exec : fork/exec <name> : no such file or directory", "not recognized as an internal or external command", "could not be found in this wsl",
         ] }],
         pod_statuses: &[],
         examples: &[
@@ -187,7 +187,7 @@ pub const TABLE: &[Class] = &[
             image("ImageBuild: ResourceExhausted: failed to read dockerfile: failed to create temp dir: mkdir /var/lib/docker/tmp/buildkit-mount2667628103: no space left on device", "serverless/containers/issues/19"),
             image("ImageBuild: failed to compute cache key: copying of parent failed: failed to copy files: copy file range failed: no space left on device", "moby/buildkit/issues/2727"),
             image("Error response from daemon: mkdir /var/lib/docker/tmp/docker-builder312255349: no space left on device", "moby/buildkit/issues/1138"),
-            image("Error response from daemon: Error processing tar file(exit status 1): write /server/WEB-INF/lib/rocksdbjni-5.18.4.jar: no space left on device", "eclipse-dirigible/dirigible/issues/769").exit(1),
+            image("Error response from daemon: Error processing tar file(exit status 1): write /server/WEB-INF/lib/rocksdbjni-5.18.4.jar: no space left on device", "eclipse-dirigible/dirigible/issues/769"),
         ],
     },
     Class {
@@ -205,7 +205,7 @@ pub const TABLE: &[Class] = &[
     Class {
         name: "cancelled",
         meaning: "Tilt or BuildKit stopped it: someone disabled the resource or stopped the build, or another stage had failed",
-        causes: &[Cause { origins: ANYWHERE, phrases: &["context canceled", "context cancelled", "build canceled", "failed : killed"] }],
+        causes: &[Cause { origins: ANYWHERE, phrases: &["context canceled", "context cancelled", "build canceled", "operation was canceled", ": canceled :", "failed : killed"] }],
         pod_statuses: &[],
         examples: &[
             stage("executor failed running [/bin/sh -c make && make DISTDIR=/dist install]: exit code: 137: context canceled: context canceled", "moby/buildkit/issues/990").exit(137),
@@ -295,7 +295,7 @@ pub const TABLE: &[Class] = &[
                 "did not properly respond after a period of time", "semaphore timeout period has expired",
             ] },
             Cause { origins: &[ImageBuild, Push, Apply, LiveUpdate, Command, Compose, Session, Unknown], phrases: &[
-                "timed out", "retry timeout", "within requested timeout", ": timeout :", ": timeout after", "readiness timeout",
+                "timed out", "retry timeout", "within requested timeout", "in the time allotted", ": timeout :", ": timeout after", "readiness timeout",
             ] },
         ],
         pod_statuses: &[],
@@ -342,12 +342,12 @@ pub const TABLE: &[Class] = &[
             Cause { origins: NOT_DOCKER, phrases: &[
                 "no such host", "server misbehaving", "could not resolve host", "temporary failure in name resolution",
                 "no data of the requested type was found", "connection refused", "actively refused", "connection reset", "forcibly closed",
-                "network is unreachable", "unreachable network", "unreachable host", "no route to host", "host is down", "host is unreachable", "x509 :",
+                "network is unreachable", "unreachable network", "unreachable host", "no route to host", "host is down", "host is unreachable", "network is down", "can't assign requested address", "error during hostname resolution", "x509 :",
                 "certificate signed by unknown authority", "server gave http response to https client",
             ] },
             Cause { origins: &[ImageBuild, Push, Apply, LiveUpdate, Compose, Unknown], phrases: &[
                 ": eof :", "unexpected eof", "broken pipe", "was refused", "tls :", "http2 :", "stream error", "stream terminated by", "use of closed network connection",
-                "server closed idle connection", "proxyconnect", "proxy authentication required", "bad gateway", "service unavailable",
+                "server closed idle connection", "client connection lost", "proxyconnect", "proxy authentication required", "bad gateway", "service unavailable",
                 "internal server error", "5xx gateway", "status : 5xx", "status 5xx", "status code 5xx", "<name> : 5xx", "<quoted> : 5xx",
             ] },
         ],

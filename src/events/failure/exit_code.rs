@@ -11,6 +11,10 @@ const BETWEEN: &[&str] = &[
 /// After `returned`, one of these has to stand in between: a function may return any number.
 const SAY_CODE: &[&str] = &["status", "code"];
 
+/// Docker and podman unpack layers in a process of their own (`Error processing tar file(exit status
+/// 1)`, `ApplyLayer exit status 1`). Its exit code is not that of a command.
+const UNPACKING: &[&str] = &["file", "applylayer"];
+
 /// Returns the last exit code in `words`, which is that of the outermost program. A signal has none.
 pub(super) fn last(words: &[&str]) -> Option<i64> {
     (0..words.len()).rev().find_map(|start| code_after(words, start))
@@ -18,6 +22,10 @@ pub(super) fn last(words: &[&str]) -> Option<i64> {
 
 fn code_after(words: &[&str], start: usize) -> Option<i64> {
     let starts_with = words.get(start).filter(|word| STARTS.contains(word))?;
+    let before = start.checked_sub(1).map(|before| words[before]);
+    if before.is_some_and(|before| UNPACKING.contains(&before)) {
+        return None;
+    }
     let rest = &words[start + 1..];
     let number = rest.iter().position(|word| !BETWEEN.contains(word))?;
     if *starts_with == "returned" && !rest[..number].iter().any(|word| SAY_CODE.contains(word)) {
@@ -62,6 +70,7 @@ mod tests {
             ("exit status 0", Some(0)),
             ("exit status -1", None),
             ("exit status 99999999999999999999", None),
+            ("ApplyLayer exit status 1", None),
             ("exited", None),
             ("returned 7 rows", None),
             ("status code: 404", None),

@@ -1,4 +1,4 @@
-//! Computes `error.hash`: equal for the same failure, whoever met it and whenever.
+//! Computes `error.hash`. It is equal for the same failure on every machine and at any time.
 
 use crate::base::ids;
 
@@ -37,7 +37,7 @@ const FOLDERS: &[&str] = &[
 /// come out. <https://github.com/kubernetes/apimachinery/blob/master/pkg/util/rand/rand.go>
 const POD_CHARACTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 
-/// What stands in the place of an id or a number.
+/// Replaces an id or a number.
 const SAME: &str = "0";
 
 pub(super) fn of(class: &str, exit_code: Option<i64>, text: &str) -> String {
@@ -84,7 +84,7 @@ fn without_folders(text: &str) -> String {
     kept
 }
 
-/// Where the path begins whose first separator is at `start`, if it is in one of [`FOLDERS`].
+/// The start of the path whose first separator is at `start`, if one of [`FOLDERS`] holds it.
 fn folder_at(text: &str, start: usize) -> Option<usize> {
     if is_windows_home(text, start) {
         return Some(start - 2);
@@ -150,7 +150,8 @@ fn is_http_status(word: &str, previous: &str) -> bool {
 }
 
 fn push_without_ids(word: &str, previous: &str, kept: &mut String) {
-    let after_container = previous.eq_ignore_ascii_case("container") || word.starts_with('(');
+    let after_container =
+        previous.trim_end_matches(':').eq_ignore_ascii_case("container") || word.starts_with('(');
     let after_pod = previous.eq_ignore_ascii_case("pod");
     let mut rest = word;
     while !rest.is_empty() {

@@ -30,7 +30,7 @@ use origin::Origin;
 /// The longest error text that is ever sent, in bytes.
 pub const TEXT_LIMIT: usize = 1024;
 
-/// What may be reported about a failure.
+/// The parts of a failure that may be reported.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Failure {
     /// The `error.type`: the name of a class in [`classes::TABLE`].
@@ -68,7 +68,7 @@ fn class_without_phrase(origin: Origin, exit_code: Option<i64>) -> &'static str 
         Origin::Cluster => "cluster_unavailable",
         Origin::Docker => "docker_unavailable",
         _ if exit_code.is_some_and(|code| code != 0) => COMMAND_FAILED,
-        // What the API server answers has no fixed wording: every admission rule brings its own.
+        // The answers of the API server have no fixed wording: every admission rule brings its own.
         Origin::Apply => "kubernetes",
         _ => OTHER,
     }

@@ -1,5 +1,5 @@
-//! Finds out what Tilt was doing when it failed: from the wrappers that Tilt puts in front of its
-//! errors, and from the object that shows the error where there is no wrapper.
+//! Finds out what Tilt was doing when it failed. Tilt puts a wrapper in front of most errors; if
+//! there is none, the object that shows the error decides.
 
 /// The object that shows an error, which is all that is known before the text is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub enum Place {
     Cluster,
 }
 
-/// What an update works on.
+/// The type of thing that an update works on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
     Kubernetes,
@@ -34,7 +34,7 @@ pub enum Target {
     Unknown,
 }
 
-/// What Tilt was doing.
+/// The task in which Tilt failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
     ImageBuild,
@@ -110,7 +110,7 @@ impl Origin {
     }
 }
 
-/// What follows Tilt's name for a failed `docker_build`.
+/// The rest of the text after Tilt's name for a failed `docker_build`.
 fn without_image_build(text: &str) -> Option<&str> {
     text.trim_start().strip_prefix("ImageBuild:").map(str::trim_start)
 }

@@ -1,5 +1,5 @@
-//! Takes out everything that an error text quotes: commands, file names, image names, URLs, and
-//! whatever a program printed. Those are the user's words, and say nothing about the cause.
+//! Removes everything that an error text quotes: commands, file names, image names, URLs, and the
+//! output of programs. Those are the user's words, and say nothing about the cause.
 //!
 //! Tilt, BuildKit and Go quote with escapes. The legacy builder, old BuildKits, podman and buildah
 //! put a command between quotes as it is, so its end is where the wrapper's next words begin. The
@@ -18,8 +18,8 @@ const SOCKET_URL: &str = "http://%2F";
 /// How often a quote may hold another error (`caused "exec: \"x\": permission denied"`).
 const DEPTH_LIMIT: usize = 4;
 
-/// What introduces a command whose quotes escape nothing, and the words that may follow its end.
-/// The last place where one of them stands is the end, whatever the command itself holds.
+/// The words before a command whose quotes escape nothing, and the words that may follow its end.
+/// The command ends at the last of these, because it may hold the same words itself.
 const UNESCAPED: &[(&str, &[&str])] = &[
     // BuildKit before 0.9.
     ("failed running [", &["]: exit code", "]: exit status", "]: runc did not", "]: context "]),
@@ -34,14 +34,14 @@ const UNESCAPED: &[(&str, &[&str])] = &[
     ("process \"", &["\" did not complete successfully"]),
 ];
 
-/// What introduces a command of Tilt's, which Go has quoted.
+/// The words before a command that Tilt quoted as Go does.
 const TILT_COMMANDS: &[&str] = &["ommand \"", "uild \""];
 const END_OF_TILT_COMMAND: &str = "\" failed";
 
-/// What introduces a quote that holds an error, not the user's words.
+/// The words before a quote that holds an error, not the user's words.
 const ERRORS: &[&str] = &["caused ", "caused: ", "desc = ", "msg=", "err=", "error="];
 
-/// What follows one of these was written by a program, a Tiltfile or an admission rule.
+/// A program, a Tiltfile or an admission rule wrote the text that follows one of these.
 const FOREIGN: [&str; 5] =
     ["stdout:", "stderr:", "Error in fail:", "denied the request:", "denied request:"];
 
@@ -88,6 +88,8 @@ fn remove(text: &str, depth: usize, kept: &mut String) {
 fn keep_until_foreign(part: &str, kept: &mut String) -> bool {
     let end = |word: &&str| start_of_word(part, word).map(|start| start + word.len());
     let foreign = FOREIGN.iter().filter_map(end).min();
+    // Docker unpacks layers in a process of its own, whose output is Docker's.
+    let foreign = foreign.filter(|_| !part.contains("ApplyLayer exit status"));
     kept.push_str(&part[..foreign.unwrap_or(part.len())]);
     foreign.is_some()
 }

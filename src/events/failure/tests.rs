@@ -65,13 +65,13 @@ fn class_and_exit_code_come_from_the_words_around_the_command() {
             "command_failed",
             Some(0xc000_0005),
         ),
-        // Nor is this sure: Tilt says it of a folder to run in that is not there, too.
+        // Tilt says the same if the folder to run in does not exist.
         (
             r#"Command "true" failed: failed to start: fork/exec /usr/bin/sh: no such file or directory"#,
             "missing_file",
             None,
         ),
-        // The person's own words are no evidence.
+        // The user's own words do not decide.
         (
             r#"Command "echo timed out; exit code: 7" failed: exit status 1"#,
             "command_failed",
@@ -125,7 +125,7 @@ fn class_and_exit_code_come_from_the_words_around_the_command() {
 }
 
 #[test]
-fn a_failed_load_is_the_tiltfiles_fault_but_for_what_the_machine_lacks() {
+fn a_tiltfile_is_blamed_unless_the_machine_lacks_something() {
     // Recorded from Tilt 0.37.6, where the folders were others.
     let at = "Traceback (most recent call last):\n  /home/dev/timeout/Tiltfile:1:6: in \
               <toplevel>\nError in";

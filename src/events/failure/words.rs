@@ -36,7 +36,7 @@ const SYSTEM_CALLS: &[&str] = &[
 /// A path has at most this many words. A text without a colon is not searched again and again.
 const PATH_WORDS: usize = 16;
 
-/// The word after one of these is a name, whatever it looks like.
+/// The word after one of these is a name, even if it looks like a cause.
 const BEFORE_NAMES: &[&str] = &[
     "container",
     "executable",
