@@ -1,19 +1,65 @@
-//! Programs that are run in a process group of their own, so that they can be killed with everything
-//! they started, and so that a signal to ours does not cut them short.
+//! Starts child processes. Every child gets no standard input and never the API key.
 
-use std::process::Command;
+use std::ffi::OsString;
+
+/// The environment variable that holds the API key. No child process inherits it.
+pub const KEY_VARIABLE: &str = "HONEYCOMB_API_KEY";
+
+/// Which process group a child runs in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProcessGroup {
+    /// A group of its own, so that [`kill_group`] ends it with everything it started, and a signal
+    /// to this program's group does not reach it.
+    Own,
+    /// This program's group, so that a signal to the group ends both.
+    Shared,
+}
+
+/// A command that is safe to start: null standard input and no API key. A non-zero exit status is
+/// not an error.
+pub fn command<P, A>(program: P, arguments: A, group: ProcessGroup) -> duct::Expression
+where
+    P: duct::IntoExecutablePath,
+    A: IntoIterator,
+    A::Item: Into<OsString>,
+{
+    duct::cmd(program, arguments)
+        .stdin_null()
+        .env_remove(KEY_VARIABLE)
+        .before_spawn(move |command| {
+            set_group(command, group);
+            Ok(())
+        })
+        .unchecked()
+}
+
+/// Replaces this process by one that sleeps for a day: its locks and threads end, but its parent
+/// still sees a running process. Returns only if that fails.
+#[cfg(unix)]
+pub fn replace_with_sleep() {
+    use std::os::unix::process::CommandExt;
+    let mut sleep = std::process::Command::new("sleep");
+    let _ = sleep.arg("86400").env_remove(KEY_VARIABLE).exec();
+}
+
+/// Windows cannot replace a process, so this does nothing there.
+#[cfg(not(unix))]
+pub fn replace_with_sleep() {}
 
 #[cfg(unix)]
-pub fn own(command: &mut Command) {
+fn set_group(command: &mut std::process::Command, group: ProcessGroup) {
     use std::os::unix::process::CommandExt;
-    command.process_group(0);
+    if group == ProcessGroup::Own {
+        command.process_group(0);
+    }
 }
 
 #[cfg(not(unix))]
-pub fn own(_command: &mut Command) {}
+fn set_group(_command: &mut std::process::Command, _group: ProcessGroup) {}
 
+/// Kills the process group of a child that runs in [`ProcessGroup::Own`].
 #[cfg(unix)]
-pub fn kill(pid: u32) {
+pub fn kill_group(pid: u32) {
     use rustix::process::{Pid, Signal, kill_process_group};
     if let Some(group) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
         // It may be gone already.
@@ -21,5 +67,6 @@ pub fn kill(pid: u32) {
     }
 }
 
+/// Windows has no process groups, so this does nothing there.
 #[cfg(not(unix))]
-pub fn kill(_pid: u32) {}
+pub fn kill_group(_pid: u32) {}

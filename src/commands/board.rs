@@ -7,13 +7,15 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::config::{BoardConfig, Destination};
+use crate::base::text::one_line;
+use crate::config::BoardConfig;
 use crate::exit_code::Exit;
 use crate::honeycomb::api_key::Shape;
 use crate::honeycomb::auth::{self, Auth};
 use crate::honeycomb::board::{self, Annotation, ExistingBoard, PinnedQuery};
 use crate::honeycomb::client::{Api, NoResponse};
 use crate::honeycomb::dataset_link;
+use crate::honeycomb::endpoint::Destination;
 use crate::honeycomb::queries::{QUERIES, Query};
 use crate::honeycomb::response::{self, Response, http};
 
@@ -97,20 +99,20 @@ impl BoardBuilder {
 
     /// A gateway may not know; then the calls themselves tell.
     fn ask_whose(&self) -> Result<(), BoardError> {
-        let answer = self.api.get(auth::PATH, self.limit).map_err(no_answer)?;
-        if answer.status == 401 {
+        let response = self.api.get(auth::PATH, self.limit).map_err(no_response)?;
+        if response.status == 401 {
             return trouble(
-                Exit::Refused,
-                format!("{} ({})", response::UNKNOWN_KEY, http(&answer)),
+                Exit::Rejected,
+                format!("{} ({})", response::UNKNOWN_KEY, http(&response)),
             );
         }
-        let auth = (answer.status == 200).then(|| Auth::read(&answer.body)).flatten();
+        let auth = (response.status == 200).then(|| Auth::read(&response.body)).flatten();
         match auth {
             Some(auth) if auth.is_ingest() => refuse_by_shape(Shape::Ingest),
             Some(auth) if !auth.may_manage_queries() => {
-                trouble(Exit::Refused, may_not(QUERIES_AND_COLUMNS))
+                trouble(Exit::Rejected, may_not(QUERIES_AND_COLUMNS))
             }
-            Some(auth) if !auth.may_manage_boards() => trouble(Exit::Refused, may_not(BOARDS)),
+            Some(auth) if !auth.may_manage_boards() => trouble(Exit::Rejected, may_not(BOARDS)),
             _ => Ok(()),
         }
     }
@@ -120,15 +122,15 @@ impl BoardBuilder {
         struct Column {
             key_name: String,
         }
-        let answer = self.api.get(&format!("/1/columns/{}", self.slug), self.limit);
-        let answer = answer.map_err(no_answer)?;
-        if answer.status == 404 {
-            return trouble(Exit::Refused, nothing_sent(dataset));
+        let response = self.api.get(&format!("/1/columns/{}", self.slug), self.limit);
+        let response = response.map_err(no_response)?;
+        if response.status == 404 {
+            return trouble(Exit::Rejected, nothing_sent(dataset));
         }
-        let columns: Vec<Column> = parsed(judged(&answer, QUERIES_AND_COLUMNS)?)?;
+        let columns: Vec<Column> = parsed(judged(&response, QUERIES_AND_COLUMNS)?)?;
         let columns: Vec<_> = columns.into_iter().map(|column| column.key_name).collect();
         if QUERIES.iter().all(|query| !board::missing(query, &columns).is_empty()) {
-            return trouble(Exit::Refused, nothing_sent(dataset));
+            return trouble(Exit::Rejected, nothing_sent(dataset));
         }
         Ok(columns)
     }
@@ -193,15 +195,15 @@ impl BoardBuilder {
             return Ok(ours.clone());
         };
         let path = format!("{}/{}", board::BOARDS_PATH, id(ours)?);
-        judged(&self.api.put(&path, &body, self.limit).map_err(no_answer)?, BOARDS)
+        judged(&self.api.put(&path, &body, self.limit).map_err(no_response)?, BOARDS)
     }
 
     fn get(&self, path: &str, permission: Permission) -> Result<Value, BoardError> {
-        judged(&self.api.get(path, self.limit).map_err(no_answer)?, permission)
+        judged(&self.api.get(path, self.limit).map_err(no_response)?, permission)
     }
 
     fn post(&self, path: &str, body: &Value, permission: Permission) -> Result<Value, BoardError> {
-        judged(&self.api.post(path, body, self.limit).map_err(no_answer)?, permission)
+        judged(&self.api.post(path, body, self.limit).map_err(no_response)?, permission)
     }
 }
 
@@ -243,12 +245,12 @@ fn nothing_sent(dataset: &str) -> String {
 
 fn say_where(board: &Value) {
     match board["links"]["board_url"].as_str() {
-        Some(url) => say(&format!("board: {}", response::one_line(url))),
+        Some(url) => say(&format!("board: {}", one_line(url, response::TEXT_LIMIT))),
         None => say("the board is there; Honeycomb gave no link to it"),
     }
 }
 
-fn no_answer(NoResponse(why): NoResponse) -> BoardError {
+fn no_response(NoResponse(why): NoResponse) -> BoardError {
     BoardError { exit: Exit::NotDelivered, says: why }
 }
 
@@ -261,14 +263,14 @@ fn resumable(what: &str) -> impl FnOnce(BoardError) -> BoardError {
 }
 
 /// Whose key it is has been asked before: here a 401 too is about what it may do.
-fn judged(answer: &Response, permission: Permission) -> Result<Value, BoardError> {
-    let http = http(answer);
-    match answer.status {
-        200..=299 => serde_json::from_slice(&answer.body).or_else(|_| strange()),
-        300..=399 => trouble(Exit::Refused, response::redirected(answer)),
-        401 | 403 => trouble(Exit::Refused, format!("{} ({http})", may_not(permission))),
+fn judged(response: &Response, permission: Permission) -> Result<Value, BoardError> {
+    let http = http(response);
+    match response.status {
+        200..=299 => serde_json::from_slice(&response.body).or_else(|_| strange()),
+        300..=399 => trouble(Exit::Rejected, response::redirected(response)),
+        401 | 403 => trouble(Exit::Rejected, format!("{} ({http})", may_not(permission))),
         408 | 425 | 429 | 500..=599 => trouble(Exit::NotDelivered, http),
-        _ => trouble(Exit::Refused, format!("Honeycomb does not take the request ({http})")),
+        _ => trouble(Exit::Rejected, format!("Honeycomb does not take the request ({http})")),
     }
 }
 

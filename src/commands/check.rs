@@ -9,17 +9,20 @@ use serde_json::{Value, json};
 use crate::base::shutdown::{self, Shutdown};
 use crate::base::time;
 use crate::commands::findings::{self, Finding};
-use crate::config::{ApiKey, CheckConfig, Endpoint};
+use crate::config::CheckConfig;
 use crate::exit_code::Exit;
+use crate::honeycomb::api_key::ApiKey;
 use crate::honeycomb::api_key::Shape;
 use crate::honeycomb::auth::{self, Auth};
 use crate::honeycomb::client::Api;
 use crate::honeycomb::dataset_link::{self, DatasetUrl};
+use crate::honeycomb::endpoint::Endpoint;
 use crate::honeycomb::queries::{QUERIES, Query};
 use crate::honeycomb::response::Response;
 use crate::spool::state::State;
 use crate::spool::store::{self, Store};
-use crate::tilt::client::{Tilt, TiltError};
+use crate::tilt::client::Tilt;
+use crate::tilt::error::TiltError;
 
 /// Lines on stdout as they are found, or JSON at the end.
 struct CheckReport {
@@ -46,16 +49,16 @@ pub fn run(config: &CheckConfig) -> io::Result<Exit> {
     // A key that cannot work is shown to nobody.
     let key = config.key.as_ref().ok().filter(|key| Shape::of(key).advice().is_none());
     let api = config.endpoint.as_ref().map(|endpoint| (endpoint, Api::new(endpoint, key.cloned())));
-    let stop = Shutdown::default();
+    let shutdown = Shutdown::default();
     let interrupt = api.as_ref().ok().map(|(_, api)| api.interrupter());
-    shutdown::on_signals(&stop, move || {
+    shutdown::on_signals(&shutdown, move || {
         if let Some(interrupt) = interrupt {
             interrupt();
         }
     })?;
 
     let mut report = CheckReport { json: config.json, findings: Vec::new() };
-    look_at_tilt(config, &stop, &mut report);
+    look_at_tilt(config, &shutdown, &mut report);
     report.add(state(config));
     report.add(match shape {
         Ok(shape) => findings::key(shape),
@@ -82,13 +85,13 @@ pub fn run(config: &CheckConfig) -> io::Result<Exit> {
     Ok(findings::exit(&report.findings))
 }
 
-fn look_at_tilt(config: &CheckConfig, stop: &Shutdown, report: &mut CheckReport) {
+fn look_at_tilt(config: &CheckConfig, shutdown: &Shutdown, report: &mut CheckReport) {
     let mut tilt = Tilt::new(config.tilt.clone(), None);
-    let version = tilt.program_version(stop);
+    let version = tilt.program_version(shutdown);
     report.add(findings::tilt(&version));
     let looked = match version {
         Err(TiltError::NotInstalled { .. }) => None,
-        _ => Some(tilt.look(Duration::MAX, stop)),
+        _ => Some(tilt.poll(Duration::MAX, shutdown)),
     };
     report.add(findings::session(looked.as_ref(), &config.port, &tilt.kinds()));
 }
@@ -120,15 +123,15 @@ fn ask_whose(
     report: &mut CheckReport,
 ) -> Option<Auth> {
     let started = time::now();
-    let answer = api.get(auth::PATH, config.timeout);
+    let response = api.get(auth::PATH, config.timeout);
     let took = time::now() - started;
-    let answered = answer.as_ref().map(|_| took);
+    let answered = response.as_ref().map(|_| took);
     report.add(findings::endpoint(endpoint, api.proxy().as_deref(), answered));
-    let (finding, auth) = match (answer, key, &config.key) {
+    let (finding, auth) = match (response, key, &config.key) {
         (Err(_), ..) => (findings::no_team("nothing answers"), None),
         (_, None, Err(_)) => (findings::no_team("no key"), None),
         (_, None, Ok(_)) => (findings::no_team("the key cannot work"), None),
-        (Ok(answer), Some(_), _) => findings::team(&answer),
+        (Ok(response), Some(_), _) => findings::team(&response),
     };
     report.add(finding);
     auth

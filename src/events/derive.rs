@@ -7,6 +7,7 @@
 use std::time::SystemTime;
 
 use crate::base::ids;
+use crate::base::time::unix_micros;
 use crate::events::common_fields::{CommonFields, Context};
 use crate::events::derived::{Build, DerivedEvents, ProvisionalEvent};
 use crate::events::event::{Event, EventKind, Fields};
@@ -14,73 +15,78 @@ use crate::events::observation::{Backlog, Heartbeats, Observation, Phase, Previo
 use crate::events::spans;
 use crate::events::startup::{self, Course, Progress};
 use crate::events::trace::Span;
-use crate::events::tracker::{ImageBuildRef, SessionTracker, Startup, unix_micros};
+use crate::events::tracker::{ImageBuildRef, SessionTracker, Startup};
+use crate::tilt::health::{Health, count_by_health, unfinished};
 use crate::tilt::model::{Condition, ImageBuild, Outcome, Resource, ResourceType, Timestamp};
 
 /// Says what a look means, and takes into `memory` what the next one will need.
 pub fn derive(
-    look: &Observation,
+    observation: &Observation,
     backlog: &Backlog,
-    memory: &mut SessionTracker,
+    tracker: &mut SessionTracker,
     context: &Context,
     now: SystemTime,
 ) -> DerivedEvents {
-    if memory.startup == Startup::NotObserved {
-        memory.outside.clone_from(&context.outside);
+    if tracker.startup == Startup::NotObserved {
+        tracker.remote_parent.clone_from(&context.remote_parent);
     }
-    let id = session_id(look);
-    let root = memory.root(&id);
-    let shared = CommonFields::new(look.session, id, root, context);
-    let is_full = matches!(look.heartbeats, Heartbeats::All);
-    let (is_watched, phase) = (look.is_watched, look.phase);
+    let id = session_id(observation);
+    let root = tracker.root(&id);
+    let common = CommonFields::new(observation.session, id, root, context);
+    let is_full = matches!(observation.heartbeats, Heartbeats::All);
+    let (is_watched, phase) = (observation.is_watched, observation.phase);
     let mut report = DerivedEvents { is_full, is_watched, phase, ..DerivedEvents::default() };
     if let Phase::Over(outcome) = phase {
         // What was heard from Tilt itself is known better than what a later step was told.
-        memory.outcome = memory.outcome.or(outcome);
+        tracker.outcome = tracker.outcome.or(outcome);
     }
-    follow_startup(look, &shared, memory, &mut report, now);
+    follow_startup(observation, &common, tracker, &mut report, now);
     // Between two reports only what has passed can be new.
-    let (resources, image_builds) = match look.heartbeats {
-        Heartbeats::All => (look.resources, look.image_builds),
+    let (resources, image_builds) = match observation.heartbeats {
+        Heartbeats::All => (observation.resources, observation.image_builds),
         Heartbeats::Changed(_) => Default::default(),
     };
-    let images =
-        look.finished.iter().chain(image_builds).map(|image| (placement(image), Some(image)));
-    let unplaced = backlog.unplaced.iter().map(|placement| (placement.clone(), None));
-    let mut seekers: Vec<_> = images.chain(unplaced).collect();
+    let images = observation
+        .completed_images
+        .iter()
+        .chain(image_builds)
+        .map(|image| (placement(image), Some(image)));
+    let orphan_images = backlog.orphan_images.iter().map(|placement| (placement.clone(), None));
+    let mut unparented: Vec<_> = images.chain(orphan_images).collect();
     // The oldest first: an update that still looks as if it ran belongs to the build that began
     // first after it.
-    seekers.sort_by_key(|(placement, _)| Timestamp::parse(&placement.started_at).map(|t| t.at));
-    for version in look.passed.iter().chain(resources) {
-        take_updates(version, backlog, &shared, memory, context, &mut report);
+    unparented.sort_by_key(|(placement, _)| Timestamp::parse(&placement.started_at).map(|t| t.at));
+    for version in observation.observed.iter().chain(resources) {
+        take_updates(version, backlog, &common, tracker, context, &mut report);
         // After each version, since memory keeps no more than a few updates; but what runs in one may
         // be over in the next, and before the build began.
-        seekers.retain(|seeker| {
-            if seeker.0.resource != version.name {
+        unparented.retain(|candidate| {
+            if candidate.0.resource != version.name {
                 return true;
             }
-            let update = parent_span(&seeker.0, false, look, &shared, memory, &mut report);
-            !place(seeker, update.as_ref(), backlog, &shared, context, &mut report)
+            let update =
+                parent_span(&candidate.0, false, observation, &common, tracker, &mut report);
+            !place(candidate, update.as_ref(), backlog, &common, context, &mut report)
         });
     }
-    seekers.retain(|seeker| {
-        let update = parent_span(&seeker.0, true, look, &shared, memory, &mut report);
-        !place(seeker, update.as_ref(), backlog, &shared, context, &mut report)
+    unparented.retain(|candidate| {
+        let update = parent_span(&candidate.0, true, observation, &common, tracker, &mut report);
+        !place(candidate, update.as_ref(), backlog, &common, context, &mut report)
     });
-    for (placement, image) in seekers {
+    for (placement, image) in unparented {
         if let Some(image) = image {
-            let build = spans::image_build(image, None, backlog, &shared, context);
-            put_aside(placement, build, look, &mut report);
+            let build = spans::image_build(image, None, backlog, &common, context);
+            defer(placement, build, observation, &mut report);
         }
     }
-    tell_statuses(look, backlog, &shared, memory, &mut report, now);
+    tell_statuses(observation, backlog, &common, tracker, &mut report, now);
     report
 }
 
 /// The `UISession`'s uid. Where an older Tilt shows none, what is as stable: its start and
 /// Tiltfile, else the uid of the Tiltfile's own resource, which lives as long as the session.
-pub fn session_id(look: &Observation) -> String {
-    let session = look.session;
+pub fn session_id(observation: &Observation) -> String {
+    let session = observation.session;
     if let Some(uid) = session.and_then(|session| session.uid.as_ref()) {
         return uid.clone();
     }
@@ -88,47 +94,42 @@ pub fn session_id(look: &Observation) -> String {
         let tiltfile = session.and_then(|session| session.tiltfile.as_deref()).unwrap_or_default();
         return ids::id(&["session", &started_at.text, tiltfile], 32);
     }
-    let tiltfile = look.resources.iter().find(|resource| resource.name == "(Tiltfile)");
+    let tiltfile = observation.resources.iter().find(|resource| resource.name == "(Tiltfile)");
     let uid = tiltfile.and_then(|resource| resource.uid.as_deref());
     uid.map_or_else(String::new, |uid| ids::id(&["session", uid], 32))
 }
 
-fn tilt_started_at<'a>(look: &Observation<'a>) -> Option<&'a Timestamp> {
-    look.session.and_then(|session| session.tilt_started_at.as_ref())
+fn tilt_started_at<'a>(observation: &Observation<'a>) -> Option<&'a Timestamp> {
+    observation.session.and_then(|session| session.tilt_started_at.as_ref())
 }
 
 /// How the run ended: in Tilt's own words where they were heard, else as `--outcome` says, else as
 /// far as its resources tell. What had not come to rest when Tilt looked away tells nothing.
-pub fn outcome(look: &Observation, memory: &SessionTracker) -> Option<Outcome> {
-    let counts = count_by_health(look.resources);
-    let count = |standing| counts[standing as usize];
-    memory.outcome.or_else(|| match (count(Health::Error), unfinished(look.resources)) {
-        (1.., _) => Some(Outcome::Failure),
-        (0, 0) if !look.resources.is_empty() => Some(Outcome::Success),
-        _ => None,
+pub fn outcome(observation: &Observation, tracker: &SessionTracker) -> Option<Outcome> {
+    let counts = count_by_health(observation.resources);
+    tracker.outcome.or_else(|| {
+        match (counts.get(Health::Error), unfinished(observation.resources)) {
+            (1.., _) => Some(Outcome::Failure),
+            (0, 0) if !observation.resources.is_empty() => Some(Outcome::Success),
+            _ => None,
+        }
     })
 }
 
-/// Resources that Tilt starts by itself and that are not at rest.
-pub fn unfinished(resources: &[Resource]) -> usize {
-    let is_busy = |r: &&Resource| matches!(Health::of(r), Health::Pending | Health::InProgress);
-    resources.iter().filter(|r| startup::counts(r)).filter(is_busy).count()
-}
-
 fn follow_startup(
-    look: &Observation,
-    shared: &CommonFields,
-    memory: &mut SessionTracker,
+    observation: &Observation,
+    common: &CommonFields,
+    tracker: &mut SessionTracker,
     report: &mut DerivedEvents,
     now: SystemTime,
 ) {
     let key = "startup".to_owned();
-    let is_over = matches!(look.phase, Phase::Over(_));
-    let outcome = outcome(look, memory);
+    let is_over = matches!(observation.phase, Phase::Over(_));
+    let outcome = outcome(observation, tracker);
     let frame = |fields: Fields| {
-        let mut framed = shared.first.clone();
+        let mut framed = common.leading.clone();
         framed.set("kind", EventKind::Startup.as_str());
-        framed.set("name", shared.startup_name);
+        framed.set("name", common.startup_name);
         framed.extend(&fields);
         if let (true, Some(outcome)) = (is_over, outcome) {
             framed.set("outcome", outcome.as_str());
@@ -137,38 +138,45 @@ fn follow_startup(
                 framed.set("error.type", error_type);
             }
         }
-        shared.startup.describe(&mut framed);
-        framed.extend(&shared.last);
+        common.startup.describe(&mut framed);
+        framed.extend(&common.trailing);
         framed
     };
-    let course = match (is_over, memory.outcome) {
+    let course = match (is_over, tracker.outcome) {
         (true, Some(Outcome::Success)) => Course::Succeeded,
         (true, _) => Course::Over,
         (false, _) => Course::Running,
     };
-    match startup::follow(memory, look.resources, tilt_started_at(look), course, frame, now) {
+    match startup::follow(
+        tracker,
+        observation.resources,
+        tilt_started_at(observation),
+        course,
+        frame,
+        now,
+    ) {
         Progress::None => {}
         Progress::Provisional(event) => {
-            report.promises.push(ProvisionalEvent { key, resource: None, event })
+            report.provisional.push(ProvisionalEvent { key, resource: None, event });
         }
         Progress::Final(event) => report.builds.push(Build { key, events: vec![event] }),
     }
-    report.look_again = startup::look_again(memory).filter(|_| look.is_watched);
+    report.poll_again_after = startup::poll_again_after(tracker).filter(|_| observation.is_watched);
 }
 
 fn take_updates(
     resource: &Resource,
     backlog: &Backlog,
-    shared: &CommonFields,
-    memory: &mut SessionTracker,
+    common: &CommonFields,
+    tracker: &mut SessionTracker,
     context: &Context,
     report: &mut DerivedEvents,
 ) {
-    memory.notice(resource);
+    tracker.observe(resource);
     for update in resource.updates.iter().rev() {
-        report.builds.extend(spans::update(resource, update, backlog, memory, shared, context));
+        report.builds.extend(spans::update(resource, update, backlog, tracker, common, context));
     }
-    memory.notice_waiting(resource);
+    tracker.observe_waiting(resource);
     let finished = resource.updates.iter().map(|update| &update.started_at);
     let current = resource.current_update.iter().map(|update| &update.started_at);
     if let Some(newest) = finished.chain(current).map(|began| unix_micros(began.at)).max() {
@@ -192,14 +200,14 @@ fn place(
     (placement, image): &(ImageBuildRef, Option<&ImageBuild>),
     update: Option<&Span>,
     backlog: &Backlog,
-    shared: &CommonFields,
+    common: &CommonFields,
     context: &Context,
     report: &mut DerivedEvents,
 ) -> bool {
     let Some(update) = update else { return false };
     match image {
         Some(image) => {
-            report.builds.push(spans::image_build(image, Some(update), backlog, shared, context));
+            report.builds.push(spans::image_build(image, Some(update), backlog, common, context));
         }
         None => report.placed.push((placement.key.clone(), update.clone())),
     }
@@ -207,15 +215,15 @@ fn place(
 }
 
 /// A build without an update waits while a watch may yet show it; otherwise it goes by itself.
-fn put_aside(
+fn defer(
     placement: ImageBuildRef,
     build: Build,
-    look: &Observation,
+    observation: &Observation,
     report: &mut DerivedEvents,
 ) {
-    let may_be_placed = look.resources.iter().any(|r| r.name == placement.resource);
-    if look.is_watched && may_be_placed {
-        report.unplaced.push((placement, build));
+    let may_be_placed = observation.resources.iter().any(|r| r.name == placement.resource);
+    if observation.is_watched && may_be_placed {
+        report.orphan_images.push((placement, build));
     } else {
         report.builds.push(build);
     }
@@ -226,44 +234,46 @@ fn put_aside(
 fn parent_span(
     placement: &ImageBuildRef,
     may_run: bool,
-    look: &Observation,
-    shared: &CommonFields,
-    memory: &mut SessionTracker,
+    observation: &Observation,
+    common: &CommonFields,
+    tracker: &mut SessionTracker,
     report: &mut DerivedEvents,
 ) -> Option<Span> {
-    let parent = memory.parent(placement, may_run)?;
-    let mut versions = look.passed.iter().rev().chain(look.resources);
+    let parent = tracker.parent(placement, may_run)?;
+    let mut versions = observation.observed.iter().rev().chain(observation.resources);
     let resource = versions.find(|resource| resource.name == placement.resource)?;
     if !parent.has_finished {
-        report.promises.extend(spans::unfinished_update(resource, &parent.id, memory, shared));
+        report.provisional.extend(spans::unfinished_update(resource, &parent.id, tracker, common));
     }
-    Some(spans::parent_span(resource, &parent, memory, shared))
+    Some(spans::parent_span(resource, &parent, tracker, common))
 }
 
 fn tell_statuses(
-    look: &Observation,
+    observation: &Observation,
     backlog: &Backlog,
-    shared: &CommonFields,
-    memory: &mut SessionTracker,
+    common: &CommonFields,
+    tracker: &mut SessionTracker,
     report: &mut DerivedEvents,
     now: SystemTime,
 ) {
-    match look.heartbeats {
+    match observation.heartbeats {
         Heartbeats::All => {
-            for resource in look.resources {
-                let event = heartbeat(resource, None, look, shared, memory, now);
-                tell_status(resource_key(resource), event, look, report);
+            for resource in observation.resources {
+                let event = heartbeat(resource, None, observation, common, tracker, now);
+                tell_status(resource_key(resource), event, observation, report);
             }
-            if look.session.is_some() || !look.resources.is_empty() {
-                let event = session_event(look, backlog, shared, memory, now);
-                tell_status(session_key(look, memory), event, look, report);
+            if observation.session.is_some() || !observation.resources.is_empty() {
+                let event = session_event(observation, backlog, common, tracker, now);
+                tell_status(session_key(observation, tracker), event, observation, report);
             }
         }
         Heartbeats::Changed(changes) => {
             for change in changes {
-                if let Some(resource) = look.resources.iter().find(|r| r.name == change.name) {
-                    let event = heartbeat(resource, Some(change), look, shared, memory, now);
-                    tell_status(resource_key(resource), event, look, report);
+                if let Some(resource) = observation.resources.iter().find(|r| r.name == change.name)
+                {
+                    let event =
+                        heartbeat(resource, Some(change), observation, common, tracker, now);
+                    tell_status(resource_key(resource), event, observation, report);
                 }
             }
         }
@@ -272,8 +282,8 @@ fn tell_statuses(
 
 /// A final status is told once, whoever sees it: the sidecar's last look or a snapshot that Tilt
 /// left. Any other is told at each report.
-fn tell_status(key: String, event: Event, look: &Observation, report: &mut DerivedEvents) {
-    match look.phase {
+fn tell_status(key: String, event: Event, observation: &Observation, report: &mut DerivedEvents) {
+    match observation.phase {
         Phase::Over(_) => report.builds.push(Build { key, events: vec![event] }),
         Phase::Running | Phase::Leaving => report.heartbeats.push(event),
     }
@@ -286,139 +296,99 @@ fn resource_key(resource: &Resource) -> String {
     ids::id(&["final uiresource", &resource.name, update, runtime], 16)
 }
 
-fn session_key(look: &Observation, memory: &SessionTracker) -> String {
-    let counts = count_by_health(look.resources).map(|count| count.to_string());
-    let outcome = memory.outcome.map_or("", Outcome::as_str);
+fn session_key(observation: &Observation, tracker: &SessionTracker) -> String {
+    let counts = count_by_health(observation.resources).in_order().map(|count| count.to_string());
+    let outcome = tracker.outcome.map_or("", Outcome::as_str);
     ids::id(&["final session", outcome, &counts.join(",")], 16)
 }
 
 fn heartbeat(
     resource: &Resource,
     change: Option<&PreviousStatus>,
-    look: &Observation,
-    shared: &CommonFields,
-    memory: &mut SessionTracker,
+    observation: &Observation,
+    common: &CommonFields,
+    tracker: &mut SessionTracker,
     now: SystemTime,
 ) -> Event {
-    let mut fields = shared.first.clone();
+    let mut fields = common.leading.clone();
     fields.set("name", resource.name.clone());
-    fields.say("runtime_status", resource.runtime_status.clone());
-    fields.say("update_status", resource.update_status.clone());
+    fields.set_some("runtime_status", resource.runtime_status.clone());
+    fields.set_some("update_status", resource.update_status.clone());
     fields.set("kind", EventKind::UiResource.as_str());
 
     if let Some(change) = change {
-        fields.say("previous_runtime_status", change.runtime_status.clone());
-        fields.say("previous_update_status", change.update_status.clone());
+        fields.set_some("previous_runtime_status", change.runtime_status.clone());
+        fields.set_some("previous_update_status", change.update_status.clone());
     }
-    fields.say("resource_type", resource.resource_type.map(ResourceType::as_str));
-    fields.say_list("labels", &resource.labels);
+    fields.set_some("resource_type", resource.resource_type.map(ResourceType::as_str));
+    fields.set_list("labels", &resource.labels);
     condition(&mut fields, "ready", resource.ready.as_ref());
     condition(&mut fields, "up_to_date", resource.up_to_date.as_ref());
-    fields.say("ready_reason", resource.ready.as_ref().and_then(|ready| ready.reason.clone()));
+    fields.set_some("ready_reason", resource.ready.as_ref().and_then(|ready| ready.reason.clone()));
     let flipped_at = resource.ready.as_ref().and_then(|ready| ready.since.as_ref());
-    fields.say_ms("in_state_ms", flipped_at.and_then(|since| now.duration_since(since.at).ok()));
-    if memory.awaits(resource) {
-        let time_to_ready = startup::time_to_ready(resource, tilt_started_at(look));
-        fields.say_ms("time_to_ready_ms", time_to_ready);
+    fields.set_ms("in_state_ms", flipped_at.and_then(|since| now.duration_since(since.at).ok()));
+    if tracker.awaits(resource) {
+        let time_to_ready = startup::time_to_ready(resource, tilt_started_at(observation));
+        fields.set_ms("time_to_ready_ms", time_to_ready);
         if time_to_ready.is_some() {
-            memory.told_ready(resource);
+            tracker.told_ready(resource);
         }
     }
-    fields.say("disabled", resource.disabled);
+    fields.set_some("disabled", resource.disabled);
     let trigger_mode = resource.has_status().then(|| trigger_mode(resource.trigger_mode));
-    fields.say("trigger_mode", trigger_mode.flatten());
+    fields.set_some("trigger_mode", trigger_mode.flatten());
     if let Some(waiting) = &resource.waiting {
-        fields.say("waiting_reason", waiting.reason.clone());
-        fields.say_list("waiting_on", &waiting.on);
+        fields.set_some("waiting_reason", waiting.reason.clone());
+        fields.set_list("waiting_on", &waiting.on);
     }
-    fields.say("pod_status", resource.pod_status.clone());
-    fields.say("pod_restarts", resource.pod_restarts);
-    fields.say("health_status", resource.health_status.clone());
-    fields.extend(&shared.last);
+    fields.set_some("pod_status", resource.pod_status.clone());
+    fields.set_some("pod_restarts", resource.pod_restarts);
+    fields.set_some("health_status", resource.health_status.clone());
+    fields.extend(&common.trailing);
     Event { kind: EventKind::UiResource, time: now, fields }
 }
 
 fn condition(fields: &mut Fields, name: &'static str, condition: Option<&Condition>) {
-    fields.say(name, condition.map(|condition| condition.holds));
+    fields.set_some(name, condition.map(|condition| condition.holds));
 }
 
 /// The whole environment in one row.
 fn session_event(
-    look: &Observation,
+    observation: &Observation,
     backlog: &Backlog,
-    shared: &CommonFields,
-    memory: &SessionTracker,
+    common: &CommonFields,
+    tracker: &SessionTracker,
     now: SystemTime,
 ) -> Event {
-    let counts = count_by_health(look.resources);
-    let mut fields = shared.first.clone();
+    let counts = count_by_health(observation.resources);
+    let mut fields = common.leading.clone();
     fields.set("kind", EventKind::Session.as_str());
-    fields.set("resources", look.resources.len());
-    for standing in Health::ALL {
-        fields.set(standing.field(), counts[standing as usize]);
+    fields.set("resources", observation.resources.len());
+    for health in Health::ALL {
+        fields.set(count_field(health), counts.get(health));
     }
-    fields.set("healthy", counts[Health::Error as usize] == 0);
-    if matches!(look.phase, Phase::Over(_)) {
-        fields.say("outcome", outcome(look, memory).map(Outcome::as_str));
+    fields.set("healthy", counts.get(Health::Error) == 0);
+    if matches!(observation.phase, Phase::Over(_)) {
+        fields.set_some("outcome", outcome(observation, tracker).map(Outcome::as_str));
     }
-    let uptime = tilt_started_at(look).and_then(|start| now.duration_since(start.at).ok());
-    fields.say_ms("uptime_ms", uptime);
-    fields.set("missed_builds", memory.missed_builds(look.resources));
+    let uptime = tilt_started_at(observation).and_then(|start| now.duration_since(start.at).ok());
+    fields.set_ms("uptime_ms", uptime);
+    fields.set("missed_builds", tracker.missed_builds(observation.resources));
     fields.set("queued", backlog.queued);
     fields.set("dropped", backlog.dropped);
-    fields.say("send_error", look.send_error);
-    fields.extend(&shared.last);
+    fields.set_some("send_error", observation.send_error);
+    fields.extend(&common.trailing);
     Event { kind: EventKind::Session, time: now, fields }
 }
 
-fn count_by_health(resources: &[Resource]) -> [usize; Health::ALL.len()] {
-    let mut counts = [0; Health::ALL.len()];
-    for resource in resources {
-        counts[Health::of(resource) as usize] += 1;
-    }
-    counts
-}
-
-/// How a resource stands, all told: each resource counts once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Health {
-    Ok,
-    Error,
-    Pending,
-    InProgress,
-    Disabled,
-}
-
-impl Health {
-    const ALL: [Self; 5] = [Self::Ok, Self::Error, Self::Pending, Self::InProgress, Self::Disabled];
-
-    pub fn of(resource: &Resource) -> Self {
-        let is = |word| {
-            [&resource.update_status, &resource.runtime_status]
-                .iter()
-                .any(|status| status.as_deref() == Some(word))
-        };
-        if resource.disabled == Some(true) {
-            Self::Disabled
-        } else if is("error") {
-            Self::Error
-        } else if is("in_progress") {
-            Self::InProgress
-        } else if is("pending") {
-            Self::Pending
-        } else {
-            Self::Ok
-        }
-    }
-
-    fn field(self) -> &'static str {
-        match self {
-            Self::Ok => "resources_ok",
-            Self::Error => "resources_error",
-            Self::Pending => "resources_pending",
-            Self::InProgress => "resources_in_progress",
-            Self::Disabled => "resources_disabled",
-        }
+/// The field that holds the number of resources with this health.
+fn count_field(health: Health) -> &'static str {
+    match health {
+        Health::Ok => "resources_ok",
+        Health::Error => "resources_error",
+        Health::Pending => "resources_pending",
+        Health::InProgress => "resources_in_progress",
+        Health::Disabled => "resources_disabled",
     }
 }
 
@@ -449,7 +419,8 @@ mod tests {
     }
 
     fn told(snapshot: &Snapshot, context: &Context, now: SystemTime) -> DerivedEvents {
-        let backlog = Backlog { queued: 0, dropped: 0, unplaced: &[], told: &BTreeMap::new() };
+        let backlog =
+            Backlog { queued: 0, dropped: 0, orphan_images: &[], reported: &BTreeMap::new() };
         derive(&Observation::at(snapshot), &backlog, &mut SessionTracker::default(), context, now)
     }
 
@@ -536,7 +507,7 @@ mod tests {
             }],
             ..Resource::default()
         };
-        let passed: Vec<_> = (1..30).map(version).collect();
+        let observed: Vec<_> = (1..30).map(version).collect();
         let images: Vec<_> = (1..30)
             .map(|number| ImageBuild {
                 object: "web:web".into(),
@@ -547,22 +518,23 @@ mod tests {
             })
             .collect();
         let nothing = Snapshot::default();
-        let look = Observation {
-            passed: &passed,
-            finished: &images,
+        let observation = Observation {
+            observed: &observed,
+            completed_images: &images,
             heartbeats: Heartbeats::Changed(&[]),
             is_watched: true,
             ..Observation::at(&nothing)
         };
-        let backlog = Backlog { queued: 0, dropped: 0, unplaced: &[], told: &BTreeMap::new() };
+        let backlog =
+            Backlog { queued: 0, dropped: 0, orphan_images: &[], reported: &BTreeMap::new() };
         let report = derive(
-            &look,
+            &observation,
             &backlog,
             &mut SessionTracker::default(),
             &Context::default(),
             clock(31).at,
         );
-        assert_eq!((report.unplaced.len(), report.builds.len()), (0, 2 * 29));
+        assert_eq!((report.orphan_images.len(), report.builds.len()), (0, 2 * 29));
         let events = report.builds.iter().flat_map(|build| &build.events);
         let images: Vec<_> = events.filter(|event| event.kind == EventKind::CmdImage).collect();
         assert!(images.iter().all(|image| image.fields.get("trace.parent_id").is_some()));
@@ -587,10 +559,10 @@ mod tests {
         let older =
             ImageBuildRef { started_at: clock(2).text, key: "older".into(), ..placement(&newer) };
         let nothing = Snapshot::default();
-        let look = Observation {
+        let observation = Observation {
             resources: std::slice::from_ref(&running),
-            passed: std::slice::from_ref(&running),
-            finished: std::slice::from_ref(&newer),
+            observed: std::slice::from_ref(&running),
+            completed_images: std::slice::from_ref(&newer),
             heartbeats: Heartbeats::Changed(&[]),
             is_watched: true,
             ..Observation::at(&nothing)
@@ -598,11 +570,11 @@ mod tests {
         let backlog = Backlog {
             queued: 0,
             dropped: 0,
-            unplaced: std::slice::from_ref(&older),
-            told: &BTreeMap::new(),
+            orphan_images: std::slice::from_ref(&older),
+            reported: &BTreeMap::new(),
         };
         let report = derive(
-            &look,
+            &observation,
             &backlog,
             &mut SessionTracker::default(),
             &Context::default(),
@@ -612,7 +584,7 @@ mod tests {
             report.placed.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(),
             ["older"]
         );
-        assert_eq!(report.unplaced.len(), 1, "its own update will be shown");
+        assert_eq!(report.orphan_images.len(), 1, "its own update will be shown");
     }
 
     #[test]

@@ -14,7 +14,7 @@ pub struct DerivedEvents {
     pub heartbeats: Vec<Event>,
     pub builds: Vec<Build>,
     /// Builds that no update is known for yet, as if there were none.
-    pub unplaced: Vec<(ImageBuildRef, Build)>,
+    pub orphan_images: Vec<(ImageBuildRef, Build)>,
     /// Whether it tells of all that Tilt shows.
     pub is_full: bool,
     /// Whether builds may go on waiting for their update to be shown.
@@ -22,11 +22,11 @@ pub struct DerivedEvents {
     /// Builds of the backlog, by key, whose update has become known.
     pub placed: Vec<(String, Span)>,
     /// Said if nothing better comes: spans that others on their way point to.
-    pub promises: Vec<ProvisionalEvent>,
+    pub provisional: Vec<ProvisionalEvent>,
     /// When the newest update of each resource looked at began, in Unix microseconds.
     pub newest: BTreeMap<String, u64>,
     /// How soon to look again although nothing changes.
-    pub look_again: Option<Duration>,
+    pub poll_again_after: Option<Duration>,
     pub phase: Phase,
 }
 

@@ -5,6 +5,7 @@ pub mod derive;
 pub mod derived;
 pub mod event;
 pub mod failure;
+pub mod fields;
 pub mod observation;
 pub mod spans;
 pub mod stage_label;

@@ -15,9 +15,9 @@ pub struct Observation<'a> {
     /// The last build of each image, as shown now.
     pub image_builds: &'a [ImageBuild],
     /// Versions of resources that a watch has shown since the last look, oldest first.
-    pub passed: &'a [Resource],
+    pub observed: &'a [Resource],
     /// Image builds that a watch has shown since.
-    pub finished: &'a [ImageBuild],
+    pub completed_images: &'a [ImageBuild],
     pub heartbeats: Heartbeats<'a>,
     /// A watch may soon show the update of an image build that has none yet.
     pub is_watched: bool,
@@ -46,8 +46,8 @@ impl<'a> Observation<'a> {
             session: snapshot.session.as_ref(),
             resources: &snapshot.resources,
             image_builds: &snapshot.image_builds,
-            passed: &[],
-            finished: &[],
+            observed: &[],
+            completed_images: &[],
             heartbeats: Heartbeats::All,
             is_watched: false,
             send_error: None,
@@ -65,9 +65,9 @@ pub struct Backlog<'a> {
     /// Events that will never arrive, ever: dropped unsent, or refused for good.
     pub dropped: u64,
     /// Builds that wait for a watch to show which update they belong to.
-    pub unplaced: &'a [ImageBuildRef],
+    pub orphan_images: &'a [ImageBuildRef],
     /// By key, the builds that were told of before: they need not be put into words again.
-    pub told: &'a BTreeMap<String, u64>,
+    pub reported: &'a BTreeMap<String, u64>,
 }
 
 /// Which resources' status is told.

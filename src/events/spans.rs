@@ -1,10 +1,10 @@
 //! Finished work as spans: updates, the image builds they ran, and the stages of those. Pure.
 
-use crate::base::ids;
+use crate::base::{ids, text};
 use crate::events::common_fields::{CommonFields, Context};
 use crate::events::derived::{Build, ProvisionalEvent};
 use crate::events::event::{Event, EventKind, Fields};
-use crate::events::failure::{self, Failure, Place, Target};
+use crate::events::failure::{Failure, Place, TEXT_LIMIT, Target};
 use crate::events::observation::Backlog;
 use crate::events::stage_label::StageLabel;
 use crate::events::trace::{Span, UpdateId};
@@ -17,26 +17,26 @@ pub fn update(
     resource: &Resource,
     update: &Update,
     backlog: &Backlog,
-    memory: &SessionTracker,
-    shared: &CommonFields,
+    tracker: &SessionTracker,
+    common: &CommonFields,
     context: &Context,
 ) -> Option<Build> {
     let id = UpdateId::new(&update.span_id, &update.started_at);
     let key = update_key(&resource.name, &id);
-    if resource.only_serves() || backlog.told.contains_key(&key) {
+    if resource.only_serves() || backlog.reported.contains_key(&key) {
         return Some(Build { key, events: Vec::new() });
     }
-    if memory.only_served(resource) {
+    if tracker.only_served(resource) {
         return None;
     }
-    let mut fields = started_update(resource, &id, &update.started_at, memory, shared);
-    fields.say_ms("duration_ms", update.finished_at.since(&update.started_at));
+    let mut fields = started_update(resource, &id, &update.started_at, tracker, common);
+    fields.set_ms("duration_ms", update.finished_at.since(&update.started_at));
     fields.set("warnings", update.warnings);
     if let Some(error) = &update.error {
         let place = place_of_update(resource, &id.span_id);
         set_failure(&mut fields, Failure::classify(error, place), context);
     }
-    fields.extend(&shared.last);
+    fields.extend(&common.trailing);
     let event = Event { kind: EventKind::Update, time: update.started_at.at, fields };
     Some(Build { key, events: vec![event] })
 }
@@ -46,13 +46,13 @@ pub fn update(
 pub fn unfinished_update(
     resource: &Resource,
     id: &UpdateId,
-    memory: &SessionTracker,
-    shared: &CommonFields,
+    tracker: &SessionTracker,
+    common: &CommonFields,
 ) -> Option<ProvisionalEvent> {
     let started_at = Timestamp::parse(&id.started_at)?;
-    let mut fields = started_update(resource, id, &started_at, memory, shared);
+    let mut fields = started_update(resource, id, &started_at, tracker, common);
     fields.set("incomplete", true);
-    fields.extend(&shared.last);
+    fields.extend(&common.trailing);
     let event = Event { kind: EventKind::Update, time: started_at.at, fields };
     let key = update_key(&resource.name, id);
     Some(ProvisionalEvent { key, resource: Some(resource.name.clone()), event })
@@ -68,25 +68,25 @@ fn started_update(
     resource: &Resource,
     id: &UpdateId,
     started_at: &Timestamp,
-    memory: &SessionTracker,
-    shared: &CommonFields,
+    tracker: &SessionTracker,
+    common: &CommonFields,
 ) -> Fields {
-    let is_first = memory.is_first(resource, id);
-    let of_startup = memory.is_of_startup(is_first == Some(true), started_at);
-    let mut fields = shared.first.clone();
+    let is_first = tracker.is_first(resource, id);
+    let of_startup = tracker.is_of_startup(is_first == Some(true), started_at);
+    let mut fields = common.leading.clone();
     fields.set("kind", EventKind::Update.as_str());
     fields.set("name", resource.name.clone());
-    fields.say("resource_type", resource.resource_type.map(ResourceType::as_str));
-    fields.say_list("labels", &resource.labels);
+    fields.set_some("resource_type", resource.resource_type.map(ResourceType::as_str));
+    fields.set_list("labels", &resource.labels);
     fields.set("update_id", id.span_id.clone());
-    fields.say("update_type", update_type(resource, &id.span_id));
-    fields.say("initial", is_first);
-    if let Some(waited) = memory.waited(&resource.name, id) {
-        fields.say("waiting_reason", waited.reason.clone());
-        fields.say_list("waiting_on", &waited.on);
+    fields.set_some("update_type", update_type(resource, &id.span_id));
+    fields.set_some("initial", is_first);
+    if let Some(waited) = tracker.waited(&resource.name, id) {
+        fields.set_some("waiting_reason", waited.reason.clone());
+        fields.set_list("waiting_on", &waited.on);
     }
-    let startup = of_startup.then_some(&shared.startup);
-    Span::of_update(&shared.session, &resource.name, id, startup).describe(&mut fields);
+    let startup = of_startup.then_some(&common.startup);
+    Span::of_update(&common.session, &resource.name, id, startup).describe(&mut fields);
     fields
 }
 
@@ -120,23 +120,23 @@ pub fn image_build(
     build: &ImageBuild,
     parent: Option<&Span>,
     backlog: &Backlog,
-    shared: &CommonFields,
+    common: &CommonFields,
     context: &Context,
 ) -> Build {
     let key = image_key(build);
-    if backlog.told.contains_key(&key) {
+    if backlog.reported.contains_key(&key) {
         return Build { key, events: Vec::new() };
     }
     let kind = image_kind(build);
-    let span = Span::of_image_build(&shared.session, build, parent);
-    let mut fields = shared.first.clone();
-    fields.say("image_name", build.image.clone());
-    fields.say_ms("duration_ms", build.finished_at.since(&build.started_at));
+    let span = Span::of_image_build(&common.session, build, parent);
+    let mut fields = common.leading.clone();
+    fields.set_some("image_name", build.image.clone());
+    fields.set_ms("duration_ms", build.finished_at.since(&build.started_at));
     fields.set("kind", kind.as_str());
 
     fields.set("name", build.image.clone().unwrap_or_else(|| build.object.clone()));
-    fields.say("resource", build.resource.clone());
-    fields.say("image_tag", build.tag.clone());
+    fields.set_some("resource", build.resource.clone());
+    fields.set_some("image_tag", build.tag.clone());
     if !build.stages.is_empty() {
         fields.set("stages", build.stages.len());
         fields.set("stages_cached", build.stages.iter().filter(|stage| stage.cached).count());
@@ -149,11 +149,11 @@ pub fn image_build(
         set_failure(&mut fields, Failure::classify(error, place), context);
     }
     span.describe(&mut fields);
-    fields.extend(&shared.last);
+    fields.extend(&common.trailing);
 
     let image = Event { kind, time: build.started_at.at, fields };
     let stages = (1..).zip(&build.stages).map(|(position, stage)| {
-        stage_event(build, position, stage, &Span::of_stage(&span, position), shared, context)
+        stage_event(build, position, stage, &Span::of_stage(&span, position), common, context)
     });
     Build { key, events: std::iter::once(image).chain(stages).collect() }
 }
@@ -163,7 +163,7 @@ fn stage_event(
     position: usize,
     stage: &Stage,
     span: &Span,
-    shared: &CommonFields,
+    common: &CommonFields,
     context: &Context,
 ) -> Event {
     let instruction = StageLabel::of(&stage.name).instruction;
@@ -172,28 +172,28 @@ fn stage_event(
     let begins = stage.started_at.as_ref().map_or(build.started_at.at, clamp);
     let ends = stage.finished_at.as_ref().map(clamp);
 
-    let mut fields = shared.first.clone();
+    let mut fields = common.leading.clone();
     fields.set("kind", EventKind::DockerImageStage.as_str());
     fields.set("name", format!("{position}/{} {instruction}", build.stages.len()));
-    fields.say("image_name", build.image.clone());
-    fields.say("resource", build.resource.clone());
+    fields.set_some("image_name", build.image.clone());
+    fields.set_some("resource", build.resource.clone());
     fields.set("stage", position);
     fields.set("instruction", instruction);
     fields.set("stage_hash", ids::id(&["stage", &stage.name], 16));
     if context.send_stage_text {
-        fields.set("stage_text", failure::cut(&stage.name, failure::TEXT_LIMIT));
+        fields.set("stage_text", text::cut(&stage.name, TEXT_LIMIT));
     }
     fields.set("cached", stage.cached);
-    fields.say_ms("duration_ms", ends.map(|end| end.duration_since(begins).unwrap_or_default()));
+    fields.set_ms("duration_ms", ends.map(|end| end.duration_since(begins).unwrap_or_default()));
     if let Some(error) = &stage.error {
         set_failure(&mut fields, Failure::classify(error, Place::Stage), context);
     }
     span.describe(&mut fields);
-    fields.extend(&shared.last);
+    fields.extend(&common.trailing);
     Event { kind: EventKind::DockerImageStage, time: begins, fields }
 }
 
-/// What an update that failed worked on.
+/// The place of an error in the update history.
 fn place_of_update(resource: &Resource, span_id: &str) -> Place {
     if span_id.starts_with("tiltfile:") {
         return Place::Tiltfile;
@@ -214,7 +214,7 @@ fn place_of_update(resource: &Resource, span_id: &str) -> Place {
 fn set_failure(fields: &mut Fields, failure: Failure, context: &Context) {
     fields.set("error", true);
     fields.set("error.type", failure.class);
-    fields.say("exit_code", failure.exit_code);
+    fields.set_some("exit_code", failure.exit_code);
     fields.set("error.hash", failure.hash);
     if context.send_error_text {
         fields.set("error.message", failure.text);
@@ -225,14 +225,14 @@ fn set_failure(fields: &mut Fields, failure: Failure, context: &Context) {
 pub fn parent_span(
     resource: &Resource,
     parent: &ParentUpdate,
-    memory: &SessionTracker,
-    shared: &CommonFields,
+    tracker: &SessionTracker,
+    common: &CommonFields,
 ) -> Span {
-    let is_first = memory.is_first(resource, &parent.id) == Some(true);
+    let is_first = tracker.is_first(resource, &parent.id) == Some(true);
     let of_startup = Timestamp::parse(&parent.id.started_at)
-        .is_some_and(|started_at| memory.is_of_startup(is_first, &started_at));
-    let startup = of_startup.then_some(&shared.startup);
-    Span::of_update(&shared.session, &resource.name, &parent.id, startup)
+        .is_some_and(|started_at| tracker.is_of_startup(is_first, &started_at));
+    let startup = of_startup.then_some(&common.startup);
+    Span::of_update(&common.session, &resource.name, &parent.id, startup)
 }
 
 #[cfg(test)]

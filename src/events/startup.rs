@@ -4,8 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::base::time::unix_micros;
 use crate::events::event::{Event, EventKind, Fields};
-use crate::events::tracker::{FirstOutcome, SessionTracker, Startup, unix_micros};
+use crate::events::tracker::{FirstOutcome, SessionTracker, Startup};
 use crate::tilt::model::{Resource, ResourceType, Timestamp};
 
 /// After this long what comes up is no start-up any more; nor is one told that nobody saw.
@@ -57,7 +58,7 @@ pub enum Course {
 /// Follows the start-up of a session that began at `tilt_started_at`. `frame` adds what every
 /// event carries.
 pub fn follow(
-    memory: &mut SessionTracker,
+    tracker: &mut SessionTracker,
     resources: &[Resource],
     tilt_started_at: Option<&Timestamp>,
     course: Course,
@@ -67,22 +68,25 @@ pub fn follow(
     let is_over = course != Course::Running;
     let Some(started_at) = tilt_started_at else { return Progress::None };
     let age = now.duration_since(started_at.at).unwrap_or_default();
-    let looked_before = memory.startup != Startup::NotObserved;
-    if memory.startup == Startup::NotObserved {
+    let looked_before = tracker.startup != Startup::NotObserved;
+    if tracker.startup == Startup::NotObserved {
         // What a session shows at its end, it shows whole.
         let was_missed =
             age > LONGEST || resources.iter().any(was_rebuilt) || was_reloaded(resources);
-        memory.startup = if was_missed && !is_over {
+        tracker.startup = if was_missed && !is_over {
             Startup::Missed
         } else {
             Startup::InProgress { settled: BTreeMap::new() }
         };
     }
-    if let Startup::InProgress { .. } = memory.startup {
-        resources.iter().filter(|r| counts(r)).for_each(|resource| memory.await_ready(resource));
+    if let Startup::InProgress { .. } = tracker.startup {
+        resources
+            .iter()
+            .filter(|r| r.starts_automatically())
+            .for_each(|resource| tracker.await_ready(resource));
     }
-    let Startup::InProgress { settled } = &mut memory.startup else { return Progress::None };
-    for resource in resources.iter().filter(|r| counts(r)) {
+    let Startup::InProgress { settled } = &mut tracker.startup else { return Progress::None };
+    for resource in resources.iter().filter(|r| r.starts_automatically()) {
         if let Some(rest) = came_to_rest(resource, looked_before, now) {
             let known = settled.entry(resource.name.clone()).or_insert(rest);
             if known.failed && is_tiltfile(resource) {
@@ -102,7 +106,7 @@ pub fn follow(
         && tiltfiles_are_loaded(settled, resources, is_over, now)
         && resources
             .iter()
-            .filter(|r| counts(r))
+            .filter(|r| r.starts_automatically())
             .all(|r| settled.contains_key(&r.name) || blocked.contains(r.name.as_str()))
     {
         Ended::FirstOutcome
@@ -117,7 +121,7 @@ pub fn follow(
         return Progress::Provisional(event);
     }
     // What was told as part of it stays so, also where the clock was set back meanwhile.
-    memory.startup = Startup::Finished { at: unix_micros(now).max(newest_start(resources)) };
+    tracker.startup = Startup::Finished { at: unix_micros(now).max(newest_start(resources)) };
     Progress::Final(event)
 }
 
@@ -127,12 +131,6 @@ fn newest_start(resources: &[Resource]) -> u64 {
     let under_way = resources.iter().filter_map(|r| r.current_update.as_ref());
     let began = finished.chain(under_way.map(|update| &update.started_at));
     began.map(|began| unix_micros(began.at)).max().unwrap_or_default()
-}
-
-/// Whether Tilt brings the resource up by itself.
-pub fn counts(resource: &Resource) -> bool {
-    let starts_by_itself = matches!(resource.trigger_mode, None | Some(0 | 1));
-    starts_by_itself && resource.disabled != Some(true)
 }
 
 /// When a resource came to rest: whoever looked before did not see it so.
@@ -159,7 +157,7 @@ fn came_to_rest(resource: &Resource, looked_before: bool, now: SystemTime) -> Op
 /// Who looks for the first time cannot tell when such a resource was first ready: it has flipped since.
 fn was_rebuilt(resource: &Resource) -> bool {
     let updates = resource.updates.len() + usize::from(resource.current_update.is_some());
-    counts(resource) && !is_tiltfile(resource) && updates > 1
+    resource.starts_automatically() && !is_tiltfile(resource) && updates > 1
 }
 
 /// The same of a Tiltfile, of which Tilt keeps one load and numbers all. One that is loaded again since
@@ -198,7 +196,7 @@ fn blocked<'a>(
     let waiting = |resource: &'a Resource| {
         let waiting = resource.waiting.as_ref()?;
         let waits_for_others = waiting.reason.as_deref() == Some("waiting-for-dep");
-        let is_meant = counts(resource) && !settled.contains_key(&resource.name);
+        let is_meant = resource.starts_automatically() && !settled.contains_key(&resource.name);
         (waits_for_others && is_meant).then_some((resource.name.as_str(), &waiting.on))
     };
     let waiting: Vec<_> = resources.iter().filter_map(waiting).collect();
@@ -254,10 +252,10 @@ fn description(
     };
     // Where something never came to rest, this is how long it had for that.
     let last = settled.values().map(since_start).max().filter(|_| ended == Ended::FirstOutcome);
-    fields.say_ms("duration_ms", Some(last.unwrap_or(age)));
+    fields.set_ms("duration_ms", Some(last.unwrap_or(age)));
     let slowest = settled.iter().filter(|(_, rest)| !rest.failed).max_by_key(|(_, rest)| rest.at);
     if let Some((name, rest)) = slowest {
-        fields.say_ms("time_to_ready_ms", Some(since_start(rest)));
+        fields.set_ms("time_to_ready_ms", Some(since_start(rest)));
         fields.set("slowest_resource", name.clone());
     }
     let failed = settled.values().filter(|rest| rest.failed).count();
@@ -275,7 +273,7 @@ fn description(
 /// How long after Tilt's start the resource became ready; of one that waits for a person it would
 /// say how long that took.
 pub fn time_to_ready(resource: &Resource, tilt_started_at: Option<&Timestamp>) -> Option<Duration> {
-    if !counts(resource) {
+    if !resource.starts_automatically() {
         return None;
     }
     let ready = resource.ready.as_ref().filter(|ready| ready.holds)?;
@@ -283,8 +281,8 @@ pub fn time_to_ready(resource: &Resource, tilt_started_at: Option<&Timestamp>) -
 }
 
 /// How soon what a watch has shown may count as all that comes up, though nothing more changes.
-pub fn look_again(memory: &SessionTracker) -> Option<Duration> {
-    matches!(memory.startup, Startup::InProgress { .. }).then_some(TILTFILE_PAUSE)
+pub fn poll_again_after(tracker: &SessionTracker) -> Option<Duration> {
+    matches!(tracker.startup, Startup::InProgress { .. }).then_some(TILTFILE_PAUSE)
 }
 
 #[cfg(test)]
@@ -310,13 +308,13 @@ mod tests {
         }
     }
 
-    fn look(
-        memory: &mut SessionTracker,
+    fn observation(
+        tracker: &mut SessionTracker,
         resources: &[Resource],
         now: &str,
     ) -> (&'static str, String) {
         let start = at("00:00");
-        match follow(memory, resources, Some(&start), Course::Running, |fields| fields, at(now).at)
+        match follow(tracker, resources, Some(&start), Course::Running, |fields| fields, at(now).at)
         {
             Progress::None => ("nothing", String::new()),
             Progress::Provisional(event) => ("so far", json(&event)),
@@ -339,27 +337,27 @@ mod tests {
         let web = resource("web", true, "00:20.5", "ok");
         let broken = resource("codegen", false, "00:01", "error");
 
-        let memory = &mut SessionTracker::default();
-        assert_eq!(look(memory, std::slice::from_ref(&tiltfile), "00:02").0, "so far");
+        let tracker = &mut SessionTracker::default();
+        assert_eq!(observation(tracker, std::slice::from_ref(&tiltfile), "00:02").0, "so far");
         let all = [tiltfile.clone(), manual.clone(), disabled.clone(), building];
-        assert_eq!(look(memory, &all, "00:10").0, "so far");
+        assert_eq!(observation(tracker, &all, "00:10").0, "so far");
         let all = [tiltfile, manual, disabled, web, broken];
-        let (told, event) = look(memory, &all, "00:21");
+        let (told, event) = observation(tracker, &all, "00:21");
         assert_eq!(told, "over");
         assert_eq!(
             event,
             r#"{"duration_ms":21000.0,"time_to_ready_ms":20500.0,"slowest_resource":"web","resources_ready":2,"resources_failed":1,"resources_blocked":0,"ended_by":"settled","error":true,"error.type":"resource_failed"}"#
         );
-        assert_eq!(look(memory, &all, "00:22").0, "nothing", "once per session");
+        assert_eq!(observation(tracker, &all, "00:22").0, "nothing", "once per session");
     }
 
     #[test]
     fn how_a_resource_first_came_to_rest_stays() {
         let tiltfile = resource("(Tiltfile)", true, "00:01", "ok");
-        let memory = &mut SessionTracker::default();
-        look(memory, &[tiltfile.clone(), resource("a", true, "00:02", "ok")], "00:02");
+        let tracker = &mut SessionTracker::default();
+        observation(tracker, &[tiltfile.clone(), resource("a", true, "00:02", "ok")], "00:02");
         let broken_since = resource("a", false, "00:30", "error");
-        let (told, event) = look(memory, &[tiltfile, broken_since], "00:31");
+        let (told, event) = observation(tracker, &[tiltfile, broken_since], "00:31");
         assert_eq!(told, "over");
         assert!(event.contains(r#""resources_failed":0"#), "{event}");
     }
@@ -370,9 +368,9 @@ mod tests {
             resource("(Tiltfile)", true, "00:01", "ok"),
             resource("a", false, "00:02", "in_progress"),
         ];
-        let memory = &mut SessionTracker::default();
-        assert_eq!(look(memory, &stuck, "09:59").0, "so far");
-        let (told, event) = look(memory, &stuck, "10:01");
+        let tracker = &mut SessionTracker::default();
+        assert_eq!(observation(tracker, &stuck, "09:59").0, "so far");
+        let (told, event) = observation(tracker, &stuck, "10:01");
         assert_eq!(told, "over");
         assert!(event.contains(r#""ended_by":"timeout""#), "{event}");
         assert!(event.contains(r#""duration_ms":601000.0,"time_to_ready_ms":1000.0"#), "{event}");
@@ -381,10 +379,10 @@ mod tests {
     #[test]
     fn what_had_settled_in_time_is_no_timeout_though_nobody_looked() {
         let (tiltfile, a) = (resource("(Tiltfile)", true, "00:01", "ok"), "00:30");
-        let memory = &mut SessionTracker::default();
+        let tracker = &mut SessionTracker::default();
         let building = resource("a", false, "00:02", "in_progress");
-        assert_eq!(look(memory, &[tiltfile.clone(), building], "00:10").0, "so far");
-        let (_, event) = look(memory, &[tiltfile, resource("a", true, a, "ok")], "12:00");
+        assert_eq!(observation(tracker, &[tiltfile.clone(), building], "00:10").0, "so far");
+        let (_, event) = observation(tracker, &[tiltfile, resource("a", true, a, "ok")], "12:00");
         assert!(event.starts_with(r#"{"duration_ms":30000.0"#), "{event}");
         assert!(event.contains(r#""ended_by":"settled""#), "{event}");
     }
@@ -400,11 +398,11 @@ mod tests {
         let tiltfile = resource("(Tiltfile)", true, "00:01", "ok");
         let mut lint = resource("lint", false, "00:02", "in_progress");
         let (after, last) = (waiting_for("after", "lint"), waiting_for("last", "after"));
-        let memory = &mut SessionTracker::default();
+        let tracker = &mut SessionTracker::default();
         let all = [tiltfile.clone(), after.clone(), last.clone(), lint.clone()];
-        assert_eq!(look(memory, &all, "00:10").0, "so far", "lint runs");
+        assert_eq!(observation(tracker, &all, "00:10").0, "so far", "lint runs");
         lint.update_status = Some("error".into());
-        let (told, event) = look(memory, &[tiltfile, after, last, lint], "00:11");
+        let (told, event) = observation(tracker, &[tiltfile, after, last, lint], "00:11");
         assert_eq!(told, "over");
         assert!(event.contains(r#""resources_failed":1,"resources_blocked":2"#), "{event}");
         assert!(event.contains(r#""ended_by":"settled""#), "{event}");
@@ -415,24 +413,24 @@ mod tests {
         let tiltfile = resource("(Tiltfile)", true, "00:01", "ok");
         let broken = resource("lint", false, "00:02", "error");
         let slow = resource("slow", false, "00:02", "in_progress");
-        let memory = &mut SessionTracker::default();
+        let tracker = &mut SessionTracker::default();
         let all = [tiltfile.clone(), waiting_for("after", "lint"), slow, broken.clone()];
-        assert_eq!(look(memory, &all, "00:10").0, "so far");
+        assert_eq!(observation(tracker, &all, "00:10").0, "so far");
         let mended = Resource { update_status: Some("in_progress".into()), ..broken };
         let slow = resource("slow", true, "00:20", "ok");
         let all = [tiltfile.clone(), waiting_for("after", "lint"), slow, mended];
-        assert_eq!(look(memory, &all, "00:21").0, "so far", "a person is at it");
+        assert_eq!(observation(tracker, &all, "00:21").0, "so far", "a person is at it");
 
         let crashed = Resource {
             resource_type: Some(ResourceType::K8s),
             runtime_status: Some("error".into()),
             ..resource("db", false, "00:02", "ok")
         };
-        let memory = &mut SessionTracker::default();
+        let tracker = &mut SessionTracker::default();
         let all = [tiltfile.clone(), waiting_for("api", "db"), crashed];
-        assert_eq!(look(memory, &all, "00:12").0, "so far", "Kubernetes starts it again");
+        assert_eq!(observation(tracker, &all, "00:12").0, "so far", "Kubernetes starts it again");
         let up = [resource("db", true, "00:20", "ok"), resource("api", true, "00:30", "ok")];
-        let (told, event) = look(memory, &[&[tiltfile][..], &up].concat(), "00:31");
+        let (told, event) = observation(tracker, &[&[tiltfile][..], &up].concat(), "00:31");
         assert_eq!(told, "over");
         assert!(event.contains(r#""time_to_ready_ms":30000.0"#), "{event}");
     }
@@ -440,17 +438,18 @@ mod tests {
     #[test]
     fn a_tiltfile_that_failed_is_waited_for_until_it_loads() {
         let failed = resource("(Tiltfile)", false, "00:01", "error");
-        let memory = &mut SessionTracker::default();
-        assert_eq!(look(memory, std::slice::from_ref(&failed), "00:10").0, "so far");
+        let tracker = &mut SessionTracker::default();
+        assert_eq!(observation(tracker, std::slice::from_ref(&failed), "00:10").0, "so far");
         let mended =
             [resource("(Tiltfile)", true, "00:30", "ok"), resource("a", true, "00:40", "ok")];
-        let (told, event) = look(memory, &mended, "00:41");
+        let (told, event) = observation(tracker, &mended, "00:41");
         assert_eq!(told, "over");
         assert!(event.starts_with(r#"{"duration_ms":40000.0"#), "{event}");
         assert!(event.contains(r#""resources_failed":0"#), "{event}");
 
-        let (memory, frame, start) = (&mut SessionTracker::default(), |fields| fields, at("00:00"));
-        let told = follow(memory, &[failed], Some(&start), Course::Over, frame, at("00:02").at);
+        let (tracker, frame, start) =
+            (&mut SessionTracker::default(), |fields| fields, at("00:00"));
+        let told = follow(tracker, &[failed], Some(&start), Course::Over, frame, at("00:02").at);
         let Progress::Final(event) = told else { panic!("{told:?}") };
         assert!(json(&event).contains(r#""resources_failed":1"#), "{event:?}");
         assert!(json(&event).contains(r#""ended_by":"settled""#), "{event:?}");
@@ -460,9 +459,10 @@ mod tests {
     fn what_tilt_did_not_come_to_show_is_ready_if_it_says_that_all_is_well() {
         let tiltfile = resource("(Tiltfile)", true, "00:01", "ok");
         let serving = resource("srv", false, "00:02", "pending");
-        let (memory, frame, start) = (&mut SessionTracker::default(), |fields| fields, at("00:00"));
+        let (tracker, frame, start) =
+            (&mut SessionTracker::default(), |fields| fields, at("00:00"));
         let shown = [tiltfile, serving];
-        let told = follow(memory, &shown, Some(&start), Course::Succeeded, frame, at("00:05").at);
+        let told = follow(tracker, &shown, Some(&start), Course::Succeeded, frame, at("00:05").at);
         let Progress::Final(event) = told else { panic!("{told:?}") };
         assert!(json(&event).starts_with(r#"{"duration_ms":5000.0"#), "{event:?}");
         assert!(json(&event).contains(r#""ended_by":"settled""#), "{event:?}");
@@ -482,9 +482,9 @@ mod tests {
             Resource { updates: vec![update(2), update(1)], ..resource("a", true, "05:00", "ok") };
         for (shown, expected) in [(once, "over"), (twice, "nothing")] {
             let up = [resource("(Tiltfile)", true, "00:01", "ok"), shown];
-            let memory = &mut SessionTracker::default();
-            assert_eq!(look(memory, &up, "05:10").0, expected);
-            assert_eq!(memory.awaits(&up[1]), expected == "over");
+            let tracker = &mut SessionTracker::default();
+            assert_eq!(observation(tracker, &up, "05:10").0, expected);
+            assert_eq!(tracker.awaits(&up[1]), expected == "over");
         }
     }
 
@@ -510,7 +510,7 @@ mod tests {
             let updates = vec![update("build:1", "00:03", "00:04")];
             let up = [tiltfile, Resource { updates, ..resource("a", true, "00:05", "ok") }];
             assert_eq!(
-                look(&mut SessionTracker::default(), &up, "05:10").0,
+                observation(&mut SessionTracker::default(), &up, "05:10").0,
                 expected,
                 "{load} {from}"
             );
@@ -522,8 +522,8 @@ mod tests {
         let up = [resource("(Tiltfile)", true, "00:01", "ok"), resource("a", true, "15:00", "ok")];
         let frame = |fields| fields;
         let start = at("00:00");
-        let (memory, ended) = (&mut SessionTracker::default(), at("15:02").at);
-        let told = follow(memory, &up, Some(&start), Course::Over, frame, ended);
+        let (tracker, ended) = (&mut SessionTracker::default(), at("15:02").at);
+        let told = follow(tracker, &up, Some(&start), Course::Over, frame, ended);
         let Progress::Final(event) = told else { panic!("{told:?}") };
         assert!(json(&event).starts_with(r#"{"duration_ms":900000.0"#), "{event:?}");
         assert!(json(&event).contains(r#""ended_by":"settled""#), "{event:?}");
@@ -542,14 +542,14 @@ mod tests {
             warnings: 0,
         }];
         let crashed = &[tiltfile.clone(), crashing.clone()];
-        let (told, event) = look(&mut SessionTracker::default(), crashed, "05:10");
+        let (told, event) = observation(&mut SessionTracker::default(), crashed, "05:10");
         assert_eq!(told, "over");
         assert!(event.starts_with(r#"{"duration_ms":300000.0"#), "{event}");
 
-        let memory = &mut SessionTracker::default();
+        let tracker = &mut SessionTracker::default();
         crashing.runtime_status = Some("pending".into());
-        assert_eq!(look(memory, &[tiltfile, crashing], "08:00").0, "so far");
-        let (_, event) = look(memory, crashed, "08:20");
+        assert_eq!(observation(tracker, &[tiltfile, crashing], "08:00").0, "so far");
+        let (_, event) = observation(tracker, crashed, "08:20");
         assert!(event.starts_with(r#"{"duration_ms":500000.0"#), "seen when it failed: {event}");
     }
 
@@ -557,16 +557,16 @@ mod tests {
     fn a_resource_that_came_after_the_start_up_has_no_time_to_ready() {
         let tiltfile = resource("(Tiltfile)", true, "00:01", "ok");
         let (failed, late) = (resource("a", false, "00:02", "error"), "03:00");
-        let memory = &mut SessionTracker::default();
-        assert!(!memory.awaits(&failed), "nobody has looked yet");
+        let tracker = &mut SessionTracker::default();
+        assert!(!tracker.awaits(&failed), "nobody has looked yet");
         let mut off = resource("off", false, "00:02", "pending");
-        look(memory, &[tiltfile.clone(), off.clone()], "00:05");
+        observation(tracker, &[tiltfile.clone(), off.clone()], "00:05");
         off.disabled = Some(true);
-        memory.notice(&off);
-        assert_eq!(look(memory, &[tiltfile, failed, off], "00:10").0, "over");
-        assert!(memory.awaits(&resource("a", true, late, "ok")), "mended, and up at last");
-        assert!(!memory.awaits(&resource("off", true, late, "ok")));
-        assert!(!memory.awaits(&resource("new", true, late, "ok")));
+        tracker.observe(&off);
+        assert_eq!(observation(tracker, &[tiltfile, failed, off], "00:10").0, "over");
+        assert!(tracker.awaits(&resource("a", true, late, "ok")), "mended, and up at last");
+        assert!(!tracker.awaits(&resource("off", true, late, "ok")));
+        assert!(!tracker.awaits(&resource("new", true, late, "ok")));
     }
 
     #[test]
@@ -580,8 +580,8 @@ mod tests {
     #[test]
     fn a_start_up_that_nobody_saw_is_not_told() {
         let up = [resource("(Tiltfile)", true, "00:01", "ok")];
-        let memory = &mut SessionTracker::default();
-        assert_eq!(look(memory, &up, "10:01").0, "nothing");
-        assert!(!memory.awaits(&resource("web", true, "00:10.000000", "ok")));
+        let tracker = &mut SessionTracker::default();
+        assert_eq!(observation(tracker, &up, "10:01").0, "nothing");
+        assert!(!tracker.awaits(&resource("web", true, "00:10.000000", "ok")));
     }
 }

@@ -36,12 +36,13 @@ pub struct Span {
 impl Span {
     /// The root of the trace in which an environment comes up, or a child of the span outside
     /// that this run of Tilt is part of.
-    pub fn of_startup(session: &str, outside: Option<&RemoteParent>) -> Self {
+    pub fn of_startup(session: &str, remote_parent: Option<&RemoteParent>) -> Self {
         let own = || ids::id(&["startup", session], TRACE_DIGITS);
         Self {
-            trace_id: outside.map_or_else(own, |outside| outside.trace_id.clone()),
+            trace_id: remote_parent
+                .map_or_else(own, |remote_parent| remote_parent.trace_id.clone()),
             span_id: ids::id(&["startup", session], SPAN_DIGITS),
-            parent_id: outside.map(|outside| outside.span_id.clone()),
+            parent_id: remote_parent.map(|remote_parent| remote_parent.span_id.clone()),
         }
     }
 
@@ -74,7 +75,7 @@ impl Span {
     pub fn describe(&self, fields: &mut Fields) {
         fields.set("trace.trace_id", self.trace_id.clone());
         fields.set("trace.span_id", self.span_id.clone());
-        fields.say("trace.parent_id", self.parent_id.clone());
+        fields.set_some("trace.parent_id", self.parent_id.clone());
         fields.set("service.name", "tilt");
         fields.set("meta.signal_type", "trace");
     }
@@ -131,14 +132,18 @@ mod tests {
     const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
     const SPAN: &str = "00f067aa0ba902b7";
 
-    fn outside(trace_id: &str, span_id: &str) -> RemoteParent {
+    fn remote_parent(trace_id: &str, span_id: &str) -> RemoteParent {
         RemoteParent { trace_id: trace_id.into(), span_id: span_id.into() }
     }
 
     #[test]
     fn a_traceparent_is_read_strictly() {
         for text in [format!("00-{TRACE}-{SPAN}-01"), format!("01-{TRACE}-{SPAN}-00-more")] {
-            assert_eq!(RemoteParent::from_traceparent(&text), Some(outside(TRACE, SPAN)), "{text}");
+            assert_eq!(
+                RemoteParent::from_traceparent(&text),
+                Some(remote_parent(TRACE, SPAN)),
+                "{text}"
+            );
         }
         for text in [
             String::new(),
@@ -157,7 +162,10 @@ mod tests {
     #[test]
     fn a_honeycomb_trace_has_ids_of_any_form() {
         let text = "1;dataset=ci,trace_id=build-1514,parent_id=step-7,context=e30=";
-        assert_eq!(RemoteParent::from_honeycomb_trace(text), Some(outside("build-1514", "step-7")));
+        assert_eq!(
+            RemoteParent::from_honeycomb_trace(text),
+            Some(remote_parent("build-1514", "step-7"))
+        );
         for text in
             ["", "1;", "2;trace_id=a,parent_id=b", "1;trace_id=a", "1;trace_id=,parent_id=b"]
         {
@@ -168,7 +176,7 @@ mod tests {
     #[test]
     fn a_start_up_within_another_trace_is_a_child_and_keeps_its_own_id() {
         let alone = Span::of_startup("s", None);
-        let within = Span::of_startup("s", Some(&outside(TRACE, SPAN)));
+        let within = Span::of_startup("s", Some(&remote_parent(TRACE, SPAN)));
         assert_eq!((alone.parent_id, alone.trace_id.len()), (None, 32));
         assert_eq!(within.span_id, alone.span_id);
         assert_eq!((within.trace_id.as_str(), within.parent_id.as_deref()), (TRACE, Some(SPAN)));

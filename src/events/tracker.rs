@@ -3,10 +3,11 @@
 //! come up, and which builds nobody saw. Pure; kept in the state, so that a restart changes nothing.
 
 use std::collections::BTreeMap;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::time::unix_micros;
 use crate::events::trace::{RemoteParent, Span, UpdateId};
 use crate::tilt::model::{Outcome, Resource, ResourceType, Timestamp, Waiting};
 
@@ -23,7 +24,7 @@ pub struct SessionTracker {
     /// How the run ended, in Tilt's own words or, where nobody heard them, as `--outcome` says.
     pub outcome: Option<Outcome>,
     /// What the run is part of, as whoever looked first was told.
-    pub outside: Option<RemoteParent>,
+    pub remote_parent: Option<RemoteParent>,
 }
 
 /// What is remembered of a resource.
@@ -131,20 +132,20 @@ pub struct ParentUpdate {
 impl SessionTracker {
     /// The start-up's place in its trace.
     pub fn root(&self, session: &str) -> Span {
-        Span::of_startup(session, self.outside.as_ref())
+        Span::of_startup(session, self.remote_parent.as_ref())
     }
 
     /// Takes in one version of a resource, before anything is derived from it.
-    pub fn notice(&mut self, resource: &Resource) {
+    pub fn observe(&mut self, resource: &Resource) {
         for update in &resource.updates {
             self.numbers.see(&update.span_id);
         }
         let known = self.known(resource);
-        known.notice_first(resource);
-        known.notice_serving(resource);
+        known.observe_first_update(resource);
+        known.observe_serving(resource);
         known.is_awaited &= resource.disabled != Some(true);
         if resource.builds_images {
-            known.notice_recent(resource);
+            known.observe_recent_updates(resource);
         }
         if let Some(waited) = &mut known.waited
             && waited.until.is_none()
@@ -220,7 +221,7 @@ impl SessionTracker {
     }
 
     /// Takes in what a version of a resource waits for, after all else was derived from it.
-    pub fn notice_waiting(&mut self, resource: &Resource) {
+    pub fn observe_waiting(&mut self, resource: &Resource) {
         if let Some(Waiting { reason, on }) = &resource.waiting {
             let (reason, on) = (reason.clone(), on.clone());
             let waited = PastWait { reason, on, after: newest(resource), until: None };
@@ -250,7 +251,7 @@ impl SessionTracker {
 }
 
 impl ResourceHistory {
-    fn notice_first(&mut self, resource: &Resource) {
+    fn observe_first_update(&mut self, resource: &Resource) {
         if self.first != FirstUpdate::NotStarted {
             return;
         }
@@ -276,14 +277,14 @@ impl ResourceHistory {
         };
     }
 
-    fn notice_serving(&mut self, resource: &Resource) {
+    fn observe_serving(&mut self, resource: &Resource) {
         self.only_serves = match resource.update_status.as_deref() {
             Some("ok" | "in_progress" | "error") => false,
             _ => self.only_serves || resource.only_serves(),
         };
     }
 
-    fn notice_recent(&mut self, resource: &Resource) {
+    fn observe_recent_updates(&mut self, resource: &Resource) {
         for update in resource.updates.iter().rev() {
             let id = UpdateId::new(&update.span_id, &update.started_at);
             remember(&mut self.recent, id, Some(update.finished_at.text.clone()));
@@ -368,11 +369,6 @@ fn number(span_id: &str) -> Option<u64> {
     (number > 0).then_some(number.into())
 }
 
-pub fn unix_micros(time: SystemTime) -> u64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -412,32 +408,32 @@ mod tests {
 
     #[test]
     fn what_only_serves_does_so_while_it_is_pending_or_disabled_too() {
-        let mut memory = SessionTracker::default();
+        let mut tracker = SessionTracker::default();
         let shows = |status: &str| Resource {
             resource_type: Some(ResourceType::Local),
             update_status: Some(status.into()),
             builds_images: false,
             ..resource(vec![update(1, 1, 2)], None)
         };
-        memory.notice(&shows("pending"));
-        assert!(!memory.only_served(&shows("pending")), "not known yet");
-        memory.notice(&shows("not_applicable"));
+        tracker.observe(&shows("pending"));
+        assert!(!tracker.only_served(&shows("pending")), "not known yet");
+        tracker.observe(&shows("not_applicable"));
         for status in ["pending", "none"] {
-            memory.notice(&shows(status));
-            assert!(memory.only_served(&shows(status)), "{status}");
+            tracker.observe(&shows(status));
+            assert!(tracker.only_served(&shows(status)), "{status}");
         }
-        assert!(!memory.only_served(&shows("error")));
-        memory.notice(&shows("in_progress"));
-        assert!(!memory.only_served(&shows("pending")), "it was given a command");
+        assert!(!tracker.only_served(&shows("error")));
+        tracker.observe(&shows("in_progress"));
+        assert!(!tracker.only_served(&shows("pending")), "it was given a command");
     }
 
     fn is_first(
-        memory: &SessionTracker,
+        tracker: &SessionTracker,
         resource: &Resource,
         number: u32,
         from: u32,
     ) -> Option<bool> {
-        memory.is_first(resource, &UpdateId::new(&format!("build:{number}"), &at(from)))
+        tracker.is_first(resource, &UpdateId::new(&format!("build:{number}"), &at(from)))
     }
 
     fn image(started_at: u32) -> ImageBuildRef {
@@ -449,33 +445,33 @@ mod tests {
         }
     }
 
-    fn parent(memory: &mut SessionTracker, started_at: u32) -> Option<(String, bool)> {
-        memory
+    fn parent(tracker: &mut SessionTracker, started_at: u32) -> Option<(String, bool)> {
+        tracker
             .parent(&image(started_at), true)
             .map(|parent| (parent.id.span_id, parent.has_finished))
     }
 
     #[test]
     fn the_first_update_is_known_when_it_was_seen_alone() {
-        let mut memory = SessionTracker::default();
-        memory.notice(&resource(vec![], Some((3, 1))));
+        let mut tracker = SessionTracker::default();
+        tracker.observe(&resource(vec![], Some((3, 1))));
         let later = resource(vec![update(4, 5, 6), update(3, 1, 2)], None);
-        memory.notice(&later);
-        assert_eq!(is_first(&memory, &later, 3, 1), Some(true));
-        assert_eq!(is_first(&memory, &later, 4, 5), Some(false));
+        tracker.observe(&later);
+        assert_eq!(is_first(&tracker, &later, 3, 1), Some(true));
+        assert_eq!(is_first(&tracker, &later, 4, 5), Some(false));
     }
 
     #[test]
     fn of_two_updates_seen_at_once_the_older_may_be_the_first_or_not() {
-        let mut memory = SessionTracker::default();
+        let mut tracker = SessionTracker::default();
         let late = resource(vec![update(9, 5, 6), update(7, 1, 2)], None);
-        memory.notice(&late);
-        assert_eq!(is_first(&memory, &late, 9, 5), Some(false));
-        assert_eq!(is_first(&memory, &late, 7, 1), None);
+        tracker.observe(&late);
+        assert_eq!(is_first(&tracker, &late, 9, 5), Some(false));
+        assert_eq!(is_first(&tracker, &late, 7, 1), None);
         let later = resource(vec![update(12, 11, 12), update(11, 9, 10)], None);
-        memory.notice(&later);
-        assert_eq!(is_first(&memory, &later, 12, 11), Some(false));
-        assert_eq!(is_first(&memory, &later, 11, 9), Some(false), "two were there before it");
+        tracker.observe(&later);
+        assert_eq!(is_first(&tracker, &later, 12, 11), Some(false));
+        assert_eq!(is_first(&tracker, &later, 11, 9), Some(false), "two were there before it");
     }
 
     #[test]
@@ -483,16 +479,16 @@ mod tests {
         let live =
             |from, to| Update { span_id: "liveupdate:web:web".into(), ..update(1, from, to) };
         let late = resource(vec![live(5, 6), live(1, 2)], None);
-        let mut memory = SessionTracker::default();
-        memory.notice(&late);
+        let mut tracker = SessionTracker::default();
+        tracker.observe(&late);
         let is_first =
-            |from| memory.is_first(&late, &UpdateId::new("liveupdate:web:web", &at(from)));
+            |from| tracker.is_first(&late, &UpdateId::new("liveupdate:web:web", &at(from)));
         assert_eq!((is_first(5), is_first(1)), (Some(false), None));
     }
 
     #[test]
     fn a_wait_explains_the_update_that_ended_it() {
-        let mut memory = SessionTracker::default();
+        let mut tracker = SessionTracker::default();
         let mut waiting = resource(vec![update(1, 1, 2)], None);
         waiting.waiting =
             Some(Waiting { reason: Some("waiting-for-dep".into()), on: vec!["db".into()] });
@@ -501,19 +497,19 @@ mod tests {
         let mut disabled = waiting.clone();
         (disabled.waiting, disabled.disabled) = (None, Some(true));
         for version in [&waiting, &disabled, &running] {
-            memory.notice(version);
-            memory.notice_waiting(version);
+            tracker.observe(version);
+            tracker.observe_waiting(version);
         }
         let id = UpdateId::new("build:2", &at(3));
-        assert_eq!(memory.waited("web", &id), None, "that wait ended without an update");
-        memory = SessionTracker::default();
+        assert_eq!(tracker.waited("web", &id), None, "that wait ended without an update");
+        tracker = SessionTracker::default();
         for version in [&waiting, &running, &done] {
-            memory.notice(version);
-            memory.notice_waiting(version);
+            tracker.observe(version);
+            tracker.observe_waiting(version);
         }
         let reason = |number, from| {
             let id = UpdateId::new(&format!("build:{number}"), &at(from));
-            memory.waited("web", &id).and_then(|waited| waited.reason.clone())
+            tracker.waited("web", &id).and_then(|waited| waited.reason.clone())
         };
         assert_eq!(reason(1, 1), None);
         assert_eq!(reason(2, 3).as_deref(), Some("waiting-for-dep"));
@@ -527,52 +523,52 @@ mod tests {
             load.span_id = format!("tiltfile:(Tiltfile):{number}");
             let mut tiltfile = resource(vec![load.clone()], None);
             tiltfile.resource_type = Some(ResourceType::Tiltfile);
-            let mut memory = SessionTracker::default();
-            memory.notice(&tiltfile);
+            let mut tracker = SessionTracker::default();
+            tracker.observe(&tiltfile);
             let id = UpdateId::new(&load.span_id, &load.started_at);
-            assert_eq!(memory.is_first(&tiltfile, &id), expected, "load {number}");
+            assert_eq!(tracker.is_first(&tiltfile, &id), expected, "load {number}");
         }
     }
 
     #[test]
     fn an_image_belongs_to_the_update_during_which_it_began() {
-        let mut memory = SessionTracker::default();
-        memory.notice(&resource(vec![update(2, 1, 4)], Some((5, 6))));
-        assert_eq!(parent(&mut memory, 0), None);
-        assert_eq!(parent(&mut memory, 1), Some(("build:2".into(), true)));
-        assert_eq!(parent(&mut memory, 5), None);
-        assert_eq!(parent(&mut memory, 9), Some(("build:5".into(), false)));
+        let mut tracker = SessionTracker::default();
+        tracker.observe(&resource(vec![update(2, 1, 4)], Some((5, 6))));
+        assert_eq!(parent(&mut tracker, 0), None);
+        assert_eq!(parent(&mut tracker, 1), Some(("build:2".into(), true)));
+        assert_eq!(parent(&mut tracker, 5), None);
+        assert_eq!(parent(&mut tracker, 9), Some(("build:5".into(), false)));
         let elsewhere = ImageBuildRef { resource: "other".into(), ..image(1) };
-        assert_eq!(memory.parent(&elsewhere, true), None);
+        assert_eq!(tracker.parent(&elsewhere, true), None);
     }
 
     #[test]
     fn an_image_of_an_update_that_nobody_saw_belongs_to_no_earlier_one() {
-        let mut memory = SessionTracker::default();
-        memory.notice(&resource(vec![], Some((1, 1))));
-        memory.notice(&resource(vec![update(3, 6, 7), update(2, 4, 5)], None));
-        assert_eq!(parent(&mut memory, 9), None, "nobody saw the end of build:1 either");
+        let mut tracker = SessionTracker::default();
+        tracker.observe(&resource(vec![], Some((1, 1))));
+        tracker.observe(&resource(vec![update(3, 6, 7), update(2, 4, 5)], None));
+        assert_eq!(parent(&mut tracker, 9), None, "nobody saw the end of build:1 either");
     }
 
     #[test]
     fn an_update_builds_an_image_once_so_a_second_build_belongs_to_one_not_seen_yet() {
-        let mut memory = SessionTracker::default();
-        memory.notice(&resource(vec![], Some((5, 6))));
-        assert_eq!(parent(&mut memory, 7), Some(("build:5".into(), false)));
-        assert_eq!(parent(&mut memory, 7), Some(("build:5".into(), false)), "shown again");
-        assert_eq!(parent(&mut memory, 9), None);
-        memory.notice(&resource(vec![update(5, 6, 8)], Some((6, 9))));
-        assert_eq!(parent(&mut memory, 9), Some(("build:6".into(), false)));
+        let mut tracker = SessionTracker::default();
+        tracker.observe(&resource(vec![], Some((5, 6))));
+        assert_eq!(parent(&mut tracker, 7), Some(("build:5".into(), false)));
+        assert_eq!(parent(&mut tracker, 7), Some(("build:5".into(), false)), "shown again");
+        assert_eq!(parent(&mut tracker, 9), None);
+        tracker.observe(&resource(vec![update(5, 6, 8)], Some((6, 9))));
+        assert_eq!(parent(&mut tracker, 9), Some(("build:6".into(), false)));
     }
 
     #[test]
     fn an_update_stays_known_for_a_while_after_tilt_forgot_it() {
-        let mut memory = SessionTracker::default();
+        let mut tracker = SessionTracker::default();
         for number in 1..=9 {
-            memory.notice(&resource(vec![update(number, number * 5, number * 5 + 1)], None));
+            tracker.observe(&resource(vec![update(number, number * 5, number * 5 + 1)], None));
         }
-        assert_eq!(parent(&mut memory, 5), None);
-        assert!(parent(&mut memory, 10).is_some());
+        assert_eq!(parent(&mut tracker, 5), None);
+        assert!(parent(&mut tracker, 10).is_some());
     }
 
     proptest! {
@@ -591,18 +587,18 @@ mod tests {
 
     #[test]
     fn a_build_that_runs_is_not_missed_until_it_is_over_unseen() {
-        let mut memory = SessionTracker::default();
+        let mut tracker = SessionTracker::default();
         let running = [
             resource(Vec::new(), Some((2, 1))),
             resource(vec![update(1, 0, 1), update(3, 1, 2)], None),
         ];
         for resource in &running {
-            memory.notice(resource);
+            tracker.observe(resource);
         }
-        assert_eq!(memory.missed_builds(&running), 0);
+        assert_eq!(tracker.missed_builds(&running), 0);
         let over = [resource(vec![update(5, 3, 4)], None)];
-        memory.notice(&over[0]);
-        assert_eq!(memory.missed_builds(&over), 2, "2 and 4");
+        tracker.observe(&over[0]);
+        assert_eq!(tracker.missed_builds(&over), 2, "2 and 4");
     }
 
     #[test]

@@ -6,7 +6,42 @@
 //! of 64 characters (an id of 32, then a secret of 32), `hc?mk_` for management keys, where `?`
 //! stands for a letter.
 
-use crate::config::ApiKey;
+use std::fmt;
+
+/// The key. Shown by nothing: it has no `Display`, and its `Debug` says nothing.
+#[derive(Clone, PartialEq)]
+pub struct ApiKey(String);
+
+impl ApiKey {
+    /// Trims the text and checks that an HTTP header can carry it. The error completes a line that
+    /// names the source.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        let text = text.trim();
+        if text.is_empty() {
+            return Err("is empty");
+        }
+        // A key that was pasted over two lines shows up here.
+        if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err("contains white space or characters that no key has; copy it again");
+        }
+        Ok(Self::new(text))
+    }
+
+    pub fn new(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
+    /// For the one header that carries it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ApiKey(hidden)")
+    }
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {

@@ -33,7 +33,7 @@ impl BatchLimits {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
     /// Their numbers, in the order in which they stand in the body.
-    pub numbers: Vec<u64>,
+    pub seqs: Vec<u64>,
     pub kinds: Vec<EventKind>,
     /// The gzipped JSON array.
     pub body: Vec<u8>,
@@ -61,11 +61,11 @@ pub fn cut(queue: &[QueuedEvent], limits: BatchLimits) -> NextBatch {
         })
         .count();
     if fitting == 0 {
-        return NextBatch::TooLarge(first.number);
+        return NextBatch::TooLarge(first.seq);
     }
     let events = &queue[..fitting];
     NextBatch::Batch(Batch {
-        numbers: events.iter().map(|event| event.number).collect(),
+        seqs: events.iter().map(|event| event.seq).collect(),
         kinds: events.iter().map(|event| event.kind).collect(),
         body: body(events).expect("writing to memory does not fail"),
     })
@@ -116,7 +116,7 @@ mod tests {
             let NextBatch::Batch(batch) = cut(&queue, limits) else {
                 panic!("no batch: {limits:?}")
             };
-            assert_eq!(batch.numbers, (7..7 + expected).collect::<Vec<_>>(), "{limits:?}");
+            assert_eq!(batch.seqs, (7..7 + expected).collect::<Vec<_>>(), "{limits:?}");
             let text = unpacked(&batch);
             assert!(text.len() <= limits.bytes, "{limits:?}");
             let events: Vec<String> = serde_json::from_str(&text).expect("an array");

@@ -14,13 +14,14 @@ use ureq::http::{self, Uri};
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Body, RequestBuilder, Timeout};
 
-use crate::config::{ApiKey, Destination, Endpoint};
+use crate::honeycomb::api_key::ApiKey;
+use crate::honeycomb::endpoint::{Destination, Endpoint};
 use crate::honeycomb::response::Response;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A status per event is about 16 bytes, but one with its reason may have kilobytes, and without all
 /// of them the events would be sent for ever.
-const ANSWER_LIMIT: u64 = 4 * 1024 * 1024;
+const RESPONSE_LIMIT: u64 = 4 * 1024 * 1024;
 /// Lists come whole: of 2000 columns, or of all boards of a team with their panels.
 const LIST_LIMIT: u64 = 32 * 1024 * 1024;
 
@@ -70,7 +71,7 @@ impl Client {
             .prepare(self.api.agent.post(&self.batch_url), limit)
             .header(CONTENT_TYPE, "application/json")
             .header(CONTENT_ENCODING, "gzip");
-        self.api.read(request.send(body), ANSWER_LIMIT)
+        self.api.read(request.send(body), RESPONSE_LIMIT)
     }
 }
 
@@ -136,7 +137,7 @@ impl Api {
         limit: Duration,
     ) -> Result<Response, NoResponse> {
         let request = self.prepare(request, limit).header(CONTENT_TYPE, "application/json");
-        self.read(request.send(body.to_string()), ANSWER_LIMIT)
+        self.read(request.send(body.to_string()), RESPONSE_LIMIT)
     }
 
     fn prepare<B>(&self, request: RequestBuilder<B>, limit: Duration) -> RequestBuilder<B> {
@@ -152,7 +153,7 @@ impl Api {
         response: Result<http::Response<Body>, ureq::Error>,
         most: u64,
     ) -> Result<Response, NoResponse> {
-        let mut response = response.map_err(|error| self.no_answer(&error))?;
+        let mut response = response.map_err(|error| self.no_response(&error))?;
         let header = |name| {
             let value = response.headers().get(name)?;
             Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
@@ -165,7 +166,7 @@ impl Api {
             Ok(body) => body,
             // An error's status says enough without its text; a 200 without its list says nothing.
             Err(_) if !(200..300).contains(&status) => Vec::new(),
-            Err(error) => return Err(self.no_answer(&error)),
+            Err(error) => return Err(self.no_response(&error)),
         };
         let body = self.without_key(String::from_utf8_lossy(&body).into_owned()).into_bytes();
         Ok(Response { status, retry_after, date, location, body })
@@ -178,7 +179,7 @@ impl Api {
         if key.len() < 8 || !text.contains(key) { text } else { text.replace(key, "<key>") }
     }
 
-    fn no_answer(&self, error: &ureq::Error) -> NoResponse {
+    fn no_response(&self, error: &ureq::Error) -> NoResponse {
         let cause = cause(error);
         NoResponse(format!("no answer from {}: {cause}{}", self.authority, hint(&cause)))
     }

@@ -4,8 +4,10 @@ use std::time::{Duration, SystemTime};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::events::tracker::unix_micros;
-use crate::honeycomb::auth::Auth;
+use crate::base::time::unix_micros;
+use crate::honeycomb::auth::{self, Auth};
+use crate::honeycomb::client::Api;
+use crate::honeycomb::endpoint::Destination;
 use crate::honeycomb::queries::Query;
 
 /// What Honeycomb's own tools leave room for at the end.
@@ -67,6 +69,32 @@ pub fn encoded(text: &str) -> String {
 pub fn slug(dataset: &str) -> String {
     let keeps = |c: &char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_~.-".contains(*c);
     dataset.to_lowercase().chars().map(|c| if keeps(&c) { c } else { '-' }).collect()
+}
+
+/// In the background there is no hurry.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// `None` also where the UI's address is not known: then nobody is asked.
+pub fn find(api: &Api, destination: &Destination, limit: Duration) -> Option<DatasetUrl> {
+    let ui = destination.ui.as_deref()?;
+    let response = api.get(auth::PATH, limit).ok().filter(|response| response.status == 200)?;
+    DatasetUrl::of(ui, &Auth::read(&response.body)?, &destination.dataset)
+}
+
+/// Says it when it is known, and holds up nothing until then.
+pub fn say_when_known(api: &Api, destination: &Destination) {
+    if !log::log_enabled!(log::Level::Info) {
+        return;
+    }
+    let (api, destination) = (api.clone(), destination.clone());
+    let asking = std::thread::Builder::new().name("link".into()).spawn(move || {
+        if let Some(place) = find(&api, &destination, PATIENCE) {
+            log::info!("to be seen at {}", place.dataset());
+        }
+    });
+    if let Err(error) = asking {
+        log::debug!("no thread to ask for a link: {error}");
+    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ pub mod batch;
 pub mod board;
 pub mod client;
 pub mod dataset_link;
-pub mod place;
+pub mod endpoint;
 pub mod queries;
 pub mod response;
 pub mod sender;

@@ -9,6 +9,11 @@ use std::time::{Duration, SystemTime};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::base::text::one_line;
+
+/// The longest text from a server that a message quotes, in characters.
+pub const TEXT_LIMIT: usize = 200;
+
 /// The parts of an HTTP answer that matter.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Response {
@@ -56,42 +61,42 @@ pub const MAY_NOT_SEND: &str =
     "the API key may not send events; give it the permission \"send events\"";
 
 /// `HTTP 503`, with what the server says of it.
-pub fn http(answer: &Response) -> String {
-    format!("HTTP {}{}", answer.status, prefixed(": ", &said(&answer.body)))
+pub fn http(response: &Response) -> String {
+    format!("HTTP {}{}", response.status, prefixed(": ", &said(&response.body)))
 }
 
 /// What a 3xx means.
-pub fn redirected(answer: &Response) -> String {
+pub fn redirected(response: &Response) -> String {
     format!(
         "the endpoint redirects{}, and the key does not follow; set HONEYCOMB_API_ENDPOINT to \
          Honeycomb's own address",
-        prefixed(" to ", answer.location.as_deref().map_or("", without_query)),
+        prefixed(" to ", response.location.as_deref().map_or("", without_query)),
     )
 }
 
 /// Judges the answer to a request; `now` is for a `Retry-After` that names a date, where the server
 /// does not say what time it has: our clock may be wrong.
-pub fn judge(answer: &Response, now: SystemTime) -> BatchResult {
-    let now = answer.date.as_deref().and_then(date).unwrap_or(now);
-    let after = answer.retry_after.as_deref().and_then(|text| retry_after(text, now));
+pub fn judge(response: &Response, now: SystemTime) -> BatchResult {
+    let now = response.date.as_deref().and_then(date).unwrap_or(now);
+    let after = response.retry_after.as_deref().and_then(|text| retry_after(text, now));
     let refused =
-        |advice: &str| BatchResult::Refused { advice: format!("{advice} ({})", http(answer)) };
-    match answer.status {
-        200..=299 => match fates(&answer.body) {
-            Some(fates) if !fates.is_empty() => BatchResult::Judged(fates),
+        |advice: &str| BatchResult::Refused { advice: format!("{advice} ({})", http(response)) };
+    match response.status {
+        200..=299 => match results(&response.body) {
+            Some(results) if !results.is_empty() => BatchResult::Judged(results),
             _ => BatchResult::Retry {
                 why: format!(
                     "HTTP {} without a status per event: is something else answering in \
                      Honeycomb's place?",
-                    answer.status
+                    response.status
                 ),
                 after,
             },
         },
-        300..=399 => refused(&redirected(answer)),
-        400 | 413 => {
-            BatchResult::Malformed { advice: format!("the request was refused ({})", http(answer)) }
-        }
+        300..=399 => refused(&redirected(response)),
+        400 | 413 => BatchResult::Malformed {
+            advice: format!("the request was refused ({})", http(response)),
+        },
         401 => refused(UNKNOWN_KEY),
         403 => refused(MAY_NOT_SEND),
         404 => refused(
@@ -99,13 +104,13 @@ pub fn judge(answer: &Response, now: SystemTime) -> BatchResult {
              HONEYCOMB_API_ENDPOINT",
         ),
         407 => refused("the proxy wants credentials; set them in HTTPS_PROXY"),
-        408 | 425 | 429 | 500..=599 => BatchResult::Retry { why: http(answer), after },
+        408 | 425 | 429 | 500..=599 => BatchResult::Retry { why: http(response), after },
         _ => refused("the request was refused"),
     }
 }
 
 /// The per-event statuses; `None` if the body is not such a list.
-fn fates(body: &[u8]) -> Option<Vec<EventResult>> {
+fn results(body: &[u8]) -> Option<Vec<EventResult>> {
     #[derive(Deserialize)]
     struct EventStatus {
         status: u16,
@@ -113,16 +118,18 @@ fn fates(body: &[u8]) -> Option<Vec<EventResult>> {
         error: Option<Value>,
     }
     let statuses: Vec<EventStatus> = serde_json::from_slice(body).ok()?;
-    let fates = statuses.into_iter().map(|event| match event.status {
+    let results = statuses.into_iter().map(|event| match event.status {
         200..=299 => EventResult::Accepted,
         status @ (429 | 401 | 403 | 404 | 408) => EventResult::Later { status },
         400..=499 => {
             let reason = event.error.as_ref().and_then(Value::as_str);
-            EventResult::Rejected { reason: one_line(reason.unwrap_or("no reason given")) }
+            EventResult::Rejected {
+                reason: one_line(reason.unwrap_or("no reason given"), TEXT_LIMIT),
+            }
         }
         status => EventResult::Later { status },
     });
-    Some(fates.collect())
+    Some(results.collect())
 }
 
 /// What an error's body says, in one line: Honeycomb's own `error`, the `detail` or `title` of an
@@ -137,16 +144,17 @@ fn said(body: &[u8]) -> String {
     }
     let mut documents = serde_json::Deserializer::from_slice(body).into_iter::<Problem>();
     if let Some(Ok(problem)) = documents.next() {
-        return one_line(&problem.error.or(problem.detail).or(problem.title).unwrap_or_default());
+        return one_line(
+            &problem.error.or(problem.detail).or(problem.title).unwrap_or_default(),
+            TEXT_LIMIT,
+        );
     }
     let text = String::from_utf8_lossy(body);
-    if text.trim_start().starts_with(['<', '{', '[']) { String::new() } else { one_line(&text) }
-}
-
-/// Printable, short, on one line: what came from elsewhere may hold a terminal's commands.
-pub fn one_line(text: &str) -> String {
-    let words: Vec<_> = text.split_whitespace().collect();
-    words.join(" ").chars().filter(|c| !c.is_control()).take(200).collect()
+    if text.trim_start().starts_with(['<', '{', '[']) {
+        String::new()
+    } else {
+        one_line(&text, TEXT_LIMIT)
+    }
 }
 
 fn prefixed(prefix: &str, text: &str) -> String {
@@ -174,12 +182,12 @@ fn date(text: &str) -> Option<SystemTime> {
 mod tests {
     use super::*;
 
-    fn answer(status: u16, body: &str) -> Response {
+    fn response(status: u16, body: &str) -> Response {
         Response { status, body: body.into(), ..Response::default() }
     }
 
     fn judged(status: u16, body: &str) -> BatchResult {
-        judge(&answer(status, body), SystemTime::UNIX_EPOCH)
+        judge(&response(status, body), SystemTime::UNIX_EPOCH)
     }
 
     #[test]
@@ -235,7 +243,7 @@ mod tests {
     #[test]
     fn a_redirect_is_refused_and_named_without_its_query() {
         for status in [301, 302, 303, 307, 308] {
-            let mut moved = answer(status, "");
+            let mut moved = response(status, "");
             moved.location = Some("https://elsewhere.example/login?token=s3cr3t".into());
             let BatchResult::Refused { advice } = judge(&moved, SystemTime::UNIX_EPOCH) else {
                 panic!("{status}")
@@ -281,11 +289,11 @@ mod tests {
             ..Response::default()
         };
         for (date, expected) in [(dated.date.clone(), 2), (Some("soon".into()), 784_111_777)] {
-            let answer = Response { date, ..dated.clone() };
-            let BatchResult::Retry { after, .. } = judge(&answer, SystemTime::UNIX_EPOCH) else {
-                panic!("{answer:?}")
+            let response = Response { date, ..dated.clone() };
+            let BatchResult::Retry { after, .. } = judge(&response, SystemTime::UNIX_EPOCH) else {
+                panic!("{response:?}")
             };
-            assert_eq!(after, Some(Duration::from_secs(expected)), "{answer:?}");
+            assert_eq!(after, Some(Duration::from_secs(expected)), "{response:?}");
         }
     }
 

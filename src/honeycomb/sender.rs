@@ -4,8 +4,6 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use ring::rand::{SecureRandom, SystemRandom};
-
 use crate::base::backoff;
 use crate::base::shutdown::Shutdown;
 use crate::base::time;
@@ -33,7 +31,7 @@ pub struct Sender {
 /// Events that Honeycomb has answered for.
 #[derive(Debug, Default)]
 struct Answered {
-    numbers: Vec<u64>,
+    seqs: Vec<u64>,
     /// How many of them it will never take.
     refused: usize,
 }
@@ -82,12 +80,12 @@ pub enum DeliveryEnd {
 struct Allowance<'a> {
     limit: Duration,
     deadline: Instant,
-    stop: &'a Shutdown,
+    shutdown: &'a Shutdown,
 }
 
 impl Allowance<'_> {
     fn is_over(self) -> bool {
-        self.left().is_zero() || self.stop.requested()
+        self.left().is_zero() || self.shutdown.requested()
     }
 
     fn left(self) -> Duration {
@@ -110,7 +108,7 @@ impl Allowance<'_> {
 #[derive(Debug, Default)]
 struct PoisonSuspects {
     /// They are the front of the queue.
-    numbers: Vec<u64>,
+    seqs: Vec<u64>,
     /// The server has taken others: it is these events that it does not like.
     has_proof: bool,
 }
@@ -119,9 +117,9 @@ impl PoisonSuspects {
     /// What to send instead: all others; or, as long as the server may dislike everything, the
     /// newest event, which has the least to do with these.
     fn beyond<'a>(&self, queue: &'a [QueuedEvent]) -> &'a [QueuedEvent] {
-        let is_doubted = |waiting: &&QueuedEvent| self.numbers.contains(&waiting.number);
+        let is_doubted = |waiting: &&QueuedEvent| self.seqs.contains(&waiting.seq);
         let others = &queue[queue.iter().take_while(is_doubted).count()..];
-        if self.numbers.is_empty() || self.has_proof {
+        if self.seqs.is_empty() || self.has_proof {
             others
         } else {
             &others[others.len().saturating_sub(1)..]
@@ -129,14 +127,14 @@ impl PoisonSuspects {
     }
 
     /// Sets one more aside; false when the server dislikes whatever it is sent.
-    fn take_in(&mut self, number: u64) -> bool {
-        self.numbers.push(number);
-        self.has_proof || self.numbers.len() == 1
+    fn add(&mut self, seq: u64) -> bool {
+        self.seqs.push(seq);
+        self.has_proof || self.seqs.len() == 1
     }
 
     /// Whether these are the first that were taken beside what is in doubt.
-    fn clear_up(&mut self, fates: &[EventResult]) -> bool {
-        let is_proof = !self.numbers.is_empty() && fates.contains(&EventResult::Accepted);
+    fn confirm(&mut self, results: &[EventResult]) -> bool {
+        let is_proof = !self.seqs.is_empty() && results.contains(&EventResult::Accepted);
         is_proof && !std::mem::replace(&mut self.has_proof, true)
     }
 }
@@ -146,8 +144,21 @@ impl Sender {
         Self { store, client, unsettled: Answered::default(), sending: None }
     }
 
+    /// Where the events wait.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// Delivers for at most `limit`, retries included.
-    pub fn deliver(&mut self, limit: Duration, stop: &Shutdown) -> Result<Delivery, StoreError> {
+    pub fn deliver(
+        &mut self,
+        limit: Duration,
+        shutdown: &Shutdown,
+    ) -> Result<Delivery, StoreError> {
         let started = time::now();
         let mut delivery = Delivery {
             sent: Counts::new(),
@@ -156,10 +167,10 @@ impl Sender {
             took: Duration::ZERO,
             end: DeliveryEnd::Busy,
         };
-        let time = Allowance { limit, deadline: started + limit, stop };
+        let time = Allowance { limit, deadline: started + limit, shutdown };
         if let Some(sending) = self.wait_for_turn(time)? {
             let end = self.send_batches(&mut delivery, &sending, time);
-            self.sending = (!self.unsettled.numbers.is_empty()).then_some(sending);
+            self.sending = (!self.unsettled.seqs.is_empty()).then_some(sending);
             delivery.end = end?;
         }
         delivery.waiting = self.store.read(|state| state.queue().len())?;
@@ -176,7 +187,7 @@ impl Sender {
                 return Ok(Some(sending));
             }
             let again_at = time.deadline.min(time::now() + BUSY_POLL);
-            if time.is_over() || time.stop.wait_until(again_at) {
+            if time.is_over() || time.shutdown.wait_until(again_at) {
                 return Ok(None);
             }
         }
@@ -191,24 +202,24 @@ impl Sender {
         let mut limits = BatchLimits::DEFAULT;
         let mut failures = 0;
         let mut last_failure = None;
-        let mut doubts = PoisonSuspects::default();
+        let mut suspects = PoisonSuspects::default();
         let mut answered = Answered::default();
         if !self.is_empty()? {
             self.store.try_writing()?;
         }
         loop {
             // Read again each time, just before it is sent: it may be another state by now.
-            let batch = match self.settle(answered, &doubts, limits, time)? {
-                NextBatch::Empty if doubts.numbers.is_empty() => return Ok(DeliveryEnd::Empty),
-                NextBatch::Empty => return self.settle_doubts(&doubts, delivery, time),
+            let batch = match self.settle(answered, &suspects, limits, time)? {
+                NextBatch::Empty if suspects.seqs.is_empty() => return Ok(DeliveryEnd::Empty),
+                NextBatch::Empty => return self.settle_suspects(&suspects, delivery, time),
                 NextBatch::Batch(batch) => batch,
-                NextBatch::TooLarge(number) => {
-                    answered = drop_too_large(number, delivery);
+                NextBatch::TooLarge(seq) => {
+                    answered = drop_too_large(seq, delivery);
                     continue;
                 }
             };
             answered = Answered::default();
-            if time.stop.requested() {
+            if time.shutdown.requested() {
                 return Ok(DeliveryEnd::Stopped);
             }
             if time.is_used_up() {
@@ -219,16 +230,16 @@ impl Sender {
                 return Ok(DeliveryEnd::Busy);
             }
             let (why, retry_after) = match self.send(&batch, time) {
-                BatchResult::Judged(fates) => {
-                    if fates.len() < batch.numbers.len() {
+                BatchResult::Judged(results) => {
+                    if results.len() < batch.seqs.len() {
                         // Which events such a server took is sure only as far as it answers.
-                        limits.events = fates.len();
+                        limits.events = results.len();
                     }
-                    if doubts.clear_up(&fates) {
+                    if suspects.confirm(&results) {
                         limits = BatchLimits::DEFAULT;
                     }
                     let later;
-                    (answered, later) = judged(&batch, &fates, delivery);
+                    (answered, later) = judged(&batch, &results, delivery);
                     let Some(status) = later else {
                         (failures, last_failure) = (0, None);
                         continue;
@@ -236,9 +247,9 @@ impl Sender {
                     (format!("HTTP {status} for some events"), None)
                 }
                 BatchResult::Malformed { advice } => {
-                    if let Some(less) = limits.halved(batch.numbers.len()) {
+                    if let Some(less) = limits.halved(batch.seqs.len()) {
                         limits = less;
-                    } else if doubts.take_in(batch.numbers[0]) {
+                    } else if suspects.add(batch.seqs[0]) {
                         limits = BatchLimits::DEFAULT;
                     } else {
                         return Ok(DeliveryEnd::Refused { advice });
@@ -248,15 +259,15 @@ impl Sender {
                 BatchResult::Retry { why, after } => (why, after),
                 BatchResult::Refused { advice } => return Ok(DeliveryEnd::Refused { advice }),
             };
-            self.settle(std::mem::take(&mut answered), &doubts, limits, time)?;
+            self.settle(std::mem::take(&mut answered), &suspects, limits, time)?;
             failures += 1;
-            let again_at = time::now() + backoff::pause(failures, retry_after, jitter());
+            let again_at = time::now() + backoff::pause(failures, retry_after, backoff::jitter());
             if time.is_used_up_at(again_at) {
                 return Ok(DeliveryEnd::Kept { why, retry_after });
             }
             log::debug!("{why}; trying again");
             last_failure = Some((why, retry_after));
-            if time.stop.wait_until(again_at) {
+            if time.shutdown.wait_until(again_at) {
                 return Ok(DeliveryEnd::Stopped);
             }
         }
@@ -264,15 +275,15 @@ impl Sender {
 
     /// The events that the server took no request with: once more by themselves, if it has taken
     /// others meanwhile. Then they are at fault, and must not block the queue for ever.
-    fn settle_doubts(
+    fn settle_suspects(
         &mut self,
-        doubts: &PoisonSuspects,
+        suspects: &PoisonSuspects,
         delivery: &mut Delivery,
         time: Allowance,
     ) -> Result<DeliveryEnd, StoreError> {
-        for &number in &doubts.numbers {
+        for &seq in &suspects.seqs {
             let alone = self.store.read(|state| {
-                let one = state.queue().iter().find(|waiting| waiting.number == number);
+                let one = state.queue().iter().find(|waiting| waiting.seq == seq);
                 one.map(|one| cut(std::slice::from_ref(one), BatchLimits::DEFAULT))
             })?;
             let Some(NextBatch::Batch(batch)) = alone else { continue };
@@ -280,20 +291,20 @@ impl Sender {
                 return Ok(DeliveryEnd::OutOfTime);
             }
             match self.send(&batch, time) {
-                BatchResult::Judged(fates) => {
-                    let (answered, later) = judged(&batch, &fates, delivery);
-                    self.settle(answered, doubts, BatchLimits::DEFAULT, time)?;
+                BatchResult::Judged(results) => {
+                    let (answered, later) = judged(&batch, &results, delivery);
+                    self.settle(answered, suspects, BatchLimits::DEFAULT, time)?;
                     if let Some(status) = later {
                         let why = format!("HTTP {status} for some events");
                         return Ok(DeliveryEnd::Kept { why, retry_after: None });
                     }
                 }
-                BatchResult::Malformed { .. } if doubts.has_proof => {
+                BatchResult::Malformed { .. } if suspects.has_proof => {
                     log::warn!(
                         "dropped an event with which honeycomb takes no request, malformed or too large"
                     );
-                    let answered = refused(number, delivery);
-                    self.settle(answered, doubts, BatchLimits::DEFAULT, time)?;
+                    let answered = refused(seq, delivery);
+                    self.settle(answered, suspects, BatchLimits::DEFAULT, time)?;
                 }
                 BatchResult::Malformed { advice } | BatchResult::Refused { advice } => {
                     return Ok(DeliveryEnd::Refused { advice });
@@ -312,7 +323,7 @@ impl Sender {
 
     fn send(&self, batch: &Batch, time: Allowance) -> BatchResult {
         match self.client.post(&batch.body, time.left()) {
-            Ok(answer) => judge(&answer, time::wall()),
+            Ok(response) => judge(&response, time::wall()),
             Err(NoResponse(why)) => BatchResult::Retry { why, after: None },
         }
     }
@@ -322,19 +333,19 @@ impl Sender {
     fn settle(
         &mut self,
         answered: Answered,
-        doubts: &PoisonSuspects,
+        suspects: &PoisonSuspects,
         limits: BatchLimits,
         time: Allowance,
     ) -> Result<NextBatch, StoreError> {
-        self.unsettled.numbers.extend(answered.numbers);
+        self.unsettled.seqs.extend(answered.seqs);
         self.unsettled.refused += answered.refused;
-        if self.unsettled.numbers.is_empty() {
-            return self.store.read(|state| cut(doubts.beyond(state.queue()), limits));
+        if self.unsettled.seqs.is_empty() {
+            return self.store.read(|state| cut(suspects.beyond(state.queue()), limits));
         }
         loop {
             let noted = self.store.update(|state| {
-                state.settle(&self.unsettled.numbers, self.unsettled.refused);
-                cut(doubts.beyond(state.queue()), limits)
+                state.settle(&self.unsettled.seqs, self.unsettled.refused);
+                cut(suspects.beyond(state.queue()), limits)
             });
             // What is not noted goes out again: worth all the time that there is.
             if matches!(noted, Err(StoreError::Busy { .. })) && !time.is_over() {
@@ -347,34 +358,34 @@ impl Sender {
     }
 }
 
-fn drop_too_large(number: u64, delivery: &mut Delivery) -> Answered {
+fn drop_too_large(seq: u64, delivery: &mut Delivery) -> Answered {
     log::warn!("dropped an event that is too large for Honeycomb even by itself");
-    refused(number, delivery)
+    refused(seq, delivery)
 }
 
-fn refused(number: u64, delivery: &mut Delivery) -> Answered {
+fn refused(seq: u64, delivery: &mut Delivery) -> Answered {
     delivery.rejected += 1;
-    Answered { numbers: vec![number], refused: 1 }
+    Answered { seqs: vec![seq], refused: 1 }
 }
 
 /// The events that are settled, accepted or rejected; and the status of one that stays, if any.
 fn judged(
     batch: &Batch,
-    fates: &[EventResult],
+    results: &[EventResult],
     delivery: &mut Delivery,
 ) -> (Answered, Option<u16>) {
     let mut answered = Answered::default();
     let mut reasons = BTreeMap::<&str, usize>::new();
     let mut later = None;
-    for ((number, kind), fate) in batch.numbers.iter().zip(&batch.kinds).zip(fates) {
-        match fate {
+    for ((seq, kind), result) in batch.seqs.iter().zip(&batch.kinds).zip(results) {
+        match result {
             EventResult::Accepted => {
                 *delivery.sent.entry(*kind).or_default() += 1;
-                answered.numbers.push(*number);
+                answered.seqs.push(*seq);
             }
             EventResult::Rejected { reason } => {
                 *reasons.entry(reason).or_default() += 1;
-                answered.numbers.push(*number);
+                answered.seqs.push(*seq);
             }
             EventResult::Later { status } => later = Some(*status),
         }
@@ -385,11 +396,4 @@ fn judged(
         log::warn!("honeycomb rejected {count} event(s) for good: {reason}");
     }
     (answered, later)
-}
-
-/// From 0 to 1; without randomness, as spread as one process can be.
-pub fn jitter() -> f64 {
-    let mut random = [0];
-    let _ = SystemRandom::new().fill(&mut random);
-    f64::from(random[0]) / 255.0
 }

@@ -12,13 +12,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::base::time::{unix_micros, unix_seconds};
 use crate::events::common_fields::Context;
 use crate::events::derive::{derive, session_id};
 use crate::events::derived::{Build, DerivedEvents, ProvisionalEvent};
 use crate::events::event::{Event, EventKind, Fields, wire_time};
 use crate::events::observation::{Backlog, Observation, Phase};
 use crate::events::trace::Span;
-use crate::events::tracker::{ImageBuildRef, SessionTracker, unix_micros};
+use crate::events::tracker::{ImageBuildRef, SessionTracker};
 
 const VERSION: u32 = 1;
 /// The most events that wait.
@@ -78,10 +79,10 @@ struct SessionState {
     builds: BTreeMap<String, u64>,
     /// When all that Tilt shows was last reported, in Unix seconds.
     reported_in_full_at: u64,
-    memory: SessionTracker,
+    tracker: SessionTracker,
     /// By key: what to say if nothing better comes.
-    promises: BTreeMap<String, StoredProvisional>,
-    unplaced: Vec<OrphanImage>,
+    provisional: BTreeMap<String, StoredProvisional>,
+    orphan_images: Vec<OrphanImage>,
     /// The collector that last reported on it has ended.
     was_left: bool,
 }
@@ -114,7 +115,7 @@ struct OrphanImage {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct QueuedEvent {
     /// Unique within this state; later events have greater numbers.
-    pub number: u64,
+    pub seq: u64,
     pub kind: EventKind,
     /// Unix seconds; put off by gaps in which nobody reported.
     queued_at: u64,
@@ -123,8 +124,8 @@ pub struct QueuedEvent {
 }
 
 impl QueuedEvent {
-    pub fn new(number: u64, kind: EventKind, queued_at: u64, wire: Box<RawValue>) -> Self {
-        Self { number, kind, queued_at, wire }
+    pub fn new(seq: u64, kind: EventKind, queued_at: u64, wire: Box<RawValue>) -> Self {
+        Self { seq, kind, queued_at, wire }
     }
 
     /// `None` for a time that no clock shows.
@@ -140,7 +141,7 @@ pub struct Recorded {
     pub new_builds: usize,
     pub dropped: Dropped,
     /// How soon to look again although nothing changes.
-    pub look_again: Option<Duration>,
+    pub poll_again_after: Option<Duration>,
 }
 
 /// Events that had to leave unsent.
@@ -242,19 +243,26 @@ impl State {
     }
 
     /// What is remembered of the session that a look shows.
-    pub fn memory(&self, look: &Observation) -> SessionTracker {
-        self.sessions.get(&session_id(look)).map(|s| s.memory.clone()).unwrap_or_default()
+    pub fn tracker(&self, observation: &Observation) -> SessionTracker {
+        self.sessions.get(&session_id(observation)).map(|s| s.tracker.clone()).unwrap_or_default()
     }
 
     /// Takes in a look at Tilt: what it says that has not been said.
-    pub fn take_in(&mut self, look: &Observation, context: &Context, now: SystemTime) -> Recorded {
-        let id = session_id(look);
+    pub fn take_in(
+        &mut self,
+        observation: &Observation,
+        context: &Context,
+        now: SystemTime,
+    ) -> Recorded {
+        let id = session_id(observation);
         let (queued, dropped) = (self.queue.len(), self.dropped);
         let session = self.sessions.entry(id.clone()).or_default();
-        let unplaced: Vec<_> = session.unplaced.iter().map(|u| u.placement.clone()).collect();
-        let backlog = Backlog { queued, dropped, unplaced: &unplaced, told: &session.builds };
-        let at = look.seen_at.unwrap_or(now);
-        let report = derive(look, &backlog, &mut session.memory, context, at);
+        let orphan_images: Vec<_> =
+            session.orphan_images.iter().map(|u| u.placement.clone()).collect();
+        let backlog =
+            Backlog { queued, dropped, orphan_images: &orphan_images, reported: &session.builds };
+        let at = observation.seen_at.unwrap_or(now);
+        let report = derive(observation, &backlog, &mut session.tracker, context, at);
         self.record(&id, &report, now)
     }
 
@@ -273,13 +281,13 @@ impl State {
         for Build { key, events } in &report.builds {
             if session.builds.insert(key.clone(), seconds).is_none() {
                 new_builds += usize::from(!events.is_empty());
-                session.promises.remove(key);
+                session.provisional.remove(key);
                 fresh.extend(events.iter().map(|event| (event.kind, wire(event))));
             }
         }
-        new_builds += session.put_aside(report, now);
+        new_builds += session.defer(report, now);
         session.place(report, now, &mut fresh);
-        session.promise(report, &mut fresh);
+        session.keep_provisional(report, &mut fresh);
         session.was_left = report.phase == Phase::Leaving;
         if let Phase::Over(_) = report.phase {
             session.end(seconds, &mut fresh);
@@ -289,17 +297,18 @@ impl State {
             session.reported_in_full_at = seconds;
         }
         session.forget_builds(seconds);
-        let waits = !session.unplaced.is_empty();
+        let waits = !session.orphan_images.is_empty();
 
         self.sessions.insert(id.to_owned(), session);
         self.end_silent_sessions(id, is_first, seconds, &mut fresh);
         fresh.extend(report.heartbeats.iter().map(|event| (event.kind, wire(event))));
         self.enqueue(fresh, seconds);
         self.forget_sessions(id, seconds);
-        let look_again = if waits { Some(PLACEMENT_PATIENCE) } else { report.look_again };
+        let poll_again_after =
+            if waits { Some(PLACEMENT_PATIENCE) } else { report.poll_again_after };
         let dropped = self.make_room(seconds);
         self.dropped += (dropped.heartbeats + dropped.builds + dropped.expired) as u64;
-        Recorded { new_builds, dropped, look_again }
+        Recorded { new_builds, dropped, poll_again_after }
     }
 
     /// Says what sessions promised that are over: other than this one, and silent for long. Where this
@@ -341,10 +350,10 @@ impl State {
     }
 
     /// Takes out the events that Honeycomb has answered for good; so many of them it refused.
-    pub fn settle(&mut self, numbers: &[u64], refused: usize) {
-        let settled: HashSet<_> = numbers.iter().copied().collect();
+    pub fn settle(&mut self, seqs: &[u64], refused: usize) {
+        let settled: HashSet<_> = seqs.iter().copied().collect();
         let waiting = self.queue.len();
-        self.queue.retain(|waiting| !settled.contains(&waiting.number));
+        self.queue.retain(|waiting| !settled.contains(&waiting.seq));
         // What had to make room while it was on its way has arrived all the same.
         let made_room = settled.len().saturating_sub(waiting - self.queue.len()) as u64;
         self.dropped = (self.dropped + refused as u64).saturating_sub(made_room);
@@ -418,12 +427,14 @@ impl State {
 impl SessionState {
     /// Nothing more will come of it: says what it promised.
     fn end(&mut self, now: u64, fresh: &mut Vec<(EventKind, Box<RawValue>)>) {
-        for unplaced in std::mem::take(&mut self.unplaced) {
-            fresh.extend(unplaced.events);
+        for orphan_images in std::mem::take(&mut self.orphan_images) {
+            fresh.extend(orphan_images.events);
         }
-        fresh.extend(self.promises.values_mut().filter_map(StoredProvisional::say));
+        fresh.extend(self.provisional.values_mut().filter_map(StoredProvisional::say));
         // An update's end may still show. A start-up has ended, whoever says so first.
-        let startup = self.promises.extract_if(.., |_, promised| promised.resource.is_none());
+        let startup = self
+            .provisional
+            .extract_if(.., |_, provisional_event| provisional_event.resource.is_none());
         self.builds.extend(startup.map(|(key, _)| (key, now)));
     }
 
@@ -443,12 +454,12 @@ impl SessionState {
     }
 
     /// Remembers the builds whose update is not known yet; how many of them are new.
-    fn put_aside(&mut self, report: &DerivedEvents, now: SystemTime) -> usize {
+    fn defer(&mut self, report: &DerivedEvents, now: SystemTime) -> usize {
         let mut new = 0;
-        for (placement, build) in &report.unplaced {
+        for (placement, build) in &report.orphan_images {
             if self.builds.insert(placement.key.clone(), unix_seconds(now)).is_none() {
                 new += 1;
-                self.unplaced.push(OrphanImage {
+                self.orphan_images.push(OrphanImage {
                     placement: placement.clone(),
                     since: unix_micros(now),
                     events: build.events.iter().map(|event| (event.kind, wire(event))).collect(),
@@ -466,45 +477,54 @@ impl SessionState {
         fresh: &mut Vec<(EventKind, Box<RawValue>)>,
     ) {
         let patience = u64::try_from(PLACEMENT_PATIENCE.as_micros()).unwrap_or(u64::MAX);
-        for unplaced in std::mem::take(&mut self.unplaced) {
-            let placed = report.placed.iter().find(|(key, _)| *key == unplaced.placement.key);
+        for orphan_images in std::mem::take(&mut self.orphan_images) {
+            let placed = report.placed.iter().find(|(key, _)| *key == orphan_images.placement.key);
             if let Some((_, update)) = placed {
-                let events = unplaced.events.into_iter().enumerate();
+                let events = orphan_images.events.into_iter().enumerate();
                 fresh.extend(
                     events.map(|(index, (kind, wire))| (kind, adopt(&wire, update, index == 0))),
                 );
-            } else if !report.is_watched || unix_micros(now).abs_diff(unplaced.since) >= patience {
-                fresh.extend(unplaced.events);
+            } else if !report.is_watched
+                || unix_micros(now).abs_diff(orphan_images.since) >= patience
+            {
+                fresh.extend(orphan_images.events);
             } else {
-                self.unplaced.push(unplaced);
+                self.orphan_images.push(orphan_images);
             }
         }
     }
 
     /// Takes in promises, and says those that a newer update of the resource has overtaken.
-    fn promise(&mut self, report: &DerivedEvents, fresh: &mut Vec<(EventKind, Box<RawValue>)>) {
-        for ProvisionalEvent { key, resource, event } in &report.promises {
-            let was_said = self.promises.get(key).is_some_and(|promised| promised.is_said);
+    fn keep_provisional(
+        &mut self,
+        report: &DerivedEvents,
+        fresh: &mut Vec<(EventKind, Box<RawValue>)>,
+    ) {
+        for ProvisionalEvent { key, resource, event } in &report.provisional {
+            let was_said = self
+                .provisional
+                .get(key)
+                .is_some_and(|provisional_event| provisional_event.is_said);
             if !self.builds.contains_key(key) && !was_said {
-                let promised = StoredProvisional {
+                let provisional_event = StoredProvisional {
                     resource: resource.clone(),
                     began_at: unix_micros(event.time),
                     kind: event.kind,
                     wire: wire(event),
                     is_said: false,
                 };
-                self.promises.insert(key.clone(), promised);
+                self.provisional.insert(key.clone(), provisional_event);
             }
         }
         if report.is_full {
             // What was said is kept for as long as it would be promised again.
-            let is_promised = |key: &String| report.promises.iter().any(|new| new.key == *key);
-            self.promises.retain(|key, old| !old.is_said || is_promised(key));
+            let is_promised = |key: &String| report.provisional.iter().any(|new| new.key == *key);
+            self.provisional.retain(|key, old| !old.is_said || is_promised(key));
         }
-        for promised in self.promises.values_mut() {
-            let newest = promised.resource.as_ref().and_then(|r| report.newest.get(r));
-            if newest.is_some_and(|newest| *newest > promised.began_at) {
-                fresh.extend(promised.say());
+        for provisional_event in self.provisional.values_mut() {
+            let newest = provisional_event.resource.as_ref().and_then(|r| report.newest.get(r));
+            if newest.is_some_and(|newest| *newest > provisional_event.began_at) {
+                fresh.extend(provisional_event.say());
             }
         }
     }
@@ -558,10 +578,6 @@ fn encoded(time: String, data: &Fields) -> Box<RawValue> {
         .expect("text keys and plain values always encode")
 }
 
-fn unix_seconds(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -610,12 +626,12 @@ mod tests {
     fn what_is_settled_leaves_and_the_rest_stays_in_order() {
         let mut state = State::default();
         state.record("s", &report(4, &[]), at(NOW));
-        let numbers = |state: &State| state.queue().iter().map(|e| e.number).collect::<Vec<_>>();
-        let [first, second, third, fourth] = numbers(&state)[..] else { panic!("four events") };
+        let seqs = |state: &State| state.queue().iter().map(|e| e.seq).collect::<Vec<_>>();
+        let [first, second, third, fourth] = seqs(&state)[..] else { panic!("four events") };
         state.settle(&[first, third, 99], 0);
-        assert_eq!(numbers(&state), [second, fourth]);
+        assert_eq!(seqs(&state), [second, fourth]);
         state.record("s", &report(1, &[]), at(NOW));
-        assert_eq!(numbers(&state), [second, fourth, fourth + 1]);
+        assert_eq!(seqs(&state), [second, fourth, fourth + 1]);
     }
 
     #[test]
@@ -677,13 +693,13 @@ mod tests {
 
     /// A report of an update that runs.
     fn running(key: &str) -> DerivedEvents {
-        let promise = ProvisionalEvent {
+        let keep_provisional = ProvisionalEvent {
             key: key.into(),
             resource: Some("r".into()),
             event: event(EventKind::Update),
         };
-        let newest = BTreeMap::from([("r".into(), unix_micros(promise.event.time))]);
-        DerivedEvents { promises: vec![promise], newest, ..report(0, &[]) }
+        let newest = BTreeMap::from([("r".into(), unix_micros(keep_provisional.event.time))]);
+        DerivedEvents { provisional: vec![keep_provisional], newest, ..report(0, &[]) }
     }
 
     #[test]
@@ -756,13 +772,13 @@ mod tests {
     #[test]
     fn what_is_said_is_said_once_while_it_could_be_promised_again() {
         let mut state = State::default();
-        let promise = |key: &str, at_second| ProvisionalEvent {
+        let keep_provisional = |key: &str, at_second| ProvisionalEvent {
             key: key.into(),
             resource: Some("r".into()),
             event: Event { time: at(at_second), ..event(EventKind::Update) },
         };
         let both = DerivedEvents {
-            promises: vec![promise("missed", NOW - 60), promise("runs", NOW)],
+            provisional: vec![keep_provisional("missed", NOW - 60), keep_provisional("runs", NOW)],
             newest: BTreeMap::from([("r".into(), unix_micros(at(NOW)))]),
             ..report(0, &[])
         };
@@ -771,16 +787,19 @@ mod tests {
             assert_eq!(kinds(&state), (0, 1), "minute {minute}");
         }
         state.record("s", &running("runs"), at(NOW + 600));
-        assert_eq!(state.sessions["s"].promises.len(), 1, "what cannot be, is forgotten");
+        assert_eq!(state.sessions["s"].provisional.len(), 1, "what cannot be, is forgotten");
     }
 
     #[test]
     fn a_start_up_ends_once_whoever_says_so() {
         let mut state = State::default();
-        let promise =
+        let keep_provisional =
             ProvisionalEvent { key: "up".into(), resource: None, event: event(EventKind::Startup) };
-        let leaving =
-            DerivedEvents { promises: vec![promise], phase: Phase::Leaving, ..report(0, &[]) };
+        let leaving = DerivedEvents {
+            provisional: vec![keep_provisional],
+            phase: Phase::Leaving,
+            ..report(0, &[])
+        };
         state.record("s", &leaving, at(NOW));
         state.end_left_sessions(at(NOW + 1));
         assert_eq!(kinds(&state), (0, 1));
@@ -822,7 +841,7 @@ mod tests {
         let builds: Vec<_> = (0..QUEUE_LIMIT).map(|n| format!("b{n}")).collect();
         let builds: Vec<_> = builds.iter().map(String::as_str).collect();
         state.record("s", &report(0, &builds), at(NOW));
-        let on_their_way: Vec<_> = state.queue()[..500].iter().map(|w| w.number).collect();
+        let on_their_way: Vec<_> = state.queue()[..500].iter().map(|w| w.seq).collect();
         state.record("s", &report(0, &["x", "y", "z"]), at(NOW));
         assert_eq!(state.dropped, 3);
         state.settle(&on_their_way, 1);
@@ -862,7 +881,7 @@ mod tests {
         for run in 0..10 {
             let told = DerivedEvents { builds: report(0, &builds).builds, ..running("u") };
             state.record(&format!("s{run}"), &told, at(NOW + run));
-            let arrived: Vec<_> = state.queue().iter().map(|waiting| waiting.number).collect();
+            let arrived: Vec<_> = state.queue().iter().map(|waiting| waiting.seq).collect();
             state.settle(&arrived, 0);
         }
         let whole = state.encode();
@@ -887,11 +906,11 @@ mod tests {
         assert_eq!(recorded.dropped, Dropped { heartbeats: 3, ..Dropped::default() });
         assert_eq!(kinds(&state), (2, QUEUE_LIMIT - 2));
 
-        let oldest = state.queue().iter().find(|e| !e.kind.is_heartbeat()).expect("a build").number;
+        let oldest = state.queue().iter().find(|e| !e.kind.is_heartbeat()).expect("a build").seq;
         let recorded = state.record("t", &report(0, &keys[..4]), at(NOW));
         assert_eq!(recorded.dropped, Dropped { heartbeats: 2, builds: 2, expired: 0 });
         assert_eq!(kinds(&state), (0, QUEUE_LIMIT));
-        assert_eq!(state.queue()[0].number, oldest + 2, "the two oldest builds went");
+        assert_eq!(state.queue()[0].seq, oldest + 2, "the two oldest builds went");
     }
 
     #[test]

@@ -1,50 +1,73 @@
-//! What the README promises, checked on the built program: in an environment of its own, with a
-//! stand-in `tilt` on its PATH that answers what a real one was recorded to say, and a stand-in
-//! for Honeycomb on loopback.
+//! Tests of the built program, grouped by what it promises. Each test runs it in a sandbox: with its
+//! own environment and folders, a fake `tilt` that replays recorded output, and a fake Honeycomb on
+//! loopback. `tests/fakes` holds the fakes.
 
 #![cfg(unix)]
-#![expect(clippy::disallowed_methods, reason = "tests have deadlines, and look until they pass")]
-#![expect(unreachable_pub, reason = "modules that are shared with the stand-ins")]
+#![expect(clippy::disallowed_methods, reason = "tests have deadlines and poll until they pass")]
+#![expect(unreachable_pub, reason = "the support modules are public to the tests only")]
 
-mod api;
-#[path = "../stand_in/honeycomb.rs"]
-mod honeycomb;
-#[cfg(target_os = "linux")]
-#[path = "../stand_in/machine.rs"]
-mod machine;
-mod sandbox;
-mod schema;
-#[path = "../stand_in/storm.rs"]
-mod storm;
-#[path = "../stand_in/tls.rs"]
-mod tls;
+mod support;
 
-mod board;
-mod check;
-mod checkout;
-mod ci;
-mod cli;
-#[cfg(target_os = "linux")]
-mod clock;
-mod delivery;
-mod durability;
-mod events;
-mod failures;
-mod faults;
-mod histories;
-mod install;
-mod live;
-mod older;
-mod once;
-mod properties;
-mod real_tilt;
-mod secrets;
-mod sidecar;
-mod signals;
-mod stand_in;
-#[cfg(target_os = "linux")]
-mod steps;
-mod tidy;
-mod tilt;
-#[cfg(target_os = "linux")]
-mod torture;
+/// Options and the commands that end by themselves.
+mod cli {
+    mod board;
+    mod check;
+    mod install;
+    mod once;
+    mod options;
+}
+
+/// The long-running mode beside `tilt up`.
+mod sidecar {
+    mod polling;
+    mod shutdown;
+    mod watching;
+}
+
+/// Builds reported from `tilt ci`.
+mod ci {
+    mod tilt_ci;
+}
+
+/// The fields of each event.
+mod events {
+    mod failures;
+    mod git_fields;
+    mod payloads;
+    mod properties;
+    mod successive_polls;
+}
+
+/// Every build arrives in Honeycomb exactly once.
+mod delivery {
+    mod exactly_once;
+    pub mod responses;
+}
+
+/// Delivery holds when disks, networks, processes or clocks fail.
+mod chaos {
+    #[cfg(target_os = "linux")]
+    mod clock_changes;
+    #[cfg(target_os = "linux")]
+    mod crash_points;
+    pub mod faults;
+}
+
+/// Secrets do not leave the machine.
+mod privacy {
+    mod secrets;
+}
+
+/// Tilt's versions and its failures.
+mod tilt {
+    mod errors;
+    mod fake_tilt;
+    mod old_versions;
+    mod real_tilt;
+}
+
+/// Rules for the files of this repository.
+mod repository {
+    mod documents;
+    mod tidy;
+}

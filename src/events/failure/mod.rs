@@ -24,6 +24,7 @@ mod words;
 pub use hash::HASH_RULE;
 pub use origin::{Place, Target};
 
+use crate::base::text::cut;
 use classes::{COMMAND_FAILED, OTHER};
 use origin::Origin;
 
@@ -72,9 +73,4 @@ fn class_without_phrase(origin: Origin, exit_code: Option<i64>) -> &'static str 
         Origin::Apply => "kubernetes",
         _ => OTHER,
     }
-}
-
-/// Returns the start of `text`: at most `limit` bytes, cut on a character boundary.
-pub fn cut(text: &str, limit: usize) -> &str {
-    &text[..text.floor_char_boundary(limit)]
 }

@@ -1,4 +1,4 @@
-//! Any bytes in the state's place: refused, or used like any other state.
+//! Decodes arbitrary bytes as a state. The decoder either rejects them or returns a usable state.
 
 #![no_main]
 
@@ -14,8 +14,8 @@ use tilt_honeycomb::spool::state::State;
 fuzz_target!(|bytes: &[u8]| {
     let Ok(mut state) = State::decode(bytes) else { return };
     cut(state.queue(), BatchLimits::DEFAULT);
-    let numbers: Vec<_> = state.queue().iter().map(|waiting| waiting.number).collect();
-    state.settle(&numbers[..numbers.len() / 2], 1);
+    let seqs: Vec<_> = state.queue().iter().map(|waiting| waiting.seq).collect();
+    state.settle(&seqs[..seqs.len() / 2], 1);
     let now = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
     state.take_in(&Observation::at(&Snapshot::default()), &Context::default(), now);
     State::decode(&state.encode()).expect("what was written reads back");

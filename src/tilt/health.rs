@@ -1,0 +1,141 @@
+//! The health of a resource: one classification of Tilt's statuses, for all counts and tables. Pure.
+
+use crate::tilt::model::Resource;
+
+/// The state of a resource, of its update and its runtime together. A resource has exactly one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    Ok,
+    /// The update or the runtime status is `error`.
+    Error,
+    /// Nothing failed or runs, and the update or the runtime status is `pending`.
+    Pending,
+    /// Nothing failed, and an update runs.
+    InProgress,
+    /// A person disabled the resource. This outweighs every other status.
+    Disabled,
+}
+
+impl Health {
+    /// Every value, in the order of [`HealthCounts::in_order`].
+    pub const ALL: [Self; 5] =
+        [Self::Ok, Self::Error, Self::Pending, Self::InProgress, Self::Disabled];
+
+    /// Classifies a resource by its `updateStatus` and `runtimeStatus`. The words are those of
+    /// `UpdateStatus` and `RuntimeStatus` in Tilt's `pkg/apis/core/v1alpha1`.
+    pub fn of(resource: &Resource) -> Self {
+        let is = |word| {
+            [&resource.update_status, &resource.runtime_status]
+                .iter()
+                .any(|status| status.as_deref() == Some(word))
+        };
+        if resource.disabled == Some(true) {
+            Self::Disabled
+        } else if is("error") {
+            Self::Error
+        } else if is("in_progress") {
+            Self::InProgress
+        } else if is("pending") {
+            Self::Pending
+        } else {
+            Self::Ok
+        }
+    }
+}
+
+/// The number of resources with each [`Health`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct HealthCounts([usize; Health::ALL.len()]);
+
+impl HealthCounts {
+    /// The number of resources with this health.
+    pub fn get(self, health: Health) -> usize {
+        self.0[health as usize]
+    }
+
+    /// The numbers in the order of [`Health::ALL`].
+    pub fn in_order(self) -> [usize; Health::ALL.len()] {
+        self.0
+    }
+}
+
+/// Counts the resources by their health. Each resource counts once.
+pub fn count_by_health(resources: &[Resource]) -> HealthCounts {
+    let mut counts = HealthCounts::default();
+    for resource in resources {
+        counts.0[Health::of(resource) as usize] += 1;
+    }
+    counts
+}
+
+/// Counts the resources that start automatically and are still pending or in progress.
+pub fn unfinished(resources: &[Resource]) -> usize {
+    let is_busy = |r: &&Resource| matches!(Health::of(r), Health::Pending | Health::InProgress);
+    resources.iter().filter(|r| r.starts_automatically()).filter(is_busy).count()
+}
+
+impl Resource {
+    /// True if Tilt starts the resource when the session starts: it is enabled, and its trigger mode
+    /// is `auto` (0, or omitted) or `manual_with_auto_init` (1). Source: `TriggerMode` in Tilt's
+    /// `pkg/model`.
+    pub fn starts_automatically(&self) -> bool {
+        matches!(self.trigger_mode, None | Some(0 | 1)) && self.disabled != Some(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resource(update: Option<&str>, runtime: Option<&str>, disabled: Option<bool>) -> Resource {
+        Resource {
+            update_status: update.map(str::to_owned),
+            runtime_status: runtime.map(str::to_owned),
+            disabled,
+            ..Resource::default()
+        }
+    }
+
+    #[test]
+    fn health_is_the_worst_status_unless_the_resource_is_disabled() {
+        for (update, runtime, disabled, expected) in [
+            (None, None, None, Health::Ok),
+            (Some("ok"), Some("not_applicable"), Some(false), Health::Ok),
+            (Some("none"), Some("none"), None, Health::Ok),
+            (Some("ok"), Some("pending"), None, Health::Pending),
+            (Some("in_progress"), Some("pending"), None, Health::InProgress),
+            (Some("error"), Some("pending"), None, Health::Error),
+            (Some("in_progress"), Some("error"), None, Health::Error),
+            (Some("error"), Some("error"), Some(true), Health::Disabled),
+        ] {
+            let resource = resource(update, runtime, disabled);
+            assert_eq!(Health::of(&resource), expected, "{resource:?}");
+        }
+    }
+
+    #[test]
+    fn each_resource_counts_once() {
+        let resources = [
+            resource(Some("ok"), Some("ok"), None),
+            resource(Some("error"), Some("pending"), None),
+            resource(Some("pending"), Some("pending"), None),
+            resource(Some("pending"), None, Some(true)),
+        ];
+        let counts = count_by_health(&resources);
+        assert_eq!(counts.in_order(), [1, 1, 1, 0, 1]);
+        assert_eq!(Health::ALL.map(|health| counts.get(health)), counts.in_order());
+        assert_eq!(unfinished(&resources), 1);
+    }
+
+    #[test]
+    fn a_resource_starts_automatically_by_trigger_mode() {
+        for (trigger_mode, expected) in
+            [(None, true), (Some(0), true), (Some(1), true), (Some(2), false), (Some(3), false)]
+        {
+            let enabled = Resource { trigger_mode, ..Resource::default() };
+            assert_eq!(enabled.starts_automatically(), expected, "{trigger_mode:?}");
+            let disabled = Resource { disabled: Some(true), ..enabled };
+            assert!(!disabled.starts_automatically(), "{trigger_mode:?}");
+        }
+    }
+}

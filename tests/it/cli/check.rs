@@ -1,0 +1,490 @@
+//! `check`: each line of its output, passed and failed, against a fake of Honeycomb's API.
+
+use std::io::{self, Write};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::{fs, thread};
+
+use fakes::honeycomb::{Answer, Mishap, Part, Reply, Server};
+use fakes::tls;
+use serde_json::{Value, json};
+use tilt_honeycomb::honeycomb::queries::QUERIES;
+
+use crate::chaos::faults::tls_server;
+use crate::support::api::{
+    Api, CLASSIC_KEY, CONFIGURATION_KEY, INGEST_KEY, auth_of, configuration_auth, problem,
+};
+use crate::support::{DATASET, Invocation, KINDS, Outcome, RECORDED_EVENTS, Sandbox, UNREACHABLE};
+
+fn check(sandbox: &Sandbox, server: &Server, key: &str) -> Invocation {
+    sandbox.run("check").sending_to(server).env("HONEYCOMB_API_KEY", key)
+}
+
+/// Runs `check` with this endpoint. A proxy redirects it to the fake Honeycomb.
+fn check_at(sandbox: &Sandbox, honeycomb: &Server, endpoint: &str) -> Invocation {
+    sandbox
+        .run("check --timeout 20s --allow-insecure-http")
+        .with_key()
+        .env("HONEYCOMB_API_KEY", INGEST_KEY)
+        .env("HONEYCOMB_API_ENDPOINT", endpoint)
+        .env("HTTP_PROXY", honeycomb.url())
+}
+
+fn ready() -> (Sandbox, Server, Api) {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let api = Api::on(&server);
+    (sandbox, server, api)
+}
+
+#[test]
+fn check_passes_when_everything_is_set_up() {
+    let (sandbox, server, _api) = ready();
+    let outcome = check(&sandbox, &server, INGEST_KEY).finish().exits_with(0);
+    let state = format!("{}: writable, private; nothing waits", sandbox.state_dir().display());
+    let outcome = outcome
+        .finds_exactly("tilt", "ok", "0.37.6, built 2026-07-01")
+        .finds_exactly(
+            "session",
+            "ok",
+            "port 10350: 9 resources; it knows uisession, uiresources, dockerimages, cmdimages",
+        )
+        .finds_exactly("state", "ok", &state)
+        .finds_exactly("key", "ok", "an ingest key")
+        .finds("endpoint", "ok", "without TLS; no proxy")
+        .finds_exactly(
+            "team",
+            "ok",
+            "Acme, environment Dev Machines; the key may send events, create datasets",
+        )
+        .finds("dataset", "ok", "dev-environments; the first event makes it");
+    assert_eq!(outcome.stderr, "");
+    let topics: Vec<_> = outcome.stdout.lines().take(7).map(|line| line[8..18].trim()).collect();
+    assert_eq!(topics, ["tilt", "session", "state", "key", "endpoint", "team", "dataset"]);
+}
+
+#[test]
+fn check_sends_no_event_and_never_shows_the_key() {
+    let (sandbox, server, api) = ready();
+    for (key, auth) in [
+        (INGEST_KEY, auth_of("ingest", &json!({"createDatasets": true}))),
+        (CONFIGURATION_KEY, configuration_auth()),
+        (&INGEST_KEY[..32], json!({})),
+        (&INGEST_KEY[32..], json!({"error": format!("unknown API key {}", &INGEST_KEY[32..])})),
+        (CLASSIC_KEY, configuration_auth()),
+        ("hcamk_01j1824es7n4evcmv81cn392jb:s3cr3t", json!({})),
+        ("hcalk_01j1824es7n4evcmv81cn392jb", json!({})),
+        ("something-else", json!({"team": {"name": "something-else", "slug": "x"}})),
+    ] {
+        api.set_key_details(&auth);
+        for options in [&["--verbose"][..], &["--verbose", "--json"]] {
+            let outcome = check(&sandbox, &server, key).args(options).finish();
+            assert!(!outcome.stdout.contains(key), "{}", outcome.stdout);
+            assert!(!outcome.stderr.contains(key), "{}", outcome.stderr);
+        }
+    }
+    for request in server.requests() {
+        assert_eq!(request.method, "GET", "{}", request.path);
+    }
+    assert!(api.world().changes.is_empty());
+}
+
+#[test]
+fn each_failed_line_says_what_to_do() {
+    let sandbox = Sandbox::new();
+    fs::remove_file(sandbox.path("bin/tilt")).expect("a removed program");
+    let outcome = sandbox
+        .run("check")
+        .without_env("HOME")
+        .without_env("XDG_STATE_HOME")
+        .env("HONEYCOMB_API_ENDPOINT", UNREACHABLE)
+        .finish()
+        .exits_with(2);
+    outcome
+        .finds("tilt", "bad", "install Tilt or give --tilt")
+        .finds("session", "skipped", "no tilt to ask")
+        .finds("state", "bad", "set HOME or give --state-dir")
+        .finds("key", "bad", "set HONEYCOMB_API_KEY")
+        .finds("endpoint", "bad", "no answer from 127.0.0.1:1")
+        .finds("team", "skipped", "nothing answers")
+        .finds("dataset", "bad", "set HONEYCOMB_DATASET");
+}
+
+#[test]
+fn one_missing_part_does_not_fail_the_other_lines() {
+    let (sandbox, server, _api) = ready();
+    let run = || check(&sandbox, &server, INGEST_KEY);
+    let others_are_good = |outcome: &Outcome, missing: &[&str]| {
+        for topic in ["tilt", "session", "state", "key", "endpoint", "team", "dataset"] {
+            if !missing.contains(&topic) {
+                assert_eq!(outcome.found(topic).0, "ok", "{topic} without {missing:?}");
+            }
+        }
+    };
+    let outcome = run().args(&["--tilt", "/nowhere/tilt"]).finish().exits_with(3);
+    others_are_good(&outcome, &["tilt", "session"]);
+    sandbox.tilt().set("no-tilt", "");
+    let outcome = run().finish().exits_with(3);
+    others_are_good(&outcome, &["session"]);
+    sandbox.tilt().unset("no-tilt");
+    let outcome = run().without_env("HONEYCOMB_API_KEY").finish().exits_with(2);
+    others_are_good(&outcome, &["key", "team", "dataset"]);
+    let outcome = run().without_env("HONEYCOMB_DATASET").finish().exits_with(2);
+    others_are_good(&outcome, &["dataset"]);
+    let outcome = run().env("HONEYCOMB_API_ENDPOINT", UNREACHABLE).finish().exits_with(4);
+    others_are_good(&outcome, &["endpoint", "team", "dataset"]);
+    let outcome = run().without_env("HOME").without_env("XDG_STATE_HOME").finish().exits_with(2);
+    others_are_good(&outcome, &["state"]);
+}
+
+#[test]
+fn an_unknown_tilt_version_is_only_a_note() {
+    let (sandbox, server, _api) = ready();
+    sandbox.tilt().set("no-version", "");
+    check(&sandbox, &server, INGEST_KEY)
+        .finish()
+        .exits_with(0)
+        .finds("tilt", "note", "its version is not known")
+        .finds("session", "ok", "9 resources");
+}
+
+#[test]
+fn check_asks_the_tilt_on_the_given_port() {
+    let (sandbox, server, _api) = ready();
+    let run = || check(&sandbox, &server, INGEST_KEY);
+    run().args(&["--port", "10399"]).finish().finds("session", "ok", "port 10399: 9 resources");
+    run().env("TILT_PORT", "10398").finish().finds("session", "ok", "port 10398: 9 resources");
+    sandbox.tilt().set("no-tilt", "");
+    run().args(&["--port", "10399"]).finish().exits_with(3).finds(
+        "session",
+        "bad",
+        "No tilt apiserver found: tilt-10399; start Tilt, or give its port with",
+    );
+}
+
+#[test]
+fn check_lists_the_kinds_that_an_older_tilt_knows() {
+    let (sandbox, server, _api) = ready();
+    let run = || check(&sandbox, &server, INGEST_KEY);
+    sandbox.tilt().unset(&format!("{}.json", KINDS[3]));
+    run().finish().exits_with(0).finds(
+        "session",
+        "ok",
+        "it knows uisession, uiresources, dockerimages",
+    );
+    sandbox.tilt().unset("uiresources.json");
+    run().finish().exits_with(1).finds("session", "bad", "update Tilt to 0.20.2 or later");
+    sandbox.tilt().set("stdout", "no JSON");
+    run().finish().exits_with(1).finds("session", "bad", "tilt get: ");
+}
+
+#[test]
+fn check_shows_the_queue_and_the_age_of_its_oldest_event() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    server.usually(Reply::new(503, ""));
+    sandbox.report_within("200ms", &server).finish().exits_with(4);
+    let api = Api::on(&server);
+    let outcome = check(&sandbox, &server, INGEST_KEY).finish().exits_with(0);
+    outcome.finds("state", "ok", "private; 39 events wait, the oldest for at least ");
+    assert_eq!(sandbox.queued(), RECORDED_EVENTS, "check leaves the queue unchanged");
+    assert!(api.world().changes.is_empty());
+}
+
+#[test]
+fn an_unsuitable_state_folder_is_reported() {
+    let (sandbox, server, _api) = ready();
+    let in_folder = |folder: &std::path::Path| {
+        let option = ["--state-dir", folder.to_str().expect("text")];
+        check(&sandbox, &server, INGEST_KEY).args(&option).finish()
+    };
+    let mode = |mode| fs::Permissions::from_mode(mode);
+
+    let open = sandbox.path("work/open");
+    fs::create_dir(&open).expect("a folder");
+    fs::set_permissions(&open, mode(0o755)).expect("a file mode");
+    in_folder(&open).exits_with(0).finds("state", "note", "chmod 700");
+    fs::set_permissions(&open, mode(0o777)).expect("a file mode");
+    in_folder(&open).exits_with(1).finds("state", "bad", "everyone may write");
+
+    let file = sandbox.path("work/file");
+    fs::write(&file, "").expect("a file");
+    in_folder(&file).exits_with(1).finds("state", "bad", "--state-dir chooses another folder");
+
+    let newer = sandbox.path("work/newer");
+    fs::create_dir(&newer).expect("a folder");
+    fs::set_permissions(&newer, mode(0o700)).expect("a file mode");
+    in_folder(&newer).exits_with(0).finds("state", "ok", "private; nothing waits");
+    let left: Vec<_> =
+        fs::read_dir(&newer).expect("a folder").map(|e| e.expect("an entry").path()).collect();
+    assert_eq!(left.len(), 1, "only the lock file is left: {left:?}");
+}
+
+#[test]
+fn the_kind_of_key_is_recognized_by_its_format() {
+    let (sandbox, server, _api) = ready();
+    for (key, verdict, says) in [
+        (INGEST_KEY, "ok", "an ingest key"),
+        (CONFIGURATION_KEY, "ok", "a configuration key"),
+        (CLASSIC_KEY, "ok", "a configuration key of Honeycomb Classic"),
+        ("something-else", "note", "behind a Refinery that may be right"),
+        (&INGEST_KEY[32..], "note", "the second half of an ingest key"),
+    ] {
+        check(&sandbox, &server, key).finish().exits_with(0).finds("key", verdict, says);
+    }
+    let asked = server.requests().len();
+    for (key, says) in [
+        (&INGEST_KEY[..32], "only the first half of an ingest key"),
+        ("hcamk_01j1824es7n4evcmv81cn392jb", "a management key: it can send no events"),
+        ("hcalk_01j1824es7n4evcmv81cn392jb", "the id of a configuration key"),
+    ] {
+        check(&sandbox, &server, key)
+            .finish()
+            .exits_with(2)
+            .finds("key", "bad", says)
+            .finds("endpoint", "ok", "answers in")
+            .finds("team", "skipped", "the key cannot work");
+    }
+    for request in &server.requests()[asked..] {
+        assert_eq!(request.header("x-honeycomb-team"), None, "the key is not sent");
+    }
+    check(&sandbox, &server, "two words").finish().exits_with(2).finds(
+        "key",
+        "bad",
+        "HONEYCOMB_API_KEY contains white space",
+    );
+}
+
+/// The `https://` address of a plain HTTP server, which answers a TLS handshake with 400.
+fn speaks_no_tls() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("a port number");
+    thread::spawn(move || {
+        let (mut connection, _) = listener.accept().expect("a connection");
+        connection.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").expect("a sent response");
+        io::copy(&mut connection, &mut io::sink()).ok();
+    });
+    format!("https://{address}")
+}
+
+#[test]
+fn an_unreachable_endpoint_is_reported_with_the_reason() {
+    let (sandbox, server, _api) = ready();
+    let run_within = |timeout: &str, endpoint: &str| {
+        let run = check(&sandbox, &server, INGEST_KEY).args(&["--timeout", timeout]);
+        run.env("HONEYCOMB_API_ENDPOINT", endpoint).finish()
+    };
+    let run = |endpoint: &str| run_within("500ms", endpoint);
+    let run_for_a_minute = |endpoint: &str| run_within("1m", endpoint);
+    run_for_a_minute(UNREACHABLE).exits_with(4).finds("endpoint", "bad", "refused");
+    run("https://no-such-host.invalid").exits_with(4).finds("endpoint", "bad", "no answer from no");
+    run(&server.url().replace("http", "https")).exits_with(4).finds("endpoint", "bad", "timed out");
+    run_for_a_minute(&speaks_no_tls()).exits_with(4).finds(
+        "endpoint",
+        "bad",
+        "does this address speak TLS?",
+    );
+    run("ftp://x").exits_with(2).finds("endpoint", "bad", "ftp:// is not supported").finds(
+        "team",
+        "skipped",
+        "no endpoint",
+    );
+    for then in [Mishap::Stall, Mishap::Close] {
+        server.usually(Answer::Broken { after: Part::Nothing, then });
+        run(&server.url()).exits_with(4).finds("endpoint", "bad", "no answer from 127.0.0.1");
+    }
+}
+
+#[test]
+fn a_bad_certificate_is_reported_and_gets_no_key() {
+    let sandbox = Sandbox::new();
+    let run = |shown: &str| {
+        let (port, heard) = tls_server(shown);
+        let outcome = sandbox
+            .run("check")
+            .with_key()
+            .env("HONEYCOMB_API_KEY", INGEST_KEY)
+            .env("HONEYCOMB_API_ENDPOINT", format!("https://localhost:{port}"))
+            .env("SSL_CERT_FILE", tls::certificate("authority.pem"))
+            .finish()
+            .exits_with(4);
+        let heard = heard.lock().expect("no one panicked").clone();
+        (outcome, heard)
+    };
+    for (shown, says) in [
+        ("of-a-stranger.pem", "have this machine trust its certificate, or set SSL_CERT_FILE"),
+        ("expired.pem", "xpired"),
+        ("wrong-name.pem", "name"),
+    ] {
+        let (outcome, heard) = run(shown);
+        outcome.finds("endpoint", "bad", says).finds("team", "skipped", "nothing answers");
+        assert_eq!(heard, [""; 0], "the key was not sent");
+    }
+    let (outcome, heard) = run("good.pem");
+    outcome.finds("endpoint", "ok", "TLS verified; no proxy").finds(
+        "team",
+        "bad",
+        "not about a key",
+    );
+    assert_eq!(heard, [INGEST_KEY]);
+}
+
+#[test]
+fn the_proxy_is_shown_without_its_password() {
+    let (sandbox, server, _api) = ready();
+    let proxy = server.url().replace("http://", "http://ann:pa55word@");
+    let run = |proxy: &str| {
+        check_at(&sandbox, &server, "http://api.honeycomb.io").env("HTTP_PROXY", proxy).finish()
+    };
+    let outcome = run(&proxy).exits_with(0);
+    let outcome = outcome.finds("endpoint", "ok", "by way of the proxy 127.0.0.1:");
+    assert!(!outcome.stdout.contains("pa55word") && !outcome.stderr.contains("pa55word"));
+    run(UNREACHABLE).exits_with(4).finds("endpoint", "bad", "by way of the proxy 127.0.0.1:1");
+    check_at(&sandbox, &server, "http://no-such-host.invalid")
+        .env("NO_PROXY", "no-such-host.invalid")
+        .finish()
+        .exits_with(4)
+        .finds("endpoint", "bad", "(no proxy)");
+}
+
+#[test]
+fn check_shows_the_keys_team_and_permissions() {
+    let (sandbox, server, api) = ready();
+    let run = |key: &str| check(&sandbox, &server, key).finish();
+    for access in [json!({"createDatasets": true}), json!({"create_datasets": true})] {
+        api.set_key_details(&auth_of("ingest", &access));
+        run(INGEST_KEY).exits_with(0).finds("team", "ok", "may send events, create datasets");
+    }
+    api.set_key_details(&configuration_auth());
+    let all = "the key may send events, create datasets, manage queries, manage boards";
+    run(CONFIGURATION_KEY).exits_with(0).finds("team", "ok", all);
+    let mut classic = configuration_auth();
+    classic["environment"] = json!({"name": "", "slug": ""});
+    api.set_key_details(&classic);
+    run(CLASSIC_KEY).exits_with(0).finds("team", "ok", "Acme, in Honeycomb Classic without env");
+    let mut odd = configuration_auth();
+    odd["team"]["name"] = json!("Acme\u{1b}[2J\nok team");
+    api.set_key_details(&odd);
+    run(CONFIGURATION_KEY).exits_with(0).finds("team", "ok", "Acme[2J ok team, environment Dev");
+    api.set_key_details(&auth_of("configuration", &json!({"events": false, "boards": true})));
+    run(CONFIGURATION_KEY).exits_with(5).finds("team", "bad", "give it the permission \"send");
+}
+
+#[test]
+fn a_rejected_key_is_reported_with_honeycombs_message() {
+    let (sandbox, server, api) = ready();
+    for (reply, code, verdict, says) in [
+        (
+            Reply::new(401, r#"{"error":"unknown API key - check your credentials"}"#),
+            5,
+            "bad",
+            "is the key's region (HTTP 401: unknown API key - check your credentials)",
+        ),
+        (Reply::new(403, "nope"), 5, "bad", "HTTP 403: nope"),
+        (problem(429, "Please try again"), 4, "bad", "HTTP 429: Please try again; try again later"),
+        (Reply::new(503, "<html>"), 4, "bad", "HTTP 503; try again later"),
+        (Reply::new(404, "404 page not found"), 0, "note", "no GET /1/auth here"),
+        (Reply::new(200, "<html>log in</html>"), 4, "bad", "is something else answering"),
+        (
+            Reply::new(302, "").header("location", "https://login.example/?t=s3cr3t"),
+            5,
+            "bad",
+            "the endpoint redirects to https://login.example/, and the key does not follow",
+        ),
+    ] {
+        api.answers_auth(reply);
+        let outcome = check(&sandbox, &server, INGEST_KEY).finish().exits_with(code);
+        let outcome = outcome.finds("team", verdict, says).finds("endpoint", "ok", "answers in");
+        assert!(!outcome.stdout.contains("s3cr3t") && !outcome.stdout.contains("https://ui"));
+    }
+}
+
+#[test]
+fn check_tells_if_the_dataset_exists_or_can_be_created() {
+    let (sandbox, server, api) = ready();
+    let run = |key: &str| check(&sandbox, &server, key).finish();
+    let mut auth = configuration_auth();
+    api.set_key_details(&auth).has_columns(["kind"]);
+    run(CONFIGURATION_KEY).exits_with(0).finds_exactly(
+        "dataset",
+        "ok",
+        "dev-environments is there",
+    );
+    api.world().columns = None;
+    run(CONFIGURATION_KEY).exits_with(0).finds("dataset", "ok", "not there yet; the first event");
+    auth["api_key_access"]["createDatasets"] = json!(false);
+    api.set_key_details(&auth);
+    run(CONFIGURATION_KEY).exits_with(5).finds("dataset", "bad", "the key may not create it");
+    api.set_key_details(&auth_of("ingest", &json!({"createDatasets": false})));
+    run(INGEST_KEY).exits_with(0).finds("dataset", "note", "must be there already");
+    check(&sandbox, &server, INGEST_KEY).args(&["--dataset", "a/b"]).finish().exits_with(2).finds(
+        "dataset",
+        "bad",
+        "must not contain a slash",
+    );
+}
+
+#[test]
+fn a_working_setup_is_shown_with_links_to_its_queries() {
+    let (sandbox, server, api) = ready();
+    let links = |endpoint: &str, ui: &str| {
+        let run = check_at(&sandbox, &server, endpoint).env("HONEYCOMB_UI_URL", ui);
+        run.finish().exits_with(0)
+    };
+    let dataset = |ui: &str| format!("{ui}/acme/environments/dev-machines/datasets/{DATASET}");
+    for (endpoint, ui_url, ui) in [
+        ("http://api.honeycomb.io", "", "https://ui.honeycomb.io"),
+        ("http://api.eu1.honeycomb.io", "", "https://ui.eu1.honeycomb.io"),
+        ("http://refinery.example", "https://ui.eu1.honeycomb.io", "https://ui.eu1.honeycomb.io"),
+    ] {
+        let outcome = links(endpoint, ui_url);
+        let connected = format!("\nconnected: {}\n", dataset(ui));
+        assert!(outcome.stdout.contains(&connected), "{}", outcome.stdout);
+        for query in QUERIES {
+            assert!(outcome.stdout.contains(&format!("  {}: {}", query.name, query.question)));
+        }
+        let queries = outcome.stdout.matches(&format!("{}?query=%7B", dataset(ui))).count();
+        assert_eq!(queries, QUERIES.len());
+    }
+    // The address of a Refinery does not tell the address of the UI.
+    let outcome = links("http://refinery.example", "");
+    assert!(outcome.stdout.contains("set HONEYCOMB_UI_URL"), "{}", outcome.stdout);
+    assert!(!outcome.stdout.contains("https://"), "{}", outcome.stdout);
+
+    let mut classic = configuration_auth();
+    classic["environment"] = json!({"name": "", "slug": ""});
+    api.set_key_details(&classic);
+    let outcome = links("http://api.honeycomb.io", "");
+    let connected = format!("connected: https://ui.honeycomb.io/acme/datasets/{DATASET}\n");
+    assert!(outcome.stdout.contains(&connected), "{}", outcome.stdout);
+}
+
+#[test]
+fn json_output_contains_the_same_findings() {
+    let (sandbox, server, api) = ready();
+    let run = || check(&sandbox, &server, INGEST_KEY).args(&["--json"]);
+    let read = |outcome: &Outcome| -> Value {
+        serde_json::from_str(&outcome.stdout).expect("one JSON document")
+    };
+    let run_with_ui = run().env("HONEYCOMB_UI_URL", "https://ui.honeycomb.io");
+    let all = read(&run_with_ui.finish().exits_with(0));
+    assert_eq!((&all["exit_code"], &all["connected"]), (&json!(0), &json!(true)));
+    let found = all["findings"].as_array().expect("findings");
+    assert_eq!(found.len(), 7);
+    assert_eq!(found[3], json!({"topic": "key", "verdict": "ok", "says": "an ingest key"}));
+    let queries = all["queries"].as_array().expect("queries");
+    assert_eq!(queries.len(), QUERIES.len());
+    assert!(queries[0]["url"].as_str().expect("a link").starts_with("https://ui.honeycomb.io/"));
+
+    api.answers_auth(Reply::new(401, ""));
+    let refused = read(&run().finish().exits_with(5));
+    assert_eq!((&refused["exit_code"], &refused["connected"]), (&json!(5), &json!(false)));
+    assert_eq!(refused["findings"][5]["verdict"], "bad");
+    assert_eq!((&refused["dataset_url"], &refused["queries"]), (&Value::Null, &json!([])));
+}
+
+#[test]
+fn do_not_track_also_disables_check() {
+    let (sandbox, server, _api) = ready();
+    let outcome = check(&sandbox, &server, INGEST_KEY).env("DO_NOT_TRACK", "1").finish();
+    outcome.exits_with(0).says("DO_NOT_TRACK").says_one_line();
+    assert_eq!((server.connections(), sandbox.tilt().calls().len()), (0, 0));
+}

@@ -1,0 +1,330 @@
+//! Every build arrives once and with its own time, across outages, kills and damaged files.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use fakes::honeycomb::{Answer, Mishap, Part, Reply, Server};
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::support::{
+    RECORDED_EVENTS, Sandbox, builds, eventually, of_kind, recorded_builds, retry, skipped,
+};
+
+/// A 503 whose `Retry-After` is longer than any delivery waits.
+fn unavailable() -> Reply {
+    Reply::new(503, "").header("retry-after", 600)
+}
+
+#[test]
+fn restarts_of_a_sidecar_send_no_build_twice() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    for _ in 0..3 {
+        let sidecar = sandbox.polling_sidecar_to(&server).start();
+        sidecar.says("sent ");
+        sidecar.ends_after(Signal::TERM).0.exits_with(0);
+    }
+    assert_eq!(builds(&server.accepted()), recorded_builds());
+}
+
+#[test]
+fn sidecars_and_reports_in_parallel_send_each_build_once() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let sidecars =
+        [sandbox.polling_sidecar_to(&server).start(), sandbox.polling_sidecar_to(&server).start()];
+    let mut expected = recorded_builds();
+    for minute in 10..13 {
+        let start = format!("2026-11-22T17:{minute}:00.000000Z");
+        sandbox.tilt().build_web(&start, &start.replace(":00.", ":01."));
+        expected.push(("web".to_owned(), start));
+        let reports: Vec<_> = (0..3).map(|_| sandbox.report_to(&server).start()).collect();
+        for report in reports {
+            report.finish().exits_with(0);
+        }
+    }
+    for sidecar in sidecars {
+        sidecar.ends_after(Signal::TERM).0.exits_with(0);
+    }
+    // Send the events that the sidecars left in the queue.
+    sandbox.run("--flush --timeout 1m").sending_to(&server).finish().exits_with(0);
+    expected.sort();
+    // The first build may have been replaced before the first poll.
+    let mut sent = builds(&server.accepted());
+    if !sent.contains(&recorded_builds()[1]) {
+        sent.push(recorded_builds()[1].clone());
+        sent.sort();
+    }
+    assert_eq!(sent, expected);
+    assert_eq!(sandbox.queued(), 0);
+}
+
+#[test]
+fn a_build_during_an_outage_arrives_later_with_its_own_time() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    sandbox.report_to(&server).finish().exits_with(0);
+
+    sandbox.tilt().build_web("2026-11-22T17:00:00.25Z", "2026-11-22T17:00:02.5Z");
+    sandbox.queue_report(&server);
+    // Tilt drops a finished build when the next one starts.
+    sandbox.tilt().set("no-tilt", "");
+    sandbox.report_to(&server).finish().exits_with(3);
+
+    let last = server.requests().last().expect("a request").clone();
+    let build = &of_kind(&last.events, "dockerimage")[0];
+    assert_eq!(build["time"], "2026-11-22T17:00:00.250000Z");
+    assert_eq!(build["data"]["duration_ms"], 2250.0);
+    assert_eq!(builds(&server.accepted()).len(), 4);
+}
+
+#[test]
+fn a_build_during_an_outage_survives_a_killed_sidecar() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let sidecar = sandbox.polling_sidecar_to(&server).start();
+    eventually("a report", || server.accepted().len() >= RECORDED_EVENTS);
+    server.usually(Answer::Broken { after: Part::Nothing, then: Mishap::Close });
+    sandbox.tilt().build_web("2026-11-22T17:00:00Z", "2026-11-22T17:00:01Z");
+    sidecar.says("queued; retrying in ");
+    sidecar.signal(Signal::KILL);
+    sidecar.finish();
+    server.usually(Answer::Accept);
+    sandbox.tilt().set("no-tilt", "");
+    sandbox.report_to(&server).finish().exits_with(3);
+    assert_eq!(builds(&server.accepted()).len(), 4);
+}
+
+#[test]
+fn events_are_sent_after_a_kill_during_a_stalled_response() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    server.usually(Answer::Broken { after: Part::Nothing, then: Mishap::Stall });
+    for (index, run) in
+        [sandbox.polling_sidecar_to(&server), sandbox.report_to(&server)].into_iter().enumerate()
+    {
+        let run = run.start();
+        server.request(index);
+        run.signal(Signal::KILL);
+        assert_eq!(run.finish().code, None);
+    }
+    let waiting = sandbox.queued();
+    assert!(waiting >= RECORDED_EVENTS, "{waiting}");
+
+    server.usually(Answer::Accept);
+    sandbox.tilt().set("no-tilt", "");
+    sandbox.report_to(&server).finish().exits_with(3);
+    assert_eq!(server.accepted().len(), waiting);
+    assert_eq!(builds(&server.accepted()), recorded_builds());
+}
+
+#[test]
+fn a_report_killed_at_any_moment_loses_no_build() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    for step in 0..12 {
+        sandbox.report_to(&server).start().kill_after(Duration::from_millis(step * 3));
+    }
+    sandbox.report_to(&server).finish().exits_with(0);
+    let mut sent = builds(&server.accepted());
+    // A kill between the response and the write repeats a build. It never loses one.
+    sent.dedup();
+    assert_eq!(sent, recorded_builds());
+}
+
+#[test]
+fn a_damaged_state_is_moved_aside_and_reported() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    sandbox.queue_report(&server);
+    let whole = fs::read(sandbox.state_file()).expect("a state");
+    // The unit tests truncate it at every length.
+    let lengths = [0, 1, whole.len() / 3, whole.len() / 2, whole.len() - 1];
+    let mut damaged: Vec<Vec<u8>> = lengths.map(|length| whole[..length].to_vec()).to_vec();
+    damaged.push(b"not a state".to_vec());
+    damaged.push(vec![0; whole.len()]);
+    damaged.push([&whole[..], b"}"].concat());
+    for bytes in damaged {
+        let state = sandbox.state_file();
+        fs::write(&state, &bytes).expect("a damaged state");
+        let outcome =
+            sandbox.report_to(&server).finish().exits_with(0).says("was damaged; moved it to");
+        assert!(!outcome.stderr.contains("panicked"), "{}", outcome.stderr);
+        let is_copy = |path: &std::path::PathBuf| {
+            path.to_string_lossy().contains("corrupt-") && fs::read(path).expect("a copy") == bytes
+        };
+        let aside: Vec<_> = sandbox.state_files().into_iter().filter(is_copy).collect();
+        assert_eq!(aside.len(), 1, "{} bytes", bytes.len());
+        // With a new state, it sends every build that Tilt still shows.
+        let last = server.requests().last().expect("a request").events.clone();
+        assert_eq!(builds(&last), recorded_builds());
+    }
+}
+
+#[test]
+fn a_state_of_a_newer_version_is_not_changed() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    sandbox.queue_report(&server);
+    let state = sandbox.state_file();
+    let newer = br#"{"version":999,"anything":"else"}"#;
+    fs::write(&state, newer).expect("a newer state");
+    sandbox
+        .report_to(&server)
+        .finish()
+        .exits_with(1)
+        .says("version 999 is newer")
+        .says("update tilt-honeycomb");
+    assert_eq!(fs::read(&state).expect("the state"), newer);
+
+    let sidecar = sandbox.polling_sidecar_to(&server).start();
+    sidecar.says("version 999 is newer");
+    fs::remove_file(&state).expect("the newer state");
+    sidecar.says("the state is usable again").says("sent ");
+    assert_eq!(fs::exists(&state).ok(), Some(true));
+}
+
+#[test]
+fn an_unusable_state_folder_does_not_end_the_sidecar() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let taken = sandbox.path("work/taken");
+    fs::write(&taken, "a file").expect("a file");
+    let options = ["--state-dir", taken.to_str().expect("text")];
+    sandbox
+        .report_to(&server)
+        .args(&options)
+        .finish()
+        .exits_with(1)
+        .says("work/taken")
+        .says("--state-dir");
+    let sidecar = sandbox.polling_sidecar_to(&server).args(&options).start();
+    sidecar.says("work/taken");
+    eventually("two polls", || sandbox.tilt().calls().len() >= 3);
+    assert!(sidecar.is_running());
+
+    fs::remove_file(&taken).expect("the file");
+    sidecar.says("the state is usable again");
+    eventually("a report", || server.accepted().len() >= RECORDED_EVENTS);
+}
+
+#[test]
+fn a_read_only_state_folder_is_reported() {
+    if rustix::process::geteuid().is_root() {
+        skipped("root can write to a read-only folder");
+        return;
+    }
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    sandbox.queue_report(&server);
+    let permit = |mode| {
+        fs::set_permissions(sandbox.state_dir(), fs::Permissions::from_mode(mode))
+            .expect("a file mode");
+    };
+    permit(0o500);
+    let outcome = sandbox.report_to(&server).finish();
+    permit(0o700);
+    outcome.exits_with(1).says("Permission denied").says("--state-dir");
+    assert_eq!(sandbox.queued(), RECORDED_EVENTS);
+}
+
+#[test]
+fn a_world_writable_state_folder_is_refused() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    fs::create_dir(sandbox.state_dir()).expect("a folder");
+    fs::set_permissions(sandbox.state_dir(), fs::Permissions::from_mode(0o777))
+        .expect("a file mode");
+    sandbox.report_to(&server).finish().exits_with(1).says("chmod 700");
+    assert_eq!(server.connections(), 0);
+}
+
+#[test]
+fn a_symlink_as_state_file_is_not_followed() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    sandbox.queue_report(&server);
+    let (state, victim) = (sandbox.state_file(), sandbox.path("work/victim"));
+    fs::rename(&state, &victim).expect("a renamed file");
+    std::os::unix::fs::symlink(&victim, &state).expect("a link");
+    let before = fs::read(&victim).expect("the victim");
+    sandbox.report_to(&server).finish().exits_with(1);
+    assert_eq!(fs::read(&victim).expect("the victim"), before);
+}
+
+#[test]
+fn state_files_are_readable_by_their_owner_only() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    sandbox.queue_report(&server);
+    let mode =
+        |path: &std::path::Path| fs::metadata(path).expect("a file").permissions().mode() & 0o777;
+    assert_eq!(mode(&sandbox.state_dir()), 0o700);
+    let files = sandbox.state_files();
+    assert!(files.len() >= 3, "{files:?}");
+    for file in files {
+        assert_eq!(mode(&file), 0o600, "{}", file.display());
+    }
+}
+
+/// Duplicates in Honeycomb can be found by their span id.
+#[test]
+fn a_repeated_span_has_the_same_id() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    sandbox.report_to(&server).finish().exits_with(0);
+    fs::remove_dir_all(sandbox.state_dir()).expect("a folder");
+    sandbox.report_to(&server).finish().exits_with(0);
+    let mut ids = BTreeMap::<String, Vec<Value>>::new();
+    for event in server.accepted() {
+        let data = &event["data"];
+        let span =
+            [&event["time"], &data["kind"], &data["name"], &data["image_name"], &data["stage"]];
+        if data["trace.span_id"].is_string() {
+            ids.entry(format!("{span:?}")).or_default().push(data["trace.span_id"].clone());
+        }
+    }
+    assert_eq!(ids.len(), RECORDED_EVENTS - 10, "every event except the statuses has an id");
+    for (span, ids) in ids {
+        assert!(ids.len() == 2 && ids[0] == ids[1], "{span}: {ids:?}");
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn the_installation_id_works_without_hard_links() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    for _ in 0..2 {
+        let report =
+            sandbox.report_to(&server).env("LD_PRELOAD", crate::support::machine_library());
+        report.env("NO_LINKS", "").finish().exits_with(0);
+    }
+    let id = fs::read_to_string(sandbox.state_dir().join("installation-id")).expect("an id");
+    assert!(server.accepted().iter().all(|event| event["data"]["installation.id"] == id.as_str()));
+    assert_eq!(sandbox.state_files().len(), 4, "{:?}", sandbox.state_files());
+}
+
+#[test]
+fn no_temporary_files_are_left() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    for _ in 0..2 {
+        sandbox.report_to(&server).finish().exits_with(0);
+    }
+    let mut extensions: Vec<_> = sandbox
+        .state_files()
+        .iter()
+        .map(|path| path.extension().unwrap_or_default().to_string_lossy().into_owned())
+        .collect();
+    extensions.sort();
+    assert_eq!(extensions, ["", "json", "lock", "sending"]);
+    for folder in ["home", "work"] {
+        assert_eq!(fs::read_dir(sandbox.path(folder)).expect("a folder").count(), 0, "{folder}");
+    }
+}
+
+#[test]
+fn a_full_queue_drops_heartbeats_and_says_so() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    sandbox.tilt().add_resources(6000);
+    sandbox.queue_report(&server);
+    server.usually(unavailable());
+    retry("a poll", || sandbox.report_to(&server).finish().unless_tilt_was_slow())
+        .exits_with(4)
+        .says("the queue is full: dropped the oldest 2049 heartbeats");
+    assert_eq!(sandbox.queued(), 10_000);
+    server.usually(Answer::Accept);
+    sandbox.tilt().set("no-tilt", "");
+    sandbox.report_to(&server).finish().exits_with(3);
+    let sent = server.accepted();
+    assert_eq!((sent.len(), builds(&sent)), (10_000, recorded_builds()));
+    assert!(sent.iter().all(Value::is_object));
+}

@@ -1,0 +1,343 @@
+//! Properties that hold for any input: of the queue for any sequence of reports, responses, crashes and
+//! restarts, and of every parser for any bytes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::Read;
+use std::ops::Range;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::Index;
+use serde_json::{Value, json};
+use tilt_honeycomb::events::common_fields::Context;
+use tilt_honeycomb::events::derived::{Build, DerivedEvents};
+use tilt_honeycomb::events::event::{Event, EventKind, Fields};
+use tilt_honeycomb::events::observation::Observation;
+use tilt_honeycomb::honeycomb::batch::{Batch, BatchLimits, NextBatch, cut};
+use tilt_honeycomb::honeycomb::response::{BatchResult, EventResult, Response, judge};
+use tilt_honeycomb::spool::state::State;
+use tilt_honeycomb::tilt::list_reader::ListReader;
+use tilt_honeycomb::tilt::model::Snapshot;
+
+use crate::support::{KINDS, capture};
+
+const LIMITS: BatchLimits = BatchLimits { events: 4, bytes: 1_000_000 };
+
+/// An event in the life of the program.
+#[derive(Debug, Clone)]
+enum Step {
+    /// Tilt shows its builds: some old ones are gone, and some are new.
+    Report {
+        forgets: u32,
+        adds: u32,
+    },
+    /// Honeycomb answers a batch with these statuses, or does not answer.
+    Send {
+        statuses: Option<Vec<u16>>,
+    },
+    /// Honeycomb accepts a batch, and the program is killed before it stores the response.
+    KillAfterResponse,
+    Restart,
+    DayPasses,
+    /// A report while the clock is off by this many days.
+    ClockIsWrong {
+        days: i32,
+    },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let status = prop_oneof![4 => Just(202_u16), 1 => Just(429), 1 => Just(500), 1 => Just(400)];
+    prop_oneof![
+        4 => (0..4_u32, 0..4_u32).prop_map(|(forgets, adds)| Step::Report { forgets, adds }),
+        4 => proptest::option::of(vec(status, 0..6)).prop_map(|statuses| Step::Send { statuses }),
+        1 => Just(Step::KillAfterResponse),
+        1 => Just(Step::Restart),
+        1 => Just(Step::DayPasses),
+        1 => (-400..400).prop_map(|days| Step::ClockIsWrong { days }),
+    ]
+}
+
+/// The state of the program, and what the server received.
+struct Simulation {
+    state: State,
+    now: SystemTime,
+    /// The builds that Tilt shows.
+    window: Range<u32>,
+    /// Every build that Tilt ever showed.
+    shown: BTreeSet<String>,
+    received: BTreeMap<String, usize>,
+    /// True after a kill, which may repeat a batch.
+    was_killed: bool,
+}
+
+impl Simulation {
+    fn new() -> Self {
+        Self {
+            state: State::default(),
+            now: UNIX_EPOCH + Duration::from_hours(500_000),
+            window: 0..0,
+            shown: BTreeSet::new(),
+            received: BTreeMap::new(),
+            was_killed: false,
+        }
+    }
+
+    fn run(&mut self, step: &Step) {
+        self.now += Duration::from_mins(1);
+        match step {
+            Step::Report { forgets, adds } => self.report(*forgets, *adds),
+            Step::Send { statuses: Some(statuses) } => self.send(statuses),
+            Step::Send { statuses: None } => {}
+            Step::KillAfterResponse => {
+                let before = self.state.clone();
+                self.send(&[202; 4]);
+                self.state = before;
+                self.restart();
+                self.was_killed = true;
+            }
+            Step::Restart => self.restart(),
+            Step::DayPasses => self.now += Duration::from_hours(25),
+            Step::ClockIsWrong { days } => {
+                let right = self.now;
+                let off = Duration::from_hours(24 * u64::from(days.unsigned_abs()));
+                self.now = if *days < 0 { right - off } else { right + off };
+                self.report(0, 1);
+                self.now = right;
+            }
+        }
+    }
+
+    fn report(&mut self, forgets: u32, adds: u32) {
+        // Tilt never shows a build again that it stopped showing.
+        self.window.end += adds;
+        self.window.start = self.window.end.min(self.window.start + forgets);
+        let build = |number| {
+            let name = format!("build-{number}");
+            Build { events: vec![event(EventKind::DockerImage, &name)], key: name }
+        };
+        let shown: Vec<_> = self.window.clone().map(build).collect();
+        self.shown.extend(shown.iter().map(|build| build.key.clone()));
+        let report = DerivedEvents {
+            builds: shown,
+            heartbeats: vec![event(EventKind::UiResource, "web")],
+            is_full: true,
+            ..DerivedEvents::default()
+        };
+        self.state.record("session", &report, self.now);
+    }
+
+    fn restart(&mut self) {
+        self.state = State::decode(&self.state.encode()).expect("a readable state");
+    }
+
+    fn send(&mut self, statuses: &[u16]) {
+        let NextBatch::Batch(batch) = cut(self.state.queue(), LIMITS) else { return };
+        let answered: Vec<_> = statuses.iter().map(|status| json!({"status": status})).collect();
+        for (event, status) in events(&batch).iter().zip(statuses) {
+            let image = event["data"]["image_name"].as_str().map(str::to_owned);
+            // The server accepted the event or rejected it for good.
+            if let (Some(image), 202 | 400) = (image, status) {
+                *self.received.entry(image).or_default() += 1;
+            }
+        }
+        let answer = Response {
+            status: 200,
+            body: json!(answered).to_string().into_bytes(),
+            ..Response::default()
+        };
+        if let BatchResult::Judged(fates) = judge(&answer, self.now) {
+            let settled = batch.seqs.iter().zip(&fates);
+            let settled = settled.filter(|(_, fate)| !matches!(fate, EventResult::Later { .. }));
+            self.state.settle(&settled.map(|(number, _)| *number).collect::<Vec<_>>(), 0);
+        }
+    }
+
+    fn send_the_rest(&mut self) {
+        while !self.state.queue().is_empty() {
+            self.send(&[202; 4]);
+        }
+    }
+}
+
+fn event(kind: EventKind, name: &str) -> Event {
+    let mut fields = Fields::default();
+    if !kind.is_heartbeat() {
+        fields.set("image_name", name);
+    }
+    Event { kind, time: UNIX_EPOCH, fields }
+}
+
+fn events(batch: &Batch) -> Vec<Value> {
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(&batch.body[..]).read_to_string(&mut text).expect("gzip");
+    serde_json::from_str(&text).expect("an array")
+}
+
+fn recorded(kind: &str) -> Value {
+    let text = fs::read(capture(&format!("compose/{kind}.json"))).expect("a capture");
+    serde_json::from_slice(&text).expect("JSON")
+}
+
+/// A random place in a JSON document and its new value. `None` removes the place.
+type Change = (Vec<Index>, Option<Value>);
+
+fn any_value() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        Just(Value::Null),
+        Just(json!([])),
+        Just(json!({})),
+        Just(json!("0001-01-01T00:00:00Z")),
+        Just(json!("9999-12-31T23:59:59.999999Z")),
+        Just(json!("1970-01-01T00:00:00Z")),
+        any::<i64>().prop_map(Value::from),
+        any::<bool>().prop_map(Value::from),
+        ".*".prop_map(Value::from),
+    ]
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    (vec(any::<Index>(), 1..9), proptest::option::of(any_value()))
+}
+
+fn apply(document: &mut Value, (path, value): &Change) {
+    let Some((first, rest)) = path.split_first() else { return };
+    let goes_deeper = |child: &Value| !rest.is_empty() && (child.is_object() || child.is_array());
+    match document {
+        Value::Object(fields) if !fields.is_empty() => {
+            let name = fields.keys().nth(first.index(fields.len())).expect("a field").clone();
+            if goes_deeper(&fields[&name]) {
+                apply(&mut fields[&name], &(rest.to_vec(), value.clone()));
+            } else if let Some(value) = value {
+                fields.insert(name, value.clone());
+            } else {
+                fields.remove(&name);
+            }
+        }
+        Value::Array(items) if !items.is_empty() => {
+            let index = first.index(items.len());
+            if goes_deeper(&items[index]) {
+                apply(&mut items[index], &(rest.to_vec(), value.clone()));
+            } else if let Some(value) = value {
+                items[index] = value.clone();
+            } else {
+                items.remove(index);
+            }
+        }
+        _ => {}
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn builds_arrive_once_unless_a_crash_loses_a_response(steps in vec(step(), 0..60)) {
+        let mut simulation = Simulation::new();
+        for step in &steps {
+            simulation.run(step);
+        }
+        simulation.send_the_rest();
+        for build in &simulation.shown {
+            let times = simulation.received.get(build).copied().unwrap_or(0);
+            prop_assert!(times >= 1, "{build} never arrived");
+            prop_assert!(times == 1 || simulation.was_killed, "{build} arrived {times} times");
+        }
+        prop_assert_eq!(simulation.received.len(), simulation.shown.len());
+    }
+
+    #[test]
+    fn all_batches_together_contain_the_queue_in_order(
+        lengths in vec(0..400_usize, 0..60),
+        events_limit in 1..20_usize,
+        bytes_limit in 700..3000_usize,
+    ) {
+        let limits = BatchLimits { events: events_limit, bytes: bytes_limit };
+        let names: Vec<_> = lengths.iter().enumerate().map(|(n, l)| format!("{n}{}", "x".repeat(*l))).collect();
+        let builds = names.iter().map(|name| Build {
+            key: name.clone(),
+            events: vec![event(EventKind::CmdImage, name)],
+        });
+        let report = DerivedEvents { builds: builds.collect(), ..DerivedEvents::default() };
+        let mut state = State::default();
+        state.record("s", &report, UNIX_EPOCH);
+        let mut sent = Vec::new();
+        while let NextBatch::Batch(batch) = cut(state.queue(), limits) {
+            let events = events(&batch);
+            prop_assert!((1..=limits.events).contains(&events.len()));
+            prop_assert!(json!(events).to_string().len() <= limits.bytes);
+            prop_assert_eq!(events.len(), batch.seqs.len());
+            sent.extend(events.iter().map(|e| e["data"]["image_name"].as_str().expect("text").to_owned()));
+            state.settle(&batch.seqs, 0);
+        }
+        prop_assert_eq!(sent, names);
+    }
+
+    #[test]
+    fn any_bytes_are_parsed_or_refused_without_a_panic(
+        bytes in vec(any::<u8>(), 0..300),
+        status in any::<u16>(),
+        header in proptest::option::of(".*"),
+    ) {
+        let mut listing = ListReader::default();
+        listing.feed(&bytes);
+        let _ = listing.end();
+        let _ = State::decode(&bytes);
+        let (retry_after, date) = (header.clone(), header.clone());
+        let answer = Response { status, retry_after, date, location: header, body: bytes };
+        judge(&answer, SystemTime::now());
+    }
+
+    #[test]
+    fn a_changed_state_is_read_or_refused_without_a_panic(changes in vec(change(), 1..4)) {
+        let mut state = State::default();
+        let report = DerivedEvents {
+            heartbeats: vec![event(EventKind::UiResource, "web")],
+            builds: vec![Build { key: "b".into(), events: vec![event(EventKind::DockerImage, "web")] }],
+            ..DerivedEvents::default()
+        };
+        state.record("s", &report, UNIX_EPOCH);
+        let mut document: Value = serde_json::from_slice(&state.encode()).expect("JSON");
+        // Without a checksum, the changed state is not refused at once.
+        document.as_object_mut().expect("an object").remove("crc32").expect("a checksum");
+        for change in &changes {
+            apply(&mut document, change);
+        }
+        if let Ok(mut state) = State::decode(document.to_string().as_bytes()) {
+            state.record("s", &report, SystemTime::now());
+            cut(state.queue(), LIMITS);
+            State::decode(&state.encode()).expect("a readable state");
+        }
+    }
+
+    #[test]
+    fn durations_are_never_negative_for_malformed_tilt_output(
+        changes in vec(change(), 1..30),
+        now in 0..4_000_000_000_u64,
+    ) {
+        let now = UNIX_EPOCH + Duration::from_secs(now);
+        let mut snapshot = Snapshot::default();
+        for kind in KINDS {
+            let mut document = recorded(kind);
+            for change in &changes {
+                apply(&mut document, change);
+            }
+            let mut listing = ListReader::default();
+            listing.feed(document.to_string().as_bytes());
+            if let Ok(listed) = listing.end() {
+                snapshot.join(listed.snapshot);
+            }
+        }
+        let mut state = State::default();
+        state.take_in(&Observation::at(&snapshot), &Context::default(), now);
+        for waiting in state.queue() {
+            let event: Value = serde_json::from_str(waiting.wire.get()).expect("JSON");
+            for (name, value) in event["data"].as_object().expect("fields") {
+                if name.ends_with("_ms") {
+                    prop_assert!(value.as_f64().is_some_and(|ms| ms >= 0.0), "{name}: {value}");
+                }
+            }
+        }
+    }
+}
