@@ -55,10 +55,18 @@ pub(super) fn without_quotes(text: &str) -> String {
 
 fn remove(text: &str, depth: usize, kept: &mut String) {
     let mut quotes = Quotes::new(text);
+    let has_foreign = FOREIGN.iter().any(|word| text.contains(word));
+    let keep = |part: &str, kept: &mut String| {
+        if has_foreign {
+            return keep_until_foreign(part, kept);
+        }
+        kept.push_str(part);
+        false
+    };
     let mut at = 0;
     while let Some(found) = text[at..].find(['"', '\'', '`', '[']) {
         let open = at + found;
-        if keep_until_foreign(&text[at..open], kept) {
+        if keep(&text[at..open], kept) {
             return;
         }
         let Some(close) = quotes.end(open) else {
@@ -81,7 +89,7 @@ fn remove(text: &str, depth: usize, kept: &mut String) {
         }
         at = close + 1;
     }
-    keep_until_foreign(&text[at..], kept);
+    keep(&text[at..], kept);
 }
 
 /// Returns true if the rest of the text is foreign.
