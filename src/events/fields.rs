@@ -179,7 +179,7 @@ pub const FIELDS: &[Field] = &[
     text(
         "error.hash",
         BUILDS,
-        "hash of the error text; the same for texts that differ only in numbers, ids and folders",
+        "hash of the class, the exit code and the error text; the same for texts that differ only in numbers, ids and home folders",
         "951f702d10ea822c",
     ),
     text(
@@ -208,7 +208,7 @@ pub const FIELDS: &[Field] = &[
     text(
         "instruction",
         STAGE,
-        "instruction of the Dockerfile (`RUN`, `COPY`, `ADD`, `FROM`, `WORKDIR`, `ENV`, `USER`, `ONBUILD`) or step of BuildKit (`internal`, `auth`, `resolve`, `load`, `import`, `prepare`, `export`, `push`); `other` for anything else",
+        "instruction of the Dockerfile (`RUN`, `COPY`, `ADD`, `FROM`, ...) or step of BuildKit (`internal`, `auth`, `context`, `source`, `resolve`, `load`, `import`, `prepare`, `merge`, `export`, `push`); `other` for anything else",
         "RUN",
     ),
     boolean("cached", STAGE, "whether the stage came from the cache", "false"),

@@ -31,6 +31,7 @@ mod ci {
 
 /// The fields of each event.
 mod events {
+    mod failures;
     mod git_fields;
     mod payloads;
     mod properties;
