@@ -1,4 +1,4 @@
-//! Small helpers that know nothing of Tilt or Honeycomb.
+//! Time, processes, signals, ids and text. Nothing here knows Tilt or Honeycomb.
 
 pub mod backoff;
 pub mod child;

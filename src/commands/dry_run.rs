@@ -12,6 +12,7 @@ use crate::events::common_fields::Context;
 use crate::events::observation::Observation;
 use crate::exit_code::Exit;
 use crate::metadata::git;
+use crate::spool::reconcile::reconcile;
 use crate::spool::state::State;
 use crate::spool::store;
 use crate::tilt::client::Tilt;
@@ -40,8 +41,8 @@ fn print_snapshot(source: &SnapshotSource, context: &Context) -> Exit {
         }
     };
     let mut state = State::default();
-    let context = git::located(context, left.snapshot.session.as_ref());
-    state.take_in(&snapshot::observation(&left), &context, time::wall());
+    let context = git::with_checkout(context, left.snapshot.session.as_ref());
+    reconcile(&mut state, &snapshot::observation(&left), &context, time::wall());
     print_queue(&mut state).map_or_else(|error| not_printed(&error), |()| Exit::Done)
 }
 
@@ -59,8 +60,8 @@ fn print_reports(
         let mut problem = None;
         match tilt.poll(Duration::MAX, shutdown) {
             Ok(snapshot) => {
-                let context = git::located(context, snapshot.session.as_ref());
-                state.take_in(&Observation::at(&snapshot), &context, time::wall());
+                let context = git::with_checkout(context, snapshot.session.as_ref());
+                reconcile(&mut state, &Observation::at(&snapshot), &context, time::wall());
                 if let Err(error) = print_queue(&mut state) {
                     return not_printed(&error);
                 }

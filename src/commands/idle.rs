@@ -27,9 +27,11 @@ pub fn on_panic(exit: Exit, ends_by_itself: bool) {
 
 /// `DO_NOT_TRACK`: does nothing. A sidecar waits for a signal first.
 pub fn do_not_track(ends_by_itself: bool) -> Exit {
-    log::warn!("DO_NOT_TRACK is set: nothing is read and nothing is sent");
-    if !ends_by_itself {
-        wait_for_signal();
+    const MESSAGE: &str = "DO_NOT_TRACK is set: nothing is read and nothing is sent";
+    if ends_by_itself {
+        log::warn!("{MESSAGE}");
+    } else {
+        wait_for_signal(MESSAGE);
     }
     Exit::Done
 }
@@ -39,8 +41,7 @@ pub fn instead_of_failing_ci(exit: Exit, environment: &Environment, ends_by_itse
     if exit == Exit::Done || !is_beside_ci(environment, ends_by_itself) {
         return exit;
     }
-    log::warn!("{IDLING}");
-    wait_for_signal();
+    wait_for_signal(IDLING);
     Exit::Done
 }
 
@@ -48,9 +49,12 @@ fn is_beside_ci(environment: &Environment, ends_by_itself: bool) -> bool {
     !ends_by_itself && environment.tilt_mode() == Some(TiltMode::Ci)
 }
 
-fn wait_for_signal() {
+/// Logs why once a signal is heard: whoever reads the line may send one.
+fn wait_for_signal(why: &str) {
     let shutdown = Shutdown::default();
-    if shutdown::on_signals(&shutdown, || ()).is_ok() {
+    let listens = shutdown::on_signals(&shutdown, || ()).is_ok();
+    log::warn!("{why}");
+    if listens {
         shutdown.wait();
     }
 }

@@ -14,6 +14,7 @@ use crate::exit_code::Exit;
 use crate::honeycomb::sender::{Delivery, DeliveryEnd};
 use crate::messages;
 use crate::metadata::git;
+use crate::spool::reconcile::reconcile;
 use crate::spool::state::Recorded;
 use crate::spool::store::{self, Store, StoreError};
 use crate::tilt::client::Tilt;
@@ -56,9 +57,9 @@ fn poll(
         log::error!("{error}");
         Exit::of_failed_poll(&error)
     })?;
-    let context = git::located(context, snapshot.session.as_ref());
+    let context = git::with_checkout(context, snapshot.session.as_ref());
     let recorded = store
-        .update(|state| state.take_in(&Observation::at(&snapshot), &context, time::wall()))
+        .update(|state| reconcile(state, &Observation::at(&snapshot), &context, time::wall()))
         .map_err(|error| unusable_state(&error))?;
     log_dropped(recorded);
     Ok(())

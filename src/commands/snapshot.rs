@@ -13,13 +13,15 @@ use crate::commands::flush::flush;
 use crate::commands::report::{interrupt_soon, log_dropped, unusable_state, with_installation_id};
 use crate::config::{SnapshotConfig, SummaryConfig};
 use crate::events::common_fields::Context;
-use crate::events::derive;
 use crate::events::observation::{Observation, Phase};
+use crate::events::outcome::outcome;
+use crate::events::session_id::session_id;
 use crate::events::tracker::SessionTracker;
 use crate::exit_code::Exit;
 use crate::honeycomb::dataset_link;
 use crate::honeycomb::sender::Sender;
 use crate::metadata::git;
+use crate::spool::reconcile::reconcile;
 use crate::tilt::exit_snapshot::{self, ExitSnapshot};
 
 /// How long the summary waits for the link to the trace.
@@ -66,10 +68,10 @@ fn record(
         log::error!("{error}");
         Exit::Unexpected
     })?;
-    let context = git::located(context, left.snapshot.session.as_ref());
+    let context = git::with_checkout(context, left.snapshot.session.as_ref());
     let updated = sender.store().update(|state| {
-        let recorded = state.take_in(&observation(&left), &context, time::wall());
-        (recorded, state.tracker(&observation(&left)))
+        let recorded = reconcile(state, &observation(&left), &context, time::wall());
+        (recorded, state.tracker(&session_id(&observation(&left))))
     });
     let (recorded, tracker) = updated.map_err(|error| unusable_state(&error))?;
     log_dropped(recorded);
@@ -84,7 +86,7 @@ fn print_summary(
     link: Option<&str>,
 ) {
     let at = left.created_at.unwrap_or_else(time::wall);
-    let outcome = derive::outcome(&observation(left), tracker);
+    let outcome = outcome(&observation(left), tracker);
     let summary = Summary::of(&left.snapshot, outcome, at);
     // A closed stdout is not an error.
     let _ = io::stdout().write_all(summary.text(link).as_bytes());
@@ -107,7 +109,7 @@ fn trace_link(
     sender: &Sender,
 ) -> Option<String> {
     let started_at = left.snapshot.session.as_ref()?.tilt_started_at.as_ref()?.at;
-    let root = tracker.root(&derive::session_id(&observation(left)));
+    let root = tracker.startup_span(&session_id(&observation(left)));
     let url = dataset_link::find(sender.client().api(), &config.send.destination, LINK_TIMEOUT)?;
     let ended_at = left.created_at.unwrap_or_else(time::wall);
     Some(url.trace(&root.trace_id, (started_at, ended_at)))

@@ -1,47 +1,54 @@
-//! What events say beside what Tilt shows: the person's choices, the machine, the versions. Pure.
+//! The fields that every event carries besides what Tilt shows: the user's choices, the machine and
+//! the versions. Pure.
 
 use crate::events::event::{EVENT_VERSION, Fields};
 use crate::events::trace::{RemoteParent, Span};
 use crate::tilt::command::TiltMode;
 use crate::tilt::model::Session;
 
-/// The person's choices and the machine.
+/// The user's choices and the machine.
 #[derive(Debug, Clone, Default)]
 pub struct Context {
-    /// Used where Tilt knows no user.
+    /// `--user`, which is used if Tilt shows no user.
     pub user: Option<String>,
     /// `--field`: names that [`crate::events::fields::FIELDS`] does not hold.
     pub own_fields: Vec<(String, String)>,
+    /// Adds `error.message`.
     pub send_error_text: bool,
+    /// Adds `stage_text`.
     pub send_stage_text: bool,
     pub tilt_mode: Option<TiltMode>,
-    /// None in a dry run on a machine that has none yet.
+    /// The random id of this machine. `None` in a dry run on a machine that has none yet.
     pub installation_id: Option<String>,
+    /// The number of processors that this process can use.
     pub cpu_count: usize,
-    /// Which pipeline, run and change a CI machine works on.
+    /// The pipeline, run and change that a CI machine works on.
     pub ci_fields: Vec<(&'static str, String)>,
-    /// Whether git is to be asked what is checked out.
+    /// True if git is asked what is checked out.
     pub vcs: bool,
-    /// What git said.
+    /// The repository, branch and commit, as git shows them.
     pub checkout: Vec<(&'static str, String)>,
-    /// The span of a pipeline's that `tilt ci` is part of.
+    /// The span of a CI pipeline that `tilt ci` is part of.
     pub remote_parent: Option<RemoteParent>,
 }
 
-/// What every event of a report carries.
+/// The fields of every event of one observation, and what its spans derive from.
 #[derive(Debug)]
 pub struct CommonFields {
-    /// Before the event's own fields: whose environment it is.
+    /// They precede the event's own fields: Tilt's version and the user.
     pub leading: Fields,
-    /// After them: versions, machine, the person's own fields.
+    /// They follow the event's own fields: versions, machine, CI, checkout and the user's fields.
     pub trailing: Fields,
-    /// The run of Tilt.
+    /// The id of the session.
     pub session: String,
+    /// The span of the startup.
     pub startup: Span,
+    /// The command that started Tilt, as the name of the startup.
     pub startup_name: &'static str,
 }
 
 impl CommonFields {
+    /// Collects the fields. `session` is `None` if Tilt shows none.
     pub fn new(
         session: Option<&Session>,
         session_id: String,
@@ -62,7 +69,7 @@ impl CommonFields {
         trailing.set("host.arch", host_arch());
         trailing.set("host.cpu_count", context.cpu_count);
         trailing.set_some("installation.id", context.installation_id.clone());
-        // A CI machine knows better: it may have checked out a merge of two branches.
+        // The CI provider's fields win: git may show a temporary merge commit.
         let is_known = |name| context.ci_fields.iter().any(|(known, _)| *known == name);
         let checkout = context.checkout.iter().filter(|(name, _)| !is_known(*name));
         for (name, value) in context.ci_fields.iter().chain(checkout) {
@@ -79,7 +86,7 @@ impl CommonFields {
     }
 }
 
-/// OpenTelemetry's `os.type`.
+/// The value of `os.type` in OpenTelemetry's semantic conventions.
 fn os_type() -> &'static str {
     match std::env::consts::OS {
         "macos" => "darwin",
@@ -87,7 +94,7 @@ fn os_type() -> &'static str {
     }
 }
 
-/// OpenTelemetry's `host.arch`.
+/// The value of `host.arch` in OpenTelemetry's semantic conventions.
 fn host_arch() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",

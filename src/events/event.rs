@@ -12,22 +12,23 @@ use serde_json::Value;
 
 use crate::base::text;
 
-/// The version of the events' shape, in `event.version`: raised when a field changes its meaning.
+/// The field `event.version`. It is raised when a field changes its meaning.
 pub const EVENT_VERSION: u32 = 1;
 
-/// Honeycomb's longest string value, in bytes; what is longer is not stored whole.
+/// The longest string value that Honeycomb stores, in bytes.
+/// See <https://docs.honeycomb.io/reference/honeycomb-limits/>.
 const VALUE_LIMIT: usize = 65_535;
 
-/// The field `kind`.
+/// The kind of an event, and its field `kind`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum EventKind {
-    /// A heartbeat: one resource's status at the time of a report, or when it changed.
+    /// A heartbeat: the status of one resource, at each report and when it changes.
     #[serde(rename = "uiresource")]
     UiResource,
-    /// A heartbeat: the whole environment in one row.
+    /// A heartbeat: the state of the whole environment.
     #[serde(rename = "session")]
     Session,
-    /// An environment has come up.
+    /// The startup of an environment.
     #[serde(rename = "startup")]
     Startup,
     /// A finished update of a resource.
@@ -57,27 +58,28 @@ impl EventKind {
         }
     }
 
-    /// A heartbeat says what the next one says again; when room runs out it goes first.
+    /// True for a status, which the next report repeats. A full queue drops these first.
     pub fn is_heartbeat(self) -> bool {
         matches!(self, Self::UiResource | Self::Session)
     }
 }
 
 /// One event, not yet encoded.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Event {
     pub kind: EventKind,
-    /// For a build its start, for a heartbeat the time of the report.
+    /// The start of a build, or the time of a heartbeat.
+    #[serde(with = "rfc3339")]
     pub time: SystemTime,
     pub fields: Fields,
 }
 
-/// Named values in the order in which they were set.
+/// Named values, in the order in which they were set. They serialise as a JSON object.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Fields(Vec<(Cow<'static, str>, Value)>);
 
 impl Fields {
-    /// Sets a field. An empty text is set as it is; see [`Fields::set_some`] for what Tilt may not say.
+    /// Sets a field, even to an empty text. A text is cut to the length that Honeycomb stores.
     pub fn set(&mut self, name: impl Into<Cow<'static, str>>, value: impl Into<Value>) {
         let value = match value.into() {
             Value::String(text) => Value::String(text::cut(&text, VALUE_LIMIT).to_owned()),
@@ -86,7 +88,7 @@ impl Fields {
         self.0.push((name.into(), value));
     }
 
-    /// Sets a field if there is something to say: never null, never empty.
+    /// Sets a field unless the value is absent, null or an empty text.
     pub fn set_some<V: Into<Value>>(&mut self, name: &'static str, value: Option<V>) {
         match value.map(Into::into) {
             None | Some(Value::Null) => {}
@@ -95,33 +97,30 @@ impl Fields {
         }
     }
 
-    /// Sets a duration in milliseconds, to the microsecond.
+    /// Sets a duration in milliseconds with three decimals, unless it is absent.
     pub fn set_ms(&mut self, name: &'static str, duration: Option<Duration>) {
         self.set_some(name, duration.map(milliseconds));
     }
 
-    /// Sets a list, sorted and joined by commas: Honeycomb knows no lists.
+    /// Sets a list, sorted and joined by commas, because Honeycomb has no list type. An empty list
+    /// is left out.
     pub fn set_list(&mut self, name: &'static str, values: &[String]) {
         let mut values = values.to_vec();
         values.sort_unstable();
         self.set_some(name, Some(values.join(",")));
     }
 
+    /// Adds the fields of `other` after these.
     pub fn extend(&mut self, other: &Self) {
         self.0.extend(other.0.iter().cloned());
     }
 
-    /// Gives a field that is set another value.
-    pub fn replace(&mut self, name: &str, value: &str) {
-        if let Some((_, known)) = self.0.iter_mut().find(|(known, _)| known == name) {
-            *known = Value::from(value);
-        }
-    }
-
+    /// The value of a field.
     pub fn get(&self, name: &str) -> Option<&Value> {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value)
     }
 
+    /// The names of the fields, in their order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|(name, _)| name.as_ref())
     }
@@ -143,7 +142,7 @@ impl<'de> Deserialize<'de> for Fields {
         impl<'de> Visitor<'de> for InOrder {
             type Value = Fields;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("named values")
+                f.write_str("an object of fields")
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
                 let mut fields = Fields::default();
@@ -157,7 +156,7 @@ impl<'de> Deserialize<'de> for Fields {
     }
 }
 
-/// Milliseconds with three decimals: Tilt's times are in microseconds, and a binary fraction
+/// Milliseconds with three decimals. Tilt's times have microseconds, and unrounded binary fractions
 /// would show more digits than were measured.
 fn milliseconds(duration: Duration) -> f64 {
     let micros = u32::try_from(duration.as_micros())
@@ -165,9 +164,29 @@ fn milliseconds(duration: Duration) -> f64 {
     micros.round() / 1_000.0
 }
 
-/// The time as it goes over the wire: RFC 3339, UTC, microseconds.
+/// Formats a time as Honeycomb gets it: RFC 3339, UTC, with microseconds.
 pub fn wire_time(time: SystemTime) -> String {
     humantime::format_rfc3339_micros(time).to_string()
+}
+
+/// Stores a time as text, so that no number in a damaged state can exceed what can be formatted.
+mod rfc3339 {
+    use std::time::SystemTime;
+
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        time: &SystemTime,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&super::wire_time(*time))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<SystemTime, D::Error> {
+        let text = String::deserialize(from)?;
+        humantime::parse_rfc3339(&text).map_err(D::Error::custom)
+    }
 }
 
 #[cfg(test)]
@@ -175,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_said_where_there_is_nothing_to_say() {
+    fn absent_and_empty_values_are_left_out() {
         let mut fields = Fields::default();
         fields.set_some("a", None::<String>);
         fields.set_some("b", Some(""));
@@ -190,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_duration_keeps_the_microseconds_that_tilt_wrote_and_no_more() {
+    fn a_duration_has_exactly_tilts_microseconds() {
         for (micros, expected) in
             [(1_745_612, "1745.612"), (59, "0.059"), (0, "0.0"), (86_400_000_000, "86400000.0")]
         {
@@ -202,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_too_long_for_honeycomb_is_cut() {
+    fn a_value_that_is_too_long_for_honeycomb_is_cut() {
         let mut fields = Fields::default();
         fields.set("labels", "é".repeat(40_000));
         let Some(Value::String(text)) = fields.get("labels") else { panic!("no text") };
@@ -210,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn times_go_out_in_utc_with_microseconds() {
+    fn times_are_sent_in_utc_with_microseconds() {
         let time = humantime::parse_rfc3339("2026-11-22T15:22:07.934675Z").expect("a time");
         assert_eq!(wire_time(time), "2026-11-22T15:22:07.934675Z");
         assert_eq!(wire_time(SystemTime::UNIX_EPOCH), "1970-01-01T00:00:00.000000Z");

@@ -1,13 +1,22 @@
-//! Pure: turns observations of Tilt into events.
+//! Turns observations of Tilt into events. Pure: no process, file, clock, network or environment.
+//!
+//! [`derive::derive`] is the way in. It reads an [`observation::Observation`], updates the
+//! [`tracker::SessionTracker`] and returns [`derived::DerivedEvents`].
 
+pub mod build_numbers;
 pub mod common_fields;
+pub mod derivation;
 pub mod derive;
 pub mod derived;
 pub mod event;
 pub mod failure;
 pub mod fields;
+pub mod image_spans;
 pub mod observation;
+pub mod outcome;
+pub mod session_id;
 pub mod spans;
 pub mod startup;
+pub mod status;
 pub mod trace;
 pub mod tracker;

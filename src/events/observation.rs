@@ -1,12 +1,12 @@
-//! What there is to derive from: one look at Tilt, and what the state already holds. Pure.
+//! The input of a derivation: one observation of Tilt, and what the state already holds. Pure.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-use crate::events::tracker::ImageBuildRef;
-use crate::tilt::model::{ImageBuild, Outcome, Resource, Session, Snapshot};
+use crate::events::image_spans::ImageBuildRef;
+use crate::tilt::model::{ImageBuild, Outcome, Resource, Session, Snapshot, Timestamp};
 
-/// One look at Tilt, or what a watch has shown since the last one.
+/// One poll of Tilt, or what the watches have shown since the last observation.
 #[derive(Debug, Clone, Copy)]
 pub struct Observation<'a> {
     pub session: Option<&'a Session>,
@@ -14,33 +14,33 @@ pub struct Observation<'a> {
     pub resources: &'a [Resource],
     /// The last build of each image, as shown now.
     pub image_builds: &'a [ImageBuild],
-    /// Versions of resources that a watch has shown since the last look, oldest first.
+    /// Versions of resources that a watch has shown since the last observation, oldest first.
     pub observed: &'a [Resource],
-    /// Image builds that a watch has shown since.
+    /// Image builds that a watch has shown since the last observation.
     pub completed_images: &'a [ImageBuild],
     pub heartbeats: Heartbeats<'a>,
-    /// A watch may soon show the update of an image build that has none yet.
+    /// True if a watch may soon show the update of an image build that has none yet.
     pub is_watched: bool,
-    /// Why the last delivery did not get through.
+    /// Why the last delivery failed.
     pub send_error: Option<&'a str>,
     pub phase: Phase,
-    /// The time of what is shown, where that is not the time at which it is taken in.
+    /// When Tilt showed this. `None` if that is now.
     pub seen_at: Option<SystemTime>,
 }
 
-/// Whether more looks at the same session will follow.
+/// Whether more observations of the same session will follow.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Phase {
     #[default]
     Running,
-    /// This collector has been asked to end; the session may or may not go on.
+    /// This collector was asked to end. The session may go on.
     Leaving,
-    /// The session has ended, so far as known with this outcome: what is shown is final.
+    /// The session has ended, with this outcome if it is known. The statuses are final.
     Over(Option<Outcome>),
 }
 
 impl<'a> Observation<'a> {
-    /// One look at everything, by itself.
+    /// A single poll of everything.
     pub fn at(snapshot: &'a Snapshot) -> Self {
         Self {
             session: snapshot.session.as_ref(),
@@ -55,31 +55,42 @@ impl<'a> Observation<'a> {
             seen_at: None,
         }
     }
+
+    /// When Tilt started, as the session says.
+    pub fn tilt_started_at(&self) -> Option<&'a Timestamp> {
+        self.session.and_then(|session| session.tilt_started_at.as_ref())
+    }
+
+    /// True if the session has ended.
+    pub fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Over(_))
+    }
 }
 
-/// What the state holds that a report has to do with.
-#[derive(Debug, Clone, Copy)]
+/// What the state holds about the session and about delivery.
+#[derive(Debug, Clone)]
 pub struct Backlog<'a> {
-    /// Events that wait for Honeycomb.
+    /// The number of events that wait for delivery.
     pub queued: usize,
-    /// Events that will never arrive, ever: dropped unsent, or refused for good.
+    /// The number of events that were lost since the state was created: dropped before they were
+    /// sent, or rejected by Honeycomb.
     pub dropped: u64,
-    /// Builds that wait for a watch to show which update they belong to.
-    pub orphan_images: &'a [ImageBuildRef],
-    /// By key, the builds that were told of before: they need not be put into words again.
+    /// Image builds that wait for a watch to show their update.
+    pub orphan_images: Vec<&'a ImageBuildRef>,
+    /// The keys of the builds that were reported before. They need no new events.
     pub reported: &'a BTreeMap<String, u64>,
 }
 
-/// Which resources' status is told.
+/// Which statuses are reported.
 #[derive(Debug, Clone, Copy)]
 pub enum Heartbeats<'a> {
-    /// All, and the environment's as a whole.
+    /// The status of every resource, and that of the session.
     All,
-    /// Those whose status has changed.
+    /// The statuses that have changed.
     Changed(&'a [PreviousStatus]),
 }
 
-/// A resource's status before it changed.
+/// The status of a resource before it changed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PreviousStatus {
     pub name: String,

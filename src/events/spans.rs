@@ -1,93 +1,155 @@
-//! Finished work as spans: updates, the image builds they ran, and the stages of those. Pure.
+//! The events of finished work: updates, the image builds that they ran, and the stages of those
+//! builds. Pure.
 
 use crate::base::ids;
-use crate::events::common_fields::{CommonFields, Context};
+use crate::events::derivation::Derivation;
 use crate::events::derived::{Build, ProvisionalEvent};
 use crate::events::event::{Event, EventKind, Fields};
-use crate::events::failure::Failure;
-use crate::events::observation::Backlog;
+use crate::events::failure::{self, Failure};
+use crate::events::image_spans::{ImageBuildRef, ImageSpans, event_kind};
 use crate::events::trace::{Span, UpdateId};
-use crate::events::tracker::{ParentUpdate, SessionTracker};
-use crate::tilt::model::{ImageBuild, ImageKind, Resource, ResourceType, Stage, Timestamp, Update};
+use crate::tilt::model::{ImageBuild, Resource, ResourceType, Stage, Timestamp, Update};
 
-/// One finished update; without an event for the empty ones of a resource that only serves, which stay
-/// untold when it gets a command. `None` where only its next status tells whether it still only serves.
-pub fn update(
-    resource: &Resource,
-    update: &Update,
-    backlog: &Backlog,
-    tracker: &SessionTracker,
-    common: &CommonFields,
-    context: &Context,
-) -> Option<Build> {
-    let id = UpdateId::new(&update.span_id, &update.started_at);
-    let key = update_key(&resource.name, &id);
-    if resource.only_serves() || backlog.reported.contains_key(&key) {
-        return Some(Build { key, events: Vec::new() });
+impl Derivation<'_> {
+    /// The event of a finished update.
+    ///
+    /// Tilt runs an empty update for a resource that only has a `serve_cmd`. Such an update never
+    /// gets an event, even after the resource gets a command. `None` while the status cannot tell
+    /// whether the resource still only serves.
+    pub fn update(&self, resource: &Resource, update: &Update) -> Option<Build> {
+        let id = UpdateId::new(&update.span_id, &update.started_at);
+        let key = update_key(&resource.name, &id);
+        if resource.only_serves() || self.is_reported(&key) {
+            return Some(Build::without_events(key));
+        }
+        if self.tracker.may_only_serve(resource) {
+            return None;
+        }
+        let mut fields = self.update_fields(resource, &id);
+        fields.set_ms("duration_ms", update.finished_at.since(&update.started_at));
+        fields.set("warnings", update.warnings);
+        if let Some(error) = &update.error {
+            let is_load = update_type(resource, &id.span_id) == Some("tiltfile");
+            let of = if is_load { Failure::of_tiltfile } else { Failure::of };
+            self.set_failure(&mut fields, of(error));
+        }
+        fields.extend(&self.common.trailing);
+        let event = Event { kind: EventKind::Update, time: update.started_at.at, fields };
+        Some(Build { key, events: vec![event] })
     }
-    if tracker.only_served(resource) {
-        return None;
+
+    /// The event of an update that has not ended but has image builds as children. It is sent if
+    /// the end of the update is never seen.
+    pub fn incomplete_update(
+        &self,
+        resource: &Resource,
+        id: &UpdateId,
+    ) -> Option<ProvisionalEvent> {
+        let started_at = Timestamp::parse(&id.started_at)?;
+        let mut fields = self.update_fields(resource, id);
+        fields.set("incomplete", true);
+        fields.extend(&self.common.trailing);
+        let event = Event { kind: EventKind::Update, time: started_at.at, fields };
+        let key = update_key(&resource.name, id);
+        Some(ProvisionalEvent { key, resource: Some(resource.name.clone()), event })
     }
-    let mut fields = started_update(resource, &id, &update.started_at, tracker, common);
-    fields.set_ms("duration_ms", update.finished_at.since(&update.started_at));
-    fields.set("warnings", update.warnings);
-    if let Some(error) = &update.error {
-        let is_load = update_type(resource, &id.span_id) == Some("tiltfile");
-        let of = if is_load { Failure::of_tiltfile } else { Failure::of };
-        failure(&mut fields, of(error), context);
+
+    /// The fields that are known as soon as an update has begun.
+    fn update_fields(&self, resource: &Resource, id: &UpdateId) -> Fields {
+        let mut fields = self.common.leading.clone();
+        fields.set("kind", EventKind::Update.as_str());
+        fields.set("name", resource.name.clone());
+        fields.set_some("resource_type", resource.resource_type.map(ResourceType::as_str));
+        fields.set_list("labels", &resource.labels);
+        fields.set("update_id", id.span_id.clone());
+        fields.set_some("update_type", update_type(resource, &id.span_id));
+        fields.set_some("initial", self.tracker.is_first(resource, id));
+        if let Some(waited) = self.tracker.waited(&resource.name, id) {
+            fields.set_some("waiting_reason", waited.reason.clone());
+            fields.set_list("waiting_on", &waited.on);
+        }
+        self.update_span(resource, id).describe(&mut fields);
+        fields
     }
-    fields.extend(&common.trailing);
-    let event = Event { kind: EventKind::Update, time: update.started_at.at, fields };
-    Some(Build { key, events: vec![event] })
+
+    /// The span of an update. The first update of a resource is a child of the startup.
+    pub fn update_span(&self, resource: &Resource, id: &UpdateId) -> Span {
+        let is_first = self.tracker.is_first(resource, id) == Some(true);
+        let in_startup = is_first
+            && Timestamp::parse(&id.started_at)
+                .is_some_and(|started_at| self.tracker.is_during_startup(&started_at));
+        let startup = in_startup.then_some(&self.common.startup);
+        Span::of_update(&self.common.session, &resource.name, id, startup)
+    }
+
+    /// The events of an image build and its stages, without their place in a trace.
+    pub fn image_spans(&self, reference: ImageBuildRef, build: &ImageBuild) -> ImageSpans {
+        let root = Span::of_image_build(&self.common.session, build);
+        let stages = (1..).zip(&build.stages);
+        let stages = stages.map(|(position, stage)| self.stage_event(build, position, stage));
+        let events = std::iter::once(self.image_event(build)).chain(stages).collect();
+        ImageSpans::new(reference, root, events, self.common.trailing.clone())
+    }
+
+    fn image_event(&self, build: &ImageBuild) -> Event {
+        let kind = event_kind(build);
+        let mut fields = self.common.leading.clone();
+        fields.set_some("image_name", build.image.clone());
+        fields.set_ms("duration_ms", build.finished_at.since(&build.started_at));
+        fields.set("kind", kind.as_str());
+        fields.set("name", build.image.clone().unwrap_or_else(|| build.object.clone()));
+        fields.set_some("resource", build.resource.clone());
+        fields.set_some("image_tag", build.tag.clone());
+        if !build.stages.is_empty() {
+            fields.set("stages", build.stages.len());
+            fields.set("stages_cached", build.stages.iter().filter(|stage| stage.cached).count());
+        }
+        if let Some(error) = &build.error {
+            self.set_failure(&mut fields, Failure::of(error));
+        }
+        Event { kind, time: build.started_at.at, fields }
+    }
+
+    fn stage_event(&self, build: &ImageBuild, position: usize, stage: &Stage) -> Event {
+        let instruction = instruction(&stage.name);
+        // BuildKit shows a shared step with the times of the build that ran it first.
+        let clamp = |time: &Timestamp| time.at.clamp(build.started_at.at, build.latest().at);
+        let start = stage.started_at.as_ref().map_or(build.started_at.at, clamp);
+        let end = stage.finished_at.as_ref().map(clamp);
+
+        let mut fields = self.common.leading.clone();
+        fields.set("kind", EventKind::DockerImageStage.as_str());
+        fields.set("name", format!("{position}/{} {instruction}", build.stages.len()));
+        fields.set_some("image_name", build.image.clone());
+        fields.set_some("resource", build.resource.clone());
+        fields.set("stage", position);
+        fields.set("instruction", instruction);
+        fields.set("stage_hash", ids::id(&["stage", &stage.name], 16));
+        if self.context.send_stage_text {
+            fields.set("stage_text", crate::base::text::cut(&stage.name, failure::TEXT_LIMIT));
+        }
+        fields.set("cached", stage.cached);
+        fields.set_ms("duration_ms", end.map(|end| end.duration_since(start).unwrap_or_default()));
+        if let Some(error) = &stage.error {
+            self.set_failure(&mut fields, Failure::of(error));
+        }
+        Event { kind: EventKind::DockerImageStage, time: start, fields }
+    }
+
+    fn set_failure(&self, fields: &mut Fields, failure: Failure) {
+        fields.set("error", true);
+        fields.set("error.type", failure.class);
+        fields.set_some("exit_code", failure.exit_code);
+        fields.set("error.hash", failure.hash);
+        if self.context.send_error_text {
+            fields.set("error.message", failure.text);
+        }
+    }
 }
 
-/// What to say of an update that has children on their way to Honeycomb, should its own end
-/// never be seen.
-pub fn unfinished_update(
-    resource: &Resource,
-    id: &UpdateId,
-    tracker: &SessionTracker,
-    common: &CommonFields,
-) -> Option<ProvisionalEvent> {
-    let started_at = Timestamp::parse(&id.started_at)?;
-    let mut fields = started_update(resource, id, &started_at, tracker, common);
-    fields.set("incomplete", true);
-    fields.extend(&common.trailing);
-    let event = Event { kind: EventKind::Update, time: started_at.at, fields };
-    let key = update_key(&resource.name, id);
-    Some(ProvisionalEvent { key, resource: Some(resource.name.clone()), event })
-}
-
-/// The key by which an update is known within its session.
+/// Identifies an update within its session.
 pub fn update_key(resource: &str, id: &UpdateId) -> String {
     ids::id(&["update", resource, &id.span_id, &id.started_at], 16)
-}
-
-/// What is known of an update as soon as it has begun.
-fn started_update(
-    resource: &Resource,
-    id: &UpdateId,
-    started_at: &Timestamp,
-    tracker: &SessionTracker,
-    common: &CommonFields,
-) -> Fields {
-    let is_first = tracker.is_first(resource, id);
-    let of_startup = tracker.is_of_startup(is_first == Some(true), started_at);
-    let mut fields = common.leading.clone();
-    fields.set("kind", EventKind::Update.as_str());
-    fields.set("name", resource.name.clone());
-    fields.set_some("resource_type", resource.resource_type.map(ResourceType::as_str));
-    fields.set_list("labels", &resource.labels);
-    fields.set("update_id", id.span_id.clone());
-    fields.set_some("update_type", update_type(resource, &id.span_id));
-    fields.set_some("initial", is_first);
-    if let Some(waited) = tracker.waited(&resource.name, id) {
-        fields.set_some("waiting_reason", waited.reason.clone());
-        fields.set_list("waiting_on", &waited.on);
-    }
-    let startup = of_startup.then_some(&common.startup);
-    Span::of_update(&common.session, &resource.name, id, startup).describe(&mut fields);
-    fields
 }
 
 fn update_type(resource: &Resource, span_id: &str) -> Option<&'static str> {
@@ -102,97 +164,7 @@ fn update_type(resource: &Resource, span_id: &str) -> Option<&'static str> {
     }
 }
 
-/// The key by which an image build is known within its session.
-pub fn image_key(build: &ImageBuild) -> String {
-    let kind = image_kind(build).as_str();
-    ids::id(&[kind, &build.object, &build.started_at.text, &build.finished_at.text], 16)
-}
-
-fn image_kind(build: &ImageBuild) -> EventKind {
-    match build.kind {
-        ImageKind::Docker => EventKind::DockerImage,
-        ImageKind::Cmd => EventKind::CmdImage,
-    }
-}
-
-/// One image build and its stages, below the update that ran it if that is known.
-pub fn image_build(
-    build: &ImageBuild,
-    parent: Option<&Span>,
-    backlog: &Backlog,
-    common: &CommonFields,
-    context: &Context,
-) -> Build {
-    let key = image_key(build);
-    if backlog.reported.contains_key(&key) {
-        return Build { key, events: Vec::new() };
-    }
-    let kind = image_kind(build);
-    let span = Span::of_image_build(&common.session, build, parent);
-    let mut fields = common.leading.clone();
-    fields.set_some("image_name", build.image.clone());
-    fields.set_ms("duration_ms", build.finished_at.since(&build.started_at));
-    fields.set("kind", kind.as_str());
-
-    fields.set("name", build.image.clone().unwrap_or_else(|| build.object.clone()));
-    fields.set_some("resource", build.resource.clone());
-    fields.set_some("image_tag", build.tag.clone());
-    if !build.stages.is_empty() {
-        fields.set("stages", build.stages.len());
-        fields.set("stages_cached", build.stages.iter().filter(|stage| stage.cached).count());
-    }
-    if let Some(error) = &build.error {
-        failure(&mut fields, Failure::of(error), context);
-    }
-    span.describe(&mut fields);
-    fields.extend(&common.trailing);
-
-    let image = Event { kind, time: build.started_at.at, fields };
-    let stages = (1..).zip(&build.stages).map(|(position, stage)| {
-        stage_event(build, position, stage, &Span::of_stage(&span, position), common, context)
-    });
-    Build { key, events: std::iter::once(image).chain(stages).collect() }
-}
-
-fn stage_event(
-    build: &ImageBuild,
-    position: usize,
-    stage: &Stage,
-    span: &Span,
-    common: &CommonFields,
-    context: &Context,
-) -> Event {
-    let instruction = instruction(&stage.name);
-    // BuildKit shows a shared step with the times of the build that ran it first.
-    let clamp = |time: &Timestamp| time.at.clamp(build.started_at.at, build.latest().at);
-    let begins = stage.started_at.as_ref().map_or(build.started_at.at, clamp);
-    let ends = stage.finished_at.as_ref().map(clamp);
-
-    let mut fields = common.leading.clone();
-    fields.set("kind", EventKind::DockerImageStage.as_str());
-    fields.set("name", format!("{position}/{} {instruction}", build.stages.len()));
-    fields.set_some("image_name", build.image.clone());
-    fields.set_some("resource", build.resource.clone());
-    fields.set("stage", position);
-    fields.set("instruction", instruction);
-    fields.set("stage_hash", ids::id(&["stage", &stage.name], 16));
-    if context.send_stage_text {
-        fields.set(
-            "stage_text",
-            crate::base::text::cut(&stage.name, crate::events::failure::TEXT_LIMIT),
-        );
-    }
-    fields.set("cached", stage.cached);
-    fields.set_ms("duration_ms", ends.map(|end| end.duration_since(begins).unwrap_or_default()));
-    if let Some(error) = &stage.error {
-        failure(&mut fields, Failure::of(error), context);
-    }
-    span.describe(&mut fields);
-    fields.extend(&common.trailing);
-    Event { kind: EventKind::DockerImageStage, time: begins, fields }
-}
-
-/// What kind of step a stage is, without a word of what it does.
+/// Returns the kind of step that a stage is. It never contains text of the step.
 fn instruction(name: &str) -> &'static str {
     const DOCKERFILE: [&str; 8] =
         ["RUN", "COPY", "FROM", "ADD", "WORKDIR", "ENV", "USER", "ONBUILD"];
@@ -214,37 +186,13 @@ fn instruction(name: &str) -> &'static str {
         return "auth";
     }
     // `[build 2/3] COPY src /src`, or `exporting to image`.
-    let said =
+    let step =
         name.strip_prefix('[').and_then(|rest| rest.split_once("] ")).map_or(name, |(_, s)| s);
-    let first = said.split_whitespace().next().unwrap_or_default();
+    let first = step.split_whitespace().next().unwrap_or_default();
     if let Some(known) = DOCKERFILE.iter().find(|known| first.eq_ignore_ascii_case(known)) {
         return known;
     }
-    BUILDKIT.iter().find(|(start, _)| said.starts_with(start)).map_or("other", |(_, known)| known)
-}
-
-fn failure(fields: &mut Fields, failure: Failure, context: &Context) {
-    fields.set("error", true);
-    fields.set("error.type", failure.class);
-    fields.set_some("exit_code", failure.exit_code);
-    fields.set("error.hash", failure.hash);
-    if context.send_error_text {
-        fields.set("error.message", failure.text);
-    }
-}
-
-/// The span of the update that an image build belongs to.
-pub fn parent_span(
-    resource: &Resource,
-    parent: &ParentUpdate,
-    tracker: &SessionTracker,
-    common: &CommonFields,
-) -> Span {
-    let is_first = tracker.is_first(resource, &parent.id) == Some(true);
-    let of_startup = Timestamp::parse(&parent.id.started_at)
-        .is_some_and(|started_at| tracker.is_of_startup(is_first, &started_at));
-    let startup = of_startup.then_some(&common.startup);
-    Span::of_update(&common.session, &resource.name, &parent.id, startup)
+    BUILDKIT.iter().find(|(start, _)| step.starts_with(start)).map_or("other", |(_, known)| known)
 }
 
 #[cfg(test)]
@@ -252,7 +200,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stage_is_known_by_its_instruction_alone() {
+    fn a_stage_is_reduced_to_its_instruction() {
         for (name, expected) in [
             // Recorded from Tilt 0.37.6.
             ("[internal] load build definition from Dockerfile", "internal"),

@@ -1,5 +1,5 @@
-//! Span ids. All derive from the session and Tilt's own ids, so that a re-send repeats them and
-//! a child knows its parent's id before the parent has ended. Pure.
+//! Span ids. All derive from the session and Tilt's own ids, so that a retry sends the same ids and
+//! a child can name its parent before the parent has ended. Pure.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,13 +7,15 @@ use crate::base::ids;
 use crate::events::event::Fields;
 use crate::tilt::model::{ImageBuild, Timestamp};
 
-/// OpenTelemetry's lengths, in hex digits.
+/// The lengths of OpenTelemetry's trace and span ids, in hex digits.
 const TRACE_DIGITS: usize = 32;
 const SPAN_DIGITS: usize = 16;
 
-/// Identifies an update within its session and resource: a live update's span id repeats.
+/// Identifies an update within its session and resource. The start is part of it because live
+/// updates of a resource share one span id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UpdateId {
+    /// Tilt's `spanID`.
     pub span_id: String,
     /// As Tilt wrote it.
     pub started_at: String,
@@ -25,17 +27,18 @@ impl UpdateId {
     }
 }
 
-/// A span's place in its trace.
-#[derive(Debug, Clone, PartialEq)]
+/// A span and its place in a trace.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Span {
     pub trace_id: String,
     pub span_id: String,
+    /// `None` for the root of a trace.
     pub parent_id: Option<String>,
 }
 
 impl Span {
-    /// The root of the trace in which an environment comes up, or a child of the span outside
-    /// that this run of Tilt is part of.
+    /// The span of a session's startup. It is a root, or a child of the remote span that this run
+    /// of Tilt is part of.
     pub fn of_startup(session: &str, remote_parent: Option<&RemoteParent>) -> Self {
         let own = || ids::id(&["startup", session], TRACE_DIGITS);
         Self {
@@ -46,32 +49,45 @@ impl Span {
         }
     }
 
-    /// An update is a root of its own, or a child of the startup that it belongs to.
+    /// The span of an update. It is a root, or a child of the startup that it belongs to.
     pub fn of_update(session: &str, resource: &str, id: &UpdateId, startup: Option<&Self>) -> Self {
-        Self::below(startup, &["update", session, resource, &id.span_id, &id.started_at])
-    }
-
-    /// An image build is a child of its update; where that is not known, a root of its own.
-    pub fn of_image_build(session: &str, build: &ImageBuild, update: Option<&Self>) -> Self {
-        Self::below(update, &["image", session, &build.object, &build.started_at.text])
-    }
-
-    /// A stage is known by its position.
-    pub fn of_stage(build: &Self, position: usize) -> Self {
-        Self::below(Some(build), &["stage", &build.span_id, &position.to_string()])
-    }
-
-    /// A child in its parent's trace, else the root of its own.
-    fn below(parent: Option<&Self>, identity: &[&str]) -> Self {
-        let own = || ids::id(identity, TRACE_DIGITS);
-        Self {
-            trace_id: parent.map_or_else(own, |parent| parent.trace_id.clone()),
-            span_id: ids::id(identity, SPAN_DIGITS),
-            parent_id: parent.map(|parent| parent.span_id.clone()),
+        let root = Self::root(&["update", session, resource, &id.span_id, &id.started_at]);
+        match startup {
+            Some(startup) => root.child_of(startup),
+            None => root,
         }
     }
 
-    /// Sets what Honeycomb draws a waterfall from; the event's time is the span's start.
+    /// The span of an image build as a root. See [`Span::child_of`] for a known update.
+    pub fn of_image_build(session: &str, build: &ImageBuild) -> Self {
+        Self::root(&["image", session, &build.object, &build.started_at.text])
+    }
+
+    /// The span of a build's stage, which its position from 1 identifies.
+    pub fn of_stage(build: &Self, position: usize) -> Self {
+        Self::root(&["stage", &build.span_id, &position.to_string()]).child_of(build)
+    }
+
+    fn root(identity: &[&str]) -> Self {
+        Self {
+            trace_id: ids::id(identity, TRACE_DIGITS),
+            span_id: ids::id(identity, SPAN_DIGITS),
+            parent_id: None,
+        }
+    }
+
+    /// Moves the span into the trace of `parent`. Its own id stays the same.
+    #[must_use]
+    pub fn child_of(self, parent: &Self) -> Self {
+        Self {
+            trace_id: parent.trace_id.clone(),
+            span_id: self.span_id,
+            parent_id: Some(parent.span_id.clone()),
+        }
+    }
+
+    /// Sets the fields that Honeycomb draws a trace from. The time of the event is the start of the
+    /// span. See <https://docs.honeycomb.io/send-data/tracing/>.
     pub fn describe(&self, fields: &mut Fields) {
         fields.set("trace.trace_id", self.trace_id.clone());
         fields.set("trace.span_id", self.span_id.clone());
@@ -81,7 +97,7 @@ impl Span {
     }
 }
 
-/// A span of someone else's that a run of Tilt is part of.
+/// The span of a CI pipeline that a run of `tilt ci` is part of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemoteParent {
     pub trace_id: String,
@@ -89,7 +105,7 @@ pub struct RemoteParent {
 }
 
 impl RemoteParent {
-    /// `TRACEPARENT`, as W3C's Trace Context has it: `00-TRACE-SPAN-FLAGS`.
+    /// Parses `TRACEPARENT` in the form of W3C's Trace Context: `00-TRACE-SPAN-FLAGS`.
     pub fn from_traceparent(text: &str) -> Option<Self> {
         let mut parts = text.trim().split('-');
         let [version, trace_id, span_id, flags] = std::array::from_fn(|_| parts.next());
@@ -99,7 +115,7 @@ impl RemoteParent {
         };
         let is_id = |text: &str, digits| is_hex(text, digits) && text.bytes().any(|b| b != b'0');
         let version = version.filter(|version| is_hex(version, 2) && *version != "ff")?;
-        // A later version may say more.
+        // A later version may have more parts.
         if !is_hex(flags?, 2) || version == "00" && parts.next().is_some() {
             return None;
         }
@@ -108,8 +124,9 @@ impl RemoteParent {
             .then(|| Self { trace_id: trace_id.to_owned(), span_id: span_id.to_owned() })
     }
 
-    /// `HONEYCOMB_TRACE`, as buildevents sets it: `1;trace_id=..,parent_id=..,context=..`. Its ids
-    /// are the build's own, of any form.
+    /// Parses `HONEYCOMB_TRACE` as Honeycomb's buildevents sets it:
+    /// `1;trace_id=..,parent_id=..,context=..`. The ids may be any printable ASCII of at most 256
+    /// bytes.
     pub fn from_honeycomb_trace(text: &str) -> Option<Self> {
         let (version, rest) = text.trim().split_once(';')?;
         let value = |name: &str| {
@@ -137,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_traceparent_is_read_strictly() {
+    fn a_traceparent_is_parsed_strictly() {
         for text in [format!("00-{TRACE}-{SPAN}-01"), format!("01-{TRACE}-{SPAN}-00-more")] {
             assert_eq!(
                 RemoteParent::from_traceparent(&text),
@@ -160,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_honeycomb_trace_has_ids_of_any_form() {
+    fn a_honeycomb_trace_may_have_ids_of_any_form() {
         let text = "1;dataset=ci,trace_id=build-1514,parent_id=step-7,context=e30=";
         assert_eq!(
             RemoteParent::from_honeycomb_trace(text),
@@ -174,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_start_up_within_another_trace_is_a_child_and_keeps_its_own_id() {
+    fn a_startup_in_another_trace_keeps_its_own_span_id() {
         let alone = Span::of_startup("s", None);
         let within = Span::of_startup("s", Some(&remote_parent(TRACE, SPAN)));
         assert_eq!((alone.parent_id, alone.trace_id.len()), (None, 32));

@@ -1,6 +1,6 @@
-//! What has to be remembered of one run of Tilt to tell what its next look means: which update
-//! was a resource's first, which update an image build belongs to, how far the environment has
-//! come up, and which builds nobody saw. Pure; kept in the state, so that a restart changes nothing.
+//! What must be remembered of one run of Tilt to interpret its next observation: the first update
+//! of each resource, the update of each image build, the progress of the startup, and the builds
+//! that were missed. Pure. The state stores it, so a restart of the collector changes nothing.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -8,74 +8,78 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use crate::base::time::unix_micros;
+use crate::events::build_numbers::BuildNumbers;
+use crate::events::image_spans::ImageBuildRef;
 use crate::events::trace::{RemoteParent, Span, UpdateId};
 use crate::tilt::model::{Outcome, Resource, ResourceType, Timestamp, Waiting};
 
-/// Updates kept per resource that builds images: an image's end may be seen after its update's.
+/// The number of updates kept for each resource that builds images. The end of an image build may
+/// be seen after that of its update.
 const RECENT_UPDATES: usize = 8;
 
+/// The memory of one session.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SessionTracker {
     pub startup: Startup,
     /// By name.
     resources: BTreeMap<String, ResourceHistory>,
-    numbers: BuildNumbers,
-    /// How the run ended, in Tilt's own words or, where nobody heard them, as `--outcome` says.
+    build_numbers: BuildNumbers,
+    /// How the run ended: as Tilt reported it, or else as `--outcome` passed it.
     pub outcome: Option<Outcome>,
-    /// What the run is part of, as whoever looked first was told.
+    /// The span that the run is part of. The collector that observes the session first sets it.
     pub remote_parent: Option<RemoteParent>,
 }
 
-/// What is remembered of a resource.
+/// The memory of one resource.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 struct ResourceHistory {
-    first: FirstUpdate,
-    /// The last updates, newest last, if it builds images.
+    first_update: FirstUpdate,
+    /// The last updates of a resource that builds images, newest last.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    recent: Vec<RecentUpdate>,
-    /// What it waited for when its next update had not begun.
+    recent_updates: Vec<RecentUpdate>,
+    /// What the resource waited for before its next update began.
     #[serde(skip_serializing_if = "Option::is_none")]
     waited: Option<PastWait>,
-    /// It belongs to the start-up, and it is still to be told how long it took.
+    /// The resource belongs to the startup, and the time until it was ready is not reported yet.
     #[serde(skip_serializing_if = "is_false")]
-    is_awaited: bool,
-    /// It was told how long that was.
+    awaits_first_ready: bool,
+    /// The time until the resource was ready was reported.
     #[serde(skip_serializing_if = "is_false")]
-    was_ready: bool,
-    /// It was seen to serve and do nothing else.
+    first_ready_reported: bool,
+    /// The last status that tells showed that the resource has a `serve_cmd` and no `cmd`.
     #[serde(skip_serializing_if = "is_false")]
     only_serves: bool,
 }
 
-/// A resource's first update.
+/// The first update of a resource.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 enum FirstUpdate {
     #[default]
     NotStarted,
-    /// It was over before anyone looked.
+    /// It ended before the first observation.
     Missed,
-    /// Likewise, unless it is this one: the older of two that were shown at first.
+    /// Like `Missed`, unless it is this one: the older of two in the first observation.
     Maybe(UpdateId),
     Observed(UpdateId),
 }
 
-/// How far the environment has come up.
+/// The progress of the startup.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub enum Startup {
-    /// Nobody has looked yet.
+    /// The session was not observed yet.
     #[default]
     NotObserved,
-    /// It was over before anyone looked: nothing can be told of it.
+    /// It ended before the first observation, so it cannot be measured.
     Missed,
-    /// Under way: what has become ready or failed so far.
-    InProgress { settled: BTreeMap<String, FirstOutcome> },
-    /// Updates that began up to then, in Unix microseconds, belong to it.
+    /// The first outcomes so far, by resource name.
+    InProgress { first_outcomes: BTreeMap<String, FirstOutcome> },
+    /// Updates that began until then, in Unix microseconds, belong to it.
     Finished { at: u64 },
 }
 
-/// How a resource first came to rest.
+/// How a resource first became ready or failed.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct FirstOutcome {
     /// Unix microseconds.
@@ -83,43 +87,27 @@ pub struct FirstOutcome {
     pub failed: bool,
 }
 
+/// An update that may be the parent of an image build.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct RecentUpdate {
     id: UpdateId,
-    /// Absent while it is under way.
+    /// As Tilt wrote it; `None` while the update runs.
     finished_at: Option<String>,
-    /// The image builds that belong to it: object, and start as Tilt wrote it.
+    /// The image builds that belong to it: the object, and the start as Tilt wrote it.
     images: Vec<(String, String)>,
 }
 
-/// [`Waiting`], as it was last seen.
+/// The last [`Waiting`] that was seen.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct PastWait {
+    /// Tilt's word for why the resource waited.
     pub reason: Option<String>,
+    /// The names of what it waited for.
     pub on: Vec<String>,
-    /// The resource's newest update at that time.
+    /// The newest update of the resource at that time.
     after: Option<UpdateId>,
     /// The update that ended the wait.
     until: Option<UpdateId>,
-}
-
-fn newest(resource: &Resource) -> Option<UpdateId> {
-    let current = resource.current_update.as_ref();
-    let current = current.map(|current| UpdateId::new(&current.span_id, &current.started_at));
-    current.or_else(|| {
-        let finished = resource.updates.first()?;
-        Some(UpdateId::new(&finished.span_id, &finished.started_at))
-    })
-}
-
-/// By what the update of an image build can be found.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ImageBuildRef {
-    pub key: String,
-    pub resource: String,
-    pub object: String,
-    /// As Tilt wrote it.
-    pub started_at: String,
 }
 
 /// The update that an image build belongs to.
@@ -129,47 +117,63 @@ pub struct ParentUpdate {
     pub has_finished: bool,
 }
 
+/// The starts of the updates that a resource shows, including the one that runs.
+pub fn update_starts(resource: &Resource) -> impl Iterator<Item = &Timestamp> {
+    let finished = resource.updates.iter().map(|update| &update.started_at);
+    finished.chain(resource.current_update.iter().map(|update| &update.started_at))
+}
+
+fn newest_update(resource: &Resource) -> Option<UpdateId> {
+    let current = resource.current_update.as_ref();
+    let current = current.map(|current| UpdateId::new(&current.span_id, &current.started_at));
+    current.or_else(|| {
+        let finished = resource.updates.first()?;
+        Some(UpdateId::new(&finished.span_id, &finished.started_at))
+    })
+}
+
 impl SessionTracker {
-    /// The start-up's place in its trace.
-    pub fn root(&self, session: &str) -> Span {
-        Span::of_startup(session, self.remote_parent.as_ref())
+    /// The span of the startup, which is the root of its trace unless the run is part of another.
+    pub fn startup_span(&self, session_id: &str) -> Span {
+        Span::of_startup(session_id, self.remote_parent.as_ref())
     }
 
-    /// Takes in one version of a resource, before anything is derived from it.
+    /// Records one version of a resource, before its events are derived.
     pub fn observe(&mut self, resource: &Resource) {
         for update in &resource.updates {
-            self.numbers.see(&update.span_id);
+            self.build_numbers.insert(&update.span_id);
         }
-        let known = self.known(resource);
-        known.observe_first_update(resource);
-        known.observe_serving(resource);
-        known.is_awaited &= resource.disabled != Some(true);
+        let history = self.history(resource);
+        history.observe_first_update(resource);
+        history.observe_serving(resource);
+        history.awaits_first_ready &= resource.disabled != Some(true);
         if resource.builds_images {
-            known.observe_recent_updates(resource);
+            history.observe_recent_updates(resource);
         }
-        if let Some(waited) = &mut known.waited
+        if let Some(waited) = &mut history.waited
             && waited.until.is_none()
-            && newest(resource) != waited.after
+            && newest_update(resource) != waited.after
         {
-            waited.until = newest(resource);
+            waited.until = newest_update(resource);
         }
     }
 
-    fn known(&mut self, resource: &Resource) -> &mut ResourceHistory {
+    fn history(&mut self, resource: &Resource) -> &mut ResourceHistory {
         self.resources.entry(resource.name.clone()).or_default()
     }
 
-    /// While it is pending or disabled, what only serves looks like any other resource.
-    pub fn only_served(&self, resource: &Resource) -> bool {
-        let is_silent =
+    /// True if the resource only served when its status last told, and its current status does not
+    /// tell. Tilt shows the same statuses for any resource that is pending or disabled.
+    pub fn may_only_serve(&self, resource: &Resource) -> bool {
+        let is_ambiguous =
             matches!(resource.update_status.as_deref(), None | Some("pending" | "none"));
-        is_silent && self.resources.get(&resource.name).is_some_and(|known| known.only_serves)
+        is_ambiguous && self.resources.get(&resource.name).is_some_and(|known| known.only_serves)
     }
 
-    /// Whether this update is the resource's first; `None` where that was over before anyone looked
-    /// and it may be this one.
+    /// Tells whether this update is the first one of its resource. `None` if that is unknown
+    /// because the first observation was too late.
     pub fn is_first(&self, resource: &Resource, id: &UpdateId) -> Option<bool> {
-        match &self.resources.get(&resource.name)?.first {
+        match &self.resources.get(&resource.name)?.first_update {
             FirstUpdate::NotStarted => None,
             FirstUpdate::Observed(first) => Some(first == id),
             FirstUpdate::Maybe(first) => (first != id).then_some(false),
@@ -177,33 +181,37 @@ impl SessionTracker {
         }
     }
 
-    /// A resource belongs to the start-up.
-    pub fn await_ready(&mut self, resource: &Resource) {
-        let known = self.known(resource);
-        known.is_awaited = !known.was_ready;
+    /// Counts a resource as part of the startup.
+    pub fn await_first_ready(&mut self, resource: &Resource) {
+        let history = self.history(resource);
+        history.awaits_first_ready = !history.first_ready_reported;
     }
 
-    /// Whether it is still to be told how long the resource took until it was first ready. Of one
-    /// that was added or enabled after the start-up the time since Tilt's start says nothing.
-    pub fn awaits(&self, resource: &Resource) -> bool {
-        self.resources.get(&resource.name).is_some_and(|known| known.is_awaited)
+    /// True if the time until the resource was first ready is still to be reported. False for a
+    /// resource that was added or enabled after the startup: its time since Tilt's start means
+    /// nothing.
+    pub fn awaits_first_ready(&self, resource: &Resource) -> bool {
+        self.resources.get(&resource.name).is_some_and(|known| known.awaits_first_ready)
     }
 
-    pub fn told_ready(&mut self, resource: &Resource) {
-        let known = self.known(resource);
-        (known.is_awaited, known.was_ready) = (false, true);
+    /// Records that the time until the resource was first ready was reported.
+    pub fn mark_first_ready_reported(&mut self, resource: &Resource) {
+        let history = self.history(resource);
+        (history.awaits_first_ready, history.first_ready_reported) = (false, true);
     }
 
-    /// The update of its resource during which an image build began: one whose end was seen or, if it
-    /// `may_run`, that seems to run. Resources and images are watched apart, so an update that has
-    /// ended may still look as if it ran: it is taken for this build only while it has no other of the
-    /// same image.
+    /// Finds the update during which an image build began. Considers an update that has not ended
+    /// only if `may_run`.
+    ///
+    /// Resources and images are watched separately, so an update that has ended may still look as
+    /// if it ran. It is the parent of this build only if it has no other build of the same image.
     pub fn parent(&mut self, build: &ImageBuildRef, may_run: bool) -> Option<ParentUpdate> {
         let started_at = Timestamp::parse(&build.started_at)?;
-        let known = self.resources.get_mut(&build.resource)?;
-        let began = known.recent.iter_mut().filter_map(|update| Some((update.began()?, update)));
+        let history = self.resources.get_mut(&build.resource)?;
+        let updates = history.recent_updates.iter_mut();
+        let updates = updates.filter_map(|update| Some((update.started_at()?, update)));
         let (_, update) =
-            began.filter(|(began, _)| *began <= started_at.at).max_by_key(|(began, _)| *began)?;
+            updates.filter(|(start, _)| *start <= started_at.at).max_by_key(|(start, _)| *start)?;
         if !update.covers(build, &started_at) || !may_run && update.finished_at.is_none() {
             return None;
         }
@@ -220,57 +228,56 @@ impl SessionTracker {
         waited.filter(|waited| waited.until.as_ref() == Some(id))
     }
 
-    /// Takes in what a version of a resource waits for, after all else was derived from it.
+    /// Records what a version of a resource waits for, after its events were derived.
     pub fn observe_waiting(&mut self, resource: &Resource) {
         if let Some(Waiting { reason, on }) = &resource.waiting {
             let (reason, on) = (reason.clone(), on.clone());
-            let waited = PastWait { reason, on, after: newest(resource), until: None };
-            self.known(resource).waited = Some(waited);
+            let waited = PastWait { reason, on, after: newest_update(resource), until: None };
+            self.history(resource).waited = Some(waited);
         } else if resource.disabled == Some(true) {
-            self.known(resource).waited = None;
+            self.history(resource).waited = None;
         }
     }
 
-    /// Whether an update belongs to the bring-up: the first of its resource, begun before all
-    /// was up. Once told it stays so, whatever is seen later.
-    pub fn is_of_startup(&self, is_first: bool, started_at: &Timestamp) -> bool {
-        is_first
-            && match self.startup {
-                Startup::InProgress { .. } => true,
-                Startup::Finished { at } => unix_micros(started_at.at) <= at,
-                Startup::NotObserved | Startup::Missed => false,
-            }
+    /// True if an update that began then began during the startup. The answer for an update never
+    /// changes once it was reported.
+    pub fn is_during_startup(&self, started_at: &Timestamp) -> bool {
+        match self.startup {
+            Startup::InProgress { .. } => true,
+            Startup::Finished { at } => unix_micros(started_at.at) <= at,
+            Startup::NotObserved | Startup::Missed => false,
+        }
     }
 
-    /// Builds of the session whose end nobody saw; those that are still under way may yet be seen.
+    /// The number of builds of the session whose end was not seen. Builds that still run do not
+    /// count, because their end may still be seen.
     pub fn missed_builds(&self, resources: &[Resource]) -> u64 {
         let current = resources.iter().filter_map(|resource| resource.current_update.as_ref());
-        let running = current.filter(|update| self.numbers.misses(&update.span_id)).count();
-        self.numbers.missing().saturating_sub(running as u64)
+        let running =
+            current.filter(|update| self.build_numbers.is_missing(&update.span_id)).count();
+        self.build_numbers.missing().saturating_sub(running as u64)
     }
 }
 
 impl ResourceHistory {
     fn observe_first_update(&mut self, resource: &Resource) {
-        if self.first != FirstUpdate::NotStarted {
+        if self.first_update != FirstUpdate::NotStarted {
             return;
         }
-        self.first = match &resource.updates[..] {
+        let is_tiltfile = resource.resource_type == Some(ResourceType::Tiltfile);
+        self.first_update = match &resource.updates[..] {
             [] => match &resource.current_update {
                 Some(current) => {
                     FirstUpdate::Observed(UpdateId::new(&current.span_id, &current.started_at))
                 }
                 None => FirstUpdate::NotStarted,
             },
-            // Tilt keeps two of a resource, so one is all there was; of a Tiltfile it keeps one,
-            // and counts them.
-            [only]
-                if resource.resource_type != Some(ResourceType::Tiltfile)
-                    || only.span_id.ends_with(":1") =>
-            {
+            // Tilt keeps two updates of a resource, so a single one is the first. It keeps one
+            // load of a Tiltfile, but numbers them.
+            [only] if !is_tiltfile || only.span_id.ends_with(":1") => {
                 FirstUpdate::Observed(UpdateId::new(&only.span_id, &only.started_at))
             }
-            [.., oldest] if resource.resource_type != Some(ResourceType::Tiltfile) => {
+            [.., oldest] if !is_tiltfile => {
                 FirstUpdate::Maybe(UpdateId::new(&oldest.span_id, &oldest.started_at))
             }
             _ => FirstUpdate::Missed,
@@ -287,14 +294,20 @@ impl ResourceHistory {
     fn observe_recent_updates(&mut self, resource: &Resource) {
         for update in resource.updates.iter().rev() {
             let id = UpdateId::new(&update.span_id, &update.started_at);
-            remember(&mut self.recent, id, Some(update.finished_at.text.clone()));
+            self.add_recent_update(id, Some(update.finished_at.text.clone()));
         }
         if let Some(current) = &resource.current_update {
-            let id = UpdateId::new(&current.span_id, &current.started_at);
-            remember(&mut self.recent, id, None);
+            self.add_recent_update(UpdateId::new(&current.span_id, &current.started_at), None);
         }
-        let too_many = self.recent.len().saturating_sub(RECENT_UPDATES);
-        self.recent.drain(..too_many);
+        let excess = self.recent_updates.len().saturating_sub(RECENT_UPDATES);
+        self.recent_updates.drain(..excess);
+    }
+
+    fn add_recent_update(&mut self, id: UpdateId, finished_at: Option<String>) {
+        match self.recent_updates.iter_mut().find(|known| known.id == id) {
+            Some(known) => known.finished_at = finished_at.or(known.finished_at.take()),
+            None => self.recent_updates.push(RecentUpdate { id, finished_at, images: Vec::new() }),
+        }
     }
 }
 
@@ -304,78 +317,25 @@ fn is_false(flag: &bool) -> bool {
 }
 
 impl RecentUpdate {
-    fn began(&self) -> Option<SystemTime> {
-        Timestamp::parse(&self.id.started_at).map(|began| began.at)
+    fn started_at(&self) -> Option<SystemTime> {
+        Timestamp::parse(&self.id.started_at).map(|started_at| started_at.at)
     }
 
-    /// Of a build that began after it did.
+    /// True if the update can be the parent of a build that began after it.
     fn covers(&self, build: &ImageBuildRef, build_started_at: &Timestamp) -> bool {
-        let ended = self.finished_at.as_deref().and_then(Timestamp::parse);
+        let finished_at = self.finished_at.as_deref().and_then(Timestamp::parse);
         let has_another = self
             .images
             .iter()
             .any(|(object, started_at)| *object == build.object && *started_at != build.started_at);
-        !has_another && ended.is_none_or(|ended| build_started_at.at <= ended.at)
+        !has_another && finished_at.is_none_or(|finished| build_started_at.at <= finished.at)
     }
-}
-
-fn remember(recent: &mut Vec<RecentUpdate>, id: UpdateId, finished_at: Option<String>) {
-    match recent.iter_mut().find(|known| known.id == id) {
-        Some(known) => known.finished_at = finished_at.or(known.finished_at.take()),
-        None => recent.push(RecentUpdate { id, finished_at, images: Vec::new() }),
-    }
-}
-
-/// The numbers N of the `build:N` that were seen, as ascending ranges with gaps between them.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-struct BuildNumbers(Vec<(u64, u64)>);
-
-impl BuildNumbers {
-    fn see(&mut self, span_id: &str) {
-        let Some(number) = number(span_id) else { return };
-        let after = self.0.partition_point(|(_, last)| *last + 1 < number);
-        match self.0.get_mut(after) {
-            Some((first, last)) if number + 1 >= *first => {
-                *first = number.min(*first);
-                *last = number.max(*last);
-            }
-            _ => self.0.insert(after, (number, number)),
-        }
-        if let [(_, last), (next, next_last), ..] = self.0[after..]
-            && last + 1 == next
-        {
-            self.0[after].1 = next_last;
-            self.0.remove(after + 1);
-        }
-    }
-
-    /// Whether this one lies in a gap.
-    fn misses(&self, span_id: &str) -> bool {
-        let last = self.0.last().map_or(0, |(_, last)| *last);
-        let is_seen =
-            |number: u64| self.0.iter().any(|(first, last)| (*first..=*last).contains(&number));
-        number(span_id).is_some_and(|number| number < last && !is_seen(number))
-    }
-
-    fn missing(&self) -> u64 {
-        let seen: u64 = self.0.iter().map(|(first, last)| last - first + 1).sum();
-        self.0.last().map_or(0, |(_, last)| last - seen)
-    }
-}
-
-/// Of a build; live updates and Tiltfiles are not numbered with them.
-fn number(span_id: &str) -> Option<u64> {
-    let number = span_id.strip_prefix("build:")?.parse::<u32>().ok()?;
-    (number > 0).then_some(number.into())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
     use crate::tilt::model::{CurrentUpdate, Update};
-    use proptest::prelude::*;
 
     fn at(seconds: u32) -> Timestamp {
         Timestamp::parse(&format!("2026-11-22T15:00:{seconds:02}Z")).expect("a time")
@@ -407,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_serves_does_so_while_it_is_pending_or_disabled_too() {
+    fn serving_is_remembered_while_pending_or_disabled() {
         let mut tracker = SessionTracker::default();
         let shows = |status: &str| Resource {
             resource_type: Some(ResourceType::Local),
@@ -416,15 +376,15 @@ mod tests {
             ..resource(vec![update(1, 1, 2)], None)
         };
         tracker.observe(&shows("pending"));
-        assert!(!tracker.only_served(&shows("pending")), "not known yet");
+        assert!(!tracker.may_only_serve(&shows("pending")), "not known yet");
         tracker.observe(&shows("not_applicable"));
         for status in ["pending", "none"] {
             tracker.observe(&shows(status));
-            assert!(tracker.only_served(&shows(status)), "{status}");
+            assert!(tracker.may_only_serve(&shows(status)), "{status}");
         }
-        assert!(!tracker.only_served(&shows("error")));
+        assert!(!tracker.may_only_serve(&shows("error")));
         tracker.observe(&shows("in_progress"));
-        assert!(!tracker.only_served(&shows("pending")), "it was given a command");
+        assert!(!tracker.may_only_serve(&shows("pending")), "it has a command now");
     }
 
     fn is_first(
@@ -452,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_update_is_known_when_it_was_seen_alone() {
+    fn the_first_update_is_known_if_it_was_seen_alone() {
         let mut tracker = SessionTracker::default();
         tracker.observe(&resource(vec![], Some((3, 1))));
         let later = resource(vec![update(4, 5, 6), update(3, 1, 2)], None);
@@ -462,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_updates_seen_at_once_the_older_may_be_the_first_or_not() {
+    fn the_older_of_two_updates_seen_at_once_may_be_the_first() {
         let mut tracker = SessionTracker::default();
         let late = resource(vec![update(9, 5, 6), update(7, 1, 2)], None);
         tracker.observe(&late);
@@ -471,11 +431,11 @@ mod tests {
         let later = resource(vec![update(12, 11, 12), update(11, 9, 10)], None);
         tracker.observe(&later);
         assert_eq!(is_first(&tracker, &later, 12, 11), Some(false));
-        assert_eq!(is_first(&tracker, &later, 11, 9), Some(false), "two were there before it");
+        assert_eq!(is_first(&tracker, &later, 11, 9), Some(false), "two preceded it");
     }
 
     #[test]
-    fn of_two_live_updates_seen_at_once_the_newer_is_not_the_first() {
+    fn the_newer_of_two_live_updates_is_not_the_first() {
         let live =
             |from, to| Update { span_id: "liveupdate:web:web".into(), ..update(1, from, to) };
         let late = resource(vec![live(5, 6), live(1, 2)], None);
@@ -517,7 +477,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tiltfile_counts_its_own_loads() {
+    fn the_first_load_of_a_tiltfile_has_the_number_one() {
         for (number, expected) in [(1, Some(true)), (2, Some(false))] {
             let mut load = update(number, 1, 2);
             load.span_id = format!("tiltfile:(Tiltfile):{number}");
@@ -531,7 +491,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_belongs_to_the_update_during_which_it_began() {
+    fn the_parent_of_an_image_is_the_update_it_began_in() {
         let mut tracker = SessionTracker::default();
         tracker.observe(&resource(vec![update(2, 1, 4)], Some((5, 6))));
         assert_eq!(parent(&mut tracker, 0), None);
@@ -543,15 +503,15 @@ mod tests {
     }
 
     #[test]
-    fn an_image_of_an_update_that_nobody_saw_belongs_to_no_earlier_one() {
+    fn an_image_of_an_unseen_update_has_no_parent() {
         let mut tracker = SessionTracker::default();
         tracker.observe(&resource(vec![], Some((1, 1))));
         tracker.observe(&resource(vec![update(3, 6, 7), update(2, 4, 5)], None));
-        assert_eq!(parent(&mut tracker, 9), None, "nobody saw the end of build:1 either");
+        assert_eq!(parent(&mut tracker, 9), None, "the end of build:1 was not seen either");
     }
 
     #[test]
-    fn an_update_builds_an_image_once_so_a_second_build_belongs_to_one_not_seen_yet() {
+    fn an_update_is_the_parent_of_one_build_per_image() {
         let mut tracker = SessionTracker::default();
         tracker.observe(&resource(vec![], Some((5, 6))));
         assert_eq!(parent(&mut tracker, 7), Some(("build:5".into(), false)));
@@ -562,7 +522,7 @@ mod tests {
     }
 
     #[test]
-    fn an_update_stays_known_for_a_while_after_tilt_forgot_it() {
+    fn the_last_eight_updates_can_be_parents() {
         let mut tracker = SessionTracker::default();
         for number in 1..=9 {
             tracker.observe(&resource(vec![update(number, number * 5, number * 5 + 1)], None));
@@ -571,22 +531,8 @@ mod tests {
         assert!(parent(&mut tracker, 10).is_some());
     }
 
-    proptest! {
-        #[test]
-        fn missed_builds_are_the_gaps_in_the_numbers(seen in proptest::collection::vec(1u64..40, 0..60)) {
-            let mut numbers = BuildNumbers::default();
-            for number in &seen {
-                numbers.see(&format!("build:{number}"));
-            }
-            let distinct: BTreeSet<_> = seen.iter().copied().collect();
-            let expected = distinct.last().map_or(0, |last| last - distinct.len() as u64);
-            prop_assert_eq!(numbers.missing(), expected);
-            prop_assert!(numbers.0.windows(2).all(|w| w[0].1 + 1 < w[1].0), "{:?}", numbers);
-        }
-    }
-
     #[test]
-    fn a_build_that_runs_is_not_missed_until_it_is_over_unseen() {
+    fn a_running_build_does_not_count_as_missed() {
         let mut tracker = SessionTracker::default();
         let running = [
             resource(Vec::new(), Some((2, 1))),
@@ -599,18 +545,5 @@ mod tests {
         let over = [resource(vec![update(5, 3, 4)], None)];
         tracker.observe(&over[0]);
         assert_eq!(tracker.missed_builds(&over), 2, "2 and 4");
-    }
-
-    #[test]
-    fn only_build_numbers_count() {
-        let mut numbers = BuildNumbers::default();
-        for span in ["tiltfile:(Tiltfile):9", "liveupdate:web:web", "build:", "build:0", "build:x"]
-        {
-            numbers.see(span);
-        }
-        numbers.see(&format!("build:{}", u64::MAX));
-        assert_eq!(numbers.0, []);
-        numbers.see(&format!("build:{}", u32::MAX));
-        assert_eq!(numbers.missing(), u64::from(u32::MAX) - 1);
     }
 }

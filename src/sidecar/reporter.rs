@@ -16,6 +16,7 @@ use crate::sidecar::problems::Problems;
 use crate::sidecar::schedule::STORE_RETRY;
 use crate::sidecar::send_summary::SendSummary;
 use crate::sidecar::watches::WatchSet;
+use crate::spool::reconcile::reconcile;
 use crate::spool::state::Recorded;
 use crate::spool::store::{self, Store, StoreError};
 use crate::tilt::model::Snapshot;
@@ -111,8 +112,9 @@ impl<'a> Reporter<'a> {
             seen_at,
             ..self.view.observation(heartbeats)
         };
-        git::locate(&mut self.context, observation.session, &mut self.checkout);
-        match self.store.update(|state| state.take_in(&observation, &self.context, time::wall())) {
+        git::update_checkout(&mut self.context, observation.session, &mut self.checkout);
+        match self.store.update(|state| reconcile(state, &observation, &self.context, time::wall()))
+        {
             Ok(recorded) => {
                 self.on_recorded(recorded);
                 recorded.poll_again_after

@@ -1,4 +1,5 @@
 //! Everything that survives a restart: the state and the queue.
 
+pub mod reconcile;
 pub mod state;
 pub mod store;

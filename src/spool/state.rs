@@ -13,13 +13,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::base::time::{unix_micros, unix_seconds};
-use crate::events::common_fields::Context;
-use crate::events::derive::{derive, session_id};
 use crate::events::derived::{Build, DerivedEvents, ProvisionalEvent};
 use crate::events::event::{Event, EventKind, Fields, wire_time};
-use crate::events::observation::{Backlog, Observation, Phase};
+use crate::events::image_spans::ImageSpans;
+use crate::events::observation::{Backlog, Phase};
 use crate::events::trace::Span;
-use crate::events::tracker::{ImageBuildRef, SessionTracker};
+use crate::events::tracker::SessionTracker;
 
 const VERSION: u32 = 1;
 /// The most events that wait.
@@ -104,11 +103,9 @@ struct StoredProvisional {
 /// An image build that is seen, and waits for a watch to show its update.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct OrphanImage {
-    placement: ImageBuildRef,
     /// Unix microseconds.
     since: u64,
-    /// The build, then its stages, as they go out if no update is found.
-    events: Vec<(EventKind, Box<RawValue>)>,
+    spans: ImageSpans,
 }
 
 /// An event that waits for Honeycomb.
@@ -242,28 +239,22 @@ impl State {
         &self.queue
     }
 
-    /// What is remembered of the session that a look shows.
-    pub fn tracker(&self, observation: &Observation) -> SessionTracker {
-        self.sessions.get(&session_id(observation)).map(|s| s.tracker.clone()).unwrap_or_default()
+    /// Returns a copy of what is known about a session; an empty tracker if it is unknown.
+    pub fn tracker(&self, session_id: &str) -> SessionTracker {
+        self.sessions.get(session_id).map(|session| session.tracker.clone()).unwrap_or_default()
     }
 
-    /// Takes in a look at Tilt: what it says that has not been said.
-    pub fn take_in(
-        &mut self,
-        observation: &Observation,
-        context: &Context,
-        now: SystemTime,
-    ) -> Recorded {
-        let id = session_id(observation);
-        let (queued, dropped) = (self.queue.len(), self.dropped);
-        let session = self.sessions.entry(id.clone()).or_default();
-        let orphan_images: Vec<_> =
-            session.orphan_images.iter().map(|u| u.placement.clone()).collect();
-        let backlog =
-            Backlog { queued, dropped, orphan_images: &orphan_images, reported: &session.builds };
-        let at = observation.seen_at.unwrap_or(now);
-        let report = derive(observation, &backlog, &mut session.tracker, context, at);
-        self.record(&id, &report, now)
+    /// Returns what the state holds for a session: the backlog, which tells what was already
+    /// reported, and the tracker, which the derivation updates.
+    pub fn session(&mut self, session_id: &str) -> (Backlog<'_>, &mut SessionTracker) {
+        let session = self.sessions.entry(session_id.to_owned()).or_default();
+        let backlog = Backlog {
+            queued: self.queue.len(),
+            dropped: self.dropped,
+            orphan_images: session.orphan_images.iter().map(|orphan| &orphan.spans.build).collect(),
+            reported: &session.builds,
+        };
+        (backlog, &mut session.tracker)
     }
 
     /// Takes in a session's report: its heartbeats, and the builds that have not been seen.
@@ -427,8 +418,8 @@ impl State {
 impl SessionState {
     /// Nothing more will come of it: says what it promised.
     fn end(&mut self, now: u64, fresh: &mut Vec<(EventKind, Box<RawValue>)>) {
-        for orphan_images in std::mem::take(&mut self.orphan_images) {
-            fresh.extend(orphan_images.events);
+        for orphan in std::mem::take(&mut self.orphan_images) {
+            fresh.extend(encoded_spans(orphan.spans, None));
         }
         fresh.extend(self.provisional.values_mut().filter_map(StoredProvisional::say));
         // An update's end may still show. A start-up has ended, whoever says so first.
@@ -456,14 +447,11 @@ impl SessionState {
     /// Remembers the builds whose update is not known yet; how many of them are new.
     fn defer(&mut self, report: &DerivedEvents, now: SystemTime) -> usize {
         let mut new = 0;
-        for (placement, build) in &report.orphan_images {
-            if self.builds.insert(placement.key.clone(), unix_seconds(now)).is_none() {
+        for spans in &report.orphan_images {
+            if self.builds.insert(spans.build.key.clone(), unix_seconds(now)).is_none() {
                 new += 1;
-                self.orphan_images.push(OrphanImage {
-                    placement: placement.clone(),
-                    since: unix_micros(now),
-                    events: build.events.iter().map(|event| (event.kind, wire(event))).collect(),
-                });
+                let (since, spans) = (unix_micros(now), spans.clone());
+                self.orphan_images.push(OrphanImage { since, spans });
             }
         }
         new
@@ -477,19 +465,14 @@ impl SessionState {
         fresh: &mut Vec<(EventKind, Box<RawValue>)>,
     ) {
         let patience = u64::try_from(PLACEMENT_PATIENCE.as_micros()).unwrap_or(u64::MAX);
-        for orphan_images in std::mem::take(&mut self.orphan_images) {
-            let placed = report.placed.iter().find(|(key, _)| *key == orphan_images.placement.key);
-            if let Some((_, update)) = placed {
-                let events = orphan_images.events.into_iter().enumerate();
-                fresh.extend(
-                    events.map(|(index, (kind, wire))| (kind, adopt(&wire, update, index == 0))),
-                );
-            } else if !report.is_watched
-                || unix_micros(now).abs_diff(orphan_images.since) >= patience
-            {
-                fresh.extend(orphan_images.events);
+        for orphan in std::mem::take(&mut self.orphan_images) {
+            let mut found = report.found_parents.iter();
+            let update = found.find(|(key, _)| *key == orphan.spans.build.key);
+            let is_late = unix_micros(now).abs_diff(orphan.since) >= patience;
+            if update.is_some() || !report.is_watched || is_late {
+                fresh.extend(encoded_spans(orphan.spans, update.map(|(_, update)| update)));
             } else {
-                self.orphan_images.push(orphan_images);
+                self.orphan_images.push(orphan);
             }
         }
     }
@@ -522,7 +505,8 @@ impl SessionState {
             self.provisional.retain(|key, old| !old.is_said || is_promised(key));
         }
         for provisional_event in self.provisional.values_mut() {
-            let newest = provisional_event.resource.as_ref().and_then(|r| report.newest.get(r));
+            let newest =
+                provisional_event.resource.as_ref().and_then(|r| report.newest_updates.get(r));
             if newest.is_some_and(|newest| *newest > provisional_event.began_at) {
                 fresh.extend(provisional_event.say());
             }
@@ -548,19 +532,8 @@ fn is_whole(bytes: &[u8]) -> bool {
     format!("{:08x}", hasher.finalize()).as_bytes() == check
 }
 
-/// Moves an encoded image build, or a stage of it, into the trace of the update that ran it.
-fn adopt(wire: &RawValue, update: &Span, is_build: bool) -> Box<RawValue> {
-    #[derive(Deserialize)]
-    struct Event {
-        time: String,
-        data: Fields,
-    }
-    let Ok(mut event) = serde_json::from_str::<Event>(wire.get()) else { return wire.to_owned() };
-    event.data.replace("trace.trace_id", &update.trace_id);
-    if is_build {
-        event.data.set("trace.parent_id", update.span_id.clone());
-    }
-    encoded(event.time, &event.data)
+fn encoded_spans(spans: ImageSpans, update: Option<&Span>) -> Vec<(EventKind, Box<RawValue>)> {
+    spans.into_events(update).iter().map(|event| (event.kind, wire(event))).collect()
 }
 
 fn wire(event: &Event) -> Box<RawValue> {
@@ -581,6 +554,9 @@ fn encoded(time: String, data: &Fields) -> Box<RawValue> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::events::common_fields::Context;
+    use crate::events::observation::Observation;
+    use crate::spool::reconcile::reconcile;
     use crate::tilt::model::{Resource, ResourceType, Snapshot, Timestamp, Update};
 
     const NOW: u64 = 1_800_000_000;
@@ -699,7 +675,11 @@ mod tests {
             event: event(EventKind::Update),
         };
         let newest = BTreeMap::from([("r".into(), unix_micros(keep_provisional.event.time))]);
-        DerivedEvents { provisional: vec![keep_provisional], newest, ..report(0, &[]) }
+        DerivedEvents {
+            provisional: vec![keep_provisional],
+            newest_updates: newest,
+            ..report(0, &[])
+        }
     }
 
     #[test]
@@ -757,15 +737,19 @@ mod tests {
     fn only_a_newer_update_shows_that_the_end_of_another_was_missed() {
         let mut state = State::default();
         state.record("s", &running("u"), at(NOW));
-        let began = running("u").newest["r"];
+        let began = running("u").newest_updates["r"];
         // Of a look that began before the update did.
         for newest in [began - 1, began] {
             let newest = BTreeMap::from([("r".into(), newest)]);
-            state.record("s", &DerivedEvents { newest, ..report(0, &[]) }, at(NOW + 1));
+            state.record(
+                "s",
+                &DerivedEvents { newest_updates: newest, ..report(0, &[]) },
+                at(NOW + 1),
+            );
             assert_eq!(kinds(&state), (0, 0));
         }
         let newest = BTreeMap::from([("r".into(), began + 1)]);
-        state.record("s", &DerivedEvents { newest, ..report(0, &[]) }, at(NOW + 2));
+        state.record("s", &DerivedEvents { newest_updates: newest, ..report(0, &[]) }, at(NOW + 2));
         assert_eq!(kinds(&state), (0, 1));
     }
 
@@ -779,7 +763,7 @@ mod tests {
         };
         let both = DerivedEvents {
             provisional: vec![keep_provisional("missed", NOW - 60), keep_provisional("runs", NOW)],
-            newest: BTreeMap::from([("r".into(), unix_micros(at(NOW)))]),
+            newest_updates: BTreeMap::from([("r".into(), unix_micros(at(NOW)))]),
             ..report(0, &[])
         };
         for minute in 0..10 {
@@ -830,7 +814,8 @@ mod tests {
                 ..Resource::default()
             };
             let snapshot = Snapshot { resources: vec![resource], ..Snapshot::default() };
-            state.take_in(&Observation::at(&snapshot), &Context::default(), at(NOW + hours * 3600));
+            let now = at(NOW + hours * 3600);
+            reconcile(&mut state, &Observation::at(&snapshot), &Context::default(), now);
         }
         assert_eq!(state.queue().iter().filter(|e| e.kind == EventKind::Update).count(), 1);
     }

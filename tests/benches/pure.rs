@@ -8,6 +8,7 @@ use fakes::crowd;
 use tilt_honeycomb::events::common_fields::Context;
 use tilt_honeycomb::events::observation::Observation;
 use tilt_honeycomb::honeycomb::batch::{self, BatchLimits, NextBatch};
+use tilt_honeycomb::spool::reconcile::reconcile;
 use tilt_honeycomb::spool::state::State;
 use tilt_honeycomb::tilt::list_reader::ListReader;
 use tilt_honeycomb::tilt::model::Snapshot;
@@ -43,7 +44,7 @@ fn now() -> SystemTime {
 /// The state after a first report.
 fn state(resources: usize) -> State {
     let mut state = State::default();
-    state.take_in(&Observation::at(&snapshot(resources)), &Context::default(), now());
+    reconcile(&mut state, &Observation::at(&snapshot(resources)), &Context::default(), now());
     state
 }
 
@@ -58,7 +59,7 @@ fn first_report(bencher: Bencher, resources: usize) {
     let (snapshot, context) = (snapshot(resources), Context::default());
     bencher
         .with_inputs(State::default)
-        .bench_refs(|state| state.take_in(&Observation::at(&snapshot), &context, now()));
+        .bench_refs(|state| reconcile(state, &Observation::at(&snapshot), &context, now()));
 }
 
 #[divan::bench(args = SIZES)]
@@ -67,7 +68,7 @@ fn later_report(bencher: Bencher, resources: usize) {
     let known = state(resources);
     bencher
         .with_inputs(|| known.clone())
-        .bench_refs(|state| state.take_in(&Observation::at(&snapshot), &context, now()));
+        .bench_refs(|state| reconcile(state, &Observation::at(&snapshot), &context, now()));
 }
 
 #[divan::bench(args = SIZES)]

@@ -27,7 +27,7 @@ use fakes::machine::{self, Clock};
 use fakes::tls;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::faults::{FaultyServer, KEY, LATE_ARRIVAL, RepeatCause, Repeats, ServerMode, URL};
@@ -1211,8 +1211,10 @@ fn on_disk(scratch: &Path) -> HashSet<String> {
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let mut keys: HashSet<_> = list(&state["queue"]).iter().map(|e| key(&e["wire"])).collect();
     for session in state["sessions"].as_object().into_iter().flat_map(serde_json::Map::values) {
-        for unplaced in list(&session["unplaced"]) {
-            keys.extend(list(&unplaced["events"]).iter().map(|event| key(&event[1])));
+        for orphan in list(&session["orphan_images"]) {
+            let events = list(&orphan["spans"]["events"]);
+            let wires = events.iter().map(|e| json!({"time": e["time"], "data": e["fields"]}));
+            keys.extend(wires.map(|wire| key(&wire)));
         }
     }
     keys

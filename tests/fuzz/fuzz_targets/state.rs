@@ -9,6 +9,7 @@ use tilt_honeycomb::honeycomb::batch::{BatchLimits, cut};
 use tilt_honeycomb::events::common_fields::Context;
 use tilt_honeycomb::events::observation::Observation;
 use tilt_honeycomb::tilt::model::Snapshot;
+use tilt_honeycomb::spool::reconcile::reconcile;
 use tilt_honeycomb::spool::state::State;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -17,6 +18,6 @@ fuzz_target!(|bytes: &[u8]| {
     let seqs: Vec<_> = state.queue().iter().map(|waiting| waiting.seq).collect();
     state.settle(&seqs[..seqs.len() / 2], 1);
     let now = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
-    state.take_in(&Observation::at(&Snapshot::default()), &Context::default(), now);
+    reconcile(&mut state, &Observation::at(&Snapshot::default()), &Context::default(), now);
     State::decode(&state.encode()).expect("what was written reads back");
 });

@@ -10,6 +10,7 @@ use tilt_honeycomb::events::common_fields::Context;
 use tilt_honeycomb::tilt::list_reader::ListReader;
 use tilt_honeycomb::events::observation::Observation;
 use tilt_honeycomb::tilt::model::Snapshot;
+use tilt_honeycomb::spool::reconcile::reconcile;
 use tilt_honeycomb::spool::state::State;
 use tilt_honeycomb::tilt::watch_reader::WatchReader;
 
@@ -25,17 +26,17 @@ fuzz_target!(|bytes: &[u8]| {
     }
     let now = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
     let mut state = State::default();
-    for snapshot in [&whole, &watched, &whole] {
-        state.take_in(&Observation::at(snapshot), &Context::default(), now);
+    for snapshot in [&list, &watched, &list] {
+        reconcile(&mut state, &Observation::at(snapshot), &Context::default(), now);
     }
-    // What was taken in is not new a second time.
-    let recorded = state.take_in(&Observation::at(&whole), &Context::default(), now);
+    // A build that was recorded is not new a second time.
+    let recorded = reconcile(&mut state, &Observation::at(&list), &Context::default(), now);
     assert_eq!(recorded.new_builds, 0);
     State::decode(&state.encode()).expect("an encoded state decodes");
 });
 
-fn listed<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Snapshot {
-    let mut listing = ListReader::default();
-    parts.into_iter().for_each(|part| listing.feed(part));
-    listing.end().map(|list| list.snapshot).unwrap_or_default()
+fn read_list<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Snapshot {
+    let mut reader = ListReader::default();
+    parts.into_iter().for_each(|part| reader.feed(part));
+    reader.end().map(|list| list.snapshot).unwrap_or_default()
 }

@@ -39,7 +39,7 @@ fn the_queue_is_sent_even_if_no_tilt_is_running() {
 
     server.usually(Answer::Accept);
     sandbox.tilt().set("no-tilt", "");
-    sandbox.report_to(&server).finish().exits_with(3).says("no Tilt");
+    sandbox.report_to(&server).finish().exits_with(3).says("cannot reach Tilt");
     assert_eq!(server.accepted().len(), RECORDED_EVENTS);
     assert_eq!(sandbox.queued(), 0);
 }

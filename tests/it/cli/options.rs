@@ -144,7 +144,7 @@ fn exit_code_2_means_a_usage_error_and_nothing_was_done() {
         ("--field novalue", "key=value"),
         ("--field kind=mine", "choose another key"),
         ("--dataset a/b", "must not contain a slash"),
-        ("--api-endpoint https://me:pw@example.org", "no user name or password"),
+        ("--api-endpoint https://me:pw@example.org", "must not contain a user name or password"),
         ("--api-key-file nosuch", "--api-key-file nosuch"),
     ] {
         let outcome = sandbox

@@ -75,7 +75,7 @@ impl Developer {
 
 /// Returns `None` if git exceeded its timeout.
 fn unless_git_was_slow<T>(outcome: T, stderr: &str) -> Option<T> {
-    (!stderr.contains("no answer after 1s")).then_some(outcome)
+    (!stderr.contains("no response after 1s")).then_some(outcome)
 }
 
 /// Runs a single report in which git answered in time.

@@ -17,6 +17,7 @@ use tilt_honeycomb::events::event::{Event, EventKind, Fields};
 use tilt_honeycomb::events::observation::Observation;
 use tilt_honeycomb::honeycomb::batch::{Batch, BatchLimits, NextBatch, cut};
 use tilt_honeycomb::honeycomb::response::{BatchResult, EventResult, Response, judge};
+use tilt_honeycomb::spool::reconcile::reconcile;
 use tilt_honeycomb::spool::state::State;
 use tilt_honeycomb::tilt::list_reader::ListReader;
 use tilt_honeycomb::tilt::model::Snapshot;
@@ -330,7 +331,7 @@ proptest! {
             }
         }
         let mut state = State::default();
-        state.take_in(&Observation::at(&snapshot), &Context::default(), now);
+        reconcile(&mut state, &Observation::at(&snapshot), &Context::default(), now);
         for waiting in state.queue() {
             let event: Value = serde_json::from_str(waiting.wire.get()).expect("JSON");
             for (name, value) in event["data"].as_object().expect("fields") {

@@ -10,6 +10,7 @@ use tilt_honeycomb::events::derived::DerivedEvents;
 use tilt_honeycomb::events::observation::{Heartbeats, Observation};
 use tilt_honeycomb::events::trace::{Span, UpdateId};
 use tilt_honeycomb::sidecar::live_view::LiveView;
+use tilt_honeycomb::spool::reconcile::reconcile;
 use tilt_honeycomb::spool::state::State;
 use tilt_honeycomb::tilt::model::{
     Condition, CurrentUpdate, ImageBuild, ImageKind, Resource, ResourceType, Session, Snapshot,
@@ -89,7 +90,7 @@ fn session() -> Session {
 fn report(observations: Vec<(f64, Snapshot)>) -> Vec<Value> {
     let mut state = State::default();
     for (seconds, snapshot) in observations {
-        state.take_in(&Observation::at(&snapshot), &Context::default(), moment(seconds));
+        reconcile(&mut state, &Observation::at(&snapshot), &Context::default(), moment(seconds));
     }
     events(&state)
 }
@@ -347,13 +348,18 @@ fn observe(
             let changes = view.changes();
             let heartbeats = if turn() { Heartbeats::All } else { Heartbeats::Changed(&changes) };
             let observation = Observation { is_watched: true, ..view.observation(heartbeats) };
-            state.take_in(&observation, &context, moment(world.now + 0.0005));
+            reconcile(&mut state, &observation, &context, moment(world.now + 0.0005));
             view.mark_reported();
         }
         if collectors != Collectors::Watching && turn() && turn() {
             let snapshot = world.snapshot();
             seen.take(&snapshot);
-            state.take_in(&Observation::at(&snapshot), &context, moment(world.now + 0.0007));
+            reconcile(
+                &mut state,
+                &Observation::at(&snapshot),
+                &context,
+                moment(world.now + 0.0007),
+            );
         }
     }
     // Another session a week later releases the remaining events.

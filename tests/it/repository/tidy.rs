@@ -1,12 +1,12 @@
-//! What the files say of each other.
+//! Rules for the sources, the changelog and the captures of this repository.
 
 use std::fs;
 use std::path::Path;
 
 /// The text of a file of this repository.
 pub fn read(path: &str) -> String {
-    let whole = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
-    fs::read_to_string(&whole).unwrap_or_else(|error| panic!("{}: {error}", whole.display()))
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 /// Every source file of the program, as its path below `src`.
@@ -28,7 +28,7 @@ pub fn sources() -> Vec<String> {
     paths
 }
 
-/// The program's files whose code, not counting comments, holds one of these phrases.
+/// The source files whose code, without comments, contains one of these phrases.
 fn sources_with(phrases: &[&str]) -> Vec<String> {
     let mut names: Vec<_> = sources()
         .into_iter()
@@ -50,7 +50,7 @@ fn one_file_runs_tilt_one_runs_git_and_one_speaks_http() {
 }
 
 #[test]
-fn nothing_is_left_to_be_done() {
+fn the_sources_contain_no_unfinished_code() {
     assert_eq!(sources_with(&["todo!", "unimplemented!", "dbg!", "FIXME", "TODO"]), [""; 0]);
 }
 
@@ -62,8 +62,8 @@ fn the_changelog_has_the_current_version() {
 }
 
 #[test]
-fn every_recorded_answer_is_one_that_a_test_may_publish() {
-    // Recorded paths were renamed; none of a real person's home may come in with a new one.
+fn the_captures_contain_no_real_home_folders() {
+    // Home folders in captures are renamed to `/home/dev`, so that no name of a person is published.
     fn search(folder: &Path) {
         for entry in fs::read_dir(folder).expect("a folder") {
             let path = entry.expect("an entry").path();
@@ -74,8 +74,8 @@ fn every_recorded_answer_is_one_that_a_test_may_publish() {
             let text = fs::read_to_string(&path).expect("text");
             for place in ["/home/", "/Users/", "/root/"] {
                 let names = text.split(place).skip(1).map(|rest| &rest[..rest.len().min(4)]);
-                let strangers: Vec<_> = names.filter(|name| *name != "dev/").collect();
-                assert_eq!(strangers, [""; 0], "{place} in {}", path.display());
+                let others: Vec<_> = names.filter(|name| *name != "dev/").collect();
+                assert_eq!(others, [""; 0], "{place} in {}", path.display());
             }
         }
     }

@@ -69,7 +69,7 @@ fn a_missing_tilt_is_logged_once_and_found_when_it_starts() {
     sandbox.tilt().set("no-tilt", "");
     let sidecar = sandbox.polling_sidecar_to(&server).start();
     eventually("three polls", || sandbox.tilt().calls().len() >= 3);
-    assert_eq!(sidecar.stderr().matches("no Tilt").count(), 1, "{}", sidecar.stderr());
+    assert_eq!(sidecar.stderr().matches("cannot reach Tilt").count(), 1, "{}", sidecar.stderr());
     assert_eq!(server.connections(), 0);
 
     sandbox.tilt().unset("no-tilt");
@@ -89,7 +89,7 @@ fn a_newer_tilt_is_polled_for_more_kinds() {
     sidecar.says("sent ");
     assert_eq!(of_kind(&server.accepted(), "dockerimage").len(), 0);
     sandbox.tilt().set("no-tilt", "");
-    sidecar.says("no Tilt");
+    sidecar.says("cannot reach Tilt");
     sandbox.tilt().set("dockerimages.json", images).unset("no-tilt");
     eventually("image builds", || of_kind(&server.accepted(), "dockerimage").len() == 2);
 }
@@ -99,7 +99,7 @@ fn a_late_tilt_is_found_before_the_next_interval() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     sandbox.tilt().set("no-tilt", "");
     let sidecar = sandbox.run("--interval 1h").sending_to(&server).start();
-    sidecar.says("no Tilt");
+    sidecar.says("cannot reach Tilt");
     sandbox.tilt().unset("no-tilt");
     sidecar.says("tilt answers again");
     eventually("a report", || server.accepted().len() == RECORDED_EVENTS);

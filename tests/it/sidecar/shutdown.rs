@@ -267,13 +267,19 @@ fn start_by_shell(sandbox: &Sandbox, server: &Server) -> Process {
         .start()
 }
 
-#[test]
-fn an_orphaned_sidecar_exits_when_a_new_tilt_starts() {
-    let (sandbox, server) = (Sandbox::new(), Server::start());
-    let mut shell = start_by_shell(&sandbox, &server);
+/// Starts a sidecar whose shell exits after the first report. The sidecar keeps the shell's output open.
+fn start_orphan(sandbox: &Sandbox, server: &Server) -> Process {
+    let mut shell = start_by_shell(sandbox, server);
     shell.says("sent ");
     shell.close_stdin();
     eventually("the shell has exited", || !shell.is_running());
+    shell
+}
+
+#[test]
+fn an_orphaned_sidecar_exits_when_a_new_tilt_starts() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let shell = start_orphan(&sandbox, &server);
     sandbox.tilt().change("uisession", |sessions| sessions[0]["metadata"]["uid"] = "next".into());
     eventually("the sidecar has exited", || shell.output_is_closed());
 }
@@ -281,10 +287,7 @@ fn an_orphaned_sidecar_exits_when_a_new_tilt_starts() {
 #[test]
 fn an_orphaned_sidecar_exits_when_its_tilt_is_gone() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    let mut shell = start_by_shell(&sandbox, &server);
-    shell.says("sent ");
-    shell.close_stdin();
-    eventually("the shell has exited", || !shell.is_running());
+    let shell = start_orphan(&sandbox, &server);
 
     // While its Tilt runs, the sidecar stays.
     let polls = sandbox.tilt().calls().len();
