@@ -52,7 +52,8 @@ pub fn events(count: usize) -> String {
     counted(count, "event")
 }
 
-fn counted(count: usize, noun: &str) -> String {
+/// `1 resource`, `2 resources`
+pub fn counted(count: usize, noun: &str) -> String {
     let plural = if count == 1 { "" } else { "s" };
     format!("{count} {noun}{plural}")
 }

@@ -69,5 +69,7 @@ mod tilt {
 /// Rules for the files of this repository.
 mod repository {
     mod documents;
+    mod imports;
+    mod size;
     mod tidy;
 }
