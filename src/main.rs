@@ -22,7 +22,8 @@ use tilt_honeycomb::exit_code::Exit;
 use tilt_honeycomb::honeycomb::client::Client;
 use tilt_honeycomb::honeycomb::sender::Sender;
 use tilt_honeycomb::sidecar;
-use tilt_honeycomb::spool::store::{self, Store};
+use tilt_honeycomb::spool::installation;
+use tilt_honeycomb::spool::store::Store;
 use tilt_honeycomb::tilt::client::Tilt;
 use tilt_honeycomb::tilt::command::TiltMode;
 
@@ -157,7 +158,7 @@ fn report(config: &Config) -> Result<Exit, Box<dyn Error>> {
     let mut tilt = Tilt::new(config.tilt.clone(), config.tilt_mode);
     match &config.output {
         Output::Print { state_dir } => {
-            let id = state_dir.as_deref().and_then(store::known_installation_id);
+            let id = state_dir.as_deref().and_then(installation::load);
             let context = config.context(id, cpu_count);
             if let Source::Snapshot(path) = &config.source {
                 return Ok(dry_run::print_left(path, config.outcome, &context));
@@ -168,7 +169,7 @@ fn report(config: &Config) -> Result<Exit, Box<dyn Error>> {
             Ok(dry_run::print(&mut tilt, &context, interval, &shutdown))
         }
         Output::Send { destination, state_dir } => {
-            let id = match store::installation_id(state_dir) {
+            let id = match installation::load_or_create(state_dir) {
                 Ok(id) => Some(id),
                 Err(error) if config.once => return Err(error.into()),
                 // A sidecar outlives a full disk; Tilt takes its exit for a failure.

@@ -12,7 +12,7 @@ use crate::honeycomb::client::NoResponse;
 use crate::honeycomb::endpoint::Endpoint;
 use crate::honeycomb::response::{self, Response};
 use crate::messages;
-use crate::spool::state::QueuedEvent;
+use crate::spool::queue::QueuedEvent;
 use crate::tilt::client::TiltError;
 use crate::tilt::model::Snapshot;
 

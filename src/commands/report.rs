@@ -11,9 +11,10 @@ use crate::exit_code::Exit;
 use crate::honeycomb::sender::{Delivery, DeliveryEnd, Sender};
 use crate::messages;
 use crate::metadata::git;
+use crate::spool::error::StoreError;
 use crate::spool::reconcile::reconcile;
 use crate::spool::state::Recorded;
-use crate::spool::store::{Store, StoreError};
+use crate::spool::store::Store;
 use crate::tilt::client::Tilt;
 
 /// How long the answer to a request under way may still take when a report is asked to end: events

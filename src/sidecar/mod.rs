@@ -33,8 +33,10 @@ use crate::sidecar::live_view::LiveView;
 use crate::sidecar::parent_process::ParentProcess;
 use crate::sidecar::suspend::SuspendDetector;
 use crate::sidecar::watches::WatchSet;
+use crate::spool::error::StoreError;
+use crate::spool::installation;
 use crate::spool::reconcile::reconcile;
-use crate::spool::store::{self, Store, StoreError};
+use crate::spool::store::Store;
 use crate::tilt::client::{Tilt, TiltError, WatchEvent, WatchTarget};
 use crate::tilt::model::Snapshot;
 
@@ -495,7 +497,7 @@ impl Sidecar<'_> {
         if let (None, Output::Send { state_dir, .. }) =
             (&self.context.installation_id, &self.config.output)
         {
-            self.context.installation_id = store::installation_id(state_dir).ok();
+            self.context.installation_id = installation::load_or_create(state_dir).ok();
         }
     }
 

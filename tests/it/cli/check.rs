@@ -208,7 +208,7 @@ fn a_folder_that_is_no_place_for_a_state_is_named() {
 
     let file = sandbox.path("work/file");
     fs::write(&file, "").expect("a file");
-    in_folder(&file).exits_with(1).finds("state", "bad", "--state-dir chooses another folder");
+    in_folder(&file).exits_with(1).finds("state", "bad", "choose another folder with --state-dir");
 
     let newer = sandbox.path("work/newer");
     fs::create_dir(&newer).expect("a folder");

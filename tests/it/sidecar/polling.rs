@@ -277,7 +277,7 @@ fn a_sidecar_that_started_without_a_disk_says_later_which_machine_it_is_on() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     std::fs::write(sandbox.state_dir(), "").expect("a file in its place");
     let sidecar = sandbox.sidecar_to(&server).start();
-    sidecar.says("--state-dir chooses another folder");
+    sidecar.says("choose another folder with --state-dir");
     std::fs::remove_file(sandbox.state_dir()).expect("the file");
     eventually("a report", || !server.accepted().is_empty());
     for event in server.accepted() {

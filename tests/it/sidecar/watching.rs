@@ -558,7 +558,7 @@ fn told_when_the_disk_takes_it(tilt_restarts: bool) {
         },
     });
     sandbox.tilt().add("watch-uiresources.jsonl", &done);
-    sidecar.says("--state-dir chooses another folder");
+    sidecar.says("choose another folder with --state-dir");
     if tilt_restarts {
         sandbox.tilt().change("uisession", |sessions| {
             sessions[0]["metadata"]["uid"] = json!("another run of Tilt");
