@@ -203,14 +203,10 @@ mod tests {
 
     use super::*;
     use crate::base::time::unix_micros;
-    use crate::events::common_fields::Context;
     use crate::events::derived::{Build, ProvisionalEvent};
     use crate::events::event::{Event, EventKind, Fields};
-    use crate::events::observation::Observation;
     use crate::spool::queue::{QUEUE_BYTES, QUEUE_LIMIT};
-    use crate::spool::reconcile::reconcile;
     use crate::spool::session::UNSHOWN_LIMIT;
-    use crate::tilt::model::{Resource, ResourceType, Snapshot, Timestamp, Update};
 
     const NOW: u64 = 1_800_000_000;
     const DAY: u64 = 24 * 3600;
@@ -441,33 +437,6 @@ mod tests {
         state.record("s", &leaving, at(NOW + 3));
         state.end_left_sessions(at(NOW + 4));
         assert_eq!(kinds(&state), (0, 1));
-    }
-
-    #[test]
-    fn a_resource_that_only_served_for_a_day_resends_nothing() {
-        let mut state = State::default();
-        let moment = Timestamp::parse("2026-11-22T15:00:00Z").expect("a time");
-        for (hours, status) in
-            [(0, "ok"), (1, "not_applicable"), (26, "not_applicable"), (27, "ok")]
-        {
-            let resource = Resource {
-                name: "web".into(),
-                resource_type: Some(ResourceType::Local),
-                update_status: Some(status.into()),
-                updates: vec![Update {
-                    span_id: "build:1".into(),
-                    started_at: moment.clone(),
-                    finished_at: moment.clone(),
-                    error: None,
-                    warnings: 0,
-                }],
-                ..Resource::default()
-            };
-            let snapshot = Snapshot { resources: vec![resource], ..Snapshot::default() };
-            let now = at(NOW + hours * 3600);
-            reconcile(&mut state, &Observation::at(&snapshot), &Context::default(), now);
-        }
-        assert_eq!(state.queue().iter().filter(|e| e.kind == EventKind::Update).count(), 1);
     }
 
     #[test]
