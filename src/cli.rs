@@ -1,14 +1,16 @@
-//! What the person typed, and nothing else: no environment, no defaults that need one.
+//! The command line as typed: no environment, and no defaults that depend on one. Pure.
 //!
-//! `argh` gives the options and their help; what it refuses, `--opt=value`, is met here before it
-//! sees the arguments. Pure.
+//! `argh` parses the options and prints their help. It takes only UTF-8 and only `--option value`,
+//! so this module rewrites `--option=value` first and carries paths of any bytes around it.
 
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use argh::{ArgsInfo, FromArgs};
 use argh_complete::Generator;
 
-/// What to do in place of reporting.
+/// A subcommand. Without one, the program reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command {
     Check,
@@ -31,12 +33,12 @@ impl FromStr for Command {
         match text {
             "check" => Ok(Self::Check),
             "board" => Ok(Self::Board),
-            _ => Err("no such command"),
+            _ => Err("unknown command"),
         }
     }
 }
 
-/// Whose completion script.
+/// A shell that completions can be printed for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shell {
     Bash,
@@ -52,13 +54,13 @@ impl FromStr for Shell {
             "bash" => Ok(Self::Bash),
             "fish" => Ok(Self::Fish),
             "zsh" => Ok(Self::Zsh),
-            _ => Err("there is bash, fish and zsh"),
+            _ => Err("must be bash, fish or zsh"),
         }
     }
 }
 
 impl Shell {
-    /// From the one definition of the options.
+    /// The completion script, generated from [`Cli`].
     fn completions(self) -> String {
         let options = Cli::get_args_info();
         let generate = match self {
@@ -76,29 +78,29 @@ impl Shell {
 #[derive(FromArgs, ArgsInfo, Debug, Default, PartialEq)]
 #[argh(
     description = "Reports the health of a Tilt environment to Honeycomb: every build once, as part\n\
-                   of a trace, and each resource's status. Without --once it stays, follows Tilt,\n\
-                   and reports every --interval; that is how the Tiltfile runs it.\n\n\
-                   check looks whether all is set up, and says what to do and where to look.\n\
-                   board makes a board of queries in Honeycomb, or completes the one there is.",
+                   of a trace, and the status of each resource. Without --once it keeps running,\n\
+                   watches Tilt, and reports every --interval. The Tiltfile runs it that way.\n\n\
+                   check tests the set-up, says what to fix, and prints links into Honeycomb.\n\
+                   board creates a board of queries in Honeycomb, or updates the existing one.",
     usage = "[check|board] [options]",
     help_triggers("-h", "--help"),
-    note = "The key is never an argument: HONEYCOMB_API_KEY or --api-key-file.",
-    example = "Whether all is set up, and links to what was sent:\n  {command_name} check",
-    example = "Look at what would be sent, without a key:\n  {command_name} --once --dry-run",
-    example = "Beside a Tilt, until stopped:\n  {command_name} --dataset dev-environments",
-    example = "One report, from cron or by hand:\n  {command_name} --once",
+    note = "The API key is never an argument: use HONEYCOMB_API_KEY or --api-key-file.",
+    example = "Test the set-up and print links to the data:\n  {command_name} check",
+    example = "Print what would be sent, without a key:\n  {command_name} --once --dry-run",
+    example = "Run beside a Tilt until stopped:\n  {command_name} --dataset dev-environments",
+    example = "Report once, from cron or by hand:\n  {command_name} --once",
     example = "After tilt ci --output-snapshot-on-exit=tilt.json:\n  {command_name} --once --snapshot tilt.json --outcome $?",
-    example = "What waits from before, and no more:\n  {command_name} --flush",
-    example = "A board in Honeycomb, with a configuration key; first only its requests:\n  {command_name} board --dry-run\n  {command_name} board --api-key-file configuration-key",
+    example = "Send the queued events and exit:\n  {command_name} --flush",
+    example = "Create a board (needs a configuration key); first print its requests:\n  {command_name} board --dry-run\n  {command_name} board --api-key-file configuration-key",
     error_code(0, "done"),
-    error_code(1, "unexpected"),
-    error_code(2, "usage or configuration"),
+    error_code(1, "unexpected error"),
+    error_code(2, "usage or configuration error"),
     error_code(3, "no Tilt reachable"),
-    error_code(4, "not delivered, kept for next time"),
-    error_code(5, "refused by Honeycomb")
+    error_code(4, "not delivered; events stay queued"),
+    error_code(5, "rejected by Honeycomb")
 )]
 pub struct Cli {
-    /// check or board; without either it reports
+    /// check or board; without either, report
     #[argh(positional)]
     pub command: Option<Command>,
 
@@ -106,50 +108,49 @@ pub struct Cli {
     #[argh(switch)]
     pub once: bool,
 
-    /// report from the FILE that `tilt ci --output-snapshot-on-exit=FILE` left, in place of a
-    /// running Tilt
+    /// report from FILE, written by `tilt ci --output-snapshot-on-exit=FILE`, instead of a running
+    /// Tilt
     #[argh(option, arg_name = "file")]
-    pub snapshot: Option<String>,
+    pub snapshot: Option<PathBuf>,
 
-    /// WORD for how that `tilt ci` ended: success, failure, or its exit code; any other says that
-    /// nobody knows
+    /// how that `tilt ci` ended: success, failure or its exit code; any other WORD means unknown
     #[argh(option, arg_name = "word")]
     pub outcome: Option<String>,
 
-    /// send what waits, look at nothing, then exit
+    /// send the queued events without polling Tilt, then exit
     #[argh(switch)]
     pub flush: bool,
 
-    /// say what went wrong, and exit with 0, so that no report fails a job
+    /// log errors but exit with 0, so that a report never fails a job
     #[argh(switch)]
     pub never_fail: bool,
 
-    /// print the events as JSON lines on stdout; send nothing, change no state. With board, print
-    /// the requests
+    /// print the events as JSON lines on stdout; send nothing and change no state. With board,
+    /// print the requests
     #[argh(switch)]
     pub dry_run: bool,
 
-    /// what check finds, as JSON
+    /// print the findings of check as JSON
     #[argh(switch)]
     pub json: bool,
 
-    /// DURATION between two reports, such as 30s, 5m or 1h (default: 60s)
+    /// time between two reports, such as 30s, 5m or 1h (default: 60s)
     #[argh(option, arg_name = "duration")]
     pub interval: Option<String>,
 
-    /// PORT of the Tilt to report on [env: TILT_PORT] (default: 10350)
+    /// port of the Tilt to report on [env: TILT_PORT] (default: 10350)
     #[argh(option, arg_name = "port")]
     pub port: Option<String>,
 
-    /// PATH of the tilt program (default: tilt, looked up on PATH)
+    /// path of the tilt program (default: tilt, looked up on PATH)
     #[argh(option, arg_name = "path")]
-    pub tilt: Option<String>,
+    pub tilt: Option<PathBuf>,
 
-    /// FOLDER for the queue and the seen builds (default: the user's state folder)
+    /// folder for the queue and the seen builds (default: the user's state folder)
     #[argh(option, arg_name = "path")]
-    pub state_dir: Option<String>,
+    pub state_dir: Option<PathBuf>,
 
-    /// NAME of the Honeycomb dataset [env: HONEYCOMB_DATASET]
+    /// name of the Honeycomb dataset [env: HONEYCOMB_DATASET]
     #[argh(option, arg_name = "name")]
     pub dataset: Option<String>,
 
@@ -157,52 +158,52 @@ pub struct Cli {
     #[argh(option, arg_name = "url")]
     pub api_endpoint: Option<String>,
 
-    /// FILE that holds the API key [env: HONEYCOMB_API_KEY, the key itself]
+    /// file that holds the API key [env: HONEYCOMB_API_KEY, the key itself]
     #[argh(option, arg_name = "path")]
-    pub api_key_file: Option<String>,
+    pub api_key_file: Option<PathBuf>,
 
-    /// NAME for the field `user` [env: TILT_HONEYCOMB_USER]
+    /// value of the field `user` [env: TILT_HONEYCOMB_USER]
     #[argh(option, arg_name = "name")]
     pub user: Option<String>,
 
-    /// KEY=VALUE, a field of your own on every event, as text; may be repeated
+    /// add the text field KEY=VALUE to every event; may be repeated
     #[argh(option, arg_name = "key=value")]
     pub field: Vec<String>,
 
-    /// say which repository, branch and commit the Tiltfile is in, by asking git
+    /// add the repository, branch and commit of the Tiltfile's folder, read with git
     #[argh(switch)]
     pub vcs: bool,
 
-    /// longest DURATION of one delivery, retries included, or of one request of check or board
+    /// longest time for one delivery including retries, or for one request of check or board
     /// (default: 10s)
     #[argh(option, arg_name = "duration")]
     pub timeout: Option<String>,
 
-    /// send the text of build errors too, cut at 1 KiB: it may hold command lines
+    /// also send the text of build errors, cut to 1024 bytes; it may contain command lines
     #[argh(switch)]
     pub send_error_text: bool,
 
-    /// send the text of image stages too: it may hold build arguments
+    /// also send the text of image build stages; it may contain build arguments
     #[argh(switch)]
     pub send_stage_text: bool,
 
-    /// only look every --interval, instead of watching every build as it happens
+    /// poll every --interval instead of watching every build as it happens
     #[argh(switch)]
     pub no_watch: bool,
 
-    /// allow http:// to hosts other than this one
+    /// allow http:// to hosts other than this machine
     #[argh(switch)]
     pub allow_insecure_http: bool,
 
-    /// say more on stderr
+    /// log more on stderr
     #[argh(switch)]
     pub verbose: bool,
 
-    /// say nothing on stderr but usage errors
+    /// log only usage errors on stderr
     #[argh(switch)]
     pub quiet: bool,
 
-    /// print the options' completions for a SHELL: bash, fish or zsh
+    /// print the completion script for SHELL: bash, fish or zsh
     #[argh(option, arg_name = "shell")]
     pub completions: Option<Shell>,
 
@@ -212,18 +213,24 @@ pub struct Cli {
 }
 
 impl Cli {
-    /// Without any of these it stays.
-    pub fn reports_once(&self) -> bool {
+    /// Whether the program ends by itself. Otherwise it keeps running as a sidecar.
+    pub fn ends_by_itself(&self) -> bool {
         self.once || self.flush || self.snapshot.is_some() || self.command.is_some()
     }
 
-    /// What goes together with nothing else on the command line.
-    fn contradiction(&self) -> Option<String> {
+    /// Describes the first two options that cannot be combined, whatever the environment holds.
+    fn conflict(&self) -> Option<String> {
         if self.outcome.is_some() && self.snapshot.is_none() {
-            return Some("--outcome goes with --snapshot".to_owned());
+            return Some("--outcome needs --snapshot".to_owned());
+        }
+        if self.flush && self.snapshot.is_some() {
+            return Some("--snapshot also sends the queue; leave out --flush".to_owned());
+        }
+        if self.flush && self.dry_run {
+            return Some("--flush cannot be combined with --dry-run".to_owned());
         }
         let Some(command) = self.command else {
-            return self.json.then(|| "--json goes with check".to_owned());
+            return self.json.then(|| "--json needs check".to_owned());
         };
         let others = [
             ("--once", self.once),
@@ -233,31 +240,38 @@ impl Cli {
             ("--json", self.json && command == Command::Board),
         ];
         let (other, _) = others.into_iter().find(|(_, is_given)| *is_given)?;
-        Some(format!("{} goes without {other}", command.as_str()))
+        Some(format!("{other} cannot be combined with {}", command.as_str()))
+    }
+
+    fn paths(&mut self) -> [&mut Option<PathBuf>; 4] {
+        [&mut self.snapshot, &mut self.tilt, &mut self.state_dir, &mut self.api_key_file]
     }
 }
 
-/// Whether the arguments, be they right or wrong, ask for an exit with 0.
-pub fn never_fails(arguments: &[String]) -> bool {
+/// Whether the arguments ask for exit code 0 in any case, even if they are invalid.
+pub fn never_fails(arguments: &[OsString]) -> bool {
     has_one_of(arguments, &["--never-fail"])
 }
 
-/// Whether arguments that cannot be read ask for something that ends.
-pub fn ends(arguments: &[String]) -> bool {
+/// Whether the arguments ask for a run that ends by itself, even if they are invalid.
+pub fn ends_by_itself(arguments: &[OsString]) -> bool {
     has_one_of(arguments, &["--once", "--flush", "--snapshot"])
 }
 
-/// Though it were written `--once=true`, which is a mistake.
-fn has_one_of(arguments: &[String], options: &[&str]) -> bool {
-    arguments.iter().any(|a| options.contains(&a.split('=').next().unwrap_or_default()))
+/// `--once=true` is invalid but counts too.
+fn has_one_of(arguments: &[OsString], options: &[&str]) -> bool {
+    arguments.iter().any(|argument| {
+        let text = argument.to_string_lossy();
+        options.contains(&text.split('=').next().unwrap_or_default())
+    })
 }
 
 /// Why there is nothing to run.
 #[derive(Debug, PartialEq)]
 pub enum EarlyExit {
-    /// `--help` or `--version`: the text for stdout.
+    /// Text for stdout: the help, the version or completions.
     Print(String),
-    /// The arguments make no sense: one line for stderr.
+    /// A usage error: one line for stderr.
     Usage(String),
 }
 
@@ -266,49 +280,93 @@ pub fn version() -> String {
     format!("tilt-honeycomb {}", env!("CARGO_PKG_VERSION"))
 }
 
-/// Reads the arguments that follow the program's name.
-pub fn parse(arguments: &[String]) -> Result<Cli, EarlyExit> {
+/// Parses the arguments that follow the program's name.
+pub fn parse(arguments: &[OsString]) -> Result<Cli, EarlyExit> {
     let arguments = split_values(arguments);
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    match Cli::from_args(&["tilt-honeycomb"], &arguments) {
+    let texts: Vec<_> = arguments.iter().enumerate().map(text_or_placeholder).collect();
+    let texts: Vec<_> = texts.iter().map(String::as_str).collect();
+    match Cli::from_args(&["tilt-honeycomb"], &texts) {
         Ok(cli) if cli.version => Err(EarlyExit::Print(version())),
         Ok(Cli { completions: Some(shell), .. }) => Err(EarlyExit::Print(shell.completions())),
-        Ok(cli) => match cli.contradiction() {
-            Some(contradiction) => {
-                Err(EarlyExit::Usage(format!("{contradiction}; see tilt-honeycomb --help")))
-            }
-            None => Ok(cli),
-        },
+        Ok(mut cli) => {
+            restore_paths(&mut cli, &arguments)?;
+            cli.conflict().map_or(Ok(cli), |conflict| Err(usage(&conflict)))
+        }
         Err(exit) if exit.status.is_ok() => {
             Err(EarlyExit::Print(exit.output.trim_end().to_owned()))
         }
-        Err(exit) => Err(EarlyExit::Usage(usage_error(&exit.output))),
+        Err(exit) => Err(usage(&first_line(&exit.output.replace(PLACEHOLDER, "?")))),
     }
 }
 
-/// `--opt=value` becomes `--opt value`, which is all that argh takes.
-fn split_values(arguments: &[String]) -> Vec<String> {
+/// No argument can contain a NUL, so it marks an argument that is not UTF-8. Its index follows.
+const PLACEHOLDER: char = '\0';
+
+fn text_or_placeholder((index, argument): (usize, &OsString)) -> String {
+    argument.to_str().map_or_else(|| format!("{PLACEHOLDER}{index}"), str::to_owned)
+}
+
+/// Puts the bytes of paths back that are not UTF-8. Anywhere else such bytes are an error.
+fn restore_paths(cli: &mut Cli, arguments: &[OsString]) -> Result<(), EarlyExit> {
+    let mut restored = Vec::new();
+    for path in cli.paths().into_iter().flatten() {
+        let index = path.to_str().and_then(|text| text.strip_prefix(PLACEHOLDER)?.parse().ok());
+        if let Some(index) = index {
+            *path = PathBuf::from(&arguments[index]);
+            restored.push(index);
+        }
+    }
+    let stray = (0..arguments.len())
+        .find(|index| arguments[*index].to_str().is_none() && !restored.contains(index));
+    stray.map_or(Ok(()), |index| {
+        Err(usage(&format!("{} is not valid UTF-8", arguments[index].to_string_lossy())))
+    })
+}
+
+/// Splits `--opt=value` into `--opt value`, the only form that argh takes.
+fn split_values(arguments: &[OsString]) -> Vec<OsString> {
     let mut split = Vec::with_capacity(arguments.len());
     for argument in arguments {
-        match argument.split_once('=') {
-            Some((option, value)) if option.starts_with("--") => {
-                split.extend([option.to_owned(), value.to_owned()]);
-            }
-            _ => split.push(argument.clone()),
+        match split_at_equals(argument) {
+            Some((option, value)) => split.extend([option, value]),
+            None => split.push(argument.clone()),
         }
     }
     split
 }
 
-/// argh explains over several lines; a person's log wants one.
-fn usage_error(output: &str) -> String {
-    let first = output.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("bad usage");
-    let named = output.lines().skip_while(|line| line.trim() != first).nth(1).map_or("", str::trim);
-    let joined =
-        if named.starts_with("--") { format!("{first} {named}") } else { first.to_owned() };
+#[cfg(unix)]
+fn split_at_equals(argument: &OsStr) -> Option<(OsString, OsString)> {
+    use std::os::unix::ffi::OsStrExt;
+    let bytes = argument.as_bytes();
+    let at = bytes.iter().position(|byte| *byte == b'=').filter(|_| bytes.starts_with(b"--"))?;
+    let part = |bytes| OsStr::from_bytes(bytes).to_owned();
+    Some((part(&bytes[..at]), part(&bytes[at + 1..])))
+}
+
+#[cfg(windows)]
+fn split_at_equals(argument: &OsStr) -> Option<(OsString, OsString)> {
+    use std::os::windows::ffi::{OsStrExt, OsStringExt};
+    let units: Vec<_> = argument.encode_wide().collect();
+    let is = |unit: u16, letter: char| u32::from(unit) == u32::from(letter);
+    let is_option = units.len() > 2 && units[..2].iter().all(|unit| is(*unit, '-'));
+    let at = units.iter().position(|unit| is(*unit, '=')).filter(|_| is_option)?;
+    Some((OsString::from_wide(&units[..at]), OsString::from_wide(&units[at + 1..])))
+}
+
+fn usage(mistake: &str) -> EarlyExit {
+    EarlyExit::Usage(format!("{mistake}; see tilt-honeycomb --help"))
+}
+
+/// argh explains an error over several lines; the log gets one.
+fn first_line(output: &str) -> String {
+    let lines = || output.lines().map(str::trim);
+    let first = lines().find(|line| !line.is_empty()).unwrap_or("invalid usage");
+    let next = lines().skip_while(|line| *line != first).nth(1).unwrap_or_default();
+    let joined = if next.starts_with("--") { format!("{first} {next}") } else { first.to_owned() };
     let mut letters = joined.trim_end_matches(['.', ':']).chars();
     let first = letters.next().map(|letter| letter.to_ascii_lowercase());
-    format!("{}{}; see tilt-honeycomb --help", first.unwrap_or_default(), letters.as_str())
+    format!("{}{}", first.unwrap_or_default(), letters.as_str())
 }
 
 #[cfg(test)]
@@ -316,11 +374,11 @@ mod tests {
     use super::*;
 
     fn parsed(line: &str) -> Result<Cli, EarlyExit> {
-        parse(&line.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+        parse(&line.split_whitespace().map(OsString::from).collect::<Vec<_>>())
     }
 
     #[test]
-    fn an_option_takes_its_value_with_a_space_or_an_equals_sign() {
+    fn a_value_follows_a_space_or_an_equals_sign() {
         for line in ["--interval 5s --field a=b", "--interval=5s --field=a=b"] {
             let cli = parsed(line).expect(line);
             assert_eq!(cli.interval.as_deref(), Some("5s"), "{line}");
@@ -329,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_stands_anywhere_among_the_options() {
+    fn a_command_may_stand_anywhere_among_the_options() {
         for line in ["check --port 1 --json", "--port 1 check --json", "--json --port=1 check"] {
             let cli = parsed(line).expect(line);
             assert_eq!((cli.command, cli.json), (Some(Command::Check), true), "{line}");
@@ -338,11 +396,13 @@ mod tests {
     }
 
     #[test]
-    fn version_and_help_are_answers_not_errors() {
+    fn version_and_help_are_printed_without_error() {
         assert_eq!(parsed("--version"), Err(EarlyExit::Print(version())));
         assert_eq!(parsed("-V --once"), Err(EarlyExit::Print(version())));
         for line in ["--help", "-h"] {
-            let Err(EarlyExit::Print(help)) = parsed(line) else { panic!("{line} is no answer") };
+            let Err(EarlyExit::Print(help)) = parsed(line) else {
+                panic!("{line} printed nothing")
+            };
             assert!(help.contains("--dry-run") && help.contains("HONEYCOMB_API_KEY"), "{help}");
         }
     }
@@ -356,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_is_one_line_that_names_the_argument() {
+    fn a_usage_error_is_one_line_that_names_the_argument() {
         for (line, named) in [
             ("--nosuch", "--nosuch"),
             ("--interval", "--interval"),
@@ -364,17 +424,40 @@ mod tests {
             ("--once=yes", "yes"),
             ("--port 1 --port 2", "--port"),
             ("check board", "board"),
-            ("check --once", "check goes without --once"),
-            ("check --dry-run", "check goes without --dry-run"),
-            ("board --snapshot x", "board goes without --snapshot"),
-            ("board --json", "board goes without --json"),
-            ("--json --once", "--json goes with check"),
-            ("--once --outcome 0", "--outcome goes with --snapshot"),
+            ("check --once", "--once cannot be combined with check"),
+            ("check --dry-run", "--dry-run cannot be combined with check"),
+            ("board --snapshot x", "--snapshot cannot be combined with board"),
+            ("board --json", "--json cannot be combined with board"),
+            ("--json --once", "--json needs check"),
+            ("--once --outcome 0", "--outcome needs --snapshot"),
+            ("--flush --snapshot x", "leave out --flush"),
+            ("--flush --dry-run", "--flush cannot be combined with --dry-run"),
             ("--snapshot x --outcome", "--outcome"),
         ] {
-            let Err(EarlyExit::Usage(message)) = parsed(line) else { panic!("{line} was taken") };
+            let Err(EarlyExit::Usage(message)) = parsed(line) else {
+                panic!("{line} was accepted")
+            };
             assert!(message.contains(named), "{line}: {message}");
             assert!(!message.contains('\n'), "{message}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_path_may_hold_any_bytes_and_nothing_else_may() {
+        use std::os::unix::ffi::OsStringExt;
+        let bytes = |text: &[u8]| OsString::from_vec(text.to_vec());
+        let path = PathBuf::from(bytes(b"/s\xff/d"));
+        for arguments in
+            [vec![bytes(b"--state-dir"), bytes(b"/s\xff/d")], vec![bytes(b"--state-dir=/s\xff/d")]]
+        {
+            assert_eq!(parse(&arguments).expect("a path").state_dir.as_ref(), Some(&path));
+        }
+        for argument in [&b"--dataset=d\xff"[..], b"--\xff", b"\xff", b"--field=a=\xff"] {
+            let Err(EarlyExit::Usage(message)) = parse(&[bytes(argument)]) else {
+                panic!("{argument:?} was accepted")
+            };
+            assert!(!message.contains(PLACEHOLDER), "{message:?}");
         }
     }
 }

@@ -1,35 +1,35 @@
-//! The exit codes, in one place; the README's table is checked against it.
+//! The exit codes. `docs/operations.md` explains them, and a test compares its table with this one.
 
 use std::process::ExitCode;
 
-use crate::tilt::client::TiltError;
+use crate::tilt::error::TiltError;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
     Done = 0,
     Unexpected = 1,
-    /// Of the arguments or the environment.
+    /// The arguments or the environment are invalid.
     Usage = 2,
     NoTilt = 3,
-    /// Kept for next time.
+    /// Events stay queued for the next run.
     NotDelivered = 4,
-    /// By Honeycomb: the key, the dataset, or an event.
-    Refused = 5,
+    /// Honeycomb rejected the key, the dataset or an event.
+    Rejected = 5,
 }
 
-/// Every code with what it means.
+/// Every exit code with its meaning.
 pub const TABLE: &[(Exit, &str)] = &[
     (Exit::Done, "done"),
-    (Exit::Unexpected, "unexpected"),
-    (Exit::Usage, "usage or configuration"),
+    (Exit::Unexpected, "unexpected error"),
+    (Exit::Usage, "usage or configuration error"),
     (Exit::NoTilt, "no Tilt reachable"),
-    (Exit::NotDelivered, "not delivered, kept for next time"),
-    (Exit::Refused, "refused by Honeycomb"),
+    (Exit::NotDelivered, "not delivered; events stay queued"),
+    (Exit::Rejected, "rejected by Honeycomb"),
 ];
 
 impl Exit {
-    /// What a look that showed nothing means.
-    pub fn no_snapshot(error: &TiltError) -> Self {
+    /// The exit code of a run whose poll of Tilt failed.
+    pub fn of_failed_poll(error: &TiltError) -> Self {
         match error {
             TiltError::NotInstalled { .. }
             | TiltError::NotRunning { .. }

@@ -1,58 +1,69 @@
-//! The sentences that more than one way of running says. Pure.
+//! Log messages that more than one mode prints. Pure.
 
 use std::time::Duration;
 
 use crate::honeycomb::batch::Counts;
 use crate::spool::queue::Dropped;
 
-/// `sent 12 events (9 uiresource, 2 dockerimage, 1 cmdimage) in 84ms; 0 waiting`
-pub fn delivered(sent: &Counts, took: Duration, waiting: usize) -> String {
+/// `sent 12 events (9 uiresource, 2 dockerimage, 1 cmdimage) in 84ms; 0 queued`
+pub fn delivered(sent: &Counts, took: Duration, queued: usize) -> String {
+    let milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     format!(
-        "sent {}{} in {}; {waiting} waiting",
-        events(sent.values().sum()),
+        "sent {}{} in {}; {queued} queued",
+        events(total(sent)),
         by_kind(sent),
-        humantime::format_duration(to_the_millisecond(took)),
+        humantime::format_duration(Duration::from_millis(milliseconds)),
     )
 }
 
-/// `3 events are kept for next time`
-pub fn kept(waiting: usize) -> String {
-    let are = if waiting == 1 { "is" } else { "are" };
-    format!("{} {are} kept for next time", events(waiting))
+/// `3 events stay queued`
+pub fn kept(queued: usize) -> String {
+    let stay = if queued == 1 { "stays" } else { "stay" };
+    format!("{} {stay} queued", events(queued))
 }
 
-/// Which events had to leave unsent; `None` where none had to.
+/// `stopped after 10s (--timeout): 4000 sent, 5904 still queued; run it again`
+pub fn out_of_time(limit: Duration, sent: &Counts, queued: usize) -> String {
+    format!(
+        "stopped after {} (--timeout): {} sent, {queued} still queued; run it again",
+        humantime::format_duration(limit),
+        total(sent),
+    )
+}
+
+/// Which events left the queue without being sent; `None` if there are none.
 pub fn dropped(dropped: Dropped) -> Option<String> {
-    let mut told = Vec::new();
+    let mut parts = Vec::new();
     if dropped.heartbeats + dropped.builds > 0 {
-        told.push(format!(
-            "the queue is full: dropped {} and {} of builds, the oldest",
-            heartbeats(dropped.heartbeats),
-            events(dropped.builds)
+        parts.push(format!(
+            "the queue is full: dropped the oldest {} and {}",
+            counted(dropped.heartbeats, "heartbeat"),
+            counted(dropped.builds, "build event"),
         ));
     }
     if dropped.expired > 0 {
-        told.push(format!("dropped {} that waited for 30 days", events(dropped.expired)));
+        parts.push(format!("dropped {} queued for 30 days", events(dropped.expired)));
     }
-    (!told.is_empty()).then(|| told.join("; "))
+    (!parts.is_empty()).then(|| parts.join("; "))
 }
 
 /// `3 events`
 pub fn events(count: usize) -> String {
-    if count == 1 { "1 event".to_owned() } else { format!("{count} events") }
+    counted(count, "event")
 }
 
-fn heartbeats(count: usize) -> String {
-    if count == 1 { "1 heartbeat".to_owned() } else { format!("{count} heartbeats") }
+fn counted(count: usize, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{plural}")
+}
+
+fn total(counts: &Counts) -> usize {
+    counts.values().sum()
 }
 
 fn by_kind(counts: &Counts) -> String {
     let kinds: Vec<_> = counts.iter().map(|(kind, n)| format!("{n} {}", kind.as_str())).collect();
     if kinds.is_empty() { String::new() } else { format!(" ({})", kinds.join(", ")) }
-}
-
-fn to_the_millisecond(duration: Duration) -> Duration {
-    Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]
@@ -61,14 +72,14 @@ mod tests {
     use crate::events::event::EventKind;
 
     #[test]
-    fn what_was_dropped_is_one_line_or_none() {
-        let said = |heartbeats, builds, expired| dropped(Dropped { heartbeats, builds, expired });
-        assert_eq!(said(0, 0, 0), None);
+    fn dropped_events_are_one_line_or_none() {
+        let line = |heartbeats, builds, expired| dropped(Dropped { heartbeats, builds, expired });
+        assert_eq!(line(0, 0, 0), None);
         assert_eq!(
-            said(1, 2, 3).as_deref(),
+            line(1, 2, 3).as_deref(),
             Some(
-                "the queue is full: dropped 1 heartbeat and 2 events of builds, the oldest; \
-                 dropped 3 events that waited for 30 days"
+                "the queue is full: dropped the oldest 1 heartbeat and 2 build events; \
+                 dropped 3 events queued for 30 days"
             )
         );
     }
@@ -83,10 +94,14 @@ mod tests {
         let took = Duration::from_micros(84_499);
         assert_eq!(
             delivered(&sent, took, 0),
-            "sent 12 events (9 uiresource, 2 dockerimage, 1 cmdimage) in 84ms; 0 waiting"
+            "sent 12 events (9 uiresource, 2 dockerimage, 1 cmdimage) in 84ms; 0 queued"
         );
         let one = Counts::from([(EventKind::UiResource, 1)]);
-        assert_eq!(delivered(&one, took, 3), "sent 1 event (1 uiresource) in 84ms; 3 waiting");
-        assert_eq!(delivered(&Counts::new(), took, 0), "sent 0 events in 84ms; 0 waiting");
+        assert_eq!(delivered(&one, took, 3), "sent 1 event (1 uiresource) in 84ms; 3 queued");
+        assert_eq!(delivered(&Counts::new(), took, 0), "sent 0 events in 84ms; 0 queued");
+        assert_eq!(
+            out_of_time(Duration::from_secs(10), &sent, 3),
+            "stopped after 10s (--timeout): 12 sent, 3 still queued; run it again"
+        );
     }
 }

@@ -1,7 +1,8 @@
-//! Small helpers that know nothing of Tilt or Honeycomb.
+//! Time, processes, signals, ids and text. Nothing here knows Tilt or Honeycomb.
 
 pub mod backoff;
 pub mod child;
 pub mod ids;
 pub mod shutdown;
+pub mod text;
 pub mod time;

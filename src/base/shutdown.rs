@@ -1,34 +1,36 @@
-//! Signals become a request to stop, which every wait of this program hears.
+//! Turns signals into a shutdown request, which ends every wait of this program.
 //!
-//! The first SIGTERM, SIGINT or SIGHUP asks; a second one ends the process at once, which is safe
-//! because all that matters is on disk by then.
+//! The first SIGTERM, SIGINT or SIGHUP requests a shutdown. A second one ends the process at once,
+//! which is safe because everything that must survive is on disk by then.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crate::base::time;
 
-/// A request to stop, shared by all threads. One that nobody ever requests is `Shutdown::default()`.
+/// A shutdown request that all threads share. `Shutdown::default()` is not requested.
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown(Arc<(Mutex<bool>, Condvar)>);
 
 impl Shutdown {
+    /// Requests the shutdown and wakes every wait.
     pub fn request(&self) {
         *self.requested_flag() = true;
         self.0.1.notify_all();
     }
 
+    /// True once the shutdown was requested.
     pub fn requested(&self) -> bool {
         *self.requested_flag()
     }
 
-    /// Waits until asked to stop.
+    /// Waits until the shutdown is requested.
     pub fn wait(&self) {
         let requested = self.requested_flag();
         drop(self.0.1.wait_while(requested, |requested| !*requested));
     }
 
-    /// Waits until then, or until asked to stop: true if asked.
+    /// Waits until `until` or until the shutdown is requested. Returns true if it was requested.
     pub fn wait_until(&self, until: Instant) -> bool {
         let mut requested = self.requested_flag();
         while !*requested {
@@ -42,13 +44,15 @@ impl Shutdown {
         true
     }
 
-    /// A flag is right whatever a thread that held it did.
+    /// Ignores a poisoned lock: a thread that panicked cannot leave the flag half written.
     fn requested_flag(&self) -> MutexGuard<'_, bool> {
         self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Has signals request a stop, and call `on_first` once.
+/// Starts a thread that requests the shutdown at the first SIGTERM, SIGINT or SIGHUP and then calls
+/// `on_first`. A second signal ends the process with exit code 128 plus the signal's number. Fails if
+/// the handlers or the thread cannot be set up.
 #[cfg(unix)]
 pub fn on_signals(
     shutdown: &Shutdown,
@@ -59,7 +63,7 @@ pub fn on_signals(
     let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let shutdown = shutdown.clone();
     std::thread::Builder::new().name("signals".into()).spawn(move || {
-        // Each signal from here on is told by this one way: none falls between two.
+        // One iterator for both signals: between two iterators, a signal could get lost.
         let mut signals = signals.forever();
         if signals.next().is_some() {
             shutdown.request();
@@ -72,10 +76,10 @@ pub fn on_signals(
     Ok(())
 }
 
-/// Windows ends a console program itself; what matters is on disk at any moment.
+/// Windows ends a console program by itself. Everything that must survive is on disk at any moment.
 #[cfg(not(unix))]
 pub fn on_signals(
-    _stop: &Shutdown,
+    _shutdown: &Shutdown,
     _on_first: impl FnOnce() + Send + 'static,
 ) -> std::io::Result<()> {
     Ok(())

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::base::text::one_line;
 use crate::config::BoardConfig;
 use crate::exit_code::Exit;
 use crate::honeycomb::api_key::Shape;
@@ -101,7 +102,7 @@ impl BoardBuilder {
         let response = self.api.get(auth::PATH, self.limit).map_err(no_response)?;
         if response.status == 401 {
             return trouble(
-                Exit::Refused,
+                Exit::Rejected,
                 format!("{} ({})", response::UNKNOWN_KEY, http(&response)),
             );
         }
@@ -109,9 +110,9 @@ impl BoardBuilder {
         match auth {
             Some(auth) if auth.is_ingest() => refuse_by_shape(Shape::Ingest),
             Some(auth) if !auth.may_manage_queries() => {
-                trouble(Exit::Refused, may_not(QUERIES_AND_COLUMNS))
+                trouble(Exit::Rejected, may_not(QUERIES_AND_COLUMNS))
             }
-            Some(auth) if !auth.may_manage_boards() => trouble(Exit::Refused, may_not(BOARDS)),
+            Some(auth) if !auth.may_manage_boards() => trouble(Exit::Rejected, may_not(BOARDS)),
             _ => Ok(()),
         }
     }
@@ -124,12 +125,12 @@ impl BoardBuilder {
         let response = self.api.get(&format!("/1/columns/{}", self.slug), self.limit);
         let response = response.map_err(no_response)?;
         if response.status == 404 {
-            return trouble(Exit::Refused, nothing_sent(dataset));
+            return trouble(Exit::Rejected, nothing_sent(dataset));
         }
         let columns: Vec<Column> = parsed(judged(&response, QUERIES_AND_COLUMNS)?)?;
         let columns: Vec<_> = columns.into_iter().map(|column| column.key_name).collect();
         if QUERIES.iter().all(|query| !board::missing(query, &columns).is_empty()) {
-            return trouble(Exit::Refused, nothing_sent(dataset));
+            return trouble(Exit::Rejected, nothing_sent(dataset));
         }
         Ok(columns)
     }
@@ -244,7 +245,7 @@ fn nothing_sent(dataset: &str) -> String {
 
 fn say_where(board: &Value) {
     match board["links"]["board_url"].as_str() {
-        Some(url) => say(&format!("board: {}", response::one_line(url))),
+        Some(url) => say(&format!("board: {}", one_line(url, response::TEXT_LIMIT))),
         None => say("the board is there; Honeycomb gave no link to it"),
     }
 }
@@ -266,10 +267,10 @@ fn judged(response: &Response, permission: Permission) -> Result<Value, BoardErr
     let http = http(response);
     match response.status {
         200..=299 => serde_json::from_slice(&response.body).or_else(|_| strange()),
-        300..=399 => trouble(Exit::Refused, response::redirected(response)),
-        401 | 403 => trouble(Exit::Refused, format!("{} ({http})", may_not(permission))),
+        300..=399 => trouble(Exit::Rejected, response::redirected(response)),
+        401 | 403 => trouble(Exit::Rejected, format!("{} ({http})", may_not(permission))),
         408 | 425 | 429 | 500..=599 => trouble(Exit::NotDelivered, http),
-        _ => trouble(Exit::Refused, format!("Honeycomb does not take the request ({http})")),
+        _ => trouble(Exit::Rejected, format!("Honeycomb does not take the request ({http})")),
     }
 }
 

@@ -21,7 +21,8 @@ use crate::honeycomb::queries::{QUERIES, Query};
 use crate::honeycomb::response::Response;
 use crate::spool::state::State;
 use crate::spool::store::{self, Store};
-use crate::tilt::client::{Tilt, TiltError};
+use crate::tilt::client::Tilt;
+use crate::tilt::error::TiltError;
 
 /// Lines on stdout as they are found, or JSON at the end.
 struct CheckReport {

@@ -5,6 +5,7 @@ use std::cmp::Reverse;
 use std::fmt::Write;
 use std::time::{Duration, SystemTime};
 
+use crate::base::text::one_line;
 use crate::tilt::health::Health;
 use crate::tilt::model::{Outcome, Resource, Snapshot};
 
@@ -129,7 +130,7 @@ fn row(resource: &Resource, run: Option<Outcome>, at: SystemTime) -> Row {
     let newest = resource.updates.first().filter(|_| !resource.only_serves());
     let finished = newest.and_then(|update| update.finished_at.since(&update.started_at));
     Row {
-        name: resource.name.chars().filter(|c| !c.is_control()).take(NAME).collect(),
+        name: one_line(&resource.name, NAME),
         outcome: outcome(resource, run),
         took: under_way.or(finished),
     }

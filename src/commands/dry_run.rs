@@ -1,26 +1,39 @@
-//! `--dry-run`: what would be sent, one JSON object a line on stdout. It remembers only for as
-//! long as it runs, so each build is printed once and nothing on disk changes.
+//! `--dry-run`: prints what would be sent, one JSON object per line on stdout. It keeps its state in
+//! memory only, so each build is printed once and nothing on disk changes.
 
 use std::io::{self, Write};
-use std::path::Path;
 use std::time::Duration;
 
-use crate::base::shutdown::Shutdown;
+use crate::base::shutdown::{self, Shutdown};
 use crate::base::time;
 use crate::commands::snapshot;
+use crate::config::{DryRunConfig, DryRunSource, SnapshotSource};
 use crate::events::common_fields::Context;
 use crate::events::observation::Observation;
 use crate::exit_code::Exit;
 use crate::metadata::git;
+use crate::spool::installation;
 use crate::spool::reconcile::reconcile;
 use crate::spool::state::State;
 use crate::tilt::client::Tilt;
 use crate::tilt::exit_snapshot;
-use crate::tilt::model::Outcome;
 
-/// Prints what a run of Tilt left.
-pub fn print_left(path: &Path, outcome: Option<Outcome>, context: &Context) -> Exit {
-    let left = match exit_snapshot::read(path, outcome) {
+pub fn run(config: &DryRunConfig) -> io::Result<Exit> {
+    let installation_id = config.state_dir.as_deref().and_then(installation::load);
+    let context = Context { installation_id, ..config.context.clone() };
+    match &config.source {
+        DryRunSource::Snapshot(source) => Ok(print_snapshot(source, &context)),
+        DryRunSource::Tilt { command, interval } => {
+            let shutdown = Shutdown::default();
+            shutdown::on_signals(&shutdown, || ())?;
+            let mut tilt = Tilt::new(command.clone(), context.tilt_mode);
+            Ok(print_reports(&mut tilt, &context, *interval, &shutdown))
+        }
+    }
+}
+
+fn print_snapshot(source: &SnapshotSource, context: &Context) -> Exit {
+    let left = match exit_snapshot::read(&source.file, source.outcome) {
         Ok(left) => left,
         Err(error) => {
             log::error!("{error}");
@@ -28,13 +41,13 @@ pub fn print_left(path: &Path, outcome: Option<Outcome>, context: &Context) -> E
         }
     };
     let mut state = State::default();
-    let context = git::located(context, left.snapshot.session.as_ref());
+    let context = git::with_checkout(context, left.snapshot.session.as_ref());
     reconcile(&mut state, &snapshot::observation(&left), &context, time::wall());
     print_queue(&mut state).map_or_else(|error| not_printed(&error), |()| Exit::Done)
 }
 
-/// Prints reports: one, or one every `interval` until stopped.
-pub fn print(
+/// Prints one report, or one at every interval until a signal.
+fn print_reports(
     tilt: &mut Tilt,
     context: &Context,
     interval: Option<Duration>,
@@ -47,7 +60,7 @@ pub fn print(
         let mut problem = None;
         match tilt.poll(Duration::MAX, shutdown) {
             Ok(snapshot) => {
-                let context = git::located(context, snapshot.session.as_ref());
+                let context = git::with_checkout(context, snapshot.session.as_ref());
                 reconcile(&mut state, &Observation::at(&snapshot), &context, time::wall());
                 if let Err(error) = print_queue(&mut state) {
                     return not_printed(&error);
@@ -55,14 +68,14 @@ pub fn print(
             }
             Err(_) if shutdown.requested() => return Exit::Done,
             Err(error) => {
-                let said = error.to_string();
-                if last_problem.as_ref() != Some(&said) {
-                    log::error!("{said}");
+                let message = error.to_string();
+                if last_problem.as_ref() != Some(&message) {
+                    log::error!("{message}");
                 }
                 if interval.is_none() {
-                    return Exit::no_snapshot(&error);
+                    return Exit::of_failed_poll(&error);
                 }
-                problem = Some(said);
+                problem = Some(message);
             }
         }
         last_problem = problem;
@@ -72,7 +85,7 @@ pub fn print(
     }
 }
 
-/// Whoever closed stdout has seen enough; a full disk has not.
+/// A closed stdout (`| head`) is not an error; a full disk is.
 fn not_printed(error: &io::Error) -> Exit {
     if error.kind() == io::ErrorKind::BrokenPipe {
         return Exit::Done;

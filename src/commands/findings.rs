@@ -4,7 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
-use crate::config::ConfigError;
+use crate::base::text::one_line;
+use crate::config::error::ConfigError;
 use crate::exit_code::Exit;
 use crate::honeycomb::api_key::Shape;
 use crate::honeycomb::auth::Auth;
@@ -13,7 +14,7 @@ use crate::honeycomb::endpoint::Endpoint;
 use crate::honeycomb::response::{self, Response};
 use crate::messages;
 use crate::spool::queue::QueuedEvent;
-use crate::tilt::client::TiltError;
+use crate::tilt::error::TiltError;
 use crate::tilt::model::Snapshot;
 
 #[derive(Debug, Clone, PartialEq)]
@@ -79,7 +80,7 @@ impl Finding {
 /// How one report would end, with all this.
 pub fn exit(findings: &[Finding]) -> Exit {
     // A report meets a mistake first, then an unusable state, then Tilt, then Honeycomb.
-    let order = [Exit::Usage, Exit::Unexpected, Exit::NoTilt, Exit::Refused, Exit::NotDelivered];
+    let order = [Exit::Usage, Exit::Unexpected, Exit::NoTilt, Exit::Rejected, Exit::NotDelivered];
     let is_found = |exit: &Exit| findings.iter().any(|f| f.verdict == Level::Bad(*exit));
     order.into_iter().find(is_found).unwrap_or(Exit::Done)
 }
@@ -124,7 +125,7 @@ pub fn session(
             let says = format!("port {port}: {resources}; it knows {}", kinds.join(", "));
             Finding::good(TOPIC, says)
         }
-        Some(Err(error)) => Finding::bad(TOPIC, Exit::no_snapshot(error), error.to_string()),
+        Some(Err(error)) => Finding::bad(TOPIC, Exit::of_failed_poll(error), error.to_string()),
     }
 }
 
@@ -209,8 +210,8 @@ pub fn team(response: &Response) -> (Finding, Option<Auth>) {
                     .into(),
             ),
         },
-        300..=399 => bad(Exit::Refused, response::redirected(response)),
-        401 => bad(Exit::Refused, format!("{} ({http})", response::UNKNOWN_KEY)),
+        300..=399 => bad(Exit::Rejected, response::redirected(response)),
+        401 => bad(Exit::Rejected, format!("{} ({http})", response::UNKNOWN_KEY)),
         404 | 405 | 501 => {
             let says = format!(
                 "not known: no GET /1/auth here, as behind a Collector, and so no links ({http})"
@@ -220,21 +221,21 @@ pub fn team(response: &Response) -> (Finding, Option<Auth>) {
         408 | 425 | 429 | 500..=599 => {
             bad(Exit::NotDelivered, format!("not known: {http}; try again later"))
         }
-        _ => bad(Exit::Refused, format!("the request was refused ({http})")),
+        _ => bad(Exit::Rejected, format!("the request was refused ({http})")),
     }
 }
 
 fn access(auth: &Auth) -> Finding {
     const TOPIC: &str = "team";
-    let team = response::one_line(auth.team().unwrap_or("unknown"));
-    let place = match auth.environment().map(response::one_line) {
+    let team = one_line(auth.team().unwrap_or("unknown"), response::TEXT_LIMIT);
+    let place = match auth.environment().map(|name| one_line(name, response::TEXT_LIMIT)) {
         Some(environment) => format!("{team}, environment {environment}"),
         None if auth.is_classic() => format!("{team}, in Honeycomb Classic without environments"),
         None => team,
     };
     if !auth.may_send_events() {
         let says = format!("{place}; {}", response::MAY_NOT_SEND);
-        return Finding::bad(TOPIC, Exit::Refused, says);
+        return Finding::bad(TOPIC, Exit::Rejected, says);
     }
     let mut may = vec!["send events"];
     if auth.may_create_datasets() == Some(true) {
@@ -263,7 +264,7 @@ pub fn dataset(name: &str, auth: Option<&Auth>, looked_up: Option<&Response>) ->
                 "there is no {name}, and the key may not create it; create it, or let the key \
                  create datasets"
             );
-            Finding::bad(TOPIC, Exit::Refused, says)
+            Finding::bad(TOPIC, Exit::Rejected, says)
         }
         Some(404) => {
             Finding::good(TOPIC, format!("{name} is not there yet; the first event makes it"))
@@ -293,8 +294,8 @@ mod tests {
             (&[][..], Exit::Done),
             (&[Exit::NoTilt, Exit::NotDelivered], Exit::NoTilt),
             (&[Exit::NoTilt, Exit::Unexpected], Exit::Unexpected),
-            (&[Exit::NoTilt, Exit::Usage, Exit::Refused], Exit::Usage),
-            (&[Exit::NotDelivered, Exit::Refused], Exit::Refused),
+            (&[Exit::NoTilt, Exit::Usage, Exit::Rejected], Exit::Usage),
+            (&[Exit::NotDelivered, Exit::Rejected], Exit::Rejected),
         ] {
             assert_eq!(exit(&bad(exits)), expected, "{exits:?}");
         }

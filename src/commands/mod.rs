@@ -5,5 +5,7 @@ pub mod check;
 pub mod ci_summary;
 pub mod dry_run;
 pub mod findings;
+pub mod flush;
+pub mod idle;
 pub mod report;
 pub mod snapshot;

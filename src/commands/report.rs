@@ -1,50 +1,55 @@
-//! `--once`: look, remember, send, and say by the exit code how it went.
+//! `--once`: polls Tilt once, records what it shows, sends the queue, and reports the result by
+//! its exit code.
 
+use std::io;
 use std::thread;
 use std::time::Duration;
 
-use crate::base::shutdown::Shutdown;
+use crate::base::shutdown::{self, Shutdown};
 use crate::base::time;
+use crate::config::ReportConfig;
 use crate::events::common_fields::Context;
 use crate::events::observation::Observation;
 use crate::exit_code::Exit;
-use crate::honeycomb::sender::{Delivery, DeliveryEnd, Sender};
+use crate::honeycomb::sender::{Delivery, DeliveryEnd};
 use crate::messages;
 use crate::metadata::git;
 use crate::spool::error::StoreError;
+use crate::spool::installation;
 use crate::spool::reconcile::reconcile;
 use crate::spool::state::Recorded;
 use crate::spool::store::Store;
 use crate::tilt::client::Tilt;
 
-/// How long the answer to a request under way may still take when a report is asked to end: events
-/// whose answer is not heard go out again.
-const LAST_ANSWER: Duration = Duration::from_secs(1);
+/// After a signal, a request in flight may still take this long. Without its response, its events
+/// would be sent again.
+const LAST_RESPONSE: Duration = Duration::from_secs(1);
 
-/// Reports once. What waited from before is sent even where no Tilt runs.
-pub fn report(
-    tilt: &mut Tilt,
-    context: &Context,
-    store: &Store,
-    sender: &mut Sender,
-    timeout: Duration,
-    shutdown: &Shutdown,
-) -> Exit {
-    let looked = observation(tilt, context, store, shutdown);
-    let delivered = match sender.deliver(timeout, shutdown) {
+/// Reports once. Events from earlier runs are sent even if no Tilt is running.
+pub fn run(config: &ReportConfig) -> io::Result<Exit> {
+    let mut sender = config.send.sender();
+    let Some(context) = with_installation_id(&config.context, &config.send.state_dir) else {
+        return Ok(Exit::Unexpected);
+    };
+    let shutdown = Shutdown::default();
+    shutdown::on_signals(&shutdown, interrupt_soon(sender.client().api().interrupter()))?;
+
+    let mut tilt = Tilt::new(config.tilt.clone(), context.tilt_mode);
+    let polled = poll(&mut tilt, &context, sender.store(), &shutdown);
+    let delivered = match sender.deliver(config.send.timeout, &shutdown) {
         Ok(delivery) => {
-            if looked.is_ok() || !delivery.sent.is_empty() {
-                say_delivered(&delivery);
+            if polled.is_ok() || !delivery.sent.is_empty() {
+                log_delivered(&delivery);
             }
-            outcome(&delivery)
+            exit_of(&delivery, config.send.timeout)
         }
         Err(error) => unusable_state(&error),
     };
-    // That there was nothing to look at matters more than how the rest was sent.
-    looked.err().unwrap_or(delivered)
+    // A failed poll matters more than how the older events were sent.
+    Ok(polled.err().unwrap_or(delivered))
 }
 
-fn observation(
+fn poll(
     tilt: &mut Tilt,
     context: &Context,
     store: &Store,
@@ -52,34 +57,47 @@ fn observation(
 ) -> Result<(), Exit> {
     let snapshot = tilt.poll(Duration::MAX, shutdown).map_err(|error| {
         log::error!("{error}");
-        Exit::no_snapshot(&error)
+        Exit::of_failed_poll(&error)
     })?;
-    let context = git::located(context, snapshot.session.as_ref());
+    let context = git::with_checkout(context, snapshot.session.as_ref());
     let recorded = store
         .update(|state| reconcile(state, &Observation::at(&snapshot), &context, time::wall()))
         .map_err(|error| unusable_state(&error))?;
-    say_dropped(recorded);
+    log_dropped(recorded);
     Ok(())
 }
 
-/// Has `interrupt` end a request whose answer does not come soon.
-#[expect(clippy::disallowed_methods, reason = "the report waits for the answer, not for this")]
-pub fn interrupt_soon(interrupt: impl FnOnce() + Send + 'static) {
-    log::debug!("asked to end");
-    let waiting = thread::Builder::new().name("last answer".into()).spawn(|| {
-        thread::sleep(LAST_ANSWER);
-        interrupt();
-    });
-    // Without a thread the request has its own limit, and a second signal ends the program.
-    drop(waiting);
+/// The context with this machine's id, which is created if needed. Logs why if that fails.
+pub fn with_installation_id(context: &Context, state_dir: &std::path::Path) -> Option<Context> {
+    match installation::load_or_create(state_dir) {
+        Ok(id) => Some(Context { installation_id: Some(id), ..context.clone() }),
+        Err(error) => {
+            log::error!("{error}");
+            None
+        }
+    }
 }
 
-pub fn say_delivered(delivery: &Delivery) {
+/// Calls `interrupt` some time after a signal, to end a request that gets no response.
+#[expect(clippy::disallowed_methods, reason = "this thread only waits; the report does not")]
+pub fn interrupt_soon(interrupt: impl FnOnce() + Send + 'static) -> impl FnOnce() + Send + 'static {
+    move || {
+        log::debug!("asked to stop");
+        let waiting = thread::Builder::new().name("last response".into()).spawn(|| {
+            thread::sleep(LAST_RESPONSE);
+            interrupt();
+        });
+        // Without a thread, the request has its own limit, and a second signal ends the program.
+        drop(waiting);
+    }
+}
+
+pub fn log_delivered(delivery: &Delivery) {
     let Delivery { sent, took, waiting, .. } = delivery;
     log::info!("{}", messages::delivered(sent, *took, *waiting));
 }
 
-pub fn say_dropped(recorded: Recorded) {
+pub fn log_dropped(recorded: Recorded) {
     if let Some(dropped) = messages::dropped(recorded.dropped) {
         log::warn!("{dropped}");
     }
@@ -90,29 +108,22 @@ pub fn unusable_state(error: &StoreError) -> Exit {
     Exit::Unexpected
 }
 
-pub fn outcome(delivery: &Delivery) -> Exit {
+/// Logs why events stay queued, if any do.
+pub fn exit_of(delivery: &Delivery, timeout: Duration) -> Exit {
+    let kept = messages::kept(delivery.waiting);
     match &delivery.end {
-        DeliveryEnd::Empty if delivery.rejected > 0 => Exit::Refused,
-        DeliveryEnd::Empty => Exit::Done,
+        DeliveryEnd::Empty if delivery.rejected > 0 => return Exit::Rejected,
+        DeliveryEnd::Empty => return Exit::Done,
         DeliveryEnd::Refused { advice } => {
-            log::error!("{advice}; {}", messages::kept(delivery.waiting));
-            Exit::Refused
+            log::error!("{advice}; {kept}");
+            return Exit::Rejected;
         }
-        DeliveryEnd::Kept { why, .. } => {
-            log::error!("{why}; {}", messages::kept(delivery.waiting));
-            Exit::NotDelivered
-        }
+        DeliveryEnd::Kept { why, .. } => log::error!("{why}; {kept}"),
         DeliveryEnd::OutOfTime => {
-            log::error!("the time was up; {}", messages::kept(delivery.waiting));
-            Exit::NotDelivered
+            log::error!("{}", messages::out_of_time(timeout, &delivery.sent, delivery.waiting));
         }
-        DeliveryEnd::Busy => {
-            log::error!("another collector is sending; {}", messages::kept(delivery.waiting));
-            Exit::NotDelivered
-        }
-        DeliveryEnd::Stopped => {
-            log::error!("stopped; {}", messages::kept(delivery.waiting));
-            Exit::NotDelivered
-        }
+        DeliveryEnd::Busy => log::error!("another collector is sending; {kept}"),
+        DeliveryEnd::Stopped => log::error!("stopped by a signal; {kept}"),
     }
+    Exit::NotDelivered
 }

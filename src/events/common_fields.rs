@@ -11,7 +11,7 @@ use crate::tilt::model::Session;
 pub struct Context {
     /// `--user`, which is used if Tilt shows no user.
     pub user: Option<String>,
-    /// `--field`: names that [`crate::events::event::FIELDS`] does not hold.
+    /// `--field`: names that [`crate::events::fields::FIELDS`] does not hold.
     pub own_fields: Vec<(String, String)>,
     /// Adds `error.message`.
     pub send_error_text: bool,

@@ -1,5 +1,5 @@
-//! An event as Honeycomb takes it: a kind, a time and flat named values. The one list of every
-//! field this program can send is here; the README's tables are checked against it. Pure.
+//! An event as Honeycomb takes it: a kind, a time and flat named values.
+//! [`crate::events::fields`] lists every field that an event can carry. Pure.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,7 +10,7 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
-use crate::events::failure;
+use crate::base::text;
 
 /// The field `event.version`. It is raised when a field changes its meaning.
 pub const EVENT_VERSION: u32 = 1;
@@ -82,7 +82,7 @@ impl Fields {
     /// Sets a field, even to an empty text. A text is cut to the length that Honeycomb stores.
     pub fn set(&mut self, name: impl Into<Cow<'static, str>>, value: impl Into<Value>) {
         let value = match value.into() {
-            Value::String(text) => Value::String(failure::cut(&text, VALUE_LIMIT).to_owned()),
+            Value::String(text) => Value::String(text::cut(&text, VALUE_LIMIT).to_owned()),
             value => value,
         };
         self.0.push((name.into(), value));
@@ -189,97 +189,6 @@ mod rfc3339 {
     }
 }
 
-/// Every field that this program sets, and what it means.
-pub const FIELDS: &[(&str, &str)] = &[
-    ("tilt_version", "the running Tilt's version"),
-    ("user", "Tilt Cloud's user name, else `--user`, else empty"),
-    ("kind", "the event's kind"),
-    ("name", "the resource"),
-    ("runtime_status", "Tilt's word: ok, pending, error, none, unknown, not_applicable"),
-    ("update_status", "Tilt's word: ok, pending, in_progress, error, none, not_applicable"),
-    ("resource_type", "local, docker-compose, k8s, image-only or tiltfile"),
-    ("labels", "the resource's labels, sorted, joined by commas"),
-    ("ready", "whether Tilt holds the resource ready"),
-    ("ready_reason", "why it is not ready"),
-    ("up_to_date", "whether the last update took in every change"),
-    ("in_state_ms", "time since `ready` last flipped"),
-    ("disabled", "whether the resource is disabled"),
-    ("trigger_mode", "auto, auto_with_manual_init, manual or manual_with_auto_init"),
-    ("waiting_reason", "why a pending update has not begun"),
-    ("waiting_on", "the resources it waits for, sorted, joined by commas"),
-    ("pod_status", "the pod's status"),
-    ("pod_restarts", "restarts of the pod's containers"),
-    ("health_status", "the compose container's health"),
-    ("image_name", "the image, as the Tiltfile names it"),
-    ("image_tag", "the tag that Tilt gave the build"),
-    ("duration_ms", "how long it took, in milliseconds"),
-    ("resource", "the resource that the image is built for"),
-    ("stages", "how many stages the build went through"),
-    ("stages_cached", "how many of them came from the cache"),
-    ("previous_update_status", "what `update_status` was, on an event that tells of its change"),
-    ("previous_runtime_status", "what `runtime_status` was, on an event that tells of its change"),
-    ("time_to_ready_ms", "from Tilt's start to the first time ready; of a startup, the slowest's"),
-    ("update_id", "Tilt's id of the update"),
-    ("update_type", "image, live-update, local, k8s, docker-compose or tiltfile"),
-    ("initial", "whether it is the resource's first update of the session"),
-    ("warnings", "how many warnings the update gave"),
-    ("incomplete", "true on an update whose end nobody saw, though its image builds were"),
-    ("stage", "the stage's position, from 1"),
-    ("instruction", "RUN, COPY, FROM ..., or internal, auth, export, push, load ..."),
-    ("cached", "whether the stage came from the cache"),
-    ("stage_hash", "equal for stages with the same text"),
-    ("stage_text", "the stage's text; only with `--send-stage-text`"),
-    ("resources", "how many resources there are"),
-    ("resources_ok", "how many of them are enabled and neither failing nor busy"),
-    ("resources_error", "how many are in error"),
-    ("resources_pending", "how many wait"),
-    ("resources_in_progress", "how many are being updated"),
-    ("resources_disabled", "how many are disabled"),
-    ("resources_ready", "how many became ready during the start-up"),
-    ("resources_failed", "how many failed during the start-up"),
-    ("resources_blocked", "how many could not begin, since they waited for one that had failed"),
-    ("slowest_resource", "the one that became ready last"),
-    ("ended_by", "settled, timeout or session_end: why the start-up counts as over"),
-    ("outcome", "success or failure: how `tilt ci` ended, on its last events"),
-    ("healthy", "whether no enabled resource is in error"),
-    ("uptime_ms", "time since Tilt's start"),
-    ("missed_builds", "builds of the session that nobody saw"),
-    ("queued", "events that waited for Honeycomb before this report"),
-    (
-        "dropped",
-        "events that will never arrive, ever: for want of room, for age, or refused for good",
-    ),
-    ("send_error", "why the last delivery did not get through"),
-    ("trace.trace_id", "the trace"),
-    ("trace.span_id", "the span"),
-    ("trace.parent_id", "the span's parent; absent on a root"),
-    ("service.name", "`tilt`"),
-    ("meta.signal_type", "`trace`"),
-    ("error", "true on a failure, absent otherwise"),
-    ("error.type", "the failure's class"),
-    ("error.hash", "equal for failures whose text differs only in numbers, ids and folders"),
-    ("error.message", "the failure's text; only with `--send-error-text`"),
-    ("exit_code", "the exit code that the failure names"),
-    ("event.version", "version of these fields"),
-    ("collector.version", "version of tilt-honeycomb"),
-    ("session.id", "one run of Tilt"),
-    ("tilt_mode", "up or ci, where known"),
-    ("os.type", "linux, darwin or windows"),
-    ("host.arch", "amd64, arm64 ..."),
-    ("host.cpu_count", "processors at hand"),
-    ("installation.id", "a random id, made once per machine"),
-    ("ci.provider", "whose CI machine it is"),
-    ("ci.attempt", "which try of the run it is, from 1, as text"),
-    ("cicd.pipeline.name", "the workflow, or where there is one a project, the project"),
-    ("cicd.pipeline.run.id", "the run"),
-    ("cicd.pipeline.run.url.full", "where to see it"),
-    ("cicd.pipeline.task.name", "the job"),
-    ("vcs.repository.name", "the repository, without its owner"),
-    ("vcs.ref.head.name", "the branch or tag"),
-    ("vcs.ref.head.revision", "the commit"),
-    ("vcs.change.id", "the pull or merge request, as a CI provider tells it"),
-];
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -324,13 +233,5 @@ mod tests {
         let time = humantime::parse_rfc3339("2026-11-22T15:22:07.934675Z").expect("a time");
         assert_eq!(wire_time(time), "2026-11-22T15:22:07.934675Z");
         assert_eq!(wire_time(SystemTime::UNIX_EPOCH), "1970-01-01T00:00:00.000000Z");
-    }
-
-    #[test]
-    fn every_field_is_listed_once() {
-        let mut names: Vec<_> = FIELDS.iter().map(|(name, _)| *name).collect();
-        names.sort_unstable();
-        names.dedup();
-        assert_eq!(names.len(), FIELDS.len());
     }
 }

@@ -5,7 +5,7 @@
 //! text gives one, and a hash of the normalised text that groups equal failures. The text itself
 //! is kept only for those who ask for it. Pure.
 
-use crate::base::ids;
+use crate::base::{ids, text};
 
 /// The longest error text that is ever sent, in bytes.
 pub const TEXT_LIMIT: usize = 1024;
@@ -130,7 +130,7 @@ impl Failure {
             class,
             exit_code,
             hash: ids::id(&["error", &normalised(text)], 16),
-            text: cut(text, TEXT_LIMIT).to_owned(),
+            text: text::cut(text, TEXT_LIMIT).to_owned(),
         }
     }
 }
@@ -142,11 +142,6 @@ fn class(text: &str, is_possible: impl Fn(&str) -> bool) -> Option<&'static str>
         .filter(|(class, _)| is_possible(class))
         .find(|(_, phrases)| phrases.iter().any(|phrase| text.contains(phrase)))
         .map(|(class, _)| *class)
-}
-
-/// `text` up to `limit` bytes, never through a character.
-pub fn cut(text: &str, limit: usize) -> &str {
-    &text[..text.floor_char_boundary(limit)]
 }
 
 /// The text in lower case, without what it quotes in `"..."` or `[...]`: there the person's own command

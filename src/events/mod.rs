@@ -10,6 +10,7 @@ pub mod derive;
 pub mod derived;
 pub mod event;
 pub mod failure;
+pub mod fields;
 pub mod image_spans;
 pub mod observation;
 pub mod outcome;

@@ -126,7 +126,7 @@ impl Derivation<'_> {
         fields.set("instruction", instruction);
         fields.set("stage_hash", ids::id(&["stage", &stage.name], 16));
         if self.context.send_stage_text {
-            fields.set("stage_text", failure::cut(&stage.name, failure::TEXT_LIMIT));
+            fields.set("stage_text", crate::base::text::cut(&stage.name, failure::TEXT_LIMIT));
         }
         fields.set("cached", stage.cached);
         fields.set_ms("duration_ms", end.map(|end| end.duration_since(start).unwrap_or_default()));

@@ -13,6 +13,20 @@ use std::fmt;
 pub struct ApiKey(String);
 
 impl ApiKey {
+    /// Trims the text and checks that an HTTP header can carry it. The error completes a line that
+    /// names the source.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        let text = text.trim();
+        if text.is_empty() {
+            return Err("is empty");
+        }
+        // A key that was pasted over two lines shows up here.
+        if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err("contains white space or characters that no key has; copy it again");
+        }
+        Ok(Self::new(text))
+    }
+
     pub fn new(text: &str) -> Self {
         Self(text.to_owned())
     }

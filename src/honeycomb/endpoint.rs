@@ -1,5 +1,9 @@
 //! Where events go: the address of an API, and one dataset behind it.
 
+use std::net::IpAddr;
+
+use http::Uri;
+
 use crate::base::ids;
 use crate::honeycomb::api_key::ApiKey;
 use crate::honeycomb::dataset_link;
@@ -32,6 +36,43 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// Parses an address, with `https://` if no scheme is given. The error completes a line that
+    /// names the option. It does not repeat the text, which may hold credentials.
+    pub fn parse(text: &str, allow_insecure_http: bool) -> Result<Self, String> {
+        const NOT_A_URL: &str = "must be a URL like https://api.honeycomb.io";
+        let url = with_scheme(text);
+        let uri: Uri = url.parse().map_err(|_| NOT_A_URL)?;
+        let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
+            return Err(NOT_A_URL.to_owned());
+        };
+        if authority.as_str().contains('@') {
+            return Err("must not contain a user name or password".to_owned());
+        }
+        // `https:/host` parses as the host `https` with an empty port.
+        let port = &authority.as_str()[authority.host().len()..];
+        if authority.host().is_empty() || !port.is_empty() && authority.port_u16().is_none() {
+            return Err(NOT_A_URL.to_owned());
+        }
+        if uri.query().is_some() || url.contains('#') {
+            return Err("must not contain a query or a fragment".to_owned());
+        }
+        let host = authority.host().to_owned();
+        let is_loopback = is_loopback(&host);
+        let is_https = match scheme {
+            "https" => true,
+            "http" if is_loopback || allow_insecure_http => false,
+            "http" => {
+                return Err(format!(
+                    "http:// to {host} would send the key in the clear; use https:// or give \
+                     --allow-insecure-http"
+                ));
+            }
+            _ => return Err(format!("{scheme}:// is not supported; use https://")),
+        };
+        let authority = authority.as_str().to_owned();
+        Ok(Self { url, host, authority, is_https, is_loopback })
+    }
+
     /// A file name for the state of one dataset here: readable, and unlike any other's.
     /// Honeycomb compares dataset names without regard to case.
     pub fn file_stem(&self, dataset: &str) -> String {
@@ -43,4 +84,17 @@ impl Endpoint {
             .collect();
         format!("{readable}-{}", ids::id(&[&self.url, &dataset], 8))
     }
+}
+
+/// Adds `https://` if no scheme is given, and removes slashes at the end.
+pub fn with_scheme(text: &str) -> String {
+    let text = text.trim();
+    let url = if text.contains("://") { text.to_owned() } else { format!("https://{text}") };
+    url.trim_end_matches('/').to_owned()
+}
+
+fn is_loopback(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost")
+        || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }

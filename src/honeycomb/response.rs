@@ -9,6 +9,11 @@ use std::time::{Duration, SystemTime};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::base::text::one_line;
+
+/// The longest text from a server that a message quotes, in characters.
+pub const TEXT_LIMIT: usize = 200;
+
 /// The parts of an HTTP answer that matter.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Response {
@@ -118,7 +123,9 @@ fn results(body: &[u8]) -> Option<Vec<EventResult>> {
         status @ (429 | 401 | 403 | 404 | 408) => EventResult::Later { status },
         400..=499 => {
             let reason = event.error.as_ref().and_then(Value::as_str);
-            EventResult::Rejected { reason: one_line(reason.unwrap_or("no reason given")) }
+            EventResult::Rejected {
+                reason: one_line(reason.unwrap_or("no reason given"), TEXT_LIMIT),
+            }
         }
         status => EventResult::Later { status },
     });
@@ -137,16 +144,17 @@ fn said(body: &[u8]) -> String {
     }
     let mut documents = serde_json::Deserializer::from_slice(body).into_iter::<Problem>();
     if let Some(Ok(problem)) = documents.next() {
-        return one_line(&problem.error.or(problem.detail).or(problem.title).unwrap_or_default());
+        return one_line(
+            &problem.error.or(problem.detail).or(problem.title).unwrap_or_default(),
+            TEXT_LIMIT,
+        );
     }
     let text = String::from_utf8_lossy(body);
-    if text.trim_start().starts_with(['<', '{', '[']) { String::new() } else { one_line(&text) }
-}
-
-/// Printable, short, on one line: what came from elsewhere may hold a terminal's commands.
-pub fn one_line(text: &str) -> String {
-    let words: Vec<_> = text.split_whitespace().collect();
-    words.join(" ").chars().filter(|c| !c.is_control()).take(200).collect()
+    if text.trim_start().starts_with(['<', '{', '[']) {
+        String::new()
+    } else {
+        one_line(&text, TEXT_LIMIT)
+    }
 }
 
 fn prefixed(prefix: &str, text: &str) -> String {

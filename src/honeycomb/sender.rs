@@ -145,6 +145,15 @@ impl Sender {
         Self { store, client, unsettled: Answered::default(), sending: None }
     }
 
+    /// Where the events wait.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// Delivers for at most `limit`, retries included.
     pub fn deliver(
         &mut self,

@@ -1,140 +1,134 @@
-//! Which pipeline, run and change a CI machine works on: its variables, as fields under the names
-//! of OpenTelemetry's conventions. Pure; which provider's machine it is, is given.
+//! Describes the pipeline, run and change that a CI machine works on. The values come from the
+//! provider's environment variables. Pure.
 //!
-//! `ci.provider` and `ci.attempt` have no counterpart there.
+//! The field names are those of OpenTelemetry's conventions. Those have no name for `ci.provider` and
+//! `ci.attempt`.
 
 use ci_env::CiProvider;
 
-/// Whose machine it is, and what that provider's variables say.
+use crate::base::text::without_credentials;
+
+/// Returns the CI fields for this provider. `variable` reads an environment variable. Fields without a
+/// value are absent. A provider that is not supported gives only `ci.provider`.
 pub fn fields(
     provider: Option<CiProvider>,
     variable: &dyn Fn(&str) -> Option<String>,
 ) -> Vec<(&'static str, String)> {
-    let says = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
-    let mut found = match provider {
-        Some(CiProvider::GithubActions) => github(&says),
-        Some(CiProvider::Gitlab) => gitlab(&says),
-        Some(CiProvider::Buildkite) => buildkite(&says),
-        Some(CiProvider::CircleCI) => circleci(&says),
+    let get = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
+    let mut fields = match provider {
+        Some(CiProvider::GithubActions) => github(&get),
+        Some(CiProvider::Gitlab) => gitlab(&get),
+        Some(CiProvider::Buildkite) => buildkite(&get),
+        Some(CiProvider::CircleCI) => circleci(&get),
         _ => Vec::new(),
     };
-    found.insert(0, ("ci.provider", provider.map(|provider| provider.to_string())));
-    found.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+    fields.insert(0, ("ci.provider", provider.map(|provider| provider.to_string())));
+    fields.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
 }
 
 type CiValues = Vec<(&'static str, Option<String>)>;
 type Variable<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-fn github(says: Variable) -> CiValues {
+fn github(get: Variable) -> CiValues {
     let run = || {
-        let (server, run) = (says("GITHUB_SERVER_URL")?, says("GITHUB_RUN_ID")?);
-        let attempt = says("GITHUB_RUN_ATTEMPT").map(|n| format!("/attempts/{n}"));
-        let repository = says("GITHUB_REPOSITORY")?;
+        let (server, run) = (get("GITHUB_SERVER_URL")?, get("GITHUB_RUN_ID")?);
+        let attempt = get("GITHUB_RUN_ATTEMPT").map(|n| format!("/attempts/{n}"));
+        let repository = get("GITHUB_REPOSITORY")?;
         let attempt = attempt.unwrap_or_default();
         Some(without_credentials(&format!("{server}/{repository}/actions/runs/{run}{attempt}")))
     };
-    // Of a pull request it is `refs/pull/7/merge`.
-    let change = || Some(says("GITHUB_REF")?.strip_prefix("refs/pull/")?.split('/').next()?.into());
+    // For a pull request, the ref is `refs/pull/7/merge`.
+    let change = || Some(get("GITHUB_REF")?.strip_prefix("refs/pull/")?.split('/').next()?.into());
     vec![
-        ("cicd.pipeline.name", says("GITHUB_WORKFLOW")),
-        ("cicd.pipeline.run.id", says("GITHUB_RUN_ID")),
+        ("cicd.pipeline.name", get("GITHUB_WORKFLOW")),
+        ("cicd.pipeline.run.id", get("GITHUB_RUN_ID")),
         ("cicd.pipeline.run.url.full", run()),
-        ("cicd.pipeline.task.name", says("GITHUB_JOB")),
-        ("ci.attempt", says("GITHUB_RUN_ATTEMPT")),
-        ("vcs.repository.name", says("GITHUB_REPOSITORY").and_then(|r| repository(&r))),
-        ("vcs.ref.head.name", says("GITHUB_HEAD_REF").or_else(|| says("GITHUB_REF_NAME"))),
-        ("vcs.ref.head.revision", says("GITHUB_SHA")),
+        ("cicd.pipeline.task.name", get("GITHUB_JOB")),
+        ("ci.attempt", get("GITHUB_RUN_ATTEMPT")),
+        ("vcs.repository.name", get("GITHUB_REPOSITORY").and_then(|r| repository(&r))),
+        ("vcs.ref.head.name", get("GITHUB_HEAD_REF").or_else(|| get("GITHUB_REF_NAME"))),
+        ("vcs.ref.head.revision", get("GITHUB_SHA")),
         ("vcs.change.id", change()),
     ]
 }
 
-fn gitlab(says: Variable) -> CiValues {
-    let branch = says("CI_MERGE_REQUEST_SOURCE_BRANCH_NAME").or_else(|| says("CI_COMMIT_REF_NAME"));
-    // Only where GitLab tries the merged result, of which CI_COMMIT_SHA is the merge.
-    let revision = says("CI_MERGE_REQUEST_SOURCE_BRANCH_SHA").or_else(|| says("CI_COMMIT_SHA"));
+fn gitlab(get: Variable) -> CiValues {
+    let branch = get("CI_MERGE_REQUEST_SOURCE_BRANCH_NAME").or_else(|| get("CI_COMMIT_REF_NAME"));
+    // Set only in a pipeline for merged results, where `CI_COMMIT_SHA` is the merge commit.
+    let revision = get("CI_MERGE_REQUEST_SOURCE_BRANCH_SHA").or_else(|| get("CI_COMMIT_SHA"));
     vec![
-        // A project's one pipeline need not have a name.
-        ("cicd.pipeline.name", says("CI_PIPELINE_NAME").or_else(|| says("CI_PROJECT_NAME"))),
-        ("cicd.pipeline.run.id", says("CI_PIPELINE_ID")),
-        ("cicd.pipeline.run.url.full", says("CI_PIPELINE_URL").map(|u| without_credentials(&u))),
-        ("cicd.pipeline.task.name", says("CI_JOB_NAME")),
-        ("vcs.repository.name", says("CI_PROJECT_NAME")),
+        // A pipeline has a name only if the project gives it one.
+        ("cicd.pipeline.name", get("CI_PIPELINE_NAME").or_else(|| get("CI_PROJECT_NAME"))),
+        ("cicd.pipeline.run.id", get("CI_PIPELINE_ID")),
+        ("cicd.pipeline.run.url.full", get("CI_PIPELINE_URL").map(|u| without_credentials(&u))),
+        ("cicd.pipeline.task.name", get("CI_JOB_NAME")),
+        ("vcs.repository.name", get("CI_PROJECT_NAME")),
         ("vcs.ref.head.name", branch),
         ("vcs.ref.head.revision", revision),
-        ("vcs.change.id", says("CI_MERGE_REQUEST_IID")),
+        ("vcs.change.id", get("CI_MERGE_REQUEST_IID")),
     ]
 }
 
-fn buildkite(says: Variable) -> CiValues {
-    // It counts retries; others count attempts.
-    let retries = says("BUILDKITE_RETRY_COUNT").and_then(|count| count.parse::<u64>().ok());
+fn buildkite(get: Variable) -> CiValues {
+    // Buildkite counts retries. The other providers count attempts.
+    let retries = get("BUILDKITE_RETRY_COUNT").and_then(|count| count.parse::<u64>().ok());
     let is_commit = |text: &String| text.bytes().all(|byte| byte.is_ascii_hexdigit());
     vec![
-        ("cicd.pipeline.name", says("BUILDKITE_PIPELINE_SLUG")),
-        ("cicd.pipeline.run.id", says("BUILDKITE_BUILD_ID")),
-        (
-            "cicd.pipeline.run.url.full",
-            says("BUILDKITE_BUILD_URL").map(|u| without_credentials(&u)),
-        ),
-        ("cicd.pipeline.task.name", says("BUILDKITE_LABEL").or_else(|| says("BUILDKITE_STEP_KEY"))),
+        ("cicd.pipeline.name", get("BUILDKITE_PIPELINE_SLUG")),
+        ("cicd.pipeline.run.id", get("BUILDKITE_BUILD_ID")),
+        ("cicd.pipeline.run.url.full", get("BUILDKITE_BUILD_URL").map(|u| without_credentials(&u))),
+        ("cicd.pipeline.task.name", get("BUILDKITE_LABEL").or_else(|| get("BUILDKITE_STEP_KEY"))),
         ("ci.attempt", retries.and_then(|count| count.checked_add(1)).map(|n| n.to_string())),
-        ("vcs.repository.name", says("BUILDKITE_REPO").and_then(|r| repository(&r))),
-        ("vcs.ref.head.name", says("BUILDKITE_BRANCH")),
-        // It may read `HEAD`.
-        ("vcs.ref.head.revision", says("BUILDKITE_COMMIT").filter(is_commit)),
-        ("vcs.change.id", says("BUILDKITE_PULL_REQUEST").filter(|number| number != "false")),
+        ("vcs.repository.name", get("BUILDKITE_REPO").and_then(|r| repository(&r))),
+        ("vcs.ref.head.name", get("BUILDKITE_BRANCH")),
+        // Buildkite may set `HEAD` instead of a commit.
+        ("vcs.ref.head.revision", get("BUILDKITE_COMMIT").filter(is_commit)),
+        ("vcs.change.id", get("BUILDKITE_PULL_REQUEST").filter(|number| number != "false")),
     ]
 }
 
-fn circleci(says: Variable) -> CiValues {
-    // The number itself is set for forks alone.
-    let change = says("CIRCLE_PR_NUMBER").or_else(|| {
-        let url = says("CIRCLE_PULL_REQUEST")?;
+fn circleci(get: Variable) -> CiValues {
+    // CircleCI sets the number only for pull requests from a fork.
+    let change = get("CIRCLE_PR_NUMBER").or_else(|| {
+        let url = get("CIRCLE_PULL_REQUEST")?;
         url.rsplit('/')
             .next()
             .filter(|id| id.bytes().all(|b| b.is_ascii_digit()))
             .map(str::to_owned)
     });
     vec![
-        // It has one pipeline a project, and no name for it.
-        ("cicd.pipeline.name", says("CIRCLE_PROJECT_REPONAME")),
-        ("cicd.pipeline.run.id", says("CIRCLE_WORKFLOW_ID")),
-        // Of the job: the only address that it tells.
-        ("cicd.pipeline.run.url.full", says("CIRCLE_BUILD_URL").map(|u| without_credentials(&u))),
-        ("cicd.pipeline.task.name", says("CIRCLE_JOB")),
-        ("vcs.repository.name", says("CIRCLE_PROJECT_REPONAME")),
-        ("vcs.ref.head.name", says("CIRCLE_BRANCH").or_else(|| says("CIRCLE_TAG"))),
-        ("vcs.ref.head.revision", says("CIRCLE_SHA1")),
+        // CircleCI has one pipeline for each project, without a name.
+        ("cicd.pipeline.name", get("CIRCLE_PROJECT_REPONAME")),
+        ("cicd.pipeline.run.id", get("CIRCLE_WORKFLOW_ID")),
+        // The URL of the job. CircleCI has no variable for the URL of the run.
+        ("cicd.pipeline.run.url.full", get("CIRCLE_BUILD_URL").map(|u| without_credentials(&u))),
+        ("cicd.pipeline.task.name", get("CIRCLE_JOB")),
+        ("vcs.repository.name", get("CIRCLE_PROJECT_REPONAME")),
+        ("vcs.ref.head.name", get("CIRCLE_BRANCH").or_else(|| get("CIRCLE_TAG"))),
+        ("vcs.ref.head.revision", get("CIRCLE_SHA1")),
         ("vcs.change.id", change.filter(|id| !id.is_empty())),
     ]
 }
 
-/// The last part of `acme/shop`, `git@host:acme/shop.git` or `https://user:token@host/acme/shop`.
+/// Returns the repository name: the last part of `acme/shop`, `git@host:acme/shop.git` or
+/// `https://user:token@host/acme/shop`. Returns `None` rather than a text that may be a credential.
 pub fn repository(remote: &str) -> Option<String> {
     let path = match remote.split_once("://") {
         Some((_, rest)) => rest.split_once('/')?.1,
         None => remote,
     };
     let path = path.split(['?', '#']).next()?.trim_end_matches('/');
-    // A folder of Windows's has the user's name in it.
+    // A Windows path may contain the user's name in its folders.
     let name = path.rsplit(['/', '\\', ':']).next()?;
     let name = name.strip_suffix(".git").unwrap_or(name);
     (!name.is_empty() && !name.contains('@')).then(|| name.to_owned())
-}
-
-/// A URL without `user:password@`.
-fn without_credentials(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let host = authority.rsplit('@').next().unwrap_or_default();
-    format!("{scheme}://{host}{}", &rest[authority.len()..])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn told(provider: CiProvider, variables: &[(&str, &str)]) -> Vec<(&'static str, String)> {
+    fn read(provider: CiProvider, variables: &[(&str, &str)]) -> Vec<(&'static str, String)> {
         let variable = |name: &str| {
             variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
         };
@@ -142,11 +136,11 @@ mod tests {
     }
 
     #[track_caller]
-    fn assert_told(provider: CiProvider, variables: &[(&str, &str)], expected: &[(&str, &str)]) {
-        let told = told(provider, variables);
-        let told: Vec<_> = told.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    fn assert_fields(provider: CiProvider, variables: &[(&str, &str)], expected: &[(&str, &str)]) {
+        let read = read(provider, variables);
+        let read: Vec<_> = read.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let provider = provider.to_string();
-        assert_eq!(told, [&[("ci.provider", provider.as_str())], expected].concat());
+        assert_eq!(read, [&[("ci.provider", provider.as_str())], expected].concat());
     }
 
     const GITHUB: [(&str, &str); 9] = [
@@ -164,7 +158,7 @@ mod tests {
     #[test]
     fn github_actions_on_a_branch() {
         let head_ref = [("GITHUB_HEAD_REF", "")];
-        assert_told(
+        assert_fields(
             CiProvider::GithubActions,
             &[&head_ref[..], &GITHUB].concat(),
             &[
@@ -186,14 +180,14 @@ mod tests {
     #[test]
     fn github_actions_on_a_pull_request() {
         let pull = [("GITHUB_REF", "refs/pull/7/merge"), ("GITHUB_HEAD_REF", "fix-cart")];
-        let told = told(CiProvider::GithubActions, &[&pull[..], &GITHUB].concat());
-        assert!(told.contains(&("vcs.ref.head.name", "fix-cart".into())), "{told:?}");
-        assert!(told.contains(&("vcs.change.id", "7".into())), "{told:?}");
+        let fields = read(CiProvider::GithubActions, &[&pull[..], &GITHUB].concat());
+        assert!(fields.contains(&("vcs.ref.head.name", "fix-cart".into())), "{fields:?}");
+        assert!(fields.contains(&("vcs.change.id", "7".into())), "{fields:?}");
     }
 
     #[test]
     fn gitlab_ci_on_a_merge_request() {
-        assert_told(
+        assert_fields(
             CiProvider::Gitlab,
             &[
                 ("CI_PIPELINE_ID", "551"),
@@ -219,8 +213,8 @@ mod tests {
     }
 
     #[test]
-    fn buildkite_counts_from_one_and_keeps_the_remotes_token() {
-        assert_told(
+    fn buildkite_attempts_start_at_one_and_tokens_are_removed() {
+        assert_fields(
             CiProvider::Buildkite,
             &[
                 ("BUILDKITE_PIPELINE_SLUG", "shop"),
@@ -246,8 +240,8 @@ mod tests {
     }
 
     #[test]
-    fn circleci_names_the_change_by_its_url() {
-        assert_told(
+    fn circleci_gives_the_change_by_its_url() {
+        assert_fields(
             CiProvider::CircleCI,
             &[
                 ("CIRCLE_PROJECT_REPONAME", "shop"),
@@ -272,22 +266,13 @@ mod tests {
     }
 
     #[test]
-    fn any_other_provider_is_named_and_no_provider_is_nothing() {
-        assert_told(CiProvider::Drone, &[("GITHUB_SHA", "beef")], &[]);
+    fn other_providers_give_only_their_name() {
+        assert_fields(CiProvider::Drone, &[("GITHUB_SHA", "beef")], &[]);
         assert_eq!(fields(None, &|_| Some("x".into())), []);
     }
 
     #[test]
-    fn credentials_in_a_url_never_go_out() {
-        for (url, expected) in [
-            ("https://u:p@host/x", "https://host/x"),
-            ("https://t0ken@host", "https://host"),
-            ("https://u:p@ss@host/x@y", "https://host/x@y"),
-            ("https://host/x", "https://host/x"),
-            ("no url", "no url"),
-        ] {
-            assert_eq!(without_credentials(url), expected);
-        }
+    fn a_repository_name_never_contains_credentials() {
         for (remote, expected) in [
             ("git@github.com:acme/shop.git", Some("shop")),
             ("ssh://git@host:22/acme/shop", Some("shop")),

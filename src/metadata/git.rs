@@ -1,8 +1,8 @@
-//! The only file that runs `git`: which repository, branch and revision a folder has checked out,
-//! as fields under the names of OpenTelemetry's conventions.
+//! Describes the git checkout that the Tiltfile is in, with the field names of OpenTelemetry's
+//! conventions. No other file runs `git`.
 //!
-//! The dates of a few files tell whether that may have changed, so git runs when Tilt starts and
-//! when something else is checked out or committed. What git does not say, no event says.
+//! `git` runs when Tilt starts, and again after a checkout or a commit. The modification times of a
+//! few files show that one may have happened. A value that `git` does not know is absent.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
@@ -13,33 +13,36 @@ use crate::events::common_fields::Context;
 use crate::metadata::ci;
 use crate::tilt::model::Session;
 
-/// What it is asked takes git some milliseconds; a folder that hangs must not hold up a report.
-const PATIENCE: Duration = Duration::from_secs(1);
-/// A git that had nothing to say is asked again after this: it was busy, or the first commit comes.
-const AGAIN_AFTER: Duration = Duration::from_mins(1);
+/// The longest time for one call. `git` needs some milliseconds, but a slow file system must not delay
+/// a report.
+const GIT_TIMEOUT: Duration = Duration::from_secs(1);
+/// When to run `git` again after it failed. It may have been busy, or there may be no commit yet.
+const RETRY_AFTER: Duration = Duration::from_mins(1);
 
-/// What git writes to at each checkout and each commit; where it keeps refs as tables, only the last.
-const TOUCHED: [&str; 3] = ["HEAD", "logs/HEAD", "reftable/tables.list"];
+/// The files that `git` writes at each checkout and each commit. A repository that stores its refs as
+/// tables has only the last one.
+const CHANGED_FILES: [&str; 3] = ["HEAD", "logs/HEAD", "reftable/tables.list"];
 
-/// A folder's checkout, as git last told of it.
+/// The checkout in a folder, as `git` last described it.
 #[derive(Debug)]
 pub struct Checkout {
     folder: PathBuf,
     repository: Option<String>,
     branch: Option<String>,
     revision: Option<String>,
-    /// [`TOUCHED`], where git has them.
-    touched: Vec<PathBuf>,
-    /// When it last did.
-    dates: Vec<Option<SystemTime>>,
-    has_answered: bool,
-    /// It said what its remote is, or that it has none.
-    knows_repository: bool,
-    asked_at: Instant,
+    /// The paths of [`CHANGED_FILES`].
+    files: Vec<PathBuf>,
+    /// The modification times of `files` before `git` ran.
+    modified: Vec<Option<SystemTime>>,
+    /// True if the last call described the checkout.
+    is_known: bool,
+    /// True once `git` has given the URL of the remote, or said that there is none.
+    is_repository_known: bool,
+    refreshed_at: Instant,
 }
 
-/// It took too long.
-struct Late;
+/// A call of `git` took too long and was killed.
+struct TimedOut;
 
 impl Checkout {
     fn of(folder: &Path) -> Self {
@@ -48,54 +51,62 @@ impl Checkout {
             repository: None,
             branch: None,
             revision: None,
-            touched: Vec::new(),
-            dates: Vec::new(),
-            has_answered: false,
-            knows_repository: false,
-            asked_at: time::now(),
+            files: Vec::new(),
+            modified: Vec::new(),
+            is_known: false,
+            is_repository_known: false,
+            refreshed_at: time::now(),
         };
-        checkout.observation();
+        checkout.refresh();
         checkout
     }
 
-    /// Where git is late, what it last told stays.
-    fn observation(&mut self) {
-        self.asked_at = time::now();
-        // Before git answers: what is checked out meanwhile is a change that is yet to be told.
-        let dates_before = dates(&self.touched);
-        if !(self.knows_repository && self.has_answered)
-            && let Ok(address) = git(&self.folder, &["config", "--get", "remote.origin.url"])
-        {
-            self.repository = address.and_then(|url| ci::repository(url.trim()));
-            self.knows_repository = true;
+    /// Runs `git`. If it times out, the last values stay.
+    fn refresh(&mut self) {
+        self.refreshed_at = time::now();
+        // Taken before `git` runs, so that a checkout during the call counts as a change afterwards.
+        let modified = modified(&self.files);
+        if !(self.is_repository_known && self.is_known) {
+            self.refresh_repository();
         }
-        let mut asked = vec!["rev-parse"];
-        asked.extend(TOUCHED.iter().flat_map(|file| ["--git-path", file]));
-        asked.extend(["HEAD", "--abbrev-ref", "HEAD"]);
-        let Ok(said) = git(&self.folder, &asked) else {
-            self.has_answered = false;
-            self.dates = dates_before;
-            return;
-        };
-        self.has_answered = said.is_some();
-        let said = said.unwrap_or_default();
-        let mut lines = said.lines();
-        let paths: Vec<_> =
-            lines.by_ref().take(TOUCHED.len()).map(|path| self.folder.join(path)).collect();
-        if paths.is_empty() || paths == self.touched {
-            self.dates = dates_before;
+        let mut arguments = vec!["rev-parse"];
+        arguments.extend(CHANGED_FILES.iter().flat_map(|file| ["--git-path", file]));
+        arguments.extend(["HEAD", "--abbrev-ref", "HEAD"]);
+        if let Ok(output) = git(&self.folder, &arguments) {
+            self.is_known = output.is_some();
+            self.read(&output.unwrap_or_default(), modified);
         } else {
-            self.touched = paths;
-            self.dates = dates(&self.touched);
+            self.is_known = false;
+            self.modified = modified;
+        }
+    }
+
+    fn refresh_repository(&mut self) {
+        if let Ok(url) = git(&self.folder, &["config", "--get", "remote.origin.url"]) {
+            self.repository = url.and_then(|url| ci::repository(url.trim()));
+            self.is_repository_known = true;
+        }
+    }
+
+    /// Reads the output of `git rev-parse`: the paths, the revision and the branch, one a line.
+    fn read(&mut self, output: &str, modified_before: Vec<Option<SystemTime>>) {
+        let mut lines = output.lines();
+        let files: Vec<_> =
+            lines.by_ref().take(CHANGED_FILES.len()).map(|path| self.folder.join(path)).collect();
+        if files.is_empty() || files == self.files {
+            self.modified = modified_before;
+        } else {
+            self.files = files;
+            self.modified = modified(&self.files);
         }
         self.revision = lines.next().map(str::to_owned);
-        // Of what is checked out without a branch, git says `HEAD`.
+        // `git` prints `HEAD` as the name of a branch that does not exist.
         self.branch = lines.next().filter(|name| *name != "HEAD").map(str::to_owned);
     }
 
     fn is_current(&self) -> bool {
-        let is_settled = self.has_answered || self.asked_at.elapsed() < AGAIN_AFTER;
-        is_settled && dates(&self.touched) == self.dates
+        let needs_no_retry = self.is_known || self.refreshed_at.elapsed() < RETRY_AFTER;
+        needs_no_retry && modified(&self.files) == self.modified
     }
 
     fn fields(&self) -> Vec<(&'static str, String)> {
@@ -108,9 +119,15 @@ impl Checkout {
     }
 }
 
-/// Tells the context, if the person asked for it, what is checked out where the Tiltfile is.
-/// `known` is what it was the last time.
-pub fn locate(context: &mut Context, session: Option<&Session>, known: &mut Option<Checkout>) {
+/// Updates `context.checkout` to the checkout in the Tiltfile's folder, if `--vcs` is set.
+///
+/// `known` is the result of the last call. `git` runs only if that is missing, of another folder or
+/// outdated.
+pub fn update_checkout(
+    context: &mut Context,
+    session: Option<&Session>,
+    known: &mut Option<Checkout>,
+) {
     if !context.vcs {
         return;
     }
@@ -122,39 +139,39 @@ pub fn locate(context: &mut Context, session: Option<&Session>, known: &mut Opti
             if checkout.is_current() {
                 return;
             }
-            checkout.observation();
+            checkout.refresh();
         }
         (Some(folder), _) => *known = Some(Checkout::of(folder)),
     }
     context.checkout = known.as_ref().map(Checkout::fields).unwrap_or_default();
 }
 
-/// The same for a report that is the only one.
-pub fn located(context: &Context, session: Option<&Session>) -> Context {
+/// Returns `context` with the checkout in the Tiltfile's folder, for a command that reports once.
+pub fn with_checkout(context: &Context, session: Option<&Session>) -> Context {
     let mut context = context.clone();
-    locate(&mut context, session, &mut None);
+    update_checkout(&mut context, session, &mut None);
     context
 }
 
-/// What git prints; nothing where it fails or is not installed.
-fn git(folder: &Path, arguments: &[&str]) -> Result<Option<String>, Late> {
+/// Returns what `git` prints, or `None` if it fails or is not installed.
+fn git(folder: &Path, arguments: &[&str]) -> Result<Option<String>, TimedOut> {
     let expression = child::command("git", arguments, ProcessGroup::Own)
         .dir(folder)
         .stdout_capture()
         .stderr_null();
     let Ok(handle) = expression.start() else { return Ok(None) };
-    let output = handle.wait_timeout(PATIENCE).ok().flatten();
+    let output = handle.wait_timeout(GIT_TIMEOUT).ok().flatten();
     let Some(output) = output else {
-        log::debug!("git {}: no answer after {PATIENCE:?}", arguments[0]);
-        // It may be a script, and what hangs the git that it runs.
+        log::debug!("git {}: no response after {GIT_TIMEOUT:?}; killed it", arguments[0]);
+        // `git` may be a script, and the real one that it started hangs.
         handle.pids().into_iter().for_each(child::kill_group);
         let _ = handle.kill();
-        return Err(Late);
+        return Err(TimedOut);
     };
-    let said = String::from_utf8(output.stdout.clone()).ok();
-    Ok(said.filter(|_| output.status.success()))
+    let text = String::from_utf8(output.stdout.clone()).ok();
+    Ok(text.filter(|_| output.status.success()))
 }
 
-fn dates(files: &[PathBuf]) -> Vec<Option<SystemTime>> {
+fn modified(files: &[PathBuf]) -> Vec<Option<SystemTime>> {
     files.iter().map(|file| file.metadata().and_then(|metadata| metadata.modified()).ok()).collect()
 }

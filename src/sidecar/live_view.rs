@@ -1,4 +1,5 @@
-//! Tilt as a sidecar last saw it, and what passed before its eyes since it last spoke. Pure.
+//! The state of Tilt as polls and watches show it, and everything observed since the last record.
+//! Pure.
 
 use crate::events::observation::{Heartbeats, Observation, Phase, PreviousStatus};
 use crate::tilt::health;
@@ -6,30 +7,32 @@ use crate::tilt::model::{
     ImageBuild, ImageKind, Outcome, Resource, ResourceType, Session, Snapshot,
 };
 
-/// More than passes between two records unless the disk takes none for long.
-const PASSED_LIMIT: usize = 10_000;
+/// The most resource versions, and the most image builds, that are kept for the next record. Only
+/// a disk that stays unwritable for long lets more accumulate.
+const OBSERVED_LIMIT: usize = 10_000;
 
+/// The current state of one Tilt, updated by polls and watches.
 #[derive(Debug, Default)]
 pub struct LiveView {
     session: Option<Session>,
     /// Sorted by name.
     resources: Vec<Resource>,
-    /// The last build of each image, for as long as Tilt shows it.
+    /// The last build of each image.
     image_builds: Vec<ImageBuild>,
+    /// Whether Tilt has image objects, by [`ImageKind`].
     has_images: [bool; 2],
     outcome: Option<Outcome>,
+    /// Every version of a resource since the last record, oldest first.
     observed: Vec<Resource>,
+    /// Every image build since the last record, oldest first.
     completed_images: Vec<ImageBuild>,
-    /// The statuses last told, sorted by name.
+    /// The statuses in the last record, sorted by name.
     reported: Vec<PreviousStatus>,
-    /// Only a look at everything can tell what is there now: the Tiltfile was loaded again, so
-    /// resources may be gone, which a watch does not tell; or the first resource that builds
-    /// images has come.
-    is_outdated: bool,
+    needs_poll: bool,
 }
 
 impl LiveView {
-    /// Takes in a look at everything.
+    /// Takes in a poll, which shows everything.
     pub fn replace(&mut self, snapshot: Snapshot) {
         if self.is_another_session(&snapshot) {
             self.reported.clear();
@@ -38,76 +41,87 @@ impl LiveView {
         self.completed_images.extend(snapshot.image_builds.iter().cloned());
         self.has_images = snapshot.has_images;
         self.outcome = snapshot.outcome;
-        let shown_before = std::mem::replace(&mut self.resources, snapshot.resources);
-        let is_the_same_session = self.session == snapshot.session;
+        let previous = std::mem::replace(&mut self.resources, snapshot.resources);
+        let is_same_session = self.session == snapshot.session;
         self.session = snapshot.session;
         self.image_builds = snapshot.image_builds;
-        self.is_outdated = is_the_same_session && self.keep_newer(shown_before);
-        self.bound();
+        self.needs_poll = is_same_session && self.keep_newer(previous);
+        self.drop_oldest();
     }
 
-    /// Whether this is of another run of Tilt than what is known.
+    /// True if the snapshot and this view have sessions, and they differ.
     pub fn is_another_session(&self, snapshot: &Snapshot) -> bool {
         let uid = |session: &Option<Session>| session.as_ref().and_then(|s| s.uid.clone());
         let (known, shown) = (uid(&self.session), uid(&snapshot.session));
         known.is_some() && shown.is_some() && known != shown
     }
 
-    /// A look takes a moment, and a watch may have shown what came after it. Whether there is a
-    /// resource that the look could not know yet, or knew no more.
-    fn keep_newer(&mut self, shown_before: Vec<Resource>) -> bool {
-        let looked_at = self.resources.iter().map(|resource| resource.version).max();
-        let mut is_outdated = false;
-        for resource in shown_before {
-            match self.resources.binary_search_by(|known| known.name.cmp(&resource.name)) {
+    /// Keeps versions of resources that a watch showed while the poll was running. Returns true if
+    /// such a resource is not in the poll: it was added or removed meanwhile.
+    fn keep_newer(&mut self, previous: Vec<Resource>) -> bool {
+        let polled_version = self.resources.iter().map(|resource| resource.version).max();
+        let mut is_incomplete = false;
+        for resource in previous {
+            match self.position(&resource.name) {
                 Ok(at) if resource.version > self.resources[at].version => {
                     self.resources[at] = resource;
                 }
                 Ok(_) => {}
-                Err(_) => is_outdated |= Some(resource.version) > looked_at,
+                Err(_) => is_incomplete |= Some(resource.version) > polled_version,
             }
         }
-        is_outdated
+        is_incomplete
     }
 
-    /// Takes in an object that a watch has shown.
-    pub fn show(&mut self, fragment: Snapshot) {
+    /// Where the resource `name` is, or where it would be inserted.
+    fn position(&self, name: &str) -> Result<usize, usize> {
+        self.resources.binary_search_by(|resource| resource.name.as_str().cmp(name))
+    }
+
+    /// Takes in an object that a watch showed.
+    pub fn apply(&mut self, fragment: Snapshot) {
         for resource in fragment.resources {
-            self.observed.push(resource.clone());
-            match self.resources.binary_search_by(|known| known.name.cmp(&resource.name)) {
-                Ok(at) => {
-                    let is_tiltfile = resource.resource_type == Some(ResourceType::Tiltfile);
-                    self.is_outdated |=
-                        is_tiltfile && resource.updates != self.resources[at].updates;
-                    self.resources[at] = resource;
-                }
-                Err(at) => {
-                    self.is_outdated |= resource.builds_images && self.has_images == [false; 2];
-                    self.resources.insert(at, resource);
-                }
-            }
+            self.apply_resource(resource);
         }
         for build in fragment.image_builds {
-            self.completed_images.push(build.clone());
-            let same =
-                |known: &ImageBuild| known.kind == build.kind && known.object == build.object;
-            match self.image_builds.iter().position(same) {
-                Some(at) => self.image_builds[at] = build,
-                None => self.image_builds.push(build),
+            self.apply_image_build(build);
+        }
+        self.drop_oldest();
+    }
+
+    fn apply_resource(&mut self, resource: Resource) {
+        self.observed.push(resource.clone());
+        match self.position(&resource.name) {
+            Ok(at) => {
+                let is_tiltfile = resource.resource_type == Some(ResourceType::Tiltfile);
+                self.needs_poll |= is_tiltfile && resource.updates != self.resources[at].updates;
+                self.resources[at] = resource;
+            }
+            Err(at) => {
+                self.needs_poll |= resource.builds_images && self.has_images == [false; 2];
+                self.resources.insert(at, resource);
             }
         }
-        self.bound();
     }
 
-    /// The oldest go: what is newer shows the latest two updates of a resource still.
-    fn bound(&mut self) {
-        let too_many = self.observed.len().saturating_sub(PASSED_LIMIT);
-        self.observed.drain(..too_many);
-        let too_many = self.completed_images.len().saturating_sub(PASSED_LIMIT);
-        self.completed_images.drain(..too_many);
+    fn apply_image_build(&mut self, build: ImageBuild) {
+        self.completed_images.push(build.clone());
+        let is_same = |known: &ImageBuild| known.kind == build.kind && known.object == build.object;
+        match self.image_builds.iter().position(is_same) {
+            Some(at) => self.image_builds[at] = build,
+            None => self.image_builds.push(build),
+        }
     }
 
-    /// Whether Tilt knows objects of this kind, built or not.
+    /// Enforces [`OBSERVED_LIMIT`]. Later versions of a resource still show its last two updates.
+    fn drop_oldest(&mut self) {
+        let surplus = self.observed.len().saturating_sub(OBSERVED_LIMIT);
+        self.observed.drain(..surplus);
+        let surplus = self.completed_images.len().saturating_sub(OBSERVED_LIMIT);
+        self.completed_images.drain(..surplus);
+    }
+
+    /// True if Tilt has objects for images of this kind, whether they were built or not.
     pub fn has_images(&self, kind: ImageKind) -> bool {
         self.has_images[kind as usize]
     }
@@ -116,60 +130,62 @@ impl LiveView {
         self.session.as_ref()
     }
 
-    /// How the run ended, if Tilt is about to end by itself.
+    /// How `tilt ci` ended, if Tilt is about to exit by itself.
     pub fn outcome(&self) -> Option<Outcome> {
         self.outcome
     }
 
-    /// Whether a resource that Tilt starts by itself is not at rest.
-    pub fn is_unfinished(&self) -> bool {
-        health::unfinished(&self.resources) > 0
+    /// True if Tilt is about to exit but a resource that it started is still pending or in
+    /// progress: Tilt may not show yet what made it exit.
+    pub fn final_status_pending(&self) -> bool {
+        self.outcome.is_some() && health::unfinished(&self.resources) > 0
     }
 
-    pub fn is_outdated(&self) -> bool {
-        self.is_outdated
+    /// True if only a poll shows the current resources and images. Either a Tiltfile was loaded
+    /// again, which can remove resources, and watches do not report removals. Or the first resource
+    /// that builds images was added.
+    pub fn needs_poll(&self) -> bool {
+        self.needs_poll
     }
 
-    /// The resources whose status is not what was last told. One that the Tiltfile has just defined is
-    /// shown before it has any.
+    /// Each resource whose status differs from the last record, with its status in that record. A
+    /// resource that Tilt has just created has no status; it is left out.
     pub fn changes(&self) -> Vec<PreviousStatus> {
-        let told = |name: &str| self.reported.binary_search_by(|t| t.name.as_str().cmp(name));
-        let before = |resource: &Resource| match told(&resource.name) {
-            Ok(at) => self.reported[at].clone(),
-            Err(_) => PreviousStatus {
+        self.resources.iter().filter_map(|resource| self.change_of(resource)).collect()
+    }
+
+    fn change_of(&self, resource: &Resource) -> Option<PreviousStatus> {
+        let name = resource.name.as_str();
+        match self.reported.binary_search_by(|reported| reported.name.as_str().cmp(name)) {
+            Ok(at) => {
+                let reported = &self.reported[at];
+                (*reported != status(resource)).then(|| reported.clone())
+            }
+            Err(_) => resource.has_status().then(|| PreviousStatus {
                 name: resource.name.clone(),
                 update_status: None,
                 runtime_status: None,
-            },
-        };
-        let has_changed = |resource: &&Resource| {
-            told(&resource.name)
-                .map_or(resource.has_status(), |at| self.reported[at] != status(resource))
-        };
-        self.resources.iter().filter(has_changed).map(before).collect()
+            }),
+        }
     }
 
-    /// What there is to tell: with all heartbeats, or with those of `changes` alone.
-    pub fn observation<'a>(
-        &'a self,
-        changes: Option<&'a [PreviousStatus]>,
-        is_watched: bool,
-    ) -> Observation<'a> {
+    /// Everything since the last record, as observed without watches by a running collector.
+    pub fn observation<'a>(&'a self, heartbeats: Heartbeats<'a>) -> Observation<'a> {
         Observation {
             session: self.session.as_ref(),
             resources: &self.resources,
             image_builds: &self.image_builds,
             observed: &self.observed,
             completed_images: &self.completed_images,
-            heartbeats: changes.map_or(Heartbeats::All, Heartbeats::Changed),
-            is_watched,
+            heartbeats,
+            is_watched: false,
             send_error: None,
             phase: Phase::Running,
             seen_at: None,
         }
     }
 
-    /// What passed has been told.
+    /// Must be called when an observation was recorded.
     pub fn mark_reported(&mut self) {
         self.observed.clear();
         self.completed_images.clear();
@@ -194,98 +210,98 @@ mod tests {
         Resource { name: name.into(), update_status, ..Resource::default() }
     }
 
-    fn of(resources: Vec<Resource>) -> Snapshot {
+    fn snapshot(resources: Vec<Resource>) -> Snapshot {
         Snapshot { resources, ..Snapshot::default() }
     }
 
-    fn changed(view: &LiveView) -> Vec<(String, Option<String>)> {
+    fn changes(view: &LiveView) -> Vec<(String, Option<String>)> {
         view.changes().into_iter().map(|change| (change.name, change.update_status)).collect()
     }
 
-    #[test]
-    fn a_change_is_told_once_with_what_was_told_before() {
-        let mut view = LiveView::default();
-        view.replace(of(vec![resource("a", "ok"), resource("b", "ok")]));
-        assert_eq!(changed(&view), [("a".into(), None), ("b".into(), None)], "nothing told yet");
-        view.mark_reported();
-        view.show(of(vec![Resource { name: "new".into(), ..Resource::default() }]));
-        assert_eq!(changed(&view), [], "it has no status yet");
-        view.show(of(vec![resource("b", "pending")]));
-        view.show(of(vec![resource("b", "error")]));
-        assert_eq!(changed(&view), [("b".into(), Some("ok".into()))]);
-        assert_eq!(view.observation(None, true).observed.len(), 3, "each version was observed");
-        view.mark_reported();
-        assert_eq!(changed(&view), []);
-        view.show(of(vec![resource("b", "error")]));
-        assert_eq!(changed(&view), []);
+    fn resources(view: &LiveView) -> &[Resource] {
+        view.observation(Heartbeats::All).resources
     }
 
     #[test]
-    fn another_run_of_tilt_has_no_statuses_from_before() {
-        let run = |uid: &str, resource| Snapshot {
+    fn a_change_is_reported_once_with_the_previous_status() {
+        let mut view = LiveView::default();
+        view.replace(snapshot(vec![resource("a", "ok"), resource("b", "ok")]));
+        assert_eq!(changes(&view), [("a".into(), None), ("b".into(), None)], "first report");
+        view.mark_reported();
+        view.apply(snapshot(vec![Resource { name: "new".into(), ..Resource::default() }]));
+        assert_eq!(changes(&view), [], "it has no status yet");
+        view.apply(snapshot(vec![resource("b", "pending")]));
+        view.apply(snapshot(vec![resource("b", "error")]));
+        assert_eq!(changes(&view), [("b".into(), Some("ok".into()))]);
+        assert_eq!(view.observation(Heartbeats::All).observed.len(), 3, "every version");
+        view.mark_reported();
+        assert_eq!(changes(&view), []);
+        view.apply(snapshot(vec![resource("b", "error")]));
+        assert_eq!(changes(&view), []);
+    }
+
+    #[test]
+    fn a_new_session_has_no_previous_statuses() {
+        let in_session = |uid: &str, resource| Snapshot {
             session: Some(Session { uid: Some(uid.into()), ..Session::default() }),
-            ..of(vec![resource])
+            ..snapshot(vec![resource])
         };
         let mut view = LiveView::default();
-        view.replace(run("first", resource("a", "ok")));
+        view.replace(in_session("first", resource("a", "ok")));
         view.mark_reported();
-        view.replace(run("first", resource("a", "error")));
-        assert_eq!(changed(&view), [("a".into(), Some("ok".into()))]);
-        view.replace(run("second", resource("a", "error")));
-        assert_eq!(changed(&view), [("a".into(), None)]);
+        view.replace(in_session("first", resource("a", "error")));
+        assert_eq!(changes(&view), [("a".into(), Some("ok".into()))]);
+        view.replace(in_session("second", resource("a", "error")));
+        assert_eq!(changes(&view), [("a".into(), None)]);
     }
 
     #[test]
-    fn a_look_at_everything_forgets_what_is_gone() {
+    fn a_poll_removes_resources_that_are_gone() {
         let mut view = LiveView::default();
-        view.replace(of(vec![resource("a", "ok"), resource("b", "ok")]));
-        view.replace(of(vec![resource("b", "ok")]));
-        assert_eq!(view.observation(None, true).resources.len(), 1);
+        view.replace(snapshot(vec![resource("a", "ok"), resource("b", "ok")]));
+        view.replace(snapshot(vec![resource("b", "ok")]));
+        assert_eq!(resources(&view).len(), 1);
     }
 
     #[test]
-    fn a_look_undoes_nothing_that_a_watch_has_shown_meanwhile() {
+    fn a_poll_keeps_newer_versions_from_a_watch() {
         let at = |version, name: &str, status: &str| Resource { version, ..resource(name, status) };
         let mut view = LiveView::default();
-        view.replace(of(vec![at(1, "a", "ok"), at(2, "b", "ok")]));
-        view.show(of(vec![at(5, "a", "error")]));
-        view.show(of(vec![at(6, "c", "pending")]));
-        view.replace(of(vec![at(3, "a", "in_progress"), at(4, "b", "pending")]));
-        let statuses: Vec<_> = view.observation(None, true).resources.iter().map(status).collect();
+        view.replace(snapshot(vec![at(1, "a", "ok"), at(2, "b", "ok")]));
+        view.apply(snapshot(vec![at(5, "a", "error")]));
+        view.apply(snapshot(vec![at(6, "c", "pending")]));
+        view.replace(snapshot(vec![at(3, "a", "in_progress"), at(4, "b", "pending")]));
+        let statuses: Vec<_> = resources(&view).iter().map(status).collect();
         assert_eq!(statuses, [status(&at(5, "a", "error")), status(&at(4, "b", "pending"))]);
-        assert!(view.is_outdated(), "c may have come, or gone, since");
-        view.replace(of(vec![at(5, "a", "error"), at(4, "b", "pending")]));
-        assert!(!view.is_outdated());
+        assert!(view.needs_poll(), "c was added after the poll, or removed");
+        view.replace(snapshot(vec![at(5, "a", "error"), at(4, "b", "pending")]));
+        assert!(!view.needs_poll());
 
         let next = Session { uid: Some("next".into()), ..Session::default() };
-        view.replace(Snapshot { session: Some(next), ..of(vec![at(1, "a", "ok")]) });
-        assert_eq!(
-            view.observation(None, true).resources,
-            [at(1, "a", "ok")],
-            "versions begin anew"
-        );
-        assert!(!view.is_outdated());
+        view.replace(Snapshot { session: Some(next), ..snapshot(vec![at(1, "a", "ok")]) });
+        assert_eq!(resources(&view), [at(1, "a", "ok")], "versions restart in a new session");
+        assert!(!view.needs_poll());
     }
 
     #[test]
-    fn the_first_resource_with_images_calls_for_a_look() {
+    fn the_first_resource_with_images_needs_a_poll() {
         let mut view = LiveView::default();
-        view.replace(of(vec![resource("a", "ok")]));
+        view.replace(snapshot(vec![resource("a", "ok")]));
         let builds_images = Resource { builds_images: true, ..resource("web", "ok") };
-        view.show(of(vec![builds_images.clone()]));
-        assert!(view.is_outdated());
-        view.replace(of(vec![builds_images.clone()]));
-        view.show(of(vec![builds_images]));
-        assert!(!view.is_outdated(), "once, also where an older tilt knows no images");
+        view.apply(snapshot(vec![builds_images.clone()]));
+        assert!(view.needs_poll());
+        view.replace(snapshot(vec![builds_images.clone()]));
+        view.apply(snapshot(vec![builds_images]));
+        assert!(!view.needs_poll(), "polled once, even if this Tilt has no image objects");
     }
 
     #[test]
-    fn what_passes_while_nothing_can_be_told_is_bounded() {
+    fn observations_that_cannot_be_recorded_are_bounded() {
         let mut view = LiveView::default();
-        for _ in 0..PASSED_LIMIT {
-            view.show(of(vec![resource("a", "ok")]));
-            view.replace(of(vec![resource("a", "ok")]));
+        for _ in 0..OBSERVED_LIMIT {
+            view.apply(snapshot(vec![resource("a", "ok")]));
+            view.replace(snapshot(vec![resource("a", "ok")]));
         }
-        assert_eq!(view.observation(None, true).observed.len(), PASSED_LIMIT);
+        assert_eq!(view.observation(Heartbeats::All).observed.len(), OBSERVED_LIMIT);
     }
 }

@@ -6,9 +6,9 @@
 //! loop: it says so once, and goes on.
 
 pub mod live_view;
-pub mod parent_process;
-pub mod suspend;
-pub mod watches;
+mod parent_process;
+mod suspend;
+mod watches;
 
 use std::io;
 use std::sync::Arc;
@@ -18,15 +18,14 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::base::backoff;
 use crate::base::shutdown::{self, Shutdown};
 use crate::base::time;
-use crate::commands::report;
-use crate::config::{Config, Output};
+use crate::config::SidecarConfig;
 use crate::events::common_fields::Context;
-use crate::events::observation::{Phase, PreviousStatus};
+use crate::events::observation::{Heartbeats, Phase, PreviousStatus};
 use crate::exit_code::Exit;
 use crate::honeycomb::batch::Counts;
 use crate::honeycomb::client::Client;
 use crate::honeycomb::dataset_link;
-use crate::honeycomb::sender::{Delivery, DeliveryEnd, Sender};
+use crate::honeycomb::sender::{Delivery, DeliveryEnd};
 use crate::messages;
 use crate::metadata::git::{self, Checkout};
 use crate::sidecar::live_view::LiveView;
@@ -37,8 +36,10 @@ use crate::spool::error::StoreError;
 use crate::spool::installation;
 use crate::spool::reconcile::reconcile;
 use crate::spool::store::Store;
-use crate::tilt::client::{Tilt, TiltError, WatchEvent, WatchTarget};
+use crate::tilt::client::Tilt;
+use crate::tilt::error::TiltError;
 use crate::tilt::model::Snapshot;
+use crate::tilt::watch::{WatchEvent, WatchTarget};
 
 /// Tilt speaks up about a process that takes longer than 1.5 s to end.
 const SHUTDOWN_BUDGET: Duration = Duration::from_millis(1100);
@@ -116,10 +117,10 @@ impl Worker {
 }
 
 struct Sidecar<'a> {
-    config: &'a Config,
+    config: &'a SidecarConfig,
     context: Context,
     checkout: Option<Checkout>,
-    store: &'a Store,
+    store: Store,
     poller: Worker,
     sender: Worker,
     watches: WatchSet,
@@ -165,15 +166,14 @@ struct Sent {
     took: Duration,
 }
 
-/// Reports now, then at every interval, until stopped or left alone.
-pub fn run(
-    config: &Config,
-    context: Context,
-    mut tilt: Tilt,
-    store: &Store,
-    mut sender: Sender,
-    client: &Client,
-) -> io::Result<Exit> {
+/// Reports now, then at every interval, until stopped or orphaned.
+pub fn run(config: &SidecarConfig) -> io::Result<Exit> {
+    // Without an id now, one is made later: a full disk must not end a sidecar.
+    let installation_id = installation::load_or_create(&config.send.state_dir).ok();
+    let context = Context { installation_id, ..config.context.clone() };
+    let mut tilt = Tilt::new(config.tilt.clone(), context.tilt_mode);
+    let mut sender = config.send.sender();
+    let (store, client) = (sender.store().clone(), sender.client().clone());
     let shutdown = Shutdown::default();
     let (outbox, messages) = mpsc::sync_channel(MESSAGE_LIMIT);
     let on_signal = outbox.clone();
@@ -204,7 +204,7 @@ pub fn run(
         failures: 0,
         refusals: 0,
         polled_at: None,
-        suspend_detector: SuspendDetector::since(time::now(), time::wall()),
+        suspend_detector: SuspendDetector::new(time::now(), time::wall()),
         // Perhaps from before; a Tilt that hangs must not hold it up.
         has_queued: true,
         tilt_gone_since: None,
@@ -218,8 +218,8 @@ pub fn run(
         log_next: true,
         sent: Sent::default(),
     };
-    let parent = ParentProcess::now();
-    sidecar.log_start(client);
+    let parent = ParentProcess::current();
+    sidecar.log_start(&client);
     while !sidecar.shutdown.requested() && !sidecar.is_orphaned(parent) {
         sidecar.on_resume();
         sidecar.start_due();
@@ -237,18 +237,14 @@ pub fn run(
 
 impl Sidecar<'_> {
     fn log_start(&mut self, client: &Client) {
-        let Output::Send { destination, .. } = &self.config.output else { return };
+        let destination = &self.config.send.destination;
         match self.store.read(|state| state.queue().len()) {
-            Ok(waiting) => log::info!(
-                "reporting to {}, {} {}; {} from before",
+            Ok(queued) => log::info!(
+                "reporting to {}, {} {}; {} queued",
                 destination.dataset,
-                if self.config.no_watch { "only every" } else { "live and every" },
+                if self.config.watches { "live and every" } else { "every" },
                 humantime::format_duration(self.config.interval),
-                if waiting == 0 {
-                    "nothing waits".to_owned()
-                } else {
-                    format!("{waiting} waiting")
-                }
+                messages::events(queued)
             ),
             Err(error) => self.on_store_result(Some(&error)),
         }
@@ -258,7 +254,7 @@ impl Sidecar<'_> {
     /// Whoever opens a laptop wants to see it soon, and what was away is another network now.
     fn on_resume(&mut self) {
         let now = time::now();
-        if self.suspend_detector.was_asleep(now, time::wall()) {
+        if self.suspend_detector.has_resumed(now, time::wall()) {
             (self.failures, self.refusals) = (0, 0);
             (self.next_report, self.next_delivery) = (now, now);
             self.has_queued = true;
@@ -271,9 +267,9 @@ impl Sidecar<'_> {
             sooner(&mut self.next_poll, now);
         }
         let report_is_due = now >= self.next_report;
-        let is_fresh = !self.view.is_outdated()
+        let is_fresh = !self.view.needs_poll()
             && self.polled_at.is_some_and(|at| now - at < FULL_POLL_INTERVAL);
-        if report_is_due && self.watches.shows_all(&self.view) && is_fresh {
+        if report_is_due && self.watches.cover(&self.view) && is_fresh {
             self.report(now);
         } else if (report_is_due || is_due(self.next_poll, now)) && !self.poller.busy {
             self.next_poll = None;
@@ -284,12 +280,12 @@ impl Sidecar<'_> {
         }
         if self.has_queued && now >= self.next_delivery && !self.sender.busy {
             self.has_queued = false;
-            self.sender.start_work(self.config.timeout, &self.shutdown);
+            self.sender.start_work(self.config.send.timeout, &self.shutdown);
         }
     }
 
     fn next_wake(&self) -> Instant {
-        let mut wakes = vec![time::now() + self.config.interval.min(suspend::LOOK_EVERY)];
+        let mut wakes = vec![time::now() + self.config.interval.min(suspend::CHECK_INTERVAL)];
         wakes.extend(self.next_record);
         if !self.poller.busy {
             wakes.push(self.next_report);
@@ -356,7 +352,7 @@ impl Sidecar<'_> {
                 }
                 self.view.replace(snapshot);
                 self.seen_at = time::wall();
-                if !self.config.no_watch
+                if self.config.watches
                     && !self.shutdown.requested()
                     && let Some(at) = self.watches.reconcile(&self.view, now)
                 {
@@ -383,12 +379,12 @@ impl Sidecar<'_> {
                 if self.shutdown.requested() {
                     self.record_without_final_poll(now);
                 }
-                if !self.config.no_watch {
+                if self.config.watches {
                     // At first it is asked again soon, then less often.
                     sooner(&mut self.next_poll, now + gone_for.max(POLL_RETRY));
                 }
                 let is_away = matches!(error, TiltError::NotRunning { .. });
-                let is_shown = self.watches.shows_all(&self.view) && !self.shutdown.requested();
+                let is_shown = self.watches.cover(&self.view) && !self.shutdown.requested();
                 if report_is_due && is_away && is_shown {
                     // A live Tilt may have lost the entry by which it is found.
                     self.report(now);
@@ -423,11 +419,11 @@ impl Sidecar<'_> {
         match sight {
             WatchEvent::Shown(fragment) => {
                 self.watches.on_object(watched);
-                self.view.show(fragment);
+                self.view.apply(fragment);
                 self.seen_at = time::wall();
                 let now = time::now();
                 sooner(&mut self.next_record, now + COALESCE);
-                if self.view.is_outdated() {
+                if self.view.needs_poll() {
                     sooner(&mut self.next_poll, now + SETTLE_TIME);
                 }
             }
@@ -463,8 +459,10 @@ impl Sidecar<'_> {
     fn record(&mut self, changes: Option<&[PreviousStatus]>, seen_at: Option<SystemTime>) {
         self.next_record = None;
         self.ensure_installation_id();
-        let is_watched = self.watches.is_on() && !self.shutdown.requested();
-        let mut observation = self.view.observation(changes, is_watched);
+        let is_watched = self.watches.has_resource_watch() && !self.shutdown.requested();
+        let heartbeats = changes.map_or(Heartbeats::All, Heartbeats::Changed);
+        let mut observation = self.view.observation(heartbeats);
+        observation.is_watched = is_watched;
         observation.send_error = self.delivery_problem;
         observation.seen_at = seen_at;
         if self.shutdown.requested() {
@@ -473,14 +471,16 @@ impl Sidecar<'_> {
                 _ => Phase::Leaving,
             };
         }
-        git::locate(&mut self.context, observation.session, &mut self.checkout);
+        git::update_checkout(&mut self.context, observation.session, &mut self.checkout);
         match self.store.update(|state| reconcile(state, &observation, &self.context, time::wall()))
         {
             Ok(recorded) => {
                 self.has_news |= recorded.new_builds > 0 || !self.view.changes().is_empty();
                 self.view.mark_reported();
                 self.on_store_result(None);
-                report::say_dropped(recorded);
+                if let Some(dropped) = messages::dropped(recorded.dropped) {
+                    log::warn!("{dropped}");
+                }
                 self.next_record = recorded.poll_again_after.map(|after| time::now() + after);
             }
             // What has passed stays in the view, to be told when the disk takes it again.
@@ -494,9 +494,8 @@ impl Sidecar<'_> {
 
     /// Where the disk was not to be used at the start, it may be by now.
     fn ensure_installation_id(&mut self) {
-        if let (None, Output::Send { state_dir, .. }) =
-            (&self.context.installation_id, &self.config.output)
-        {
+        if self.context.installation_id.is_none() {
+            let state_dir = &self.config.send.state_dir;
             self.context.installation_id = installation::load_or_create(state_dir).ok();
         }
     }
@@ -529,19 +528,19 @@ impl Sidecar<'_> {
                 let pause =
                     backoff::until_next_delivery(self.failures, *retry_after, backoff::jitter());
                 self.has_queued = true;
-                (Some(("kept", why, "trying again")), pause)
+                (Some(("kept", why)), pause)
             }
             DeliveryEnd::Refused { advice } => {
                 self.refusals += 1;
                 self.has_queued = true;
                 let pause = backoff::after_refusal(self.refusals, backoff::jitter());
-                (Some(("refused", advice, "asking again rarely")), pause)
+                (Some(("refused", advice)), pause)
             }
         };
         self.next_delivery = time::now() + pause;
-        if let Some((problem, why, then)) = problem {
+        if let Some((problem, why)) = problem {
             if self.delivery_problem.replace(problem) != Some(problem) {
-                log::warn!("{why}; {}, {then}", messages::kept(delivery.waiting));
+                log::warn!("{why}; {}; {}", messages::kept(delivery.waiting), retrying_in(pause));
             }
         } else {
             (self.failures, self.refusals) = (0, 0);
@@ -584,8 +583,8 @@ impl Sidecar<'_> {
         let gone_for_long = self
             .tilt_gone_since
             .is_some_and(|since| time::now() - since >= self.config.orphan_after);
-        if (gone_for_long || self.replaced_by_newer_session()) && parent.is_gone() {
-            log::info!("tilt is gone, and so is the process that started this one: ending");
+        if (gone_for_long || self.replaced_by_newer_session()) && parent.has_exited() {
+            log::info!("tilt and the process that started this one are gone; exiting");
             return true;
         }
         false
@@ -596,12 +595,13 @@ impl Sidecar<'_> {
     fn replaced_by_newer_session(&self) -> bool {
         let session = self.view.session().and_then(|session| session.uid.as_ref());
         let is_another = |first: &String| session.is_some_and(|session| session != first);
-        self.config.tilt_mode.is_some() && self.first_session.as_ref().is_some_and(is_another)
+        self.config.context.tilt_mode.is_some()
+            && self.first_session.as_ref().is_some_and(is_another)
     }
 
     /// Whether Tilt has decided to end but may not show yet what made it do so.
     fn final_status_pending(&self) -> bool {
-        self.final_polls_left > 0 && self.view.outcome().is_some() && self.view.is_unfinished()
+        self.final_polls_left > 0 && self.view.final_status_pending()
     }
 
     /// One last look, everything on disk, and what can still be sent in time. A look or a
@@ -633,7 +633,9 @@ impl Sidecar<'_> {
                     deadline = started + CI_SHUTDOWN_BUDGET;
                 }
                 if self.final_status_pending() {
-                    log::debug!("tilt ends and does not show yet why; looking once more");
+                    log::debug!(
+                        "tilt exits but does not show its final status yet; polling once more"
+                    );
                     self.final_polls_left -= 1;
                     self.poller.start_work_after(
                         FINAL_STATUS_DELAY,
@@ -652,6 +654,12 @@ impl Sidecar<'_> {
             self.record_changes();
         }
     }
+}
+
+/// `retrying in 5s`, rounded up to whole seconds.
+fn retrying_in(pause: Duration) -> String {
+    let seconds = pause.as_secs() + u64::from(pause.subsec_nanos() > 0);
+    format!("retrying in {}", humantime::format_duration(Duration::from_secs(seconds)))
 }
 
 fn sooner(planned: &mut Option<Instant>, at: Instant) {

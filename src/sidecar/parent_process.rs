@@ -1,28 +1,28 @@
-//! The process that started this one, and whether it is still there.
+//! Detects that the process that started this one has exited.
 
-/// A process whose parent ends is given another one.
+/// The parent process at one point in time. When it exits, the system assigns another parent.
 #[derive(Debug, Clone, Copy)]
-pub struct ParentProcess(#[cfg(unix)] Option<rustix::process::Pid>);
+pub(super) struct ParentProcess(#[cfg(unix)] Option<rustix::process::Pid>);
 
 #[cfg(unix)]
 impl ParentProcess {
-    pub fn now() -> Self {
+    pub(super) fn current() -> Self {
         Self(rustix::process::getppid())
     }
 
-    pub fn is_gone(self) -> bool {
+    pub(super) fn has_exited(self) -> bool {
         rustix::process::getppid() != self.0
     }
 }
 
-/// Windows tells nothing of a parent's end; there Tilt ends its children itself.
+/// Windows does not report that a parent exited. There, Tilt ends its child processes itself.
 #[cfg(not(unix))]
 impl ParentProcess {
-    pub fn now() -> Self {
+    pub(super) fn current() -> Self {
         Self()
     }
 
-    pub fn is_gone(self) -> bool {
+    pub(super) fn has_exited(self) -> bool {
         false
     }
 }

@@ -1,5 +1,5 @@
-//! Keeps the watches that a sidecar needs: of resources always, of a kind of image while there
-//! are objects of that kind, since each watch is a `tilt` process of its own.
+//! Keeps the watches that a sidecar needs: always one of resources, and one of each kind of image
+//! that Tilt has. Each watch is a `tilt get --watch` process.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,56 +7,62 @@ use std::time::{Duration, Instant};
 
 use crate::base::backoff;
 use crate::sidecar::live_view::LiveView;
-use crate::tilt::client::{Watch, WatchEvent, WatchTarget};
 use crate::tilt::command::TiltCommand;
 use crate::tilt::model::ImageKind;
+use crate::tilt::watch::{Watch, WatchEvent, WatchTarget};
 
-/// A watch that lived for less does not work, however often it is started.
-const WORKS_FOR: Duration = Duration::from_secs(10);
-/// A watch begins with what there is: one that shows nothing for so long hangs.
-const BEGINS_WITHIN: Duration = Duration::from_secs(10);
-/// Tilt's end ends all its watches within moments.
-const SAME_END: Duration = Duration::from_millis(400);
-const ALL: [WatchTarget; 3] = [
+/// A watch that ends sooner counts as failed.
+const MIN_LIFETIME: Duration = Duration::from_secs(10);
+/// A watch first shows all existing objects. One that shows none for this long hangs.
+const FIRST_OBJECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// When Tilt exits, all its watches end within this time. They count as one failure.
+const SAME_FAILURE_WINDOW: Duration = Duration::from_millis(400);
+const TARGETS: [WatchTarget; 3] = [
     WatchTarget::Resources,
     WatchTarget::Images(ImageKind::Docker),
     WatchTarget::Images(ImageKind::Cmd),
 ];
-const IMAGES: [ImageKind; 2] = [ImageKind::Docker, ImageKind::Cmd];
+const IMAGE_KINDS: [ImageKind; 2] = [ImageKind::Docker, ImageKind::Cmd];
 
-type Tell = Arc<dyn Fn(WatchTarget, WatchEvent) -> bool + Send + Sync>;
+/// Takes an event of a watch. Returns false if no more events are wanted.
+type EventHandler = Arc<dyn Fn(WatchTarget, WatchEvent) -> bool + Send + Sync>;
 
-#[expect(missing_debug_implementations, reason = "a closure shows nothing")]
-pub struct WatchSet {
+/// The running watches, at most one per target.
+pub(super) struct WatchSet {
     command: TiltCommand,
-    on_event: Tell,
+    on_event: EventHandler,
     resources: Option<ActiveWatch>,
+    /// By [`ImageKind`].
     images: [Option<ActiveWatch>; 2],
+    /// When a watch last ended by itself.
     ended_at: Instant,
+    /// Failed watches in a row.
     failures: u32,
-    not_before: Instant,
+    /// The earliest time to start a missing watch.
+    retry_at: Instant,
     /// Why the last watch ended.
     last_error: String,
-    /// The watch that was said to be missing.
-    reported_missing: Option<WatchTarget>,
+    /// The missing watch that was logged.
+    logged_missing: Option<WatchTarget>,
 }
 
 struct ActiveWatch {
     _watch: Watch,
-    since: Instant,
-    has_shown: bool,
+    started: Instant,
+    has_shown_objects: bool,
     is_current: Arc<AtomicBool>,
 }
 
 impl Drop for ActiveWatch {
     fn drop(&mut self) {
-        // What its thread has to say after this is not of the watch that follows it.
+        // Later events from its thread must not be taken for events of the next watch.
         self.is_current.store(false, Ordering::Relaxed);
     }
 }
 
 impl WatchSet {
-    pub fn new(command: TiltCommand, on_event: Tell, now: Instant) -> Self {
+    /// No watch runs until [`WatchSet::reconcile`]. `on_event` is called on threads of the watches.
+    pub(super) fn new(command: TiltCommand, on_event: EventHandler, now: Instant) -> Self {
         Self {
             command,
             on_event,
@@ -64,62 +70,61 @@ impl WatchSet {
             images: [None, None],
             ended_at: now,
             failures: 0,
-            not_before: now,
+            retry_at: now,
             last_error: String::new(),
-            reported_missing: None,
+            logged_missing: None,
         }
     }
 
-    /// Whether a watch shows what becomes of resources.
-    pub fn is_on(&self) -> bool {
+    pub(super) fn has_resource_watch(&self) -> bool {
         self.resources.is_some()
     }
 
-    /// Whether watches show all that changes: no look would tell more.
-    pub fn shows_all(&self, view: &LiveView) -> bool {
-        self.missing(view).is_none()
+    /// True if no watch is missing. A poll would then show nothing new.
+    pub(super) fn cover(&self, view: &LiveView) -> bool {
+        self.first_missing(view).is_none()
     }
 
-    fn missing(&self, view: &LiveView) -> Option<WatchTarget> {
+    fn first_missing(&self, view: &LiveView) -> Option<WatchTarget> {
         let is_missing =
             |kind: &ImageKind| view.has_images(*kind) && self.images[*kind as usize].is_none();
         match self.resources {
             None => Some(WatchTarget::Resources),
-            Some(_) => IMAGES.into_iter().find(is_missing).map(WatchTarget::Images),
+            Some(_) => IMAGE_KINDS.into_iter().find(is_missing).map(WatchTarget::Images),
         }
     }
 
-    /// Starts what is missing and ends what has nothing to show, after a look at everything. When to
-    /// look again, if something stays missing.
-    pub fn reconcile(&mut self, view: &LiveView, now: Instant) -> Option<Instant> {
-        if now >= self.not_before {
+    /// Starts missing watches and ends those without objects. Must be called after a poll. Returns
+    /// when to poll again if a watch is still missing.
+    pub(super) fn reconcile(&mut self, view: &LiveView, now: Instant) -> Option<Instant> {
+        if now >= self.retry_at {
             self.start_missing(view, now);
-        } else if let Some(missing) = self.missing(view) {
-            self.report_missing(missing);
+        } else if let Some(missing) = self.first_missing(view) {
+            self.log_missing(missing);
         }
-        (!self.shows_all(view)).then_some(self.not_before)
+        (!self.cover(view)).then_some(self.retry_at)
     }
 
-    fn report_missing(&mut self, missing: WatchTarget) {
-        if self.reported_missing == Some(missing) {
+    fn log_missing(&mut self, missing: WatchTarget) {
+        if self.logged_missing == Some(missing) {
             return;
         }
-        self.reported_missing = Some(missing);
-        let what = match missing {
+        self.logged_missing = Some(missing);
+        let objects = match missing {
             WatchTarget::Resources => "tilt",
             WatchTarget::Images(_) => "tilt's images",
         };
-        log::warn!("cannot watch {what} ({}): only looking at every interval", self.last_error);
+        log::warn!("cannot watch {objects} ({}); polling every interval instead", self.last_error);
     }
 
     fn start_missing(&mut self, view: &LiveView, now: Instant) {
         if self.resources.is_none() {
             self.resources = self.start(WatchTarget::Resources, now);
         }
-        for kind in IMAGES {
+        for kind in IMAGE_KINDS {
             if !view.has_images(kind) {
                 self.images[kind as usize] = None;
-            } else if self.images[kind as usize].is_none() && self.is_on() {
+            } else if self.images[kind as usize].is_none() && self.has_resource_watch() {
                 self.images[kind as usize] = self.start(WatchTarget::Images(kind), now);
             }
         }
@@ -128,37 +133,42 @@ impl WatchSet {
     fn start(&mut self, target: WatchTarget, now: Instant) -> Option<ActiveWatch> {
         let on_event = Arc::clone(&self.on_event);
         let is_current = Arc::new(AtomicBool::new(true));
-        let is_mine = Arc::clone(&is_current);
-        let on_event = move |event| is_mine.load(Ordering::Relaxed) && on_event(target, event);
+        let accepts_events = Arc::clone(&is_current);
+        let on_event =
+            move |event| accepts_events.load(Ordering::Relaxed) && on_event(target, event);
         match Watch::start(&self.command, target, on_event) {
-            Ok(watch) => {
-                Some(ActiveWatch { _watch: watch, since: now, has_shown: false, is_current })
-            }
+            Ok(watch) => Some(ActiveWatch {
+                _watch: watch,
+                started: now,
+                has_shown_objects: false,
+                is_current,
+            }),
             Err(error) => {
                 self.last_error = error.to_string();
-                self.not_before = now + backoff::until_next_watch(2, backoff::jitter());
+                self.retry_at = now + backoff::until_next_watch(2, backoff::jitter());
                 None
             }
         }
     }
 
-    /// A watch has shown something: it works.
-    pub fn on_object(&mut self, target: WatchTarget) {
+    /// Notes that a watch works: it showed an object.
+    pub(super) fn on_object(&mut self, target: WatchTarget) {
         if let Some(watch) = self.slot(target) {
-            watch.has_shown = true;
+            watch.has_shown_objects = true;
         }
-        if self.reported_missing == Some(target) {
-            self.reported_missing = None;
+        if self.logged_missing == Some(target) {
+            self.logged_missing = None;
             log::info!("watching tilt again");
         }
     }
 
-    /// Ends the watches that hang; whether there were any.
-    pub fn end_hanging(&mut self, now: Instant) -> bool {
+    /// Ends the watches that hang. Returns true if there were any.
+    pub(super) fn end_hanging(&mut self, now: Instant) -> bool {
         let mut has_ended = false;
-        for target in ALL {
+        for target in TARGETS {
             if self.hangs(target, now) {
-                self.on_end(target, "it shows nothing".to_owned(), now);
+                let reason = format!("no objects for {}s", FIRST_OBJECT_TIMEOUT.as_secs());
+                self.on_end(target, reason, now);
                 has_ended = true;
             }
         }
@@ -166,8 +176,10 @@ impl WatchSet {
     }
 
     fn hangs(&mut self, target: WatchTarget, now: Instant) -> bool {
-        let is_late = |f: &ActiveWatch| now.saturating_duration_since(f.since) >= BEGINS_WITHIN;
-        self.slot(target).as_ref().is_some_and(|watch| !watch.has_shown && is_late(watch))
+        self.slot(target).as_ref().is_some_and(|watch| {
+            let age = now.saturating_duration_since(watch.started);
+            !watch.has_shown_objects && age >= FIRST_OBJECT_TIMEOUT
+        })
     }
 
     fn slot(&mut self, target: WatchTarget) -> &mut Option<ActiveWatch> {
@@ -177,26 +189,26 @@ impl WatchSet {
         }
     }
 
-    /// A watch has ended. The first time it is simply started again; a watch that keeps ending at
-    /// once is tried more and more rarely.
-    pub fn on_end(&mut self, target: WatchTarget, last_error: String, now: Instant) {
-        log::debug!("a watch of {target:?} ended: {last_error}");
+    /// Notes why a watch ended. After the first failure, the next poll starts it again. After
+    /// further failures in a row, the pauses grow.
+    pub(super) fn on_end(&mut self, target: WatchTarget, last_error: String, now: Instant) {
+        log::debug!("watch of {target:?} ended: {last_error}");
         if target == WatchTarget::Resources {
             self.images = [None, None];
         }
-        let Some(on_end) = self.slot(target).take() else {
-            // It was ended here, and its end says nothing.
+        let Some(watch) = self.slot(target).take() else {
+            // This process ended the watch itself.
             return;
         };
         self.last_error = last_error;
-        if now.saturating_duration_since(self.ended_at) < SAME_END {
+        if now.saturating_duration_since(self.ended_at) < SAME_FAILURE_WINDOW {
             return;
         }
         self.ended_at = now;
-        let lived = now.saturating_duration_since(on_end.since);
-        let has_worked = on_end.has_shown && lived >= WORKS_FOR;
+        let lifetime = now.saturating_duration_since(watch.started);
+        let has_worked = watch.has_shown_objects && lifetime >= MIN_LIFETIME;
         self.failures = if has_worked { 0 } else { self.failures + 1 };
-        self.not_before = now + backoff::until_next_watch(self.failures, backoff::jitter());
+        self.retry_at = now + backoff::until_next_watch(self.failures, backoff::jitter());
     }
 }
 
@@ -205,7 +217,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_heard_late_of_a_watch_that_was_given_up_is_not_of_its_successor() {
+    fn late_events_of_an_ended_watch_are_dropped() {
         use std::os::unix::fs::PermissionsExt;
 
         let folder = tempfile::tempdir().expect("a folder");
@@ -213,32 +225,33 @@ mod tests {
         std::fs::write(&program, "#!/bin/sh\nexec sleep 60\n").expect("a script");
         std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).expect("its mode");
         let command = TiltCommand { program: program.into(), port: None };
-        let (view, began) = (LiveView::default(), crate::base::time::now());
-        let (sender, heard) = std::sync::mpsc::channel();
+        let (view, started) = (LiveView::default(), crate::base::time::now());
+        let (sender, events) = std::sync::mpsc::channel();
         let on_event = Arc::new(move |_, event| sender.send(event).is_ok());
-        let mut watching = WatchSet::new(command, on_event, began);
-        watching.reconcile(&view, began);
-        assert!(watching.is_on());
-        assert!(watching.end_hanging(began + BEGINS_WITHIN), "killed, it ends");
-        drop(watching);
-        // Its thread has ended by then, as the last that could tell.
-        assert_eq!(heard.iter().count(), 0);
+        let mut watches = WatchSet::new(command, on_event, started);
+        watches.reconcile(&view, started);
+        assert!(watches.has_resource_watch());
+        assert!(watches.end_hanging(started + FIRST_OBJECT_TIMEOUT), "it is killed");
+        drop(watches);
+        // The channel closes when the watch's thread ends.
+        assert_eq!(events.iter().count(), 0);
     }
 
     #[test]
-    fn a_watch_that_shows_nothing_at_first_is_given_up_and_one_that_did_may_be_quiet() {
+    fn only_a_watch_without_any_object_hangs() {
         let command = TiltCommand { program: "true".into(), port: None };
-        let (view, began) = (LiveView::default(), crate::base::time::now());
-        let mut watching = WatchSet::new(command, Arc::new(|_, _| true), began);
-        watching.reconcile(&view, began);
-        assert!(!watching.end_hanging(began + BEGINS_WITHIN / 2) && watching.is_on());
-        let late = began + BEGINS_WITHIN;
-        assert!(watching.end_hanging(late) && !watching.is_on());
+        let (view, started) = (LiveView::default(), crate::base::time::now());
+        let mut watches = WatchSet::new(command, Arc::new(|_, _| true), started);
+        watches.reconcile(&view, started);
+        let early = started + FIRST_OBJECT_TIMEOUT / 2;
+        assert!(!watches.end_hanging(early) && watches.has_resource_watch());
+        let late = started + FIRST_OBJECT_TIMEOUT;
+        assert!(watches.end_hanging(late) && !watches.has_resource_watch());
 
-        watching.reconcile(&view, late);
-        assert!(watching.is_on(), "the first time it is simply started again");
-        watching.on_object(WatchTarget::Resources);
+        watches.reconcile(&view, late);
+        assert!(watches.has_resource_watch(), "restarted at once after the first failure");
+        watches.on_object(WatchTarget::Resources);
         let much_later = late + Duration::from_hours(1);
-        assert!(!watching.end_hanging(much_later) && watching.is_on());
+        assert!(!watches.end_hanging(much_later) && watches.has_resource_watch());
     }
 }

@@ -2,16 +2,28 @@
 
 use std::ffi::OsString;
 
-/// How to run `tilt`.
+/// The `tilt` program and the options that every call of it gets.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TiltCommand {
-    /// A bare name is looked up on PATH.
+    /// A path, or a bare name that is looked up on `PATH`.
     pub program: OsString,
-    /// Given to `tilt` as an option; without it `TILT_PORT` passes through as it is.
+    /// The port of the Tilt to report on, passed as `--port`. With `None`, `tilt` uses `TILT_PORT`
+    /// from the environment, or its default.
     pub port: Option<u16>,
 }
 
-/// Which command runs Tilt.
+impl TiltCommand {
+    /// Returns the arguments as owned texts, followed by `--port` if a port is set.
+    pub(super) fn arguments(&self, arguments: &[&str]) -> Vec<String> {
+        let mut arguments: Vec<_> = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        if let Some(port) = self.port {
+            arguments.extend(["--port".to_owned(), port.to_string()]);
+        }
+        arguments
+    }
+}
+
+/// The command that started the Tilt to report on: `tilt up` or `tilt ci`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TiltMode {
     Up,
@@ -19,6 +31,7 @@ pub enum TiltMode {
 }
 
 impl TiltMode {
+    /// Reads `up` or `ci`. Returns `None` for any other text.
     pub fn parse(text: &str) -> Option<Self> {
         match text {
             "up" => Some(Self::Up),
@@ -27,6 +40,7 @@ impl TiltMode {
         }
     }
 
+    /// `up` or `ci`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Up => "up",

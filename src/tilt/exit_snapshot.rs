@@ -1,8 +1,7 @@
-//! The only file that reads what `tilt ci --output-snapshot-on-exit=FILE` left.
+//! Reads the file that `tilt ci --output-snapshot-on-exit=FILE` writes. No other module reads it.
 //!
-//! It holds the session, the resources, and every line that anything printed: the logs are passed
-//! over, not read. Tilt writes over an older file without emptying it first, so what follows the
-//! first JSON value means nothing. There are no image builds in it.
+//! The file contains the session, the resources and all logs, but no image builds. The logs are
+//! skipped. Tilt overwrites an older file without truncating it, so only the first JSON value counts.
 
 use std::fmt;
 use std::io;
@@ -14,65 +13,71 @@ use serde_json::value::RawValue;
 
 use crate::tilt::model::{Outcome, Snapshot, Timestamp};
 
-/// What a run of Tilt left.
+/// The content of an exit snapshot.
 #[derive(Debug, PartialEq)]
 pub struct ExitSnapshot {
     pub snapshot: Snapshot,
+    /// When Tilt wrote the file, by its own clock.
     pub created_at: Option<SystemTime>,
 }
 
-/// Why there is nothing to report from: one line that names the file.
+/// Why an exit snapshot cannot be used. The message is one line and names the file.
 #[derive(Debug)]
 pub struct ExitSnapshotError {
     path: PathBuf,
-    why: Why,
+    problem: SnapshotProblem,
 }
 
 #[derive(Debug)]
-enum Why {
+enum SnapshotProblem {
     Io(io::Error),
     Empty,
-    /// After so many bytes.
-    CutShort(usize),
-    /// At this line and column. What stands there may be a secret.
-    NoJson(usize, usize),
-    NoSnapshot,
+    /// The file ends within a JSON value.
+    Truncated {
+        bytes: usize,
+    },
+    /// The message gives the position but not the text, which may be secret.
+    NotJson {
+        line: usize,
+        column: usize,
+    },
+    NoResources,
 }
 
 impl fmt::Display for ExitSnapshotError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.path.display();
-        let expected = "give tilt ci --output-snapshot-on-exit and its file here";
-        match &self.why {
-            Why::Io(error) if error.kind() == io::ErrorKind::NotFound => {
-                write!(
-                    f,
-                    "no snapshot {path}: a tilt ci that was killed leaves none; else {expected}"
-                )
+        let advice = "give the file that tilt ci --output-snapshot-on-exit wrote";
+        match &self.problem {
+            SnapshotProblem::Io(error) if error.kind() == io::ErrorKind::NotFound => {
+                write!(f, "no snapshot {path}: a killed tilt ci writes none; otherwise {advice}")
             }
-            Why::Io(error) => write!(f, "cannot read the snapshot {path}: {error}"),
-            Why::Empty => write!(f, "the snapshot {path} is empty: tilt ci was killed meanwhile"),
-            Why::CutShort(bytes) => write!(
+            SnapshotProblem::Io(error) => write!(f, "cannot read the snapshot {path}: {error}"),
+            SnapshotProblem::Empty => write!(f, "the snapshot {path} is empty: tilt ci was killed"),
+            SnapshotProblem::Truncated { bytes } => write!(
                 f,
-                "the snapshot {path} is cut short after {bytes} bytes: tilt ci was killed meanwhile"
+                "the snapshot {path} is truncated after {bytes} bytes: tilt ci was killed"
             ),
-            Why::NoJson(line, column) => {
-                write!(f, "{path} is no snapshot (line {line}, column {column}); {expected}")
+            SnapshotProblem::NotJson { line, column } => {
+                write!(f, "{path} is not a snapshot (line {line}, column {column}); {advice}")
             }
-            Why::NoSnapshot => write!(f, "{path} holds no resources of Tilt; {expected}"),
+            SnapshotProblem::NoResources => {
+                write!(f, "{path} contains no Tilt resources; {advice}")
+            }
         }
     }
 }
 
 impl std::error::Error for ExitSnapshotError {}
 
-/// Reads what a run left that ended with this outcome, which no snapshot tells.
+/// Reads an exit snapshot. `outcome` is how the run ended, which the file does not contain. Fails if
+/// the file cannot be read, is empty or truncated, or is not a snapshot.
 pub fn read(path: &Path, outcome: Option<Outcome>) -> Result<ExitSnapshot, ExitSnapshotError> {
-    let failed = |why| ExitSnapshotError { path: path.to_owned(), why };
-    let bytes = std::fs::read(path).map_err(|error| failed(Why::Io(error)))?;
-    let mut left = parse(&bytes).map_err(failed)?;
-    left.snapshot.outcome = outcome;
-    Ok(left)
+    let failed = |problem| ExitSnapshotError { path: path.to_owned(), problem };
+    let bytes = std::fs::read(path).map_err(|error| failed(SnapshotProblem::Io(error)))?;
+    let mut exit_snapshot = parse(&bytes).map_err(failed)?;
+    exit_snapshot.snapshot.outcome = outcome;
+    Ok(exit_snapshot)
 }
 
 #[derive(Deserialize)]
@@ -91,29 +96,29 @@ struct SnapshotView<'a> {
     ui_resources: Option<Vec<&'a RawValue>>,
 }
 
-fn parse(bytes: &[u8]) -> Result<ExitSnapshot, Why> {
+fn parse(bytes: &[u8]) -> Result<ExitSnapshot, SnapshotProblem> {
     if bytes.trim_ascii().is_empty() {
-        return Err(Why::Empty);
+        return Err(SnapshotProblem::Empty);
     }
-    // Not to the end: only the first value counts.
-    let left = SnapshotFile::deserialize(&mut serde_json::Deserializer::from_slice(bytes));
-    let left = left.map_err(|error| {
+    // `deserialize` does not check what follows the first value.
+    let file = SnapshotFile::deserialize(&mut serde_json::Deserializer::from_slice(bytes));
+    let file = file.map_err(|error| {
         if error.is_eof() {
-            Why::CutShort(bytes.len())
+            SnapshotProblem::Truncated { bytes: bytes.len() }
         } else {
-            Why::NoJson(error.line(), error.column())
+            SnapshotProblem::NotJson { line: error.line(), column: error.column() }
         }
     })?;
-    let Some(SnapshotView { ui_session, ui_resources: Some(resources) }) = left.view else {
-        return Err(Why::NoSnapshot);
+    let Some(SnapshotView { ui_session, ui_resources: Some(resources) }) = file.view else {
+        return Err(SnapshotProblem::NoResources);
     };
     let mut snapshot = Snapshot::default();
     let objects = ui_session.into_iter().chain(resources);
-    let left_out = objects.filter(|object| !snapshot.add(object.get())).count();
-    if left_out > 0 {
-        log::debug!("left out {left_out} objects of an unknown shape");
+    let skipped = objects.filter(|object| !snapshot.add(object.get())).count();
+    if skipped > 0 {
+        log::debug!("skipped {skipped} objects of an unknown shape");
     }
     snapshot.sort();
-    let created_at = left.created_at.as_deref().and_then(Timestamp::parse).map(|time| time.at);
+    let created_at = file.created_at.as_deref().and_then(Timestamp::parse).map(|time| time.at);
     Ok(ExitSnapshot { snapshot, created_at })
 }

@@ -1,73 +1,81 @@
-//! Reads what `tilt get ... -o json` prints into a snapshot while it comes: a List, or a single
-//! object.
+//! Reads the output of `tilt get ... -o json` into a snapshot, piece by piece. The output is a
+//! `List` or a single object.
 //!
-//! Each item is read once it is there, and its text let go: no more text is held than one item
-//! has. Whether it was a list, and whole, is known at its end only. Pure.
+//! Each item is parsed as soon as it is complete, and its text is dropped. So the reader holds the
+//! text of one item at a time. It knows only at the end whether the list is valid and complete. Pure.
 
 use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, Error as _, IgnoredAny};
 
-use crate::tilt::model::{Object, Snapshot};
+use crate::tilt::json::Object;
+use crate::tilt::model::Snapshot;
 
-/// Tilt shows the whole text of an error, and that of a Tiltfile's `local` quotes all that the command
-/// printed. Where the text is longer, how it came decides.
+/// The longest item that is waited for, in bytes. Items can be long: Tilt shows the whole text of an
+/// error, and the error of a Tiltfile's `local` quotes all that the command printed. Whether a
+/// longer item is read depends on how the output is split.
 pub const ITEM_LIMIT: usize = 8 * 1024 * 1024;
 
-/// Above a single object, and what stands around 60,000 items.
+/// The longest text around the items, in bytes. It is enough for 60,000 items, and for a single object.
 const FRAME_LIMIT: usize = 1024 * 1024;
 
-/// Stands in the frame for an item: whatever is wrong around an item is as wrong around this.
-const ITEM: &[u8] = b"null";
+/// Replaces each item in the frame. A mistake around an item is a mistake around this value too.
+const PLACEHOLDER: &[u8] = b"null";
 
-/// A list as far as it has come.
+/// A reader that has seen the start of a list.
 #[derive(Debug, Default)]
 pub struct ListReader {
     cursor: Cursor,
-    /// What stands around the items.
+    /// The text around the items, with a [`PLACEHOLDER`] for each item.
     frame: Vec<u8>,
-    /// From the first byte of an item that was not whole, or never will be.
-    waiting: Vec<u8>,
-    /// How much of that it takes to try again: twice as much as before, so that many small pieces
-    /// cost no more than a few large ones.
-    try_at: usize,
+    /// The text from the first byte of an item that is incomplete or invalid.
+    pending: Vec<u8>,
+    /// The length of `pending` at which it is parsed again: twice the last length, so that many
+    /// small pieces cost little more than a few large ones.
+    retry_at: usize,
     snapshot: Snapshot,
     items: usize,
     items_read: usize,
-    /// Whatever comes, it cannot be read any more.
-    broken: Option<ParseError>,
+    /// Set once no further bytes can make the output readable.
+    error: Option<ParseError>,
 }
 
-/// What a whole list showed, in its order.
+/// The content of a complete list.
 #[derive(Debug, Default, PartialEq)]
 pub struct ParsedList {
+    /// The objects in the order of the list.
     pub snapshot: Snapshot,
-    /// How many objects had to be left out because their shape made no sense.
-    pub left_out: usize,
+    /// The number of items that were skipped because they have an unexpected shape.
+    pub skipped: usize,
 }
 
-/// Why Tilt's output could not be read at all.
+/// Why the output as a whole is unreadable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ParseError {
     Empty,
     NotUtf8,
-    NotAList { items_read: usize },
-    TooLong { items_read: usize },
+    /// The output is not a list of objects, or it is incomplete.
+    NotAList {
+        items_read: usize,
+    },
+    /// An item, or the text around the items, is longer than its limit.
+    TooLong {
+        items_read: usize,
+    },
 }
 
 impl fmt::Display for ParseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // What it was stays unsaid: it may hold secrets.
+        // The messages quote nothing of the output, because it may contain secrets.
         match self {
             Self::Empty => f.write_str("tilt printed nothing"),
-            Self::NotUtf8 => f.write_str("tilt printed what is not UTF-8"),
-            Self::NotAList { items_read } => write!(
-                f,
-                "tilt printed what is not a list of objects, or not all of it ({items_read} read)"
-            ),
+            Self::NotUtf8 => f.write_str("tilt printed text that is not UTF-8"),
+            Self::NotAList { items_read } => {
+                write!(f, "tilt did not print a complete list of objects ({items_read} read)")
+            }
             Self::TooLong { items_read } => {
-                write!(f, "tilt printed what is too long for an object ({items_read} read)")
+                write!(f, "tilt printed an object that is too long ({items_read} read)")
             }
         }
     }
@@ -76,57 +84,59 @@ impl fmt::Display for ParseError {
 impl std::error::Error for ParseError {}
 
 impl ListReader {
-    /// Takes the next bytes.
+    /// Reads the next bytes.
     pub fn feed(&mut self, bytes: &[u8]) {
-        if self.broken.is_some() {
+        if self.error.is_some() {
             return;
         }
-        if self.waiting.is_empty() {
+        if self.pending.is_empty() {
             return self.read(bytes);
         }
-        self.waiting.extend_from_slice(bytes);
-        if self.waiting.len() >= self.try_at {
-            self.try_again();
+        self.pending.extend_from_slice(bytes);
+        if self.pending.len() >= self.retry_at {
+            self.read_pending();
         }
     }
 
-    fn try_again(&mut self) {
-        let text = std::mem::take(&mut self.waiting);
+    fn read_pending(&mut self) {
+        let text = std::mem::take(&mut self.pending);
         self.read(&text);
     }
 
     fn read(&mut self, mut text: &[u8]) {
-        while let Some(start) = self.cursor.pass(text) {
+        while let Some(start) = self.cursor.find_item(text) {
             let (around, item) = text.split_at(start);
             self.frame.extend_from_slice(around);
             match first_object(item) {
                 Ok((object, length)) => {
-                    self.frame.extend_from_slice(ITEM);
+                    self.frame.extend_from_slice(PLACEHOLDER);
                     self.items += 1;
-                    self.take(object);
+                    self.add(object);
                     text = &item[length..];
                 }
-                // Of what is cut within a number, serde_json says that it is broken.
+                // Not only `is_eof` errors: a number that is cut short is a syntax error in serde_json.
                 Err(_) if item.len() <= ITEM_LIMIT => {
-                    self.waiting.extend_from_slice(item);
-                    self.try_at = 2 * item.len();
+                    self.pending.extend_from_slice(item);
+                    self.retry_at = 2 * item.len();
                     return;
                 }
-                Err(_) => return self.give_up(self.too_long()),
+                Err(_) => return self.fail(self.too_long()),
             }
         }
         self.frame.extend_from_slice(text);
         if self.frame.len() > FRAME_LIMIT {
-            self.give_up(self.too_long());
+            self.fail(self.too_long());
         }
     }
 
-    fn take(&mut self, object: Option<Object>) {
-        self.items_read += usize::from(object.is_some_and(|object| self.snapshot.take(object)));
+    fn add(&mut self, object: Option<Object>) {
+        self.items_read +=
+            usize::from(object.is_some_and(|object| self.snapshot.add_object(object)));
     }
 
-    fn give_up(&mut self, why: ParseError) {
-        *self = Self { broken: Some(why), ..Self::default() };
+    /// Keeps only the error, so that an endless output needs no memory.
+    fn fail(&mut self, error: ParseError) {
+        *self = Self { error: Some(error), ..Self::default() };
     }
 
     fn not_a_list(&self) -> ParseError {
@@ -137,18 +147,18 @@ impl ListReader {
         ParseError::TooLong { items_read: self.items_read }
     }
 
-    /// After the last bytes.
+    /// Returns the content after the last bytes, or why the output is unreadable.
     pub fn end(mut self) -> Result<ParsedList, ParseError> {
-        self.try_again();
-        if let Some(why) = self.broken {
-            return Err(why);
+        self.read_pending();
+        if let Some(error) = self.error {
+            return Err(error);
         }
         let frame = std::str::from_utf8(&self.frame).map_err(|_| ParseError::NotUtf8)?;
         if frame.trim().is_empty() {
             return Err(ParseError::Empty);
         }
         let Frame { kind, items } = match serde_json::from_str(frame) {
-            // A struct may also come as an array.
+            // serde reads a struct from an array too, which Tilt never prints.
             Ok(frame) if self.cursor.outer[0] == b'{' => frame,
             _ => return Err(self.not_a_list()),
         };
@@ -156,16 +166,16 @@ impl ListReader {
             (Some(items), _) => items.len(),
             (None, Some(kind)) if kind.ends_with("List") => 0,
             (None, Some(_)) if self.items == 0 => {
-                self.take(serde_json::from_slice(frame.as_bytes()).ok());
+                self.add(serde_json::from_slice(frame.as_bytes()).ok());
                 1
             }
             (None, _) => return Err(self.not_a_list()),
         };
         if self.items > objects {
-            // They stood in another array.
+            // Some items were in another array than `items`.
             return Err(self.not_a_list());
         }
-        Ok(ParsedList { snapshot: self.snapshot, left_out: objects - self.items_read })
+        Ok(ParsedList { snapshot: self.snapshot, skipped: objects - self.items_read })
     }
 }
 
@@ -175,7 +185,8 @@ struct Frame {
     items: Option<Vec<IgnoredAny>>,
 }
 
-/// The object that `text` begins with, unless its shape makes no sense, and its length.
+/// Returns the object at the start of `text` and its length. The object is `None` if it has an
+/// unexpected shape. Fails if the value is incomplete or is not JSON.
 fn first_object(text: &[u8]) -> serde_json::Result<(Option<Object>, usize)> {
     match first(text) {
         Ok((object, length)) => Ok((Some(object), length)),
@@ -189,21 +200,22 @@ fn first<T: DeserializeOwned>(text: &[u8]) -> serde_json::Result<(T, usize)> {
     Ok((first, values.byte_offset()))
 }
 
-/// Where in the frame the last byte was.
+/// The position of the last byte in the structure of the output.
 #[derive(Debug, Default)]
 struct Cursor {
-    /// How many brackets are open.
+    /// The number of open brackets.
     depth: usize,
-    /// The first two of them: what is an object in `{[` is an item.
+    /// The two outermost open brackets. An object inside `{[` is an item.
     outer: [u8; 2],
     in_string: bool,
     is_escaped: bool,
 }
 
 impl Cursor {
-    /// Passes over what stands before the next item, and says how much it was; or over all.
-    fn pass(&mut self, text: &[u8]) -> Option<usize> {
-        for (at, byte) in text.iter().enumerate() {
+    /// Moves to the start of the next item and returns its offset. Moves to the end of `text` and
+    /// returns `None` if no item starts in it.
+    fn find_item(&mut self, text: &[u8]) -> Option<usize> {
+        for (offset, byte) in text.iter().enumerate() {
             if self.in_string {
                 self.in_string = *byte != b'"' || self.is_escaped;
                 self.is_escaped = *byte == b'\\' && !self.is_escaped;
@@ -211,7 +223,7 @@ impl Cursor {
             }
             match byte {
                 b'"' => self.in_string = true,
-                b'{' if self.depth == 2 && self.outer == *b"{[" => return Some(at),
+                b'{' if self.depth == 2 && self.outer == *b"{[" => return Some(offset),
                 b'{' | b'[' => {
                     if let Some(outer) = self.outer.get_mut(self.depth) {
                         *outer = *byte;
@@ -232,32 +244,32 @@ mod tests {
     use proptest::prelude::*;
 
     fn read(parts: &[&[u8]]) -> Result<ParsedList, ParseError> {
-        let mut listing = ListReader::default();
+        let mut list = ListReader::default();
         for part in parts {
-            listing.feed(part);
+            list.feed(part);
         }
-        listing.end()
+        list.end()
     }
 
     fn resource(name: &str) -> String {
         format!(r#"{{"kind":"UIResource","metadata":{{"name":"{name}"}},"status":{{}}}}"#)
     }
 
-    fn names(listed: &ParsedList) -> Vec<&str> {
-        listed.snapshot.resources.iter().map(|resource| resource.name.as_str()).collect()
+    fn names(parsed: &ParsedList) -> Vec<&str> {
+        parsed.snapshot.resources.iter().map(|resource| resource.name.as_str()).collect()
     }
 
     #[test]
-    fn a_single_object_and_a_list_read_alike() {
+    fn a_single_object_is_read_like_a_list_of_one() {
         let object = resource("web");
         let list = format!(r#"{{"kind":"List","items":[{object}]}}"#);
-        let listed = read(&[list.as_bytes()]).expect("a list");
-        assert_eq!(names(&listed), ["web"]);
-        assert_eq!(read(&[object.as_bytes()]), Ok(listed));
+        let parsed = read(&[list.as_bytes()]).expect("a list");
+        assert_eq!(names(&parsed), ["web"]);
+        assert_eq!(read(&[object.as_bytes()]), Ok(parsed));
     }
 
     #[test]
-    fn an_object_of_an_odd_shape_costs_that_object_alone() {
+    fn an_object_with_an_unexpected_shape_is_skipped() {
         let text = format!(
             r#"{{"kind":"List","items":[
                 {},
@@ -275,21 +287,21 @@ mod tests {
         let text: Vec<_> = text.bytes().map(not_utf8).collect();
         for size in [1, 10, 100, usize::MAX] {
             let parts: Vec<_> = text.chunks(size).collect();
-            let listed = read(&parts).expect("a list");
-            assert_eq!(names(&listed), ["b", "a"]);
-            assert_eq!(listed.left_out, 7);
+            let parsed = read(&parts).expect("a list");
+            assert_eq!(names(&parsed), ["b", "a"]);
+            assert_eq!(parsed.skipped, 7);
         }
     }
 
     #[test]
-    fn a_single_object_with_objects_beside_it_is_refused() {
+    fn a_single_object_with_another_array_is_an_error() {
         let text = r#"{"kind":"UIResource","metadata":{"name":"web"},"more":[{"kind":"X"}]}"#;
-        let refused = read(&[text.as_bytes()]);
-        assert!(matches!(refused, Err(ParseError::NotAList { .. })), "{refused:?}");
+        let result = read(&[text.as_bytes()]);
+        assert!(matches!(result, Err(ParseError::NotAList { .. })), "{result:?}");
     }
 
     #[test]
-    fn an_item_may_be_cut_anywhere() {
+    fn an_item_is_read_wherever_the_output_is_split() {
         let text = r#"{"items":[{"a":[-1.5e-3,-0,true,null,"\u00e9\\","é"],"metadata":{}}]}"#;
         for cut in 0..text.len() {
             let (before, after) = text.as_bytes().split_at(cut);
@@ -299,71 +311,71 @@ mod tests {
     }
 
     #[test]
-    fn brackets_in_texts_are_text() {
+    fn brackets_inside_a_string_are_text() {
         for name in ["}", "]}", "{[", r#"\"}"#, r"\\", r#"\\\"{"#, r"\u007b"] {
             let list = format!(r#"{{"items":[{},{}]}}"#, resource(name), resource("last"));
-            let listed = read(&[list.as_bytes()]).expect(name);
-            assert_eq!(listed.snapshot.resources.len(), 2, "{name}");
+            let parsed = read(&[list.as_bytes()]).expect(name);
+            assert_eq!(parsed.snapshot.resources.len(), 2, "{name}");
         }
     }
 
     #[test]
-    fn what_is_no_list_is_an_error_that_quotes_nothing() {
+    fn other_output_is_an_error_that_quotes_nothing() {
         let object = resource("s3cr3t");
         let cut = format!(r#"{{"items":[{object},{object}"#);
         let one_too_many = format!(r#"{{"items":[{object} {object}]}}"#);
         let two = format!(r#"{{"items":[{object}]}} {{"items":[]}}"#);
         let endless = "s3cr3t".repeat(FRAME_LIMIT);
-        for (output, said) in [
+        for (output, expected) in [
             (&b""[..], "nothing"),
             (b" \n", "nothing"),
             (b"\xff\xfe", "UTF-8"),
-            (b"{\"items\": [", "not all of it (0 read)"),
-            (cut.as_bytes(), "not all of it (2 read)"),
-            (one_too_many.as_bytes(), "not a list"),
-            (two.as_bytes(), "not a list"),
-            (b"token=s3cr3t", "not a list"),
+            (b"{\"items\": [", "complete list of objects (0 read)"),
+            (cut.as_bytes(), "complete list of objects (2 read)"),
+            (one_too_many.as_bytes(), "complete list of objects"),
+            (two.as_bytes(), "complete list of objects"),
+            (b"token=s3cr3t", "complete list of objects"),
             (endless.as_bytes(), "too long"),
-            (b"{}", "not a list"),
-            (b"[]", "not a list"),
-            (b"[[{\"kind\":\"UIResource\"}]]", "not a list"),
-            (b"[\"List\",[17]]", "not a list"),
-            (b"{\"kind\":\"List\",\"items\":[],\"others\":[{}]}", "not a list"),
+            (b"{}", "complete list of objects"),
+            (b"[]", "complete list of objects"),
+            (b"[[{\"kind\":\"UIResource\"}]]", "complete list of objects"),
+            (b"[\"List\",[17]]", "complete list of objects"),
+            (b"{\"kind\":\"List\",\"items\":[],\"others\":[{}]}", "complete list of objects"),
         ] {
-            let error = read(&[output]).expect_err(said).to_string();
-            assert!(error.contains(said), "{error}");
+            let error = read(&[output]).expect_err(expected).to_string();
+            assert!(error.contains(expected), "{error}");
             assert!(!error.contains("s3cr3t"), "{error}");
         }
     }
 
     #[test]
-    fn what_is_held_does_not_grow_with_the_list() {
-        let mut listing = ListReader::default();
+    fn memory_does_not_grow_with_the_list() {
+        let mut list = ListReader::default();
         let item = format!("{},\n", resource("web"));
-        listing.feed(br#"{"items":["#);
+        list.feed(br#"{"items":["#);
         for piece in item.repeat(20_000).as_bytes().chunks(1000) {
-            listing.feed(piece);
-            assert!(listing.waiting.len() <= 2000, "{}", listing.waiting.len());
+            list.feed(piece);
+            assert!(list.pending.len() <= 2000, "{}", list.pending.len());
         }
-        assert_eq!(listing.items_read, 20_000);
-        assert!(listing.frame.len() < 20_000 * 7, "{}", listing.frame.len());
+        assert_eq!(list.items_read, 20_000);
+        assert!(list.frame.len() < 20_000 * 7, "{}", list.frame.len());
     }
 
     #[test]
-    fn what_never_ends_is_given_up_and_not_held() {
+    fn endless_output_is_an_error_in_bounded_memory() {
         for beginning in [r#"{"items":[{"kind":""#, r#"{"kind":""#, "", "{"] {
-            let mut listing = ListReader::default();
-            listing.feed(beginning.as_bytes());
+            let mut list = ListReader::default();
+            list.feed(beginning.as_bytes());
             for _ in 0..20 * ITEM_LIMIT / FRAME_LIMIT {
-                listing.feed(&vec![b' '; FRAME_LIMIT]);
-                assert!(listing.waiting.len() <= 2 * ITEM_LIMIT + FRAME_LIMIT);
-                assert!(listing.frame.len() <= FRAME_LIMIT);
+                list.feed(&vec![b' '; FRAME_LIMIT]);
+                assert!(list.pending.len() <= 2 * ITEM_LIMIT + FRAME_LIMIT);
+                assert!(list.frame.len() <= FRAME_LIMIT);
             }
-            assert_eq!(listing.end(), Err(ParseError::TooLong { items_read: 0 }), "{beginning}");
+            assert_eq!(list.end(), Err(ParseError::TooLong { items_read: 0 }), "{beginning}");
         }
     }
 
-    /// Lists, whole or with one mistake.
+    /// Lists that are valid or have one mistake.
     fn text() -> impl Strategy<Value = String> {
         let items = [
             r#"{"kind":"UIResource","metadata":{"name":"web"},"x":-1}"#,
@@ -394,7 +406,7 @@ mod tests {
         )
     }
 
-    /// As if all of it were held, and read by serde alone.
+    /// The same list, parsed by serde in one piece.
     #[derive(Deserialize)]
     struct Reference<'a> {
         kind: Option<String>,
@@ -404,18 +416,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn how_the_bytes_come_changes_nothing(text in text(), size in 1_usize..9) {
+        fn the_size_of_the_pieces_does_not_matter(text in text(), size in 1_usize..9) {
             let parts: Vec<_> = text.as_bytes().chunks(size).collect();
             prop_assert_eq!(read(&parts), read(&[text.as_bytes()]));
         }
 
         #[test]
-        fn a_list_is_read_as_if_it_were_held_whole(text in text()) {
+        fn pieces_give_the_same_result_as_the_whole(text in text()) {
             let reference = serde_json::from_str::<Reference>(&text).ok();
             if let Some(Reference { items: Some(items), .. }) = &reference {
                 let mut snapshot = Snapshot::default();
-                let left_out = items.iter().filter(|item| !snapshot.add(item.get())).count();
-                prop_assert_eq!(read(&[text.as_bytes()]), Ok(ParsedList { snapshot, left_out }));
+                let skipped = items.iter().filter(|item| !snapshot.add(item.get())).count();
+                prop_assert_eq!(read(&[text.as_bytes()]), Ok(ParsedList { snapshot, skipped }));
             } else if reference.is_none_or(|list| list.kind.is_none()) {
                 prop_assert!(read(&[text.as_bytes()]).is_err());
             }

@@ -1,22 +1,24 @@
-//! Cuts what a watch prints into objects.
+//! Splits the output of `tilt get --watch -o json` into objects.
 //!
-//! Tilt prints JSON objects one after another, each over many lines of which only the first and
-//! the last begin at the margin. So an object that was cut short, or anything between two
-//! objects, costs nothing beyond itself. What is too long for an object is passed over. Pure.
+//! Tilt prints one indented JSON object after another. Only the first and the last line of an object
+//! start in the first column, so the reader finds the next object after a truncated one or after
+//! other text. It skips an object that is longer than [`ITEM_LIMIT`]. Pure.
 
 use crate::tilt::list_reader::ITEM_LIMIT;
 
+/// A reader that has seen the start of the output.
 #[derive(Debug, Default)]
 pub struct WatchReader {
+    /// The start of the current line.
     line: Vec<u8>,
-    /// The lines of the object under way.
+    /// The complete lines of the current object.
     object: Vec<u8>,
     is_too_long: bool,
 }
 
 impl WatchReader {
-    /// Takes the next bytes, and hands on each object that they complete.
-    pub fn feed(&mut self, bytes: &[u8], mut complete: impl FnMut(&str)) {
+    /// Reads the next bytes and calls `on_object` with the text of each object that they complete.
+    pub fn feed(&mut self, bytes: &[u8], mut on_object: impl FnMut(&str)) {
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
             if self.line.len() + self.object.len() + part.len() > ITEM_LIMIT {
                 self.is_too_long = true;
@@ -25,35 +27,35 @@ impl WatchReader {
             }
             self.line.extend_from_slice(part);
             if part.ends_with(b"\n") {
-                self.end_line(&mut complete);
+                self.end_line(&mut on_object);
             }
         }
     }
 
-    fn end_line(&mut self, complete: &mut impl FnMut(&str)) {
+    fn end_line(&mut self, on_object: &mut impl FnMut(&str)) {
         let line = std::mem::take(&mut self.line);
         let was_too_long = std::mem::take(&mut self.is_too_long);
-        let at_margin = line.first();
-        if at_margin == Some(&b'{') {
-            // Also where an object was under way: then that one was cut short.
+        let first_column = line.first();
+        if first_column == Some(&b'{') {
+            // A new object starts, so an incomplete one before it was truncated.
             self.object.clear();
             if !was_too_long && line.trim_ascii_end().len() > 1 {
-                return hand_on(&line, complete);
+                return pass_on(&line, on_object);
             }
         } else if self.object.is_empty() || was_too_long {
             self.object.clear();
             return;
         }
         self.object.extend_from_slice(&line);
-        if at_margin == Some(&b'}') {
-            hand_on(&std::mem::take(&mut self.object), complete);
+        if first_column == Some(&b'}') {
+            pass_on(&std::mem::take(&mut self.object), on_object);
         }
     }
 }
 
-fn hand_on(object: &[u8], complete: &mut impl FnMut(&str)) {
+fn pass_on(object: &[u8], on_object: &mut impl FnMut(&str)) {
     if let Ok(text) = std::str::from_utf8(object) {
-        complete(text.trim_end());
+        on_object(text.trim_end());
     }
 }
 
@@ -63,10 +65,10 @@ mod tests {
     use proptest::prelude::*;
 
     fn objects(parts: &[&[u8]]) -> Vec<String> {
-        let mut stream = WatchReader::default();
+        let mut reader = WatchReader::default();
         let mut complete = Vec::new();
         for part in parts {
-            stream.feed(part, |object| complete.push(object.to_owned()));
+            reader.feed(part, |object| complete.push(object.to_owned()));
         }
         complete
     }
@@ -74,7 +76,7 @@ mod tests {
     const A: &str = "{\n    \"a\": {\n        \"b\": 1\n    }\n}";
 
     #[test]
-    fn objects_come_whole_however_the_bytes_come() {
+    fn objects_are_complete_however_the_output_is_split() {
         let printed = format!("{A}\n{{\"c\":2}}\n{A}\n");
         let whole = objects(&[printed.as_bytes()]);
         assert_eq!(whole, [A, "{\"c\":2}", A]);
@@ -83,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_broken_costs_itself_alone() {
+    fn invalid_text_is_skipped_and_the_next_object_is_read() {
         for broken in ["{\n    \"cut\":", "}\n", "garbage", "    \"indented\"", "\u{0}", "[1]"] {
             let printed = format!("{A}\n{broken}\n{A}\n");
             assert_eq!(objects(&[printed.as_bytes()]), [A, A], "{broken:?}");
@@ -93,27 +95,27 @@ mod tests {
         assert_eq!(
             objects(&[A.as_bytes()]),
             Vec::<String>::new(),
-            "cut before its last line's end"
+            "truncated before the end of its last line"
         );
     }
 
     #[test]
-    fn an_endless_object_is_passed_over_in_bounded_memory() {
-        let mut stream = WatchReader::default();
+    fn an_endless_object_is_skipped_in_bounded_memory() {
+        let mut reader = WatchReader::default();
         let mut complete = 0;
         let chunk = vec![b'x'; 1024 * 1024];
-        stream.feed(b"{\n", |_| complete += 1);
+        reader.feed(b"{\n", |_| complete += 1);
         for _ in 0..20 {
-            stream.feed(&chunk, |_| complete += 1);
-            assert!(stream.line.len() + stream.object.len() <= ITEM_LIMIT);
+            reader.feed(&chunk, |_| complete += 1);
+            assert!(reader.line.len() + reader.object.len() <= ITEM_LIMIT);
         }
-        stream.feed(format!("\n}}\n{A}\n").as_bytes(), |_| complete += 1);
+        reader.feed(format!("\n}}\n{A}\n").as_bytes(), |_| complete += 1);
         assert_eq!(complete, 1);
     }
 
     proptest! {
         #[test]
-        fn no_bytes_panic(parts in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 0..20)) {
+        fn no_input_panics(parts in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 0..20)) {
             let parts: Vec<_> = parts.iter().map(Vec::as_slice).collect();
             objects(&parts);
         }

@@ -1,5 +1,5 @@
-//! The pure parts one by one, at two sizes: `cargo bench`. What the whole program costs is measured by
-//! `scripts/bench`.
+//! Benchmarks of the pure functions, at two sizes: `cargo bench`. `scripts/bench` measures the whole
+//! program.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -19,28 +19,29 @@ fn main() {
     divan::main();
 }
 
+/// The output of `tilt get` for this many resources.
 fn printed(resources: usize) -> Vec<u8> {
     let mut text = Vec::new();
-    crowd::show(resources, resources / 10, &mut text).expect("the captures are there");
+    crowd::show(resources, resources / 10, &mut text).expect("the captures exist");
     text
 }
 
-/// In pieces, as they come through a pipe.
-fn read(text: &[u8]) -> Snapshot {
-    let mut listing = ListReader::default();
-    text.chunks(64 * 1024).for_each(|piece| listing.feed(piece));
-    listing.end().expect("a list").snapshot
+/// Reads a list in chunks, as a pipe delivers it.
+fn read_list(text: &[u8]) -> Snapshot {
+    let mut reader = ListReader::default();
+    text.chunks(64 * 1024).for_each(|chunk| reader.feed(chunk));
+    reader.end().expect("a list").snapshot
 }
 
 fn snapshot(resources: usize) -> Snapshot {
-    read(&printed(resources))
+    read_list(&printed(resources))
 }
 
 fn now() -> SystemTime {
     UNIX_EPOCH + Duration::from_hours(500_000)
 }
 
-/// After a first report.
+/// The state after a first report.
 fn state(resources: usize) -> State {
     let mut state = State::default();
     reconcile(&mut state, &Observation::at(&snapshot(resources)), &Context::default(), now());
@@ -50,7 +51,7 @@ fn state(resources: usize) -> State {
 #[divan::bench(args = SIZES)]
 fn parse(bencher: Bencher, resources: usize) {
     let text = printed(resources);
-    bencher.bench(|| read(&text));
+    bencher.bench(|| read_list(&text));
 }
 
 #[divan::bench(args = SIZES)]

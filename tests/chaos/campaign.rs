@@ -1,10 +1,10 @@
-//! The course of the campaign: rounds of faults, alone and mixed, with a heal after each.
+//! Runs the fault campaign: rounds of one or more faults, with a recovery after each round.
 //!
-//! Up to five collectors share one state folder: sidecars that watch, sidecars that only look, and
-//! single reports one after another. One sidecar lives from the first round to the last. In each
-//! round the way to the server, the server, Tilt, the state, the processes and the clock may each have
-//! a fault; then all is well again, but for the clock, and the campaign waits until what waited on disk
-//! at that moment has been delivered.
+//! Up to five collectors share one state folder: sidecars that watch, sidecars that poll, and
+//! consecutive `--once` reports. One sidecar runs for the whole campaign. In each round the proxy,
+//! the server, Tilt, the state, the processes and the clock may each have a fault. The round then
+//! ends all faults except a wrong clock, and waits until every event that was on disk at that moment
+//! has been delivered.
 //!
 //! A loss is a build that Tilt showed and the server neither took nor refused for good, when the
 //! campaign has ended with an empty queue. `world.rs` says why each shown build counts, and
@@ -12,12 +12,12 @@
 //! no longer shows has been answered for, so that not even this excuses a loss.
 
 use std::collections::{BTreeMap, HashSet};
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::iter;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -30,22 +30,23 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::faults::{ECHO, Excuse, Hostile, KEY, Mood, URL};
+use crate::faults::{FaultyServer, KEY, LATE_ARRIVAL, RepeatCause, Repeats, ServerMode, URL};
 use crate::random::Random;
 use crate::world::{CANARIES, World, key};
 
 const TICK: Duration = Duration::from_millis(10);
-/// Longer than any collector may take to come back to a server that is well.
-const PATIENCE: Duration = Duration::from_secs(90);
-/// In a shorter campaign the first quarter is too short for every buffer to get its size.
-const SETTLED_AFTER: u64 = 120;
-/// Whoever is stopped for less hears the answer: nobody asks with less than a second left.
-const ANSWERED_AFTER: Duration = Duration::from_millis(100);
-/// By how much the wall clock may be off.
-const LEAPS: [i64; 9] = [-400 * DAY, -40 * DAY, -DAY, -3600, 0, 3600, DAY, 40 * DAY, 400 * DAY];
+/// The longest time that a collector may take to deliver its queue after the faults have ended.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(90);
+/// A shorter campaign skips the leak check, since buffers still grow in its first quarter.
+const MIN_SECONDS_FOR_LEAK_CHECK: u64 = 120;
+/// A suspension up to this long causes no timeout: every request has at least a second left.
+const HARMLESS_PAUSE: Duration = Duration::from_millis(100);
+/// Errors of the wall clock, in seconds.
+const CLOCK_OFFSETS: [i64; 9] =
+    [-400 * DAY, -40 * DAY, -DAY, -3600, 0, 3600, DAY, 40 * DAY, 400 * DAY];
 const DAY: i64 = 24 * 3600;
-/// What a disk takes when it is full: no state, but a lock.
-const FULL: u64 = 256;
+/// File size limit that simulates a full disk: too small for a state, enough for a lock file.
+const FULL_DISK_BYTES: u64 = 256;
 
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
@@ -60,26 +61,28 @@ pub struct Outcome {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Role {
-    /// A watching sidecar that nobody kills.
+    /// A watching sidecar that runs for the whole campaign.
     LongLived,
     Watching,
-    Looking,
-    Single,
+    /// A sidecar with `--no-watch`.
+    Polling,
+    /// A `--once` report.
+    Once,
 }
 
-/// A collector that runs.
+/// A running collector.
 struct Collector {
     role: Role,
     pid: Pid,
     began: Instant,
-    /// It was told to end, or killed.
-    is_doomed: Arc<AtomicBool>,
-    /// What its death excuses was noted before.
-    was_held: Arc<AtomicBool>,
-    /// Its exit code, as soon as it has ended.
-    ended: JoinHandle<Option<i32>>,
-    /// What it said, as soon as it has ended.
-    said: JoinHandle<Vec<String>>,
+    /// True once the campaign has sent it SIGTERM or SIGKILL.
+    is_signalled: Arc<AtomicBool>,
+    /// True if the server already knows which events may repeat because of its exit.
+    exit_recorded: Arc<AtomicBool>,
+    /// Ends with the process and returns its exit code.
+    exit_code: JoinHandle<Option<i32>>,
+    /// Ends with the process and returns the lines of its stderr.
+    stderr: JoinHandle<Vec<String>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,7 +95,7 @@ enum TiltFault {
     LeavingAProcess,
     DyingMidObject,
     Flooding,
-    NotUtf8,
+    InvalidUtf8,
     Slow,
     WatchesEnd,
 }
@@ -107,7 +110,7 @@ impl TiltFault {
         Self::LeavingAProcess,
         Self::DyingMidObject,
         Self::Flooding,
-        Self::NotUtf8,
+        Self::InvalidUtf8,
         Self::Slow,
         Self::WatchesEnd,
     ];
@@ -115,20 +118,20 @@ impl TiltFault {
     fn name(self) -> &'static str {
         match self {
             Self::NotRunning => "tilt: not running",
-            Self::Stale => "tilt: killed, its entry left",
-            Self::NotInstalled => "tilt: program missing",
+            Self::Stale => "tilt: killed, its config entry remains",
+            Self::NotInstalled => "tilt: not installed",
             Self::Hanging => "tilt: hangs",
-            Self::Stubborn => "tilt: hangs, ignores SIGTERM, leaves a process",
-            Self::LeavingAProcess => "tilt: leaves a process that holds its output",
-            Self::DyingMidObject => "tilt: dies in the middle of an object",
+            Self::Stubborn => "tilt: hangs, ignores SIGTERM, leaves a child",
+            Self::LeavingAProcess => "tilt: leaves a child that holds its output open",
+            Self::DyingMidObject => "tilt: exits in the middle of an object",
             Self::Flooding => "tilt: prints 100 MB",
-            Self::NotUtf8 => "tilt: prints invalid UTF-8",
+            Self::InvalidUtf8 => "tilt: prints invalid UTF-8",
             Self::Slow => "tilt: takes 700 ms",
             Self::WatchesEnd => "tilt: ends its watches",
         }
     }
 
-    /// The stand-in's files that make it so.
+    /// The files that make the fake Tilt behave this way.
     fn files(self) -> &'static [(&'static str, &'static [u8])] {
         match self {
             Self::NotRunning => &[("no-tilt", b"")],
@@ -142,7 +145,7 @@ impl TiltFault {
                 ("exit", b"0"),
             ],
             Self::Flooding => &[("noise", b"100")],
-            Self::NotUtf8 => &[("stdout", b"{\"kind\": \"List\", \"items\": [\"\xff\xfe\"]}")],
+            Self::InvalidUtf8 => &[("stdout", b"{\"kind\": \"List\", \"items\": [\"\xff\xfe\"]}")],
             Self::Slow => &[("sleep", b"700")],
         }
     }
@@ -150,35 +153,35 @@ impl TiltFault {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum StateFault {
-    Cut,
+    Truncated,
     BitFlipped,
     Overwritten,
     Removed,
-    ReplacedByAFile,
+    ReplacedByFile,
     DiskFull,
-    Unlocked,
+    LocksRemoved,
 }
 
 impl StateFault {
     const ALL: [Self; 7] = [
-        Self::Cut,
+        Self::Truncated,
         Self::BitFlipped,
         Self::Overwritten,
         Self::Removed,
-        Self::ReplacedByAFile,
+        Self::ReplacedByFile,
         Self::DiskFull,
-        Self::Unlocked,
+        Self::LocksRemoved,
     ];
 
     fn name(self) -> &'static str {
         match self {
-            Self::Cut => "state: cut short",
+            Self::Truncated => "state: truncated",
             Self::BitFlipped => "state: one bit flipped",
             Self::Overwritten => "state: overwritten",
             Self::Removed => "state: folder removed",
-            Self::ReplacedByAFile => "state: folder replaced by a file",
+            Self::ReplacedByFile => "state: folder replaced by a file",
             Self::DiskFull => "state: disk full",
-            Self::Unlocked => "state: lock files removed",
+            Self::LocksRemoved => "state: lock files removed",
         }
     }
 }
@@ -199,60 +202,60 @@ impl ProcessFault {
             Self::Kill => "process: kill -9",
             Self::KillInFlight => "process: kill -9 while a request is in flight",
             Self::Terminate => "process: SIGTERM",
-            Self::Suspend => "process: stopped for up to 3 s, whatever it holds",
+            Self::Suspend => "process: suspended for up to 3 s, even with a lock",
         }
     }
 }
 
 #[derive(Debug, Default)]
 struct Round {
-    mood: Option<Mood>,
+    server: Option<ServerMode>,
     tilt: Option<TiltFault>,
     state: Option<StateFault>,
     process: Option<ProcessFault>,
-    /// The wall clock is off by so many seconds from now on.
-    leap: Option<i64>,
-    /// No single reports until the sidecars have delivered.
-    sidecars_alone: bool,
+    /// Sets the error of the wall clock to this many seconds, for this and later rounds.
+    clock_offset: Option<i64>,
+    /// Runs no `--once` reports until the sidecars have delivered the queue.
+    sidecars_only: bool,
 }
 
 struct Campaign {
     scratch: TempDir,
     programs: PathBuf,
-    /// Laid before each collector.
+    /// The library that `LD_PRELOAD` of each collector names.
     machine: PathBuf,
-    /// Of the collectors alone: Tilt's and the server's are right.
+    /// The collectors' wall clock. The fake Tilt and the server use the real one.
     clock: Clock,
-    leap: i64,
-    server: Arc<Hostile>,
+    clock_offset: i64,
+    server: Arc<FaultyServer>,
     world: Arc<Mutex<World>>,
     random: Random,
     collectors: Vec<Collector>,
-    /// Sidecars beside the long-lived one.
+    /// The sidecars of this round, without the long-lived one.
     wanted: Vec<Role>,
-    singles: bool,
-    is_full: bool,
-    /// Since when the state cannot be written.
+    runs_once_reports: bool,
+    is_disk_full: bool,
+    /// Since when the collectors cannot write the state.
     unwritable_since: Option<Instant>,
     injected: BTreeMap<&'static str, u64>,
-    put_off: u64,
+    postponed: u64,
     problems: Arc<Mutex<Vec<String>>>,
-    /// The worst, with single reports about, and by sidecars alone.
-    drained_in: [Option<Duration>; 2],
-    longest_farewell: Duration,
-    /// How long this machine, itself a guest perhaps, did not run at all.
-    stood_still: Duration,
-    /// When every process that was stopped goes on.
-    held_until: Instant,
-    reports: u64,
-    /// What those of them said that ended with 1 although neither Tilt nor the disk gave a reason.
-    gave_up: Vec<String>,
-    /// Whether Tilt or the state has a fault, or a process may be stopped that holds a lock.
-    is_troubled: bool,
-    /// When that was last so.
-    troubled_until: Instant,
-    /// What was done when, told if something went wrong.
-    course: Vec<String>,
+    /// The longest delivery of a queue: with `--once` reports, and by sidecars only.
+    longest_drain: [Option<Duration>; 2],
+    shutdown_took: Duration,
+    /// How long this machine was paused, for instance as a virtual machine.
+    machine_paused: Duration,
+    /// When the last suspended process resumes.
+    suspended_until: Instant,
+    once_reports: u64,
+    /// The messages of `--once` reports that exited with 1 while neither Tilt nor the disk had a fault.
+    unexplained_failures: Vec<String>,
+    /// True while Tilt or the state has a fault, or a process that holds a lock may be suspended.
+    has_fault: bool,
+    /// When that was last the case.
+    fault_until: Instant,
+    /// A log of the rounds. Printed if the campaign fails.
+    history: Vec<String>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -264,74 +267,75 @@ pub fn run(options: Options) -> Outcome {
     let ends = began + Duration::from_secs(options.seconds);
     let mut campaign = Campaign::new(options.seed);
     let is_over = Arc::new(AtomicBool::new(false));
-    let turning = turn(Arc::clone(&campaign.world), Arc::clone(&is_over));
+    let driver = drive_world(Arc::clone(&campaign.world), Arc::clone(&is_over));
     campaign.warm_up();
     let mut sizes = Sizes::default();
     let quarter = (ends - began) / 4;
     let mut quarter_ends = began + quarter;
     while Instant::now() < ends && campaign.has_no_problem() {
         campaign.round(options.seconds >= 60);
-        sizes.note(campaign.long_lived());
+        sizes.record(campaign.long_lived());
         if Instant::now() >= quarter_ends {
             quarter_ends += quarter;
             sizes.end_quarter();
         }
     }
     is_over.store(true, Ordering::SeqCst);
-    turning.join().expect("the world turns");
+    driver.join().expect("the thread of the world");
     campaign.deliver_all();
     campaign.end_all();
     campaign.sum_up(options, began.elapsed(), &sizes)
 }
 
-/// Resident memory in KiB, threads and open handles of the long-lived sidecar, after each round.
+/// Resident memory in KiB, threads and open files of the long-lived sidecar, after each round.
 #[derive(Default)]
 struct Sizes {
-    /// The least of each quarter that is over, and of the current one: what leaks lifts the floor,
-    /// while what an outage takes goes again, or is taken once.
-    least: Vec<[u64; 3]>,
+    /// The minimum of each past quarter of the campaign. A leak raises it. Resources that an outage
+    /// needs are released again, or needed only once.
+    minimum: Vec<[u64; 3]>,
+    /// The minimum of the current quarter.
     current: Option<[u64; 3]>,
-    most: [u64; 3],
+    maximum: [u64; 3],
 }
 
 impl Sizes {
-    fn note(&mut self, size: [u64; 3]) {
-        let least = self.current.get_or_insert(size);
+    fn record(&mut self, size: [u64; 3]) {
+        let minimum = self.current.get_or_insert(size);
         for (at, size) in size.into_iter().enumerate() {
-            least[at] = least[at].min(size);
-            self.most[at] = self.most[at].max(size);
+            minimum[at] = minimum[at].min(size);
+            self.maximum[at] = self.maximum[at].max(size);
         }
     }
 
     fn end_quarter(&mut self) {
-        self.least.extend(self.current.take());
+        self.minimum.extend(self.current.take());
     }
 
-    /// What grew from the first quarter to the last.
+    /// Reports what grew from the first quarter to the last.
     fn growth(&self) -> Vec<String> {
-        let [[memory, threads, handles], .., [memory_after, threads_after, handles_after]] =
-            self.least[..]
+        let [[memory, threads, open_files], .., [memory_after, threads_after, open_files_after]] =
+            self.minimum[..]
         else {
-            return vec!["there are no two quarters to compare".to_owned()];
+            return vec!["leak check: fewer than two quarters to compare".to_owned()];
         };
         let mut grown = Vec::new();
-        // What an outage took, the heap may keep.
+        // The heap may keep what an outage needed.
         if memory_after > (memory + memory / 2).max(32 * 1024) {
-            grown.push(format!("leak: {memory} KiB of memory became {memory_after}"));
+            grown.push(format!("leak: resident memory grew from {memory} to {memory_after} KiB"));
         }
-        // While a watch is being started again there are some more.
+        // A watch that is being restarted needs a few more.
         if threads_after > threads + 6 {
-            grown.push(format!("leak: {threads} threads became {threads_after}"));
+            grown.push(format!("leak: threads grew from {threads} to {threads_after}"));
         }
-        if handles_after > handles + 6 {
-            grown.push(format!("leak: {handles} open handles became {handles_after}"));
+        if open_files_after > open_files + 6 {
+            grown.push(format!("leak: open files grew from {open_files} to {open_files_after}"));
         }
         grown
     }
 }
 
-/// Has the world go on until told otherwise; what is under way then ends.
-fn turn(world: Arc<Mutex<World>>, is_over: Arc<AtomicBool>) -> JoinHandle<()> {
+/// Advances the world until `is_over`, and then until the running builds have completed.
+fn drive_world(world: Arc<Mutex<World>>, is_over: Arc<AtomicBool>) -> JoinHandle<()> {
     thread::spawn(move || {
         loop {
             let mut world = lock(&world);
@@ -341,7 +345,7 @@ fn turn(world: Arc<Mutex<World>>, is_over: Arc<AtomicBool>) -> JoinHandle<()> {
                     return;
                 }
             }
-            world.pass(Instant::now()).expect("the stand-in's folder can be written to");
+            world.advance(Instant::now()).expect("the fake Tilt's folder is writable");
             drop(world);
             thread::sleep(TICK);
         }
@@ -354,7 +358,7 @@ impl Campaign {
         let tilt = scratch.path().join("tilt");
         fs::create_dir(&tilt).expect("a folder");
         let programs = fakes::programs();
-        let server = Hostile::start(seed).expect("ports on loopback");
+        let server = FaultyServer::start(seed).expect("ports on loopback");
         let world = World::new(&tilt, seed).expect("a stand-in's folder");
         let machine = machine::compiled(scratch.path());
         let clock = Clock::new(scratch.path().join("clock")).expect("a file");
@@ -363,27 +367,27 @@ impl Campaign {
             programs,
             machine,
             clock,
-            leap: 0,
+            clock_offset: 0,
             server,
             world: Arc::new(Mutex::new(world)),
             random: Random::new(seed.wrapping_add(17)),
             collectors: Vec::new(),
             wanted: Vec::new(),
-            singles: true,
-            is_full: false,
+            runs_once_reports: true,
+            is_disk_full: false,
             unwritable_since: None,
             injected: BTreeMap::new(),
-            put_off: 0,
+            postponed: 0,
             problems: Arc::default(),
-            drained_in: [None; 2],
-            longest_farewell: Duration::ZERO,
-            stood_still: Duration::ZERO,
-            held_until: Instant::now(),
-            reports: 0,
-            gave_up: Vec::new(),
-            is_troubled: false,
-            troubled_until: Instant::now(),
-            course: Vec::new(),
+            longest_drain: [None; 2],
+            shutdown_took: Duration::ZERO,
+            machine_paused: Duration::ZERO,
+            suspended_until: Instant::now(),
+            once_reports: 0,
+            unexplained_failures: Vec::new(),
+            has_fault: false,
+            fault_until: Instant::now(),
+            history: Vec::new(),
         };
         campaign.install_tilt();
         campaign
@@ -410,20 +414,20 @@ impl Campaign {
         *self.injected.entry(name).or_default() += 1;
     }
 
-    /// Until the long-lived sidecar has settled down.
+    /// Waits until the long-lived sidecar has sent its first requests.
     fn warm_up(&mut self) {
-        self.keep();
-        let deadline = Instant::now() + PATIENCE;
+        self.start_missing();
+        let deadline = Instant::now() + DRAIN_TIMEOUT;
         while self.server.requests() < 5 && Instant::now() < deadline {
             self.tick();
         }
     }
 
-    /// Has the collectors run that are wanted.
-    fn keep(&mut self) {
+    /// Starts the collectors that should run and do not.
+    fn start_missing(&mut self) {
         let mut wanted: Vec<_> = iter::once(Role::LongLived).chain(self.wanted.clone()).collect();
-        if self.singles {
-            wanted.push(Role::Single);
+        if self.runs_once_reports {
+            wanted.push(Role::Once);
         }
         for collector in &self.collectors {
             if let Some(at) = wanted.iter().position(|role| *role == collector.role) {
@@ -436,14 +440,39 @@ impl Campaign {
     }
 
     fn start(&mut self, role: Role) {
+        let mut child = self.command(role).spawn().expect("the collector starts");
+        let began = Instant::now();
+        let pid = Pid::from_child(&child);
+        if self.is_disk_full {
+            limit_file_size(pid, Some(FULL_DISK_BYTES));
+        }
+        let stderr = BufReader::new(child.stderr.take().expect("a pipe"));
+        let stderr = read_stderr(stderr, role, Arc::clone(&self.problems));
+        let (is_signalled, exit_recorded) = <(Arc<AtomicBool>, Arc<AtomicBool>)>::default();
+        let exit_code =
+            self.wait_for_exit(child, role, Arc::clone(&is_signalled), Arc::clone(&exit_recorded));
+        self.collectors.push(Collector {
+            role,
+            pid,
+            began,
+            is_signalled,
+            exit_recorded,
+            exit_code,
+            stderr,
+        });
+    }
+
+    fn command(&self, role: Role) -> Command {
         let options: &[&str] = match role {
             Role::LongLived => &["--interval", "1s"],
             Role::Watching => &["--interval", "1s", "--timeout", "4s", "--verbose"],
-            Role::Looking => &["--interval", "1s", "--timeout", "4s", "--no-watch"],
-            Role::Single => &["--once", "--timeout", "4s", "--verbose"],
+            Role::Polling => &["--interval", "1s", "--timeout", "4s", "--no-watch"],
+            Role::Once => &["--once", "--timeout", "4s", "--verbose"],
         };
-        // A process that writes more than it may is killed, unless it was born not to be.
-        let mut child = Command::new("/bin/sh")
+        // SIGXFSZ kills a process that exceeds its file size limit. Ignored signals are inherited, so
+        // the collector gets an error instead, as on a full disk.
+        let mut command = Command::new("/bin/sh");
+        command
             .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
             .arg(self.programs.join("tilt-honeycomb"))
             .args(options)
@@ -460,229 +489,248 @@ impl Campaign {
             .env("CLOCK_LEAP", self.clock.file())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the collector starts");
-        let began = Instant::now();
-        let pid = Pid::from_child(&child);
-        if self.is_full {
-            limit(pid, Some(FULL));
-        }
-        let said = BufReader::new(child.stderr.take().expect("a pipe"));
-        let said = listen(said, role, Arc::clone(&self.problems));
-        let (is_doomed, was_held) = <(Arc<AtomicBool>, Arc<AtomicBool>)>::default();
-        let (doomed, held) = (Arc::clone(&is_doomed), Arc::clone(&was_held));
-        let (server, scratch) = (Arc::clone(&self.server), self.scratch.path().to_owned());
-        // Looks at the disk in the moment in which it ends, before others have gone on.
-        let ended = thread::spawn(move || {
-            let code = child.wait().expect("a child of ours").code();
-            // A sidecar that is told to end may have no time left for the last answer.
-            let has_heard_all = role == Role::Single || !doomed.load(Ordering::SeqCst);
-            let explains_itself = matches!(code, Some(0 | 3..=5)) && has_heard_all;
-            if !held.load(Ordering::SeqCst) && !explains_itself {
-                server.note_death(&on_disk(&scratch));
-            }
-            code
-        });
-        self.collectors.push(Collector { role, pid, began, is_doomed, was_held, ended, said });
+            .stderr(Stdio::piped());
+        command
     }
 
-    /// Takes note of who has ended, and starts who is missing.
+    /// Waits for the exit in a thread, and reads the state at once, before other collectors change it.
+    fn wait_for_exit(
+        &self,
+        mut child: Child,
+        role: Role,
+        is_signalled: Arc<AtomicBool>,
+        exit_recorded: Arc<AtomicBool>,
+    ) -> JoinHandle<Option<i32>> {
+        let (server, scratch) = (Arc::clone(&self.server), self.scratch.path().to_owned());
+        thread::spawn(move || {
+            let code = child.wait().expect("a child process").code();
+            // A sidecar that was signalled may end before it reads the last response.
+            let waits_for_response = role == Role::Once || !is_signalled.load(Ordering::SeqCst);
+            let has_recorded_all = matches!(code, Some(0 | 3..=5)) && waits_for_response;
+            if !exit_recorded.load(Ordering::SeqCst) && !has_recorded_all {
+                server.record_exit(&on_disk(&scratch));
+            }
+            code
+        })
+    }
+
+    /// Handles collectors that have ended and starts the missing ones.
     fn tick(&mut self) {
         self.reap();
-        self.keep();
+        self.start_missing();
         let before = Instant::now();
         thread::sleep(TICK);
-        let stood_still = before.elapsed().saturating_sub(TICK);
-        if stood_still > Duration::from_secs(1) {
-            // So did the processes, and their time was up when it went on.
-            self.server.note_pause(&on_disk(self.scratch.path()));
-            self.stood_still += stood_still;
+        let machine_paused = before.elapsed().saturating_sub(TICK);
+        if machine_paused > Duration::from_secs(1) {
+            // The collectors were paused too, and may time out now.
+            self.server.record_machine_pause(&on_disk(self.scratch.path()));
+            self.machine_paused += machine_paused;
         }
     }
 
     fn reap(&mut self) {
         let (ended, running) =
-            self.collectors.drain(..).partition(|collector| collector.ended.is_finished());
+            self.collectors.drain(..).partition(|collector| collector.exit_code.is_finished());
         self.collectors = running;
         for collector in ended {
-            self.note_end(collector);
+            self.record_end(collector);
         }
     }
 
-    fn note_end(&mut self, collector: Collector) {
-        let Collector { role, began, is_doomed, ended, said, .. } = collector;
-        let code = ended.join().expect("it waits for a child");
-        let was_doomed = is_doomed.load(Ordering::SeqCst);
-        if role == Role::Single {
-            self.reports += 1;
-            let was_troubled = self.is_troubled || began <= self.troubled_until;
-            if !was_doomed && matches!(code, None | Some(2)) {
-                self.problem(format!("a single report ended by itself: {code:?}"));
-            } else if !was_doomed && code == Some(1) && !was_troubled {
+    fn record_end(&mut self, collector: Collector) {
+        let Collector { role, began, is_signalled, exit_code, stderr, .. } = collector;
+        let code = exit_code.join().expect("the thread that waits for it");
+        let was_signalled = is_signalled.load(Ordering::SeqCst);
+        if role == Role::Once {
+            self.once_reports += 1;
+            let had_fault = self.has_fault || began <= self.fault_until;
+            if !was_signalled && matches!(code, None | Some(2)) {
+                self.problem(format!(
+                    "a --once report ended with an unexpected exit code: {code:?}"
+                ));
+            } else if !was_signalled && code == Some(1) && !had_fault {
                 let at = self.server.began.elapsed().as_secs_f64();
-                let said = said.join().expect("it reads to the end").join(" | ");
-                self.gave_up.push(format!("gave up at {at:.3} s: {said}"));
+                let stderr = stderr.join().expect("the thread that reads its stderr").join(" | ");
+                self.unexplained_failures.push(format!("failed at {at:.3} s: {stderr}"));
             }
-            // 0, 4 and 5: it looked, and wrote down what it saw, whatever became of the rest.
-            if matches!(code, Some(0 | 4 | 5)) && !was_doomed {
-                lock(&self.world).witnessed(began);
+            // With these exit codes the report has recorded what it saw, even if it sent nothing.
+            if matches!(code, Some(0 | 4 | 5)) && !was_signalled {
+                lock(&self.world).mark_recorded(began);
             }
-        } else if !was_doomed {
-            self.problem(format!("a sidecar ({role:?}) ended by itself: {code:?}"));
+        } else if !was_signalled {
+            self.problem(format!("a sidecar ({role:?}) exited without a signal: {code:?}"));
         }
     }
 
     fn round(&mut self, is_long: bool) {
-        let round = self.draw(is_long);
-        // Two collectors, or five.
+        let round = self.draw_round(is_long);
+        // Two collectors in total, or five.
         self.wanted = match self.random.below(4) {
             0 => Vec::new(),
-            _ => vec![Role::Watching, Role::Looking, Role::Looking],
+            _ => vec![Role::Watching, Role::Polling, Role::Polling],
         };
-        self.retire_the_unwanted();
+        self.stop_unwanted();
         self.check_processes();
-        self.is_troubled = round.tilt.is_some()
-            || round.state.is_some()
-            || round.process == Some(ProcessFault::Suspend);
-        if let Some(fault) = round.tilt {
-            self.spoil_tilt(fault);
-        }
-        if let Some(mood) = round.mood {
-            self.server.set(mood);
-            if mood == Mood::Refusing {
-                self.server.count(mood);
-            }
-        }
-        if let Some(fault) = round.state {
-            self.spoil_state(fault);
-        }
+        self.begin_faults(&round);
         let at = self.server.began.elapsed().as_secs_f64();
-        self.course.push(format!("{at:.3} s: {round:?}, {} others", self.wanted.len()));
-        let lasts = 200 + self.random.below(if is_long { 4000 } else { 700 });
-        let half = Instant::now() + Duration::from_millis(lasts / 2);
-        let ends = Instant::now() + Duration::from_millis(lasts);
-        while Instant::now() < ends {
-            if let Some(fault) = round.process {
-                self.strike(fault);
-            }
-            // While something waits, if there is another fault.
-            if let Some(leap) = round.leap.filter(|leap| *leap != self.leap)
-                && Instant::now() >= half
-            {
-                self.set_clock(leap);
-            }
-            self.tick();
-        }
-        self.heal(&round);
-        if std::mem::take(&mut self.is_troubled) {
-            self.troubled_until = self.held_until.max(Instant::now());
+        self.history.push(format!("{at:.3} s: {round:?}, {} more sidecars", self.wanted.len()));
+        let milliseconds = 200 + self.random.below(if is_long { 4000 } else { 700 });
+        self.run_faults(&round, Duration::from_millis(milliseconds));
+        self.end_faults(&round);
+        if std::mem::take(&mut self.has_fault) {
+            self.fault_until = self.suspended_until.max(Instant::now());
         }
         self.wait_until_drained(&round);
         self.check_files();
-        self.check_what_left(&round);
+        self.check_hidden_builds(&round);
     }
 
-    /// One fault half of the time, else several at once.
-    fn draw(&mut self, is_long: bool) -> Round {
+    /// Injects the faults of the server, Tilt and the state.
+    fn begin_faults(&mut self, round: &Round) {
+        self.has_fault = round.tilt.is_some()
+            || round.state.is_some()
+            || round.process == Some(ProcessFault::Suspend);
+        if let Some(fault) = round.tilt {
+            self.inject_tilt_fault(fault);
+        }
+        if let Some(mode) = round.server {
+            self.server.set(mode);
+            // The server counts all other faults when a request meets them.
+            if mode == ServerMode::RefusingConnections {
+                self.server.count(mode);
+            }
+        }
+        if let Some(fault) = round.state {
+            self.inject_state_fault(fault);
+        }
+    }
+
+    /// Runs the collectors for this long, and injects the faults of the processes and the clock.
+    fn run_faults(&mut self, round: &Round, duration: Duration) {
+        let half = Instant::now() + duration / 2;
+        let ends = Instant::now() + duration;
+        while Instant::now() < ends {
+            if let Some(fault) = round.process {
+                self.inject_process_fault(fault);
+            }
+            // Halfway, so that events of the other faults are already queued.
+            if let Some(seconds) = round.clock_offset
+                && seconds != self.clock_offset
+                && Instant::now() >= half
+            {
+                self.set_clock(seconds);
+            }
+            self.tick();
+        }
+    }
+
+    /// Draws a round: one fault half of the time, otherwise two or three.
+    fn draw_round(&mut self, is_long: bool) -> Round {
         let mut round = Round::default();
         let faults = if self.random.is_one_in(2) { 1 } else { 2 + self.random.below(2) };
         for _ in 0..faults {
             match self.random.below(9) {
-                0 => round.leap = Some(self.random.pick(&LEAPS)),
-                1 | 2 => round.mood = Some(self.random.pick(&Mood::BAD)),
+                0 => round.clock_offset = Some(self.random.pick(&CLOCK_OFFSETS)),
+                1 | 2 => round.server = Some(self.random.pick(&ServerMode::FAULTS)),
                 3 | 4 => round.tilt = Some(self.random.pick(&TiltFault::ALL)),
                 5 | 6 => round.state = Some(self.random.pick(&StateFault::ALL)),
                 _ => round.process = Some(self.random.pick(&ProcessFault::ALL)),
             }
         }
         if round.process == Some(ProcessFault::KillInFlight) {
-            round.mood = Some(Mood::Slow);
+            round.server = Some(ServerMode::Slow);
         }
-        round.sidecars_alone = is_long && self.random.is_one_in(3);
+        round.sidecars_only = is_long && self.random.is_one_in(3);
         round
     }
 
-    fn retire_the_unwanted(&mut self) {
+    fn stop_unwanted(&mut self) {
         let mut wanted = self.wanted.clone();
         for collector in &self.collectors {
-            if matches!(collector.role, Role::LongLived | Role::Single) {
+            if matches!(collector.role, Role::LongLived | Role::Once) {
                 continue;
             }
             match wanted.iter().position(|role| *role == collector.role) {
                 Some(at) => drop(wanted.swap_remove(at)),
-                None => strike_down(collector, Signal::TERM),
+                None => signal(collector, Signal::TERM),
             }
         }
     }
 
-    fn strike(&mut self, fault: ProcessFault) {
+    fn inject_process_fault(&mut self, fault: ProcessFault) {
+        if fault == ProcessFault::KillInFlight {
+            self.kill_in_flight();
+            return;
+        }
+        let one_in = if fault == ProcessFault::Kill { 12 } else { 40 };
+        if !self.random.is_one_in(one_in) {
+            return;
+        }
+        let candidates: Vec<_> = (0..self.collectors.len())
+            .filter(|at| self.collectors[*at].role != Role::LongLived)
+            .filter(|at| !self.collectors[*at].is_signalled.load(Ordering::SeqCst))
+            .collect();
+        if candidates.is_empty() {
+            return;
+        }
+        // A random delay, so that faults do not always coincide with a tick.
+        thread::sleep(Duration::from_micros(self.random.below(10_000)));
+        let at = self.random.pick(&candidates);
         match fault {
-            ProcessFault::KillInFlight => {
-                if !self.server.is_busy() {
-                    return;
-                }
-                // Whoever sends is one of them, or the one that is spared.
-                for collector in self.collectors.iter().filter(|c| c.role != Role::LongLived) {
-                    self.kill(collector);
-                    *self.injected.entry(fault.name()).or_default() += 1;
-                }
-                self.reap_the_doomed();
-            }
-            ProcessFault::Kill | ProcessFault::Terminate | ProcessFault::Suspend => {
-                let often = if fault == ProcessFault::Kill { 12 } else { 40 };
-                if !self.random.is_one_in(often) {
-                    return;
-                }
-                let mortal: Vec<_> = (0..self.collectors.len())
-                    .filter(|at| self.collectors[*at].role != Role::LongLived)
-                    .filter(|at| !self.collectors[*at].is_doomed.load(Ordering::SeqCst))
-                    .collect();
-                if mortal.is_empty() {
-                    return;
-                }
-                // At any moment, not only at the tick.
-                thread::sleep(Duration::from_micros(self.random.below(10_000)));
-                let at = self.random.pick(&mortal);
-                let collector = &self.collectors[at];
-                match fault {
-                    ProcessFault::Kill => self.kill(collector),
-                    ProcessFault::Suspend => {
-                        let pause = Duration::from_millis(self.random.below(3_000));
-                        let held = hold(collector.pid);
-                        if pause > ANSWERED_AFTER {
-                            let on_disk = on_disk(self.scratch.path());
-                            self.server.note_held(&on_disk, held, pause, Excuse::ProcessStopped);
-                        }
-                        let_go(collector.pid, pause);
-                        self.held_until = self.held_until.max(Instant::now() + pause);
-                    }
-                    _ => strike_down(collector, Signal::TERM),
-                }
-                self.count(fault.name());
-            }
+            ProcessFault::Kill => self.kill(&self.collectors[at]),
+            ProcessFault::Suspend => self.suspend_for_a_while(self.collectors[at].pid),
+            _ => signal(&self.collectors[at], Signal::TERM),
         }
+        self.count(fault.name());
     }
 
-    fn set_clock(&mut self, leap: i64) {
-        self.count(if leap < self.leap { "clock: set back" } else { "clock: set ahead" });
-        self.clock.leap(leap).expect("a file");
-        self.leap = leap;
+    /// Kills all collectors except the long-lived one while a request is in flight.
+    fn kill_in_flight(&mut self) {
+        if !self.server.is_busy() {
+            return;
+        }
+        for collector in self.collectors.iter().filter(|c| c.role != Role::LongLived) {
+            self.kill(collector);
+            *self.injected.entry(ProcessFault::KillInFlight.name()).or_default() += 1;
+        }
+        self.reap_signalled();
     }
 
-    /// Held first, so that what it had not noted is known before another can send it again.
+    fn suspend_for_a_while(&mut self, pid: Pid) {
+        let pause = Duration::from_millis(self.random.below(3_000));
+        let ports = suspend(pid);
+        if pause > HARMLESS_PAUSE {
+            let on_disk = on_disk(self.scratch.path());
+            self.server.record_suspension(&on_disk, ports, pause, RepeatCause::ProcessSuspended);
+        }
+        resume_after(pid, pause);
+        self.suspended_until = self.suspended_until.max(Instant::now() + pause);
+    }
+
+    fn set_clock(&mut self, seconds: i64) {
+        self.count(if seconds < self.clock_offset {
+            "clock: set back"
+        } else {
+            "clock: set ahead"
+        });
+        self.clock.leap(seconds).expect("a file");
+        self.clock_offset = seconds;
+    }
+
+    /// Kills a collector. It suspends the process first, so that the server knows which events it has
+    /// not recorded before another collector can send them again.
     fn kill(&self, collector: &Collector) {
-        let held = hold(collector.pid);
+        let ports = suspend(collector.pid);
         let on_disk = on_disk(self.scratch.path());
-        self.server.note_held(&on_disk, held, ECHO, Excuse::ProcessEnded);
-        collector.was_held.store(true, Ordering::SeqCst);
-        strike_down(collector, Signal::KILL);
+        self.server.record_suspension(&on_disk, ports, LATE_ARRIVAL, RepeatCause::ProcessEnded);
+        collector.exit_recorded.store(true, Ordering::SeqCst);
+        signal(collector, Signal::KILL);
     }
 
-    /// Waits for those that were killed.
-    fn reap_the_doomed(&mut self) {
-        let is_doomed = |c: &Collector| c.is_doomed.load(Ordering::SeqCst);
-        while self.collectors.iter().any(|c| is_doomed(c) && !c.ended.is_finished()) {
+    /// Waits until every signalled collector has ended.
+    fn reap_signalled(&mut self) {
+        let is_signalled = |c: &Collector| c.is_signalled.load(Ordering::SeqCst);
+        while self.collectors.iter().any(|c| is_signalled(c) && !c.exit_code.is_finished()) {
             thread::sleep(Duration::from_millis(1));
         }
         self.reap();
@@ -692,17 +740,17 @@ impl Campaign {
         self.scratch.path().join("tilt").join(name)
     }
 
-    fn spoil_tilt(&mut self, fault: TiltFault) {
+    fn inject_tilt_fault(&mut self, fault: TiltFault) {
         self.count(fault.name());
         if fault == TiltFault::NotInstalled {
             fs::remove_file(self.scratch.path().join("fake-tilt")).expect("a link");
         }
         for (name, contents) in fault.files() {
-            // The stand-in must never read half of it.
+            // Renamed, so that the fake Tilt never reads half a file.
             fs::write(self.tilt_file("fresh"), contents).expect("a file");
-            fs::rename(self.tilt_file("fresh"), self.tilt_file(name)).expect("its name");
+            fs::rename(self.tilt_file("fresh"), self.tilt_file(name)).expect("a rename");
         }
-        // So that what watches has to start anew, and meets the fault.
+        // Ends the watches, so that restarted ones meet the fault.
         if fault == TiltFault::WatchesEnd || self.random.is_one_in(2) {
             fs::write(self.tilt_file("end"), "").expect("a file");
             thread::sleep(TICK);
@@ -710,22 +758,24 @@ impl Campaign {
         }
     }
 
-    fn spoil_state(&mut self, fault: StateFault) {
+    fn inject_state_fault(&mut self, fault: StateFault) {
         match fault {
-            StateFault::ReplacedByAFile => {
+            StateFault::ReplacedByFile => {
                 let aside = self.scratch.path().join("aside");
                 fs::write(&aside, "a file").expect("a file");
-                if exchange(&self.state_dir(), &aside).is_ok() {
+                if swap(&self.state_dir(), &aside).is_ok() {
                     self.unwritable_since = Some(Instant::now());
                     self.count(fault.name());
                 } else {
-                    // The folder is just being made anew.
-                    fs::remove_file(aside).expect("a file of ours");
+                    // A collector is just creating the folder.
+                    fs::remove_file(aside).expect("a file");
                 }
             }
             StateFault::DiskFull => {
-                self.is_full = true;
-                self.collectors.iter().for_each(|collector| limit(collector.pid, Some(FULL)));
+                self.is_disk_full = true;
+                self.collectors
+                    .iter()
+                    .for_each(|collector| limit_file_size(collector.pid, Some(FULL_DISK_BYTES)));
                 self.unwritable_since = Some(Instant::now());
                 self.count(fault.name());
             }
@@ -733,7 +783,8 @@ impl Campaign {
         }
     }
 
-    /// With the world at rest and the state locked, so that it is known what is destroyed.
+    /// Destroys the state while no build runs and the state is locked, so that its contents are known.
+    /// Postpones this if a build could get lost.
     fn destroy_state(&mut self, fault: StateFault) {
         let world = Arc::clone(&self.world);
         lock(&world).pause();
@@ -745,23 +796,22 @@ impl Campaign {
         let file = state_file(&self.state_dir());
         let locked = file.as_deref().and_then(lock_state);
         let (Some(file), Some(locked)) = (file, locked) else {
-            self.put_off += 1;
+            self.postponed += 1;
             return world.resume();
         };
-        let loses_nothing = fault == StateFault::Unlocked;
-        let displayed = world.displayed();
-        let is_settled =
-            |key: &String| displayed.contains(key) || self.server.has_answered_for(key);
-        if !world.is_idle() || !world.shown().iter().all(is_settled) {
-            self.put_off += 1;
+        let loses_nothing = fault == StateFault::LocksRemoved;
+        let visible = world.visible();
+        let is_settled = |key: &String| visible.contains(key) || self.server.is_settled(key);
+        if !world.is_idle() || !world.completed().iter().all(is_settled) {
+            self.postponed += 1;
             return world.resume();
         }
-        let waiting = on_disk(self.scratch.path());
-        let displayed = if loses_nothing { HashSet::new() } else { world.displayed_lately() };
+        let queued = on_disk(self.scratch.path());
+        let visible = if loses_nothing { HashSet::new() } else { world.recently_visible() };
         let server = Arc::clone(&self.server);
-        server.note_destroyed(waiting, &displayed, || self.damage(fault, &file));
+        server.record_state_loss(queued, &visible, || self.damage(fault, &file));
         if !loses_nothing {
-            world.forgotten(Instant::now());
+            world.require_new_report(Instant::now());
         }
         drop(locked);
         self.count(fault.name());
@@ -771,7 +821,7 @@ impl Campaign {
     fn damage(&mut self, fault: StateFault, file: &Path) {
         let mut bytes = fs::read(file).expect("a state");
         match fault {
-            StateFault::Cut => {
+            StateFault::Truncated => {
                 bytes.truncate(self.random.index(bytes.len().max(1)));
                 fs::write(file, bytes).expect("a damaged state");
             }
@@ -786,22 +836,22 @@ impl Campaign {
                 let garbage = self.random.pick(&[&b""[..], b"null", b"{}", b"[1]", b"\xff\x00"]);
                 fs::write(file, garbage).expect("a damaged state");
             }
-            StateFault::Unlocked => {
-                // The one that is held goes last: until then nobody reads what there is to send.
+            StateFault::LocksRemoved => {
+                // The campaign holds `lock`. It removes it last, so that no collector reads the queue.
                 for extension in ["sending", "lock"] {
-                    // One that was never made need not go.
+                    // The file may not exist.
                     let _ = fs::remove_file(file.with_extension(extension));
                 }
             }
             _ => {
                 let trash = self.scratch.path().join("trash");
-                fs::rename(self.state_dir(), &trash).expect("another name");
-                fs::remove_dir_all(trash).expect("a folder of ours");
+                fs::rename(self.state_dir(), &trash).expect("a rename");
+                fs::remove_dir_all(trash).expect("a folder");
             }
         }
     }
 
-    fn heal(&mut self, round: &Round) {
+    fn end_faults(&mut self, round: &Round) {
         if let Some(fault) = round.tilt {
             for (name, _) in fault.files() {
                 fs::remove_file(self.tilt_file(name)).expect("a file");
@@ -811,107 +861,107 @@ impl Campaign {
             }
         }
         if let Some(since) = self.unwritable_since.take() {
-            // What was on its way when the disk became full could not be noted.
-            self.server.note_full(&on_disk(self.scratch.path()), since + Duration::from_secs(1));
+            // Requests in flight when the disk became full could not be recorded either.
+            self.server
+                .record_full_disk(&on_disk(self.scratch.path()), since + Duration::from_secs(1));
         }
         let aside = self.scratch.path().join("aside");
         if aside.exists() {
-            exchange(&self.state_dir(), &aside).expect("the folder comes back");
-            fs::remove_file(aside).expect("the file that was in its place");
+            swap(&self.state_dir(), &aside).expect("the state folder");
+            fs::remove_file(aside).expect("the file that replaced the folder");
         }
-        if std::mem::take(&mut self.is_full) {
-            self.collectors.iter().for_each(|collector| limit(collector.pid, None));
+        if std::mem::take(&mut self.is_disk_full) {
+            self.collectors.iter().for_each(|collector| limit_file_size(collector.pid, None));
         }
-        self.singles = !round.sidecars_alone;
-        self.server.set(Mood::Fine);
+        self.runs_once_reports = !round.sidecars_only;
+        self.server.set(ServerMode::Healthy);
     }
 
-    /// Until what waits now has left the disk.
+    /// Waits until every event that is on disk now has been delivered.
     fn wait_until_drained(&mut self, round: &Round) {
-        let (healed, stood_still) = (Instant::now(), self.stood_still);
-        let took = |now_stood: Duration| {
-            healed.elapsed().saturating_sub(now_stood.saturating_sub(stood_still))
-        };
-        let waiting = on_disk(self.scratch.path());
-        while !on_disk(self.scratch.path()).is_disjoint(&waiting) {
-            if took(self.stood_still) > PATIENCE {
+        let (began, paused_before) = (Instant::now(), self.machine_paused);
+        let time_without_pauses =
+            |paused: Duration| began.elapsed().saturating_sub(paused.saturating_sub(paused_before));
+        let queued = on_disk(self.scratch.path());
+        while !on_disk(self.scratch.path()).is_disjoint(&queued) {
+            if time_without_pauses(self.machine_paused) > DRAIN_TIMEOUT {
                 self.problem(format!(
-                    "after {PATIENCE:?} {} events of before still wait: {round:?}",
-                    on_disk(self.scratch.path()).intersection(&waiting).count()
+                    "{} events still queued {DRAIN_TIMEOUT:?} after the faults: {round:?}",
+                    on_disk(self.scratch.path()).intersection(&queued).count()
                 ));
                 break;
             }
             self.tick();
         }
-        let took = took(self.stood_still);
-        let worst = &mut self.drained_in[usize::from(round.sidecars_alone)];
-        *worst = (*worst).max(Some(took));
-        self.singles = true;
+        let took = time_without_pauses(self.machine_paused);
+        let longest = &mut self.longest_drain[usize::from(round.sidecars_only)];
+        *longest = (*longest).max(Some(took));
+        self.runs_once_reports = true;
     }
 
-    /// What has left Tilt was written down before; so it waits, or was answered for.
-    fn check_what_left(&self, round: &Round) {
+    /// Checks that every build that Tilt no longer shows is queued or settled.
+    fn check_hidden_builds(&self, round: &Round) {
         let world = lock(&self.world);
-        let displayed = world.displayed();
-        let waiting = on_disk(self.scratch.path());
-        for key in world.shown() {
-            let is_safe = displayed.contains(key)
-                || waiting.contains(key)
-                || self.server.has_answered_for(key);
+        let visible = world.visible();
+        let queued = on_disk(self.scratch.path());
+        for key in world.completed() {
+            let is_safe =
+                visible.contains(key) || queued.contains(key) || self.server.is_settled(key);
             if !is_safe {
                 self.problem(format!("lost: {key}, in {round:?}"));
             }
         }
     }
 
+    /// Waits until every build is settled and the queue is empty.
     fn deliver_all(&mut self) {
-        let deadline = Instant::now() + PATIENCE;
-        let last_shown = Instant::now();
-        lock(&self.world).forgotten(last_shown);
+        let deadline = Instant::now() + DRAIN_TIMEOUT;
+        lock(&self.world).require_new_report(Instant::now());
         while Instant::now() < deadline {
             self.tick();
             let world = lock(&self.world);
-            let is_settled = world.shown().iter().all(|key| self.server.has_answered_for(key));
+            let is_settled = world.completed().iter().all(|key| self.server.is_settled(key));
             if is_settled && on_disk(self.scratch.path()).is_empty() {
                 return;
             }
         }
     }
 
-    /// Ends every collector; the long-lived one too.
+    /// Ends all collectors, including the long-lived one.
     fn end_all(&mut self) {
-        thread::sleep(self.held_until.saturating_duration_since(Instant::now()));
+        thread::sleep(self.suspended_until.saturating_duration_since(Instant::now()));
         for collector in &self.collectors {
-            strike_down(collector, Signal::TERM);
+            signal(collector, Signal::TERM);
         }
-        let asked = Instant::now();
-        while self.collectors.iter().any(|collector| !collector.ended.is_finished()) {
-            if asked.elapsed() > Duration::from_secs(5) {
-                self.problem("a collector did not end within 5 s of a signal".to_owned());
+        let signalled_at = Instant::now();
+        while self.collectors.iter().any(|collector| !collector.exit_code.is_finished()) {
+            if signalled_at.elapsed() > Duration::from_secs(5) {
+                self.problem("a collector did not end within 5 s of SIGTERM".to_owned());
                 for collector in &self.collectors {
-                    strike_down(collector, Signal::KILL);
+                    signal(collector, Signal::KILL);
                 }
                 break;
             }
             thread::sleep(Duration::from_millis(1));
         }
-        self.longest_farewell = asked.elapsed();
+        self.shutdown_took = signalled_at.elapsed();
         self.check_files();
     }
 
-    /// The arguments of all collectors and of what they started hold no secret.
+    /// Checks that the arguments of collectors and their children hold no secret.
     fn check_processes(&self) {
         for collector in &self.collectors {
-            for pid in family(collector.pid.as_raw_pid().cast_unsigned()) {
+            for pid in with_children(collector.pid.as_raw_pid().cast_unsigned()) {
                 let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-                self.check_text("a process's arguments", &String::from_utf8_lossy(&line));
+                self.check_text("the arguments of a process", &String::from_utf8_lossy(&line));
             }
         }
     }
 
+    /// Checks that the state files hold no secret.
     fn check_files(&self) {
         for entry in fs::read_dir(self.state_dir()).into_iter().flatten().flatten() {
-            // A file may be gone before it is read.
+            // A collector may remove a file meanwhile.
             let bytes = fs::read(entry.path()).unwrap_or_default();
             self.check_text("a state file", &String::from_utf8_lossy(&bytes));
         }
@@ -923,7 +973,7 @@ impl Campaign {
         }
     }
 
-    /// Resident memory in KiB, threads and open handles of the long-lived sidecar.
+    /// Resident memory in KiB, threads and open files of the long-lived sidecar.
     fn long_lived(&self) -> [u64; 3] {
         let collector = self.collectors.iter().find(|c| c.role == Role::LongLived);
         let Some(collector) = collector else { return [0; 3] };
@@ -933,95 +983,146 @@ impl Campaign {
             let line = status.lines().find_map(|line| line.strip_prefix(name));
             line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
         };
-        let handles = fs::read_dir(format!("{process}/fd")).map_or(0, Iterator::count);
-        [number("VmRSS:"), number("Threads:"), handles as u64]
+        let open_files = fs::read_dir(format!("{process}/fd")).map_or(0, Iterator::count);
+        [number("VmRSS:"), number("Threads:"), open_files as u64]
     }
 
     fn sum_up(self, options: Options, took: Duration, sizes: &Sizes) -> Outcome {
-        let Options { seconds, seed } = options;
-        let world = lock(&self.world);
-        let mut lost: Vec<_> =
-            world.shown().iter().filter(|key| !self.server.has_answered_for(key)).collect();
-        lost.sort();
-        let refused = world.shown().iter().filter(|key| self.server.was_refused(key)).count();
-        let repeats = self.server.repeats();
+        let mut totals = self.totals();
         let mut problems = lock(&self.problems).clone();
-        problems.extend(lost.iter().take(20).map(|key| format!("lost: {key}")));
-        problems
-            .extend(repeats.unexplained.iter().take(20).map(|key| format!("sent twice: {key}")));
-        problems.extend(self.server.leaks().into_iter().take(5));
-        // Neither may it be quiet for want of work.
-        if self.gave_up.len() as u64 * 100 > self.reports {
-            problems
-                .push(format!("{} single reports gave up without a reason", self.gave_up.len()));
-            problems.extend(self.gave_up.iter().take(20).cloned());
-        }
-        if (world.shown().len() as u64) < seconds {
-            problems.push(format!("only {} builds in {seconds} s", world.shown().len()));
-        }
-        if seconds >= SETTLED_AFTER {
+        totals.lost.sort();
+        problems.extend(totals.lost.iter().take(20).map(|key| format!("lost: {key}")));
+        problems.extend(self.server_problems(&totals.repeats));
+        problems.extend(self.progress_problems(options.seconds, totals.builds));
+        if options.seconds >= MIN_SECONDS_FOR_LEAK_CHECK {
             problems.extend(sizes.growth());
         }
-        if self.server.strangers() > 0 {
-            problems.push(format!("{} requests followed a redirect", self.server.strangers()));
-        }
         if !problems.is_empty() {
-            problems.extend(self.course.iter().cloned());
+            problems.extend(self.history.iter().cloned());
         }
-        let mut table = String::new();
-        let mut row = |what: &str, value: String| {
-            let _ = writeln!(table, "{what:<62}{value:>24}");
-        };
-        row("seed", seed.to_string());
-        row("seconds asked for, and taken", format!("{seconds}, {}", took.as_secs()));
+        let mut table = Table(String::new());
+        table.row("seed", options.seed);
+        let seconds = format!("{}, {}", options.seconds, took.as_secs());
+        table.row("seconds requested, and taken", seconds);
+        self.add_faults(&mut table);
+        self.add_deliveries(&mut table, &totals);
+        self.add_durations(&mut table);
+        add_sizes(&mut table, sizes);
+        Outcome { table: table.0, problems }
+    }
+
+    fn totals(&self) -> Totals {
+        let world = lock(&self.world);
+        let builds = world.completed();
+        let lost = builds.iter().filter(|key| !self.server.is_settled(key)).cloned().collect();
+        let rejected = builds.iter().filter(|key| self.server.was_rejected(key)).count();
+        Totals { builds: builds.len(), rejected, lost, repeats: self.server.repeats() }
+    }
+
+    fn server_problems(&self, repeats: &Repeats) -> Vec<String> {
+        let unexplained = repeats.unexplained.iter().take(20);
+        let mut problems: Vec<_> = unexplained.map(|key| format!("sent twice: {key}")).collect();
+        problems.extend(self.server.leaks().into_iter().take(5));
+        let redirected = self.server.redirected_requests();
+        if redirected > 0 {
+            problems.push(format!("{redirected} requests followed a redirect"));
+        }
+        problems
+    }
+
+    /// Reports a campaign in which too little happened to prove anything.
+    fn progress_problems(&self, seconds: u64, builds: usize) -> Vec<String> {
+        let mut problems = Vec::new();
+        let failures = &self.unexplained_failures;
+        if failures.len() as u64 * 100 > self.once_reports {
+            problems.push(format!("{} --once reports failed without a fault", failures.len()));
+            problems.extend(failures.iter().take(20).cloned());
+        }
+        if (builds as u64) < seconds {
+            problems.push(format!("only {builds} builds in {seconds} s"));
+        }
+        problems
+    }
+
+    fn add_faults(&self, table: &mut Table) {
         let mut injected = self.injected.clone();
         injected.extend(self.server.injected());
-        let mut in_all = BTreeMap::<_, u64>::new();
-        for (name, times) in &injected {
-            row(name, times.to_string());
-            *in_all.entry(name.split(':').next().unwrap_or_default()).or_default() += times;
+        let mut totals = BTreeMap::<_, u64>::new();
+        for (name, count) in &injected {
+            table.row(name, count);
+            *totals.entry(name.split(':').next().unwrap_or_default()).or_default() += count;
         }
-        for (of, times) in in_all {
-            row(&format!("faults in all: {of}"), times.to_string());
+        for (target, count) in totals {
+            table.row(&format!("all faults: {target}"), count);
         }
-        row("state faults put off, for what Tilt no longer showed", self.put_off.to_string());
-        row("the machine itself stood still", format!("{:.0} s", self.stood_still.as_secs_f64()));
-        row("single reports", self.reports.to_string());
-        row("of them, given up without a fault about", self.gave_up.len().to_string());
-        row("requests", self.server.requests().to_string());
-        let shown = world.shown().len();
-        row("builds shown (updates, images, stages)", shown.to_string());
-        row("builds delivered", (shown - lost.len() - refused).to_string());
-        row("builds refused for good, as the server had it", refused.to_string());
-        row("builds lost", lost.len().to_string());
-        for (excuse, times) in &repeats.explained {
-            row(&format!("sent again: {excuse}"), times.to_string());
+        table.row("state faults postponed because a build could get lost", self.postponed);
+    }
+
+    fn add_deliveries(&self, table: &mut Table, totals: &Totals) {
+        let Totals { builds, rejected, lost, repeats } = totals;
+        table.row("--once reports", self.once_reports);
+        table.row("--once reports that failed without a fault", self.unexplained_failures.len());
+        table.row("requests", self.server.requests());
+        table.row("builds completed (updates, images, stages)", builds);
+        table.row("builds delivered", builds - lost.len() - rejected);
+        table.row("builds permanently rejected by the server", rejected);
+        table.row("builds lost", lost.len());
+        for (cause, count) in &repeats.explained {
+            table.row(&format!("sent again: {cause}"), count);
         }
-        row("sent again, unexplained", repeats.unexplained.len().to_string());
-        for (who, worst) in ["all", "sidecars alone"].iter().zip(self.drained_in) {
-            if let Some(worst) = worst {
-                let worst = format!("{:.1} s", worst.as_secs_f64());
-                row(&format!("from all well to all delivered, worst, {who}"), worst);
+        table.row("sent again without a cause", repeats.unexplained.len());
+    }
+
+    fn add_durations(&self, table: &mut Table) {
+        let paused = format!("{:.0} s", self.machine_paused.as_secs_f64());
+        table.row("pauses of this machine", paused);
+        let collectors = ["with --once reports", "by sidecars only"];
+        for (collectors, longest) in collectors.iter().zip(self.longest_drain) {
+            if let Some(longest) = longest {
+                let longest = format!("{:.1} s", longest.as_secs_f64());
+                table.row(&format!("longest delivery after the faults, {collectors}"), longest);
             }
         }
-        row("from SIGTERM to the end of all", format!("{} ms", self.longest_farewell.as_millis()));
-        for (at, what) in ["resident KiB", "threads", "open handles"].iter().enumerate() {
-            let least: Vec<_> = sizes.least.iter().map(|size| size[at].to_string()).collect();
-            row(&format!("the long-lived sidecar: {what}, least by quarter"), least.join(" -> "));
-            row(&format!("the long-lived sidecar: {what}, most"), sizes.most[at].to_string());
-        }
-        Outcome { table, problems }
+        let shutdown = format!("{} ms", self.shutdown_took.as_millis());
+        table.row("time from SIGTERM to the last exit", shutdown);
     }
 }
 
-fn strike_down(collector: &Collector, signal: Signal) {
-    collector.is_doomed.store(true, Ordering::SeqCst);
-    // It may just have ended.
+/// The results of a campaign.
+struct Totals {
+    builds: usize,
+    rejected: usize,
+    lost: Vec<String>,
+    repeats: Repeats,
+}
+
+/// The results as text, one a line.
+struct Table(String);
+
+impl Table {
+    fn row(&mut self, name: &str, value: impl fmt::Display) {
+        let value = value.to_string();
+        let _ = writeln!(self.0, "{name:<62}{value:>24}");
+    }
+}
+
+fn add_sizes(table: &mut Table, sizes: &Sizes) {
+    for (at, what) in ["resident KiB", "threads", "open files"].iter().enumerate() {
+        let minima: Vec<_> = sizes.minimum.iter().map(|size| size[at].to_string()).collect();
+        table.row(&format!("long-lived sidecar: {what}, minimum by quarter"), minima.join(" -> "));
+        table.row(&format!("long-lived sidecar: {what}, maximum"), sizes.maximum[at]);
+    }
+}
+
+/// Sends a signal and marks the collector as signalled.
+fn signal(collector: &Collector, signal: Signal) {
+    collector.is_signalled.store(true, Ordering::SeqCst);
+    // The process may just have ended.
     let _ = kill_process(collector.pid, signal);
 }
 
-/// Stops a process, unless it has just ended; gives the ports from which it sends.
-fn hold(pid: Pid) -> HashSet<u16> {
+/// Suspends a process and returns the ports of its connections.
+fn suspend(pid: Pid) -> HashSet<u16> {
     let _ = kill_process(pid, Signal::STOP);
     let process = PathBuf::from(format!("/proc/{}", pid.as_raw_pid()));
     let runs = |task: &Path| {
@@ -1029,7 +1130,7 @@ fn hold(pid: Pid) -> HashSet<u16> {
         stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['R', 'S', 'D']))
     };
     let deadline = Instant::now() + Duration::from_millis(500);
-    // A thread of its own sends.
+    // The sending thread may stop a moment later than the main thread.
     while entries(&process.join("task")).iter().any(|task| runs(task)) && Instant::now() < deadline
     {
         thread::sleep(Duration::from_micros(100));
@@ -1037,7 +1138,7 @@ fn hold(pid: Pid) -> HashSet<u16> {
     ports(&process)
 }
 
-/// The ports of a process's connections.
+/// The local ports of a process's connections.
 fn ports(process: &Path) -> HashSet<u16> {
     let files = entries(&process.join("fd"));
     let links = files.iter().filter_map(|file| fs::read_link(file).ok());
@@ -1060,30 +1161,33 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
     entries.map(|entry| entry.path()).collect()
 }
 
-fn let_go(pid: Pid, after: Duration) {
+/// Resumes a suspended process after this time.
+fn resume_after(pid: Pid, after: Duration) {
     thread::spawn(move || {
         thread::sleep(after);
         let _ = kill_process(pid, Signal::CONT);
     });
 }
 
-/// The longest file that a process may write from now on.
-fn limit(pid: Pid, bytes: Option<u64>) {
+/// Limits the size of the files that a process may write. `None` removes the limit.
+fn limit_file_size(pid: Pid, bytes: Option<u64>) {
     let limit = Rlimit { current: bytes, maximum: None };
-    // It may just have ended.
+    // The process may just have ended.
     let _ = prlimit(Some(pid), Resource::Fsize, limit);
 }
 
-/// Two names change places in one step, so that no collector finds neither.
-fn exchange(a: &Path, b: &Path) -> rustix::io::Result<()> {
+/// Swaps two paths atomically, so that a collector always finds one of them.
+fn swap(a: &Path, b: &Path) -> rustix::io::Result<()> {
     renameat_with(CWD, a, CWD, b, RenameFlags::EXCHANGE)
 }
 
+/// The state file in this folder.
 fn state_file(folder: &Path) -> Option<PathBuf> {
     let files = fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path());
     files.into_iter().find(|path| path.extension().is_some_and(|e| e == "json"))
 }
 
+/// Takes the state's lock within two seconds.
 fn lock_state(file: &Path) -> Option<File> {
     let lock = File::open(file.with_extension("lock")).ok()?;
     let deadline = Instant::now() + Duration::from_secs(2);
@@ -1096,8 +1200,8 @@ fn lock_state(file: &Path) -> Option<File> {
     Some(lock)
 }
 
-/// The events that are written down and not settled: those that wait for Honeycomb, and those
-/// that wait for their update.
+/// The keys of all events on disk: those queued for Honeycomb, and image builds whose update is not
+/// known yet.
 fn on_disk(scratch: &Path) -> HashSet<String> {
     let found = ["state", "aside"].iter().find_map(|folder| {
         let file = state_file(&scratch.join(folder))?;
@@ -1117,36 +1221,37 @@ fn on_disk(scratch: &Path) -> HashSet<String> {
     keys
 }
 
-/// A process and its children.
-fn family(pid: u32) -> Vec<u32> {
-    let mut family = vec![pid];
+/// The ids of a process and its children.
+fn with_children(pid: u32) -> Vec<u32> {
+    let mut pids = vec![pid];
     for task in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
         let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
-        family.extend(children.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
+        pids.extend(children.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
     }
-    family
+    pids
 }
 
+/// The first secret in this text.
 fn leak(text: &str) -> Option<&'static str> {
     CANARIES.iter().chain(&[KEY]).find(|canary| text.contains(**canary)).copied()
 }
 
-/// Reads what a collector says until it has ended.
-fn listen(
-    said: impl BufRead + Send + 'static,
+/// Reads a collector's stderr until it ends. Reports secrets and panics.
+fn read_stderr(
+    stderr: impl BufRead + Send + 'static,
     role: Role,
     problems: Arc<Mutex<Vec<String>>>,
 ) -> JoinHandle<Vec<String>> {
     thread::spawn(move || {
         let mut lines = Vec::new();
-        for line in said.lines().map_while(Result::ok) {
+        for line in stderr.lines().map_while(Result::ok) {
             let found = leak(&line).or(line.contains("panicked").then_some("a panic"));
             if let Some(found) = found {
                 lock(&problems)
-                    .push(format!("{found} in what a collector ({role:?}) said: {line}"));
+                    .push(format!("{found} in the stderr of a collector ({role:?}): {line}"));
             }
-            // A sidecar may have much to say.
-            if role == Role::Single {
+            // Only the messages of reports are needed, and a sidecar may print many.
+            if role == Role::Once {
                 lines.push(line);
             }
         }

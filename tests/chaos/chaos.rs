@@ -1,7 +1,7 @@
 //! The campaign: the built program against a Tilt and a Honeycomb that misbehave, for a chosen
 //! time and seed. `scripts/chaos` runs it, and `campaign.rs` says what it does and counts.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints its result")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool prints")]
 #![cfg_attr(
     target_os = "linux",
     expect(clippy::disallowed_methods, reason = "it has deadlines, and looks until they pass"),
@@ -44,7 +44,6 @@ fn main() -> ExitCode {
 
 #[cfg(not(target_os = "linux"))]
 fn main() -> ExitCode {
-    println!("not run: it looks into /proc, and limits other processes, as only Linux lets it");
-    eprintln!("the tests of tests/it run everywhere");
+    println!("skipped: the campaign needs Linux (/proc and prlimit)");
     ExitCode::SUCCESS
 }

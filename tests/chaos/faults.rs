@@ -1,10 +1,10 @@
-//! A server in Honeycomb's place, behind TLS and a proxy, that does what networks and servers do on
-//! bad days, and keeps the campaign's ledger: which events it took, how often, and why one may come
-//! again.
+//! A fake Honeycomb behind TLS and a proxy that fails in the ways real networks and servers fail. It
+//! also keeps the campaign's ledger: which events it accepted, how often, and why an event may
+//! legitimately arrive again.
 //!
-//! An event may come again only if what was known of its last acceptance was lost: the process
-//! ended before it could note it, the answer broke on its way, the disk took no note, or the state
-//! was destroyed. Each excuse holds for one acceptance of one event, and for no other.
+//! An event may arrive again only if the collector could not record its last acceptance: the process
+//! ended first, the response broke, the disk was full, or the state was destroyed. Each such cause
+//! permits one repetition of one event.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use fakes::honeycomb::{Part, Reply, Request, judged, read_body, read_head};
+use fakes::honeycomb::{Part, Reply, Request, batch_reply, read_body, read_head};
 use fakes::tls;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::Value;
@@ -27,157 +27,159 @@ use crate::world::{CANARIES, key};
 pub const KEY: &str = "hcaik_01canary7key9never4shown2anywhere";
 pub const URL: &str = "https://honeycomb.test";
 const POLL: Duration = Duration::from_millis(2);
-/// How long after a death its last request may still be read from the network.
-pub const ECHO: Duration = Duration::from_secs(2);
-/// How long after a state was read its events are sent at the latest.
-const ON_THE_WAY: Duration = Duration::from_millis(300);
+/// How long after a collector's exit its last request may still arrive.
+pub const LATE_ARRIVAL: Duration = Duration::from_secs(2);
+/// The longest time between a collector's read of its state and the request with those events.
+const SEND_DELAY: Duration = Duration::from_millis(300);
 
+/// How the server and the proxy in front of it behave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Mood {
-    Fine,
+pub enum ServerMode {
+    Healthy,
     Slow,
-    Refusing,
+    RefusingConnections,
     Unreachable,
-    WantingCredentials,
-    OfAStranger,
+    RequiringCredentials,
+    UnknownAuthority,
     Expired,
-    UnderAnotherName,
-    ResettingAtOnce,
-    StallingBeforeTheBody,
-    Breaking,
-    FewerStatuses,
-    Nonsense,
-    TooLarge,
-    TooMany,
-    Trouble,
-    Mixed,
+    WrongHostName,
+    ResettingBeforeRead,
+    StallingBeforeBody,
+    BreakingResponse,
+    TooFewStatuses,
+    InvalidBody,
+    RequestTooLarge,
+    RateLimited,
+    ServerError,
+    MixedStatuses,
     Redirecting,
-    KeyUnknown,
+    Unauthorized,
     BadRequest,
 }
 
-impl Mood {
-    pub const BAD: [Self; 19] = [
+impl ServerMode {
+    pub const FAULTS: [Self; 19] = [
         Self::Slow,
-        Self::Refusing,
+        Self::RefusingConnections,
         Self::Unreachable,
-        Self::WantingCredentials,
-        Self::OfAStranger,
+        Self::RequiringCredentials,
+        Self::UnknownAuthority,
         Self::Expired,
-        Self::UnderAnotherName,
-        Self::ResettingAtOnce,
-        Self::StallingBeforeTheBody,
-        Self::Breaking,
-        Self::FewerStatuses,
-        Self::Nonsense,
-        Self::TooLarge,
-        Self::TooMany,
-        Self::Trouble,
-        Self::Mixed,
+        Self::WrongHostName,
+        Self::ResettingBeforeRead,
+        Self::StallingBeforeBody,
+        Self::BreakingResponse,
+        Self::TooFewStatuses,
+        Self::InvalidBody,
+        Self::RequestTooLarge,
+        Self::RateLimited,
+        Self::ServerError,
+        Self::MixedStatuses,
         Self::Redirecting,
-        Self::KeyUnknown,
+        Self::Unauthorized,
         Self::BadRequest,
     ];
 
     fn name(self) -> &'static str {
         match self {
-            Self::Fine => "server: fine",
+            Self::Healthy => "server: healthy",
             Self::Slow => "server: slow",
-            Self::Refusing => "proxy: refuses connections",
-            Self::Unreachable => "proxy: does not reach the server",
-            Self::WantingCredentials => "proxy: wants credentials",
-            Self::OfAStranger => "server: a certificate of an unknown authority",
-            Self::Expired => "server: a certificate that has expired",
-            Self::UnderAnotherName => "server: a certificate for another name",
-            Self::ResettingAtOnce => "proxy: resets before it reads",
-            Self::StallingBeforeTheBody => "server: stalls before it reads the body",
-            Self::Breaking => "server: stalls, closes or resets within its answer",
-            Self::FewerStatuses => "server: 200 with fewer statuses than events",
-            Self::Nonsense => "server: 200 with HTML, garbage or half a list",
-            Self::TooLarge => "server: 413 for more than a few events",
-            Self::TooMany => "server: 429, Retry-After absent, seconds, date, absurd",
-            Self::Trouble => "server: 500 to 504, empty, HTML, two documents",
-            Self::Mixed => "server: 202, 429, 500 and 400 by event",
-            Self::Redirecting => "server: redirects, of every kind",
-            Self::KeyUnknown => "server: 401",
+            Self::RefusingConnections => "proxy: refuses connections",
+            Self::Unreachable => "proxy: cannot reach the server",
+            Self::RequiringCredentials => "proxy: requires credentials",
+            Self::UnknownAuthority => "server: certificate of an unknown authority",
+            Self::Expired => "server: expired certificate",
+            Self::WrongHostName => "server: certificate for another host name",
+            Self::ResettingBeforeRead => "proxy: resets before reading",
+            Self::StallingBeforeBody => "server: stalls before reading the body",
+            Self::BreakingResponse => "server: stalls or closes during its response",
+            Self::TooFewStatuses => "server: 200 with fewer statuses than events",
+            Self::InvalidBody => "server: 200 with HTML, garbage or a truncated list",
+            Self::RequestTooLarge => "server: 413 for more than a few events",
+            Self::RateLimited => "server: 429, Retry-After absent, valid or invalid",
+            Self::ServerError => "server: 500 to 504, body empty, HTML or two documents",
+            Self::MixedStatuses => "server: 202, 429, 500 and 400 for single events",
+            Self::Redirecting => "server: redirects, 301 to 308",
+            Self::Unauthorized => "server: 401",
             Self::BadRequest => "server: 400 for the whole request",
         }
     }
 
     fn certificate(self) -> Certificate {
         match self {
-            Self::OfAStranger => Certificate::OfAStranger,
+            Self::UnknownAuthority => Certificate::UnknownAuthority,
             Self::Expired => Certificate::Expired,
-            Self::UnderAnotherName => Certificate::ForAnotherName,
+            Self::WrongHostName => Certificate::WrongHostName,
             _ => Certificate::Good,
         }
     }
 }
 
-/// What the server shows to whoever connects.
+/// The certificate that the server presents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Certificate {
     Good,
-    OfAStranger,
+    UnknownAuthority,
     Expired,
-    ForAnotherName,
+    WrongHostName,
 }
 
 impl Certificate {
     const FILES: [&str; 4] = ["good.pem", "of-a-stranger.pem", "expired.pem", "wrong-name.pem"];
 }
 
-/// A connection through the proxy.
-type Line = StreamOwned<ServerConnection, TcpStream>;
+/// A TLS connection through the proxy.
+type TlsStream = StreamOwned<ServerConnection, TcpStream>;
 
-/// Why an event may come again.
+/// Why an accepted event may arrive again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Excuse {
+pub enum RepeatCause {
     ProcessEnded,
-    ProcessStopped,
-    AnswerBroke,
-    ClientGaveUp,
+    ProcessSuspended,
+    ResponseBroken,
+    ClientTimedOut,
     StateDestroyed,
     DiskFull,
 }
 
-impl fmt::Display for Excuse {
+impl fmt::Display for RepeatCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::ProcessEnded => "the process ended before it noted the answer",
-            Self::ProcessStopped => "the process was stopped until its time was up",
-            Self::AnswerBroke => "the answer broke on its way",
-            Self::ClientGaveUp => "the client's time was up before the answer came",
+            Self::ProcessEnded => "the process ended before it recorded the response",
+            Self::ProcessSuspended => "the process was suspended until its timeout",
+            Self::ResponseBroken => "the response broke",
+            Self::ClientTimedOut => "the client timed out before the response",
             Self::StateDestroyed => "the state was damaged or removed",
-            Self::DiskFull => "the state could not be written when the answer came",
+            Self::DiskFull => "the state could not be written after the response",
         })
     }
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Taken {
+struct Acceptance {
     at: Instant,
-    /// Of the client.
+    /// The client's port.
     port: u16,
 }
 
 #[derive(Debug, Default)]
 struct Ledger {
-    /// Each time that an event was taken.
-    taken: HashMap<String, Vec<Taken>>,
-    /// The event, and which of its acceptances.
-    excused: HashMap<(String, u32), Excuse>,
-    /// Refused for good by a status of its own, or by 400 for it alone.
-    refused: HashSet<String>,
-    /// By request: the client's port, and what was read and not yet judged.
+    /// By event: every time that the server accepted it.
+    accepted: HashMap<String, Vec<Acceptance>>,
+    /// By event and number of its acceptance, from 1: why the event may arrive once more after it.
+    allowed_repeats: HashMap<(String, u32), RepeatCause>,
+    /// Events rejected permanently: with a 400 in the statuses, or for a request of a single event.
+    rejected: HashSet<String>,
+    /// By request id: the client's port and the events, until the server has decided on them.
     in_flight: HashMap<u64, (u16, Vec<String>)>,
-    last_death: Option<Instant>,
-    /// When the machine went on after it had stood still.
-    paused_at: Option<Instant>,
-    /// The ports of processes that were held: what was sent and is not yet read may never be noted,
-    /// if it is taken before this.
-    held: HashMap<u16, (Instant, Excuse)>,
-    /// What waited in a state that was destroyed then: read before, it may still be sent.
+    last_exit: Option<Instant>,
+    /// When the machine last resumed after a pause of all processes.
+    resumed_at: Option<Instant>,
+    /// By client port of a suspended process: an acceptance before this time may never be recorded,
+    /// since the process cannot read the response.
+    suspended: HashMap<u16, (Instant, RepeatCause)>,
+    /// When a state was destroyed, and its events. A collector may have read them before and still
+    /// send them.
     destroyed: Option<(Instant, HashSet<String>)>,
     leaks: Vec<String>,
     injected: BTreeMap<&'static str, u64>,
@@ -185,65 +187,91 @@ struct Ledger {
 }
 
 impl Ledger {
-    fn times(&self, key: &str) -> u32 {
-        self.taken.get(key).map_or(0, |times| u32::try_from(times.len()).expect("a few"))
+    /// How often the server has accepted this event.
+    fn acceptances(&self, key: &str) -> u32 {
+        self.accepted
+            .get(key)
+            .map_or(0, |acceptances| u32::try_from(acceptances.len()).expect("few acceptances"))
     }
 
-    /// Whether it was read from a state that was destroyed a moment ago.
-    fn was_on_its_way(&self, keys: &[String]) -> bool {
-        self.destroyed.as_ref().is_some_and(|(at, waiting)| {
-            at.elapsed() < ON_THE_WAY && keys.iter().any(|key| waiting.contains(key))
+    /// True if one of these events may have been read from the state just before its destruction.
+    fn was_from_destroyed_state(&self, keys: &[String]) -> bool {
+        self.destroyed.as_ref().is_some_and(|(at, queued)| {
+            at.elapsed() < SEND_DELAY && keys.iter().any(|key| queued.contains(key))
         })
     }
 
-    fn excuse(&mut self, key: &str, times: u32, excuse: Excuse) {
-        self.excused.entry((key.to_owned(), times)).or_insert(excuse);
+    /// Why an event that this request delivers may arrive again. `None` if the client will learn of
+    /// its acceptance.
+    fn repeat_cause(&self, request: &HandledRequest, response: &Response) -> Option<RepeatCause> {
+        let is_recent = |at: Option<Instant>| at.is_some_and(|at| at.elapsed() < LATE_ARRIVAL);
+        let suspended = self.suspended.get(&request.port);
+        let suspended = suspended.filter(|(until, _)| Instant::now() < *until);
+        if request.was_from_destroyed_state {
+            Some(RepeatCause::StateDestroyed)
+        } else if response.hides_statuses {
+            Some(RepeatCause::ResponseBroken)
+        } else if is_recent(self.resumed_at) {
+            Some(RepeatCause::ProcessSuspended)
+        } else if let Some((_, cause)) = suspended {
+            Some(*cause)
+        } else if request.has_closed {
+            let has_exited = is_recent(self.last_exit);
+            Some(if has_exited { RepeatCause::ProcessEnded } else { RepeatCause::ClientTimedOut })
+        } else {
+            None
+        }
     }
 
-    fn take(&mut self, key: &str, port: u16) {
-        let taken = Taken { at: Instant::now(), port };
-        self.taken.entry(key.to_owned()).or_default().push(taken);
+    /// Lets the event arrive once more after this number of acceptances.
+    fn allow_repeat(&mut self, key: &str, acceptances: u32, cause: RepeatCause) {
+        self.allowed_repeats.entry((key.to_owned(), acceptances)).or_insert(cause);
     }
 
-    /// What came from these ports, or whatever came, and is not yet noted as taken, on disk or in
-    /// flight, may come again.
-    fn excuse_unnoted(
+    fn accept(&mut self, key: &str, port: u16) {
+        let accepted = Acceptance { at: Instant::now(), port };
+        self.accepted.entry(key.to_owned()).or_default().push(accepted);
+    }
+
+    /// Lets events arrive again whose acceptance is not recorded: those still on disk and those in
+    /// flight. `ports` limits this to events sent from these client ports.
+    fn allow_unrecorded(
         &mut self,
         on_disk: &HashSet<String>,
-        excuse: Excuse,
+        cause: RepeatCause,
         ports: Option<&HashSet<u16>>,
     ) {
         let is_meant = |port: &u16| ports.is_none_or(|ports| ports.contains(port));
         for key in on_disk {
-            let last = self.taken.get(key).and_then(|times| times.last());
-            if last.is_some_and(|taken| is_meant(&taken.port)) {
-                self.excuse(key, self.times(key), excuse);
+            let last = self.accepted.get(key).and_then(|acceptances| acceptances.last());
+            if last.is_some_and(|accepted| is_meant(&accepted.port)) {
+                self.allow_repeat(key, self.acceptances(key), cause);
             }
         }
         let in_flight = self.in_flight.values().filter(|(port, _)| is_meant(port));
         for key in in_flight.flat_map(|(_, keys)| keys).cloned().collect::<Vec<_>>() {
-            self.excuse(&key, self.times(&key) + 1, excuse);
+            self.allow_repeat(&key, self.acceptances(&key) + 1, cause);
         }
     }
 }
 
-/// What became of an event that came more than once.
+/// The events that arrived more than once.
 #[derive(Debug, Default)]
 pub struct Repeats {
-    pub explained: BTreeMap<Excuse, usize>,
+    pub explained: BTreeMap<RepeatCause, usize>,
     pub unexplained: Vec<String>,
 }
 
-pub struct Hostile {
+pub struct FaultyServer {
     pub began: Instant,
     port: u16,
-    mood: Mutex<(Mood, u64)>,
+    mode: Mutex<(ServerMode, u64)>,
     ledger: Mutex<Ledger>,
     random: Mutex<Random>,
     next: AtomicU64,
-    elsewhere: u16,
-    strangers: AtomicUsize,
-    /// By [`Certificate`].
+    redirect_target: u16,
+    redirected_requests: AtomicUsize,
+    /// Indexed by [`Certificate`].
     tls: [Arc<ServerConfig>; 4],
 }
 
@@ -251,52 +279,53 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Hostile {
+impl FaultyServer {
     pub fn start(seed: u64) -> io::Result<Arc<Self>> {
-        let listener = on_a_port_of_its_own()?;
-        let elsewhere = TcpListener::bind("127.0.0.1:0")?;
+        let listener = bind_reserved_port()?;
+        let redirect_target = TcpListener::bind("127.0.0.1:0")?;
         let server = Arc::new(Self {
             began: Instant::now(),
             port: listener.local_addr()?.port(),
-            mood: Mutex::new((Mood::Fine, 0)),
+            mode: Mutex::new((ServerMode::Healthy, 0)),
             ledger: Mutex::default(),
             random: Mutex::new(Random::new(seed)),
             next: AtomicU64::new(0),
-            elsewhere: elsewhere.local_addr()?.port(),
-            strangers: AtomicUsize::new(0),
+            redirect_target: redirect_target.local_addr()?.port(),
+            redirected_requests: AtomicUsize::new(0),
             tls: Certificate::FILES.map(tls::showing),
         });
-        let host = Arc::clone(&server);
-        thread::spawn(move || host.listen(Some(listener)));
-        let host = Arc::clone(&server);
+        let shared = Arc::clone(&server);
+        thread::spawn(move || shared.listen(Some(listener)));
+        let shared = Arc::clone(&server);
         thread::spawn(move || {
-            for _ in elsewhere.incoming() {
-                host.strangers.fetch_add(1, Ordering::SeqCst);
+            for _ in redirect_target.incoming() {
+                shared.redirected_requests.fetch_add(1, Ordering::SeqCst);
             }
         });
         Ok(server)
     }
 
-    /// The way to the server, which only it knows.
+    /// The URL of the proxy. Only the proxy resolves the server's host name.
     pub fn proxy(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// A new mood ends what the old one held up.
-    pub fn set(&self, mood: Mood) {
-        let mut current = lock(&self.mood);
-        *current = (mood, current.1 + 1);
+    /// Changes the mode. Connections that the old mode stalls then continue or end.
+    pub fn set(&self, mode: ServerMode) {
+        let mut current = lock(&self.mode);
+        *current = (mode, current.1 + 1);
     }
 
-    fn mood(&self) -> (Mood, u64) {
-        *lock(&self.mood)
+    fn mode(&self) -> (ServerMode, u64) {
+        *lock(&self.mode)
     }
 
-    /// How many were led astray by a redirect.
-    pub fn strangers(&self) -> usize {
-        self.strangers.load(Ordering::SeqCst)
+    /// The number of connections that followed a redirect.
+    pub fn redirected_requests(&self) -> usize {
+        self.redirected_requests.load(Ordering::SeqCst)
     }
 
+    /// True while a request is in flight.
     pub fn is_busy(&self) -> bool {
         !lock(&self.ledger).in_flight.is_empty()
     }
@@ -305,70 +334,73 @@ impl Hostile {
         lock(&self.ledger).requests
     }
 
-    /// A process has ended; this is what its state holds.
-    pub fn note_death(&self, on_disk: &HashSet<String>) {
+    /// Records that a collector has exited, and what its state holds.
+    pub fn record_exit(&self, on_disk: &HashSet<String>) {
         let mut ledger = lock(&self.ledger);
-        ledger.last_death = Some(Instant::now());
-        ledger.excuse_unnoted(on_disk, Excuse::ProcessEnded, None);
+        ledger.last_exit = Some(Instant::now());
+        ledger.allow_unrecorded(on_disk, RepeatCause::ProcessEnded, None);
     }
 
-    /// A process is held for so long, perhaps for longer than it waits for an answer, or is about to
-    /// be killed; this is what its state holds, and the ports from which it sends.
-    pub fn note_held(
+    /// Records that a collector is suspended for `limit`, possibly longer than its timeout, or is
+    /// about to be killed. `on_disk` is what its state holds, `ports` are those it sends from.
+    pub fn record_suspension(
         &self,
         on_disk: &HashSet<String>,
         ports: HashSet<u16>,
         limit: Duration,
-        excuse: Excuse,
+        cause: RepeatCause,
     ) {
         let mut ledger = lock(&self.ledger);
-        ledger.excuse_unnoted(on_disk, excuse, Some(&ports));
+        ledger.allow_unrecorded(on_disk, cause, Some(&ports));
         let until = Instant::now() + limit;
-        ledger.held.extend(ports.into_iter().map(|port| (port, (until, excuse))));
+        ledger.suspended.extend(ports.into_iter().map(|port| (port, (until, cause))));
     }
 
-    /// The whole machine stood still until now.
-    pub fn note_pause(&self, on_disk: &HashSet<String>) {
+    /// Records that the whole machine was paused until now.
+    pub fn record_machine_pause(&self, on_disk: &HashSet<String>) {
         let mut ledger = lock(&self.ledger);
-        ledger.paused_at = Some(Instant::now());
-        ledger.excuse_unnoted(on_disk, Excuse::ProcessStopped, None);
+        ledger.resumed_at = Some(Instant::now());
+        ledger.allow_unrecorded(on_disk, RepeatCause::ProcessSuspended, None);
     }
 
-    /// Destroys the state in which these wait while Tilt shows those. Nothing is taken meanwhile: who
-    /// finds the state gone may send all of it before its folder has been removed.
-    pub fn note_destroyed(
+    /// Calls `destroy`, which destroys a state that holds `queued` while Tilt shows `visible`. The
+    /// lock keeps the server from accepting events meanwhile: a collector that finds the state
+    /// missing sends everything again, possibly before `destroy` returns.
+    pub fn record_state_loss(
         &self,
-        waiting: HashSet<String>,
-        displayed: &HashSet<String>,
+        queued: HashSet<String>,
+        visible: &HashSet<String>,
         destroy: impl FnOnce(),
     ) {
         let mut ledger = lock(&self.ledger);
         destroy();
-        ledger.excuse_unnoted(displayed, Excuse::StateDestroyed, None);
-        ledger.excuse_unnoted(&waiting, Excuse::StateDestroyed, None);
-        ledger.destroyed = Some((Instant::now(), waiting));
+        ledger.allow_unrecorded(visible, RepeatCause::StateDestroyed, None);
+        ledger.allow_unrecorded(&queued, RepeatCause::StateDestroyed, None);
+        ledger.destroyed = Some((Instant::now(), queued));
     }
 
-    /// Since then the disk took no notes; what was taken by `until` could not be noted.
-    pub fn note_full(&self, on_disk: &HashSet<String>, until: Instant) {
+    /// Records that the disk was full: acceptances up to `until` could not be recorded.
+    pub fn record_full_disk(&self, on_disk: &HashSet<String>, until: Instant) {
         let mut ledger = lock(&self.ledger);
         for key in on_disk {
-            let last = ledger.taken.get(key).and_then(|times| times.last());
-            if last.is_some_and(|taken| taken.at <= until) {
-                let times = ledger.times(key);
-                ledger.excuse(key, times, Excuse::DiskFull);
+            let last = ledger.accepted.get(key).and_then(|acceptances| acceptances.last());
+            if last.is_some_and(|accepted| accepted.at <= until) {
+                let acceptances = ledger.acceptances(key);
+                ledger.allow_repeat(key, acceptances, RepeatCause::DiskFull);
             }
         }
     }
 
-    pub fn has_answered_for(&self, key: &str) -> bool {
+    /// True if the event was accepted or permanently rejected.
+    pub fn is_settled(&self, key: &str) -> bool {
         let ledger = lock(&self.ledger);
-        ledger.taken.contains_key(key) || ledger.refused.contains(key)
+        ledger.accepted.contains_key(key) || ledger.rejected.contains(key)
     }
 
-    pub fn was_refused(&self, key: &str) -> bool {
+    /// True if the event was permanently rejected and never accepted.
+    pub fn was_rejected(&self, key: &str) -> bool {
         let ledger = lock(&self.ledger);
-        !ledger.taken.contains_key(key) && ledger.refused.contains(key)
+        !ledger.accepted.contains_key(key) && ledger.rejected.contains(key)
     }
 
     pub fn leaks(&self) -> Vec<String> {
@@ -379,21 +411,21 @@ impl Hostile {
         lock(&self.ledger).injected.clone()
     }
 
-    /// How often a fault was met that no request tells of.
-    pub fn count(&self, mood: Mood) {
-        *lock(&self.ledger).injected.entry(mood.name()).or_default() += 1;
+    /// Counts one occurrence of a fault.
+    pub fn count(&self, mode: ServerMode) {
+        *lock(&self.ledger).injected.entry(mode.name()).or_default() += 1;
     }
 
     pub fn repeats(&self) -> Repeats {
         let ledger = lock(&self.ledger);
         let mut repeats = Repeats::default();
-        for (key, times) in &ledger.taken {
-            for (number, two) in (1..).zip(times.windows(2)) {
-                if let Some(excuse) = ledger.excused.get(&(key.clone(), number)) {
-                    *repeats.explained.entry(*excuse).or_default() += 1;
+        for (key, acceptances) in &ledger.accepted {
+            for (number, pair) in (1..).zip(acceptances.windows(2)) {
+                if let Some(cause) = ledger.allowed_repeats.get(&(key.clone(), number)) {
+                    *repeats.explained.entry(*cause).or_default() += 1;
                 } else {
                     let [first, second] = [0, 1].map(|which| {
-                        let Taken { at, port } = two[which];
+                        let Acceptance { at, port } = pair[which];
                         let at = at.duration_since(self.began).as_secs_f64();
                         format!("at {at:.3} s from port {port}")
                     });
@@ -407,20 +439,20 @@ impl Hostile {
 
     fn listen(self: Arc<Self>, mut listener: Option<TcpListener>) {
         loop {
-            if self.mood().0 == Mood::Refusing {
+            if self.mode().0 == ServerMode::RefusingConnections {
                 listener = None;
             } else if listener.is_none() {
                 listener = TcpListener::bind(("127.0.0.1", self.port)).ok();
             }
-            let Some(open) = &listener else {
+            let Some(listener) = &listener else {
                 thread::sleep(POLL);
                 continue;
             };
-            open.set_nonblocking(true).expect("a listener of ours");
-            match open.accept() {
+            listener.set_nonblocking(true).expect("a listening socket");
+            match listener.accept() {
                 Ok((stream, _)) => {
-                    let host = Arc::clone(&self);
-                    thread::spawn(move || drop(host.serve(stream)));
+                    let shared = Arc::clone(&self);
+                    thread::spawn(move || drop(shared.serve(stream)));
                 }
                 Err(_) => thread::sleep(POLL),
             }
@@ -431,93 +463,111 @@ impl Hostile {
     fn serve(&self, stream: TcpStream) -> io::Result<()> {
         stream.set_nonblocking(false)?;
         let port = stream.peer_addr()?.port();
-        let Some((mut line, certificate)) = self.connect(stream)? else { return Ok(()) };
-        while let Some(mut request) = read_head(&mut line)? {
-            let (mood, epoch) = self.mood();
+        let Some((mut stream, certificate)) = self.connect(stream)? else { return Ok(()) };
+        while let Some(request) = read_head(&mut stream)? {
             if certificate != Certificate::Good {
                 let leak = format!("a request to a server with a certificate {certificate:?}");
                 lock(&self.ledger).leaks.push(leak);
                 return Ok(());
             }
-            match mood {
-                // A connection from before; it breaks like the others.
-                Mood::Refusing
-                | Mood::Unreachable
-                | Mood::WantingCredentials
-                | Mood::ResettingAtOnce => return Ok(()),
-                _ if mood.certificate() != Certificate::Good => return Ok(()),
-                Mood::StallingBeforeTheBody => {
-                    self.count(mood);
-                    // What is not read hides whether the client has gone.
-                    while self.mood().1 == epoch {
-                        thread::sleep(POLL);
-                    }
-                    return Ok(());
+            let (mode, epoch) = self.mode();
+            if self.drops(mode, epoch) {
+                return Ok(());
+            }
+            match self.answer(&mut stream, port, request, (mode, epoch))? {
+                AfterResponse::KeepOpen => {}
+                AfterResponse::Stall => {
+                    self.stall(&stream.sock, epoch);
+                    return stream.sock.shutdown(Shutdown::Both);
                 }
-                _ => {}
-            }
-            read_body(&mut line, &mut request)?;
-            let id = self.next.fetch_add(1, Ordering::SeqCst);
-            let keys: Vec<_> = request.events.iter().map(key).collect();
-            let was_on_its_way;
-            {
-                let mut ledger = lock(&self.ledger);
-                was_on_its_way = ledger.was_on_its_way(&keys);
-                ledger.requests += 1;
-                ledger.leaks.extend(leaks(&request));
-                ledger.in_flight.insert(id, (port, keys.clone()));
-            }
-            if mood == Mood::Slow {
-                let wait = 20 + lock(&self.random).below(400);
-                self.hold_for(&line.sock, epoch, Duration::from_millis(wait));
-            }
-            let reaction = self.react(mood, &keys);
-            if mood != Mood::Fine {
-                self.count(mood);
-            }
-            let is_gone = is_gone(&line.sock);
-            let request = Judged { id, port, keys: &keys, was_on_its_way, is_gone };
-            self.note(&request, &reaction);
-            line.write_all(&reaction.bytes)?;
-            line.flush()?;
-            match reaction.then {
-                Then::GoOn => {}
-                Then::Stall => {
-                    self.hold(&line.sock, epoch);
-                    return line.sock.shutdown(Shutdown::Both);
-                }
-                Then::Close => return line.sock.shutdown(Shutdown::Both),
+                AfterResponse::Close => return stream.sock.shutdown(Shutdown::Both),
             }
         }
         Ok(())
     }
 
-    /// As a proxy: connects whoever asks to the server, which shows a certificate.
-    fn connect(&self, mut stream: TcpStream) -> io::Result<Option<(Line, Certificate)>> {
-        // What is closed before it was read is reset.
+    /// True if the connection must end before the server reads the request's body.
+    fn drops(&self, mode: ServerMode, epoch: u64) -> bool {
+        match mode {
+            // The connection is older than the mode. New connections fail in `connect` or earlier.
+            ServerMode::RefusingConnections
+            | ServerMode::Unreachable
+            | ServerMode::RequiringCredentials
+            | ServerMode::ResettingBeforeRead => true,
+            ServerMode::StallingBeforeBody => {
+                self.count(mode);
+                // Unread input hides whether the client has closed, so only the mode ends this.
+                while self.mode().1 == epoch {
+                    thread::sleep(POLL);
+                }
+                true
+            }
+            _ => mode.certificate() != Certificate::Good,
+        }
+    }
+
+    /// Reads a request's body, answers it and records what the client can know of the result.
+    fn answer(
+        &self,
+        stream: &mut TlsStream,
+        port: u16,
+        mut request: Request,
+        (mode, epoch): (ServerMode, u64),
+    ) -> io::Result<AfterResponse> {
+        read_body(stream, &mut request)?;
+        let id = self.next.fetch_add(1, Ordering::SeqCst);
+        let keys: Vec<_> = request.events.iter().map(key).collect();
+        let was_from_destroyed_state;
+        {
+            let mut ledger = lock(&self.ledger);
+            was_from_destroyed_state = ledger.was_from_destroyed_state(&keys);
+            ledger.requests += 1;
+            ledger.leaks.extend(leaks(&request));
+            ledger.in_flight.insert(id, (port, keys.clone()));
+        }
+        if mode == ServerMode::Slow {
+            let wait = 20 + lock(&self.random).below(400);
+            self.wait_for_client(&stream.sock, epoch, Duration::from_millis(wait));
+        }
+        let response = self.respond(mode, &keys);
+        if mode != ServerMode::Healthy {
+            self.count(mode);
+        }
+        let has_closed = has_closed(&stream.sock);
+        let request =
+            HandledRequest { id, port, keys: &keys, was_from_destroyed_state, has_closed };
+        self.record(&request, &response);
+        stream.write_all(&response.bytes)?;
+        stream.flush()?;
+        Ok(response.after)
+    }
+
+    /// Acts as the proxy: accepts a CONNECT and starts TLS with the certificate of the current mode.
+    fn connect(&self, mut stream: TcpStream) -> io::Result<Option<(TlsStream, Certificate)>> {
+        // Closing a socket with unread data resets the connection.
         stream.peek(&mut [0])?;
-        let (mood, _) = self.mood();
-        if mood == Mood::ResettingAtOnce {
-            self.count(mood);
+        let (mode, _) = self.mode();
+        if mode == ServerMode::ResettingBeforeRead {
+            self.count(mode);
             return Ok(None);
         }
-        let Some(asked) = read_head(&mut stream)? else { return Ok(None) };
-        lock(&self.ledger).leaks.extend(leaks(&asked));
-        let refusal = match mood {
-            Mood::Unreachable => Some(Reply::new(502, "no route")),
-            Mood::WantingCredentials => {
+        let Some(request) = read_head(&mut stream)? else { return Ok(None) };
+        lock(&self.ledger).leaks.extend(leaks(&request));
+        let error = match mode {
+            ServerMode::Unreachable => Some(Reply::new(502, "no route")),
+            ServerMode::RequiringCredentials => {
                 Some(Reply::new(407, "").header("proxy-authenticate", "Basic realm=\"x\""))
             }
             _ => None,
         };
-        if let Some(refusal) = refusal {
-            self.count(mood);
-            stream.write_all(&refusal.whole())?;
+        if let Some(reply) = error {
+            self.count(mode);
+            stream.write_all(&reply.whole())?;
             return Ok(None);
         }
-        let certificate = mood.certificate();
+        let certificate = mode.certificate();
         if certificate != Certificate::Good {
-            self.count(mood);
+            self.count(mode);
         }
         stream.write_all(b"HTTP/1.1 200 Connected\r\n\r\n")?;
         let config = Arc::clone(&self.tls[certificate as usize]);
@@ -525,132 +575,122 @@ impl Hostile {
         Ok(Some((StreamOwned::new(connection, stream), certificate)))
     }
 
-    /// Until the mood changes or the client gives up.
-    fn hold(&self, stream: &TcpStream, epoch: u64) {
-        self.hold_for(stream, epoch, Duration::from_mins(10));
+    /// Waits until the mode changes or the client closes the connection.
+    fn stall(&self, stream: &TcpStream, epoch: u64) {
+        self.wait_for_client(stream, epoch, Duration::from_mins(10));
     }
 
-    fn hold_for(&self, stream: &TcpStream, epoch: u64, limit: Duration) {
+    fn wait_for_client(&self, stream: &TcpStream, epoch: u64, limit: Duration) {
         let until = Instant::now() + limit;
-        while self.mood().1 == epoch && Instant::now() < until && !is_gone(stream) {
+        while self.mode().1 == epoch && Instant::now() < until && !has_closed(stream) {
             thread::sleep(POLL);
         }
     }
 
-    fn note(&self, request: &Judged, reaction: &Reaction) {
-        let &Judged { id, port, keys, was_on_its_way, is_gone } = request;
+    /// Enters the result of a request into the ledger.
+    fn record(&self, request: &HandledRequest, response: &Response) {
         let mut ledger = lock(&self.ledger);
-        let held = ledger.held.get(&port).filter(|(until, _)| Instant::now() < *until).copied();
-        ledger.in_flight.remove(&id);
-        let was_paused = ledger.paused_at.is_some_and(|at| at.elapsed() < ECHO);
-        let died = ledger.last_death.is_some_and(|at| at.elapsed() < ECHO);
-        for (key, status) in keys.iter().zip(&reaction.statuses) {
+        ledger.in_flight.remove(&request.id);
+        let cause = ledger.repeat_cause(request, response);
+        for (key, status) in request.keys.iter().zip(&response.statuses) {
             match status {
                 202 => {
-                    ledger.take(key, port);
-                    let times = ledger.times(key);
-                    if was_on_its_way {
-                        ledger.excuse(key, times, Excuse::StateDestroyed);
-                    }
-                    if reaction.is_broken {
-                        ledger.excuse(key, times, Excuse::AnswerBroke);
-                    } else if was_paused {
-                        ledger.excuse(key, times, Excuse::ProcessStopped);
-                    } else if let Some((_, excuse)) = held {
-                        ledger.excuse(key, times, excuse);
-                    } else if is_gone {
-                        let excuse = if died { Excuse::ProcessEnded } else { Excuse::ClientGaveUp };
-                        ledger.excuse(key, times, excuse);
+                    ledger.accept(key, request.port);
+                    if let Some(cause) = cause {
+                        let acceptances = ledger.acceptances(key);
+                        ledger.allow_repeat(key, acceptances, cause);
                     }
                 }
-                400 => drop(ledger.refused.insert(key.clone())),
+                400 => drop(ledger.rejected.insert(key.clone())),
                 _ => {}
             }
         }
     }
 
-    fn react(&self, mood: Mood, keys: &[String]) -> Reaction {
+    fn respond(&self, mode: ServerMode, keys: &[String]) -> Response {
         let mut random = lock(&self.random);
-        let all = vec![202; keys.len()];
-        let reply = |status: u16, body: &str| Reply::new(status, body);
-        match mood {
-            Mood::Breaking => {
-                let took = if random.is_one_in(2) { all.clone() } else { Vec::new() };
-                let parts = [Part::Nothing, Part::StatusLine, Part::Headers, Part::HalfTheBody];
-                let bytes = judged(&all).bytes(random.pick(&parts));
-                let then = random.pick(&[Then::Stall, Then::Close]);
-                Reaction { statuses: took, bytes, then, is_broken: true }
+        let all_accepted = vec![202; keys.len()];
+        match mode {
+            ServerMode::BreakingResponse => broken_response(all_accepted, &mut random),
+            ServerMode::TooFewStatuses => {
+                Response::with_statuses(vec![202; random.index(keys.len().max(1))])
             }
-            Mood::FewerStatuses => {
-                let statuses = vec![202; random.index(keys.len().max(1))];
-                let bytes = judged(&statuses).whole();
-                Reaction { statuses, bytes, then: Then::GoOn, is_broken: false }
-            }
-            Mood::Nonsense => {
-                let took = if random.is_one_in(2) { all } else { Vec::new() };
-                let bodies = [
-                    "",
-                    "OK",
-                    "<html>log in</html>",
-                    "{}",
-                    "[]",
-                    "[{\"status\":202}",
-                    "\u{0}\u{1}",
-                ];
-                let bytes = reply(200, random.pick(&bodies)).whole();
-                Reaction { statuses: took, bytes, then: Then::GoOn, is_broken: true }
-            }
-            Mood::TooLarge => {
-                let most = 1 + random.index(4);
-                if keys.len() <= most {
-                    return Reaction::of(all);
+            ServerMode::InvalidBody => invalid_body(all_accepted, &mut random),
+            ServerMode::RequestTooLarge => {
+                let limit = 1 + random.index(4);
+                if keys.len() <= limit {
+                    return Response::with_statuses(all_accepted);
                 }
-                Reaction::refusal(&reply(413, ""))
+                Response::rejection(&Reply::new(413, ""))
             }
-            Mood::TooMany => {
-                let date = |seconds| {
-                    httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(seconds))
-                };
-                let reply = reply(429, r#"{"error":"rate limited"}"#).header("date", date(0));
-                Reaction::refusal(&match random.below(8) {
-                    0 => reply.header("retry-after", 1),
-                    1 => reply.header("retry-after", date(2)),
-                    2 => reply.header("retry-after", "99999999999999999999"),
-                    3 => reply.header("retry-after", "-5"),
-                    4 => reply.header("retry-after", "soon"),
-                    5 => reply.header("retry-after", 0),
-                    _ => reply,
-                })
-            }
-            Mood::Trouble => {
-                let status = 500 + u16::try_from(random.below(5)).expect("small");
+            ServerMode::RateLimited => Response::rejection(&rate_limited(&mut random)),
+            ServerMode::ServerError => {
+                let status = 500 + u16::try_from(random.below(5)).expect("less than 5");
                 let two = r#"{"source":"refinery","error":"first"}{"error":"second"}"#;
-                Reaction::refusal(&reply(status, random.pick(&["", "<html>", two, "busy"])))
+                let body = random.pick(&["", "<html>", two, "busy"]);
+                Response::rejection(&Reply::new(status, body))
             }
-            Mood::Mixed => {
-                let one = |_| random.pick(&[202, 202, 202, 202, 429, 500, 400]);
-                Reaction::of(keys.iter().map(one).collect())
+            ServerMode::MixedStatuses => {
+                let status = |_| random.pick(&[202, 202, 202, 202, 429, 500, 400]);
+                Response::with_statuses(keys.iter().map(status).collect())
             }
-            Mood::Redirecting => {
+            ServerMode::Redirecting => {
                 let status = random.pick(&[301, 302, 303, 307, 308]);
-                let to = format!("http://127.0.0.1:{}/login?next={KEY}", self.elsewhere);
-                Reaction::refusal(&reply(status, "moved").header("location", to))
+                let to = format!("http://127.0.0.1:{}/login?next={KEY}", self.redirect_target);
+                Response::rejection(&Reply::new(status, "moved").header("location", to))
             }
-            Mood::KeyUnknown => Reaction::refusal(&reply(401, "{\"error\":\"unknown API key\"}")),
-            Mood::BadRequest => {
-                let mut reaction = Reaction::refusal(&reply(400, "{\"error\":\"malformed\"}"));
+            ServerMode::Unauthorized => {
+                Response::rejection(&Reply::new(401, "{\"error\":\"unknown API key\"}"))
+            }
+            ServerMode::BadRequest => {
+                let mut response =
+                    Response::rejection(&Reply::new(400, "{\"error\":\"malformed\"}"));
                 if keys.len() == 1 {
-                    reaction.statuses = vec![400];
+                    response.statuses = vec![400];
                 }
-                reaction
+                response
             }
-            _ => Reaction::of(all),
+            _ => Response::with_statuses(all_accepted),
         }
     }
 }
 
-/// On a port that the system gives to nobody: this one is left at times, and has to be free again.
-fn on_a_port_of_its_own() -> io::Result<TcpListener> {
+/// A response that ends early. The server accepts all events or none.
+fn broken_response(all_accepted: Vec<u16>, random: &mut Random) -> Response {
+    let is_accepted = random.is_one_in(2);
+    let parts = [Part::Nothing, Part::StatusLine, Part::Headers, Part::HalfTheBody];
+    let bytes = batch_reply(&all_accepted).bytes(random.pick(&parts));
+    let after = random.pick(&[AfterResponse::Stall, AfterResponse::Close]);
+    let statuses = if is_accepted { all_accepted } else { Vec::new() };
+    Response { statuses, bytes, after, hides_statuses: true }
+}
+
+/// A 200 without a list of statuses. The server accepts all events or none.
+fn invalid_body(all_accepted: Vec<u16>, random: &mut Random) -> Response {
+    let statuses = if random.is_one_in(2) { all_accepted } else { Vec::new() };
+    let bodies = ["", "OK", "<html>log in</html>", "{}", "[]", "[{\"status\":202}", "\u{0}\u{1}"];
+    let bytes = Reply::new(200, random.pick(&bodies)).whole();
+    Response { statuses, bytes, after: AfterResponse::KeepOpen, hides_statuses: true }
+}
+
+/// A 429, usually without a usable `Retry-After`.
+fn rate_limited(random: &mut Random) -> Reply {
+    let date = |seconds| httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(seconds));
+    let reply = Reply::new(429, r#"{"error":"rate limited"}"#).header("date", date(0));
+    match random.below(8) {
+        0 => reply.header("retry-after", 1),
+        1 => reply.header("retry-after", date(2)),
+        2 => reply.header("retry-after", "99999999999999999999"),
+        3 => reply.header("retry-after", "-5"),
+        4 => reply.header("retry-after", "soon"),
+        5 => reply.header("retry-after", 0),
+        _ => reply,
+    }
+}
+
+/// Binds a port below the range for outgoing connections. The server closes and reopens it, so no
+/// other program may get the port in between.
+fn bind_reserved_port() -> io::Result<TcpListener> {
     const FIRST: u16 = 10_000;
     let given = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
     let given = given.split_whitespace().next().and_then(|first| first.parse().ok());
@@ -663,55 +703,63 @@ fn on_a_port_of_its_own() -> io::Result<TcpListener> {
     tries.find_map(Result::ok).map_or_else(|| TcpListener::bind("127.0.0.1:0"), Ok)
 }
 
-/// A request on which the server has decided.
-struct Judged<'a> {
+/// A request that the server has read completely.
+struct HandledRequest<'a> {
     id: u64,
-    /// The client's.
+    /// The client's port.
     port: u16,
     keys: &'a [String],
-    was_on_its_way: bool,
-    /// The client has closed the connection.
-    is_gone: bool,
+    /// True if its events may come from a state that has just been destroyed.
+    was_from_destroyed_state: bool,
+    /// True if the client has closed the connection.
+    has_closed: bool,
 }
 
-/// What the server does with a request.
-struct Reaction {
-    /// What becomes of the events; none where the request as a whole was not taken.
+/// How the server handles a request.
+struct Response {
+    /// The statuses of the events. Empty if the server rejects the whole request.
     statuses: Vec<u16>,
     bytes: Vec<u8>,
-    then: Then,
-    /// What the client reads does not say what became of the events.
-    is_broken: bool,
+    after: AfterResponse,
+    /// True if the client cannot read the statuses from the response.
+    hides_statuses: bool,
 }
 
+/// How the connection continues after the response.
 #[derive(Debug, Clone, Copy)]
-enum Then {
-    GoOn,
+enum AfterResponse {
+    KeepOpen,
     Stall,
     Close,
 }
 
-impl Reaction {
-    fn of(statuses: Vec<u16>) -> Self {
-        let bytes = judged(&statuses).whole();
-        Self { statuses, bytes, then: Then::GoOn, is_broken: false }
+impl Response {
+    /// 200 with these statuses.
+    fn with_statuses(statuses: Vec<u16>) -> Self {
+        let bytes = batch_reply(&statuses).whole();
+        Self { statuses, bytes, after: AfterResponse::KeepOpen, hides_statuses: false }
     }
 
-    fn refusal(reply: &Reply) -> Self {
-        Self { statuses: Vec::new(), bytes: reply.whole(), then: Then::GoOn, is_broken: false }
+    fn rejection(reply: &Reply) -> Self {
+        Self {
+            statuses: Vec::new(),
+            bytes: reply.whole(),
+            after: AfterResponse::KeepOpen,
+            hides_statuses: false,
+        }
     }
 }
 
-/// Whether the client, which waits for an answer, has closed the connection: all that it could have to
-/// say is that it does.
-fn is_gone(stream: &TcpStream) -> bool {
+/// True if the client has closed the connection. A client that waits for a response sends nothing,
+/// so readable input means that it has closed.
+fn has_closed(stream: &TcpStream) -> bool {
     let _ = stream.set_nonblocking(true);
     let peeked = stream.peek(&mut [0]);
     let _ = stream.set_nonblocking(false);
     peeked.map_or_else(|error| error.kind() != ErrorKind::WouldBlock, |_| true)
 }
 
-/// The key is in its one header; no canary is anywhere.
+/// Finds secrets where they must not be. The API key belongs in one header only.
 fn leaks(request: &Request) -> Vec<String> {
     let body = Value::from(request.events.clone()).to_string();
     let mut leaks = Vec::new();
@@ -721,8 +769,8 @@ fn leaks(request: &Request) -> Vec<String> {
         }
     };
     let all = [&CANARIES[..], &[KEY]].concat();
-    search("a body", &body, &all);
-    search("a path", &request.path, &all);
+    search("the body", &body, &all);
+    search("the path", &request.path, &all);
     for (name, value) in &request.headers {
         let is_its_own = name == "x-honeycomb-team";
         search("a header", value, if is_its_own { &CANARIES } else { &all });

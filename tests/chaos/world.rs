@@ -1,10 +1,11 @@
-//! What Tilt shows during the campaign: resources that are built all the time, half of them with
-//! images.
+//! Simulates a Tilt environment for the fault campaign. It rebuilds its resources continuously, and
+//! half of them build images.
 //!
-//! Every build that is shown counts, so none may leave before a collector could see it. A build
-//! leaves when its resource is built anew, and that happens only after a witness: a single report
-//! that was started after the build was shown, and whose exit code says that it wrote down what it
-//! saw. When a state was damaged on purpose, every build that is shown needs another witness.
+//! The campaign expects every completed build to arrive, so a build must stay visible until a
+//! collector has recorded it. A new build of a resource hides an older one. It therefore starts only
+//! after a `--once` report has recorded the older one: the report started after that build
+//! completed, and its exit code says that it saved what it saw. After the campaign has damaged the
+//! state, every visible build needs another such report.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::{self, File, OpenOptions};
@@ -17,15 +18,15 @@ use serde_json::{Value, json};
 use crate::random::Random;
 
 const RESOURCES: usize = 12;
-/// A watch that hangs is given up after 10 s, a look after 20, and what was seen is written down
-/// after that.
-const IN_HAND: Duration = Duration::from_secs(40);
+/// The longest time between Tilt's output of a build and its record on disk. A collector gives up a
+/// hanging watch after 10 s and a hanging poll after 20 s, and records what it saw after that.
+const MAX_RECORDING_DELAY: Duration = Duration::from_secs(40);
 const TILTFILE: &str = "(Tiltfile)";
 const LOADED_AT: &str = "2026-11-22T16:59:58.000001Z";
-/// A watch's journal starts anew after so many lines, so that long runs stay as fast as short ones.
-const LINES_KEPT: usize = 400;
+/// A watch's journal restarts after this many lines, so that long campaigns do not slow down.
+const MAX_JOURNAL_LINES: usize = 400;
 
-/// What must stay on the machine.
+/// Secrets in Tilt's output that no event may contain.
 pub const TOKEN: &str = "canary-token-of-a-failing-command";
 pub const BUILD_ARG: &str = "canary-value-of-a-build-arg";
 pub const PASSWORD: &str = "canary-password-of-a-registry";
@@ -42,10 +43,11 @@ pub struct World {
     tilt_started_at: String,
     last_start: SystemTime,
     is_paused: bool,
-    /// The key of every build that was ever shown as finished.
-    shown: HashSet<String>,
-    /// What was shown until then; a collector may have it in hand still.
-    left: VecDeque<(Instant, String)>,
+    /// The keys of all builds that Tilt has ever shown as finished.
+    completed: HashSet<String>,
+    /// Builds that became invisible recently, with the time of it. A collector may not have recorded
+    /// them yet.
+    recently_hidden: VecDeque<(Instant, String)>,
 }
 
 #[derive(Debug)]
@@ -58,13 +60,13 @@ struct Journal {
 struct Resource {
     name: String,
     builds_images: bool,
-    /// Newest first, at most two.
+    /// The newest update first. Tilt keeps at most two.
     history: Vec<Update>,
-    under_way: Option<UnderWay>,
-    /// The last image build, while it is shown as completed.
+    running: Option<RunningUpdate>,
+    /// The last image build, as long as Tilt shows it as completed.
     image: Option<Image>,
-    /// Since when something is shown that no witness has seen.
-    unseen_since: Option<Instant>,
+    /// Since when a build is visible that no `--once` report has recorded.
+    unrecorded_since: Option<Instant>,
 }
 
 #[derive(Debug, Clone)]
@@ -84,7 +86,7 @@ struct Image {
 }
 
 #[derive(Debug)]
-struct UnderWay {
+struct RunningUpdate {
     number: u64,
     starts: String,
     image_starts: Option<String>,
@@ -92,7 +94,7 @@ struct UnderWay {
     ends_at: Instant,
 }
 
-/// What tells the events of two builds apart: the kind, the resource and the start.
+/// Identifies the build of an event by its kind, resource and start time.
 pub fn key(event: &Value) -> String {
     let data = &event["data"];
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -114,9 +116,9 @@ impl World {
             name: format!("r{index}"),
             builds_images: index % 2 == 0,
             history: Vec::new(),
-            under_way: None,
+            running: None,
             image: None,
-            unseen_since: None,
+            unrecorded_since: None,
         });
         let mut world = Self {
             folder: folder.to_owned(),
@@ -127,36 +129,36 @@ impl World {
             tilt_started_at: micros(SystemTime::now()),
             last_start: SystemTime::now(),
             is_paused: false,
-            shown: HashSet::from([update_key(TILTFILE, LOADED_AT)]),
-            left: VecDeque::new(),
+            completed: HashSet::from([update_key(TILTFILE, LOADED_AT)]),
+            recently_hidden: VecDeque::new(),
         };
         let list = |items: &[Value]| json!({"kind": "List", "items": items}).to_string();
         world.write("uisession.json", &list(&[session(&world.tilt_started_at)]))?;
         world.write("cmdimages.json", &list(&[]))?;
         for kind in ["uiresources", "dockerimages"] {
-            world.turn_page(kind)?;
+            world.rotate_journal(kind)?;
         }
         Ok(world)
     }
 
-    /// Lets pass what is due. At most one build begins.
-    pub fn pass(&mut self, now: Instant) -> io::Result<()> {
+    /// Completes the builds that are due and starts at most one new build.
+    pub fn advance(&mut self, now: Instant) -> io::Result<()> {
         for index in 0..self.resources.len() {
-            self.go_on(index, now)?;
+            self.continue_update(index, now)?;
         }
         let mut idle: Vec<_> = (0..self.resources.len()).collect();
         idle.retain(|index| {
             let resource = &self.resources[*index];
-            resource.under_way.is_none() && resource.unseen_since.is_none()
+            resource.running.is_none() && resource.unrecorded_since.is_none()
         });
         if !self.is_paused && !idle.is_empty() && self.random.is_one_in(8) {
             let index = self.random.pick(&idle);
-            self.begin(index, now)?;
+            self.start_update(index, now)?;
         }
         Ok(())
     }
 
-    /// No build begins until resumed.
+    /// Starts no build until `resume`.
     pub fn pause(&mut self) {
         self.is_paused = true;
     }
@@ -166,91 +168,92 @@ impl World {
     }
 
     pub fn is_idle(&self) -> bool {
-        self.resources.iter().all(|resource| resource.under_way.is_none())
+        self.resources.iter().all(|resource| resource.running.is_none())
     }
 
-    /// A report that began then has written down what it saw.
-    pub fn witnessed(&mut self, began: Instant) {
+    /// Notes that a report that started at `began` has recorded everything it saw.
+    pub fn mark_recorded(&mut self, began: Instant) {
         for resource in &mut self.resources {
-            if resource.unseen_since.is_some_and(|since| since < began) {
-                resource.unseen_since = None;
+            if resource.unrecorded_since.is_some_and(|since| since < began) {
+                resource.unrecorded_since = None;
             }
         }
     }
 
-    /// What was written down is gone. Only while idle, so that nothing leaves unseen.
-    pub fn forgotten(&mut self, now: Instant) {
-        assert!(self.is_idle(), "a build under way would push an older one out");
+    /// Requires a new report of every visible build, because the state was destroyed. Call it only
+    /// while no build runs, since a completing build would hide an older one.
+    pub fn require_new_report(&mut self, now: Instant) {
+        assert!(self.is_idle(), "a completing build would hide an older one");
         for resource in &mut self.resources {
-            resource.unseen_since = Some(now);
+            resource.unrecorded_since = Some(now);
         }
     }
 
-    pub fn shown(&self) -> &HashSet<String> {
-        &self.shown
+    /// The keys of all builds that Tilt has ever shown as finished.
+    pub fn completed(&self) -> &HashSet<String> {
+        &self.completed
     }
 
-    /// What a collector may have seen and not yet written down, and the end of the start-up, which
-    /// follows from it.
-    pub fn displayed_lately(&self) -> HashSet<String> {
-        let mut lately = self.displayed();
-        lately.insert(format!("startup tilt up {}", self.tilt_started_at));
-        lately.extend(self.left.iter().map(|(_, key)| key.clone()));
-        lately
+    /// The keys of all builds that a collector may have seen but not yet recorded, and the key of the
+    /// startup event, which follows from them.
+    pub fn recently_visible(&self) -> HashSet<String> {
+        let mut visible = self.visible();
+        visible.insert(format!("startup tilt up {}", self.tilt_started_at));
+        visible.extend(self.recently_hidden.iter().map(|(_, key)| key.clone()));
+        visible
     }
 
-    /// What Tilt shows as finished now.
-    pub fn displayed(&self) -> HashSet<String> {
-        let mut displayed = HashSet::from([update_key(TILTFILE, LOADED_AT)]);
+    /// The keys of the builds that Tilt currently shows as finished.
+    pub fn visible(&self) -> HashSet<String> {
+        let mut visible = HashSet::from([update_key(TILTFILE, LOADED_AT)]);
         for resource in &self.resources {
-            displayed
-                .extend(resource.history.iter().map(|u| update_key(&resource.name, &u.starts)));
-            displayed
+            visible.extend(resource.history.iter().map(|u| update_key(&resource.name, &u.starts)));
+            visible
                 .extend(resource.image.iter().flat_map(|i| image_keys(&resource.name, &i.starts)));
         }
-        displayed
+        visible
     }
 
-    fn begin(&mut self, index: usize, now: Instant) -> io::Result<()> {
+    fn start_update(&mut self, index: usize, now: Instant) -> io::Result<()> {
         self.number += 1;
-        // Two builds never begin in the same microsecond.
+        // Start times must differ, since they identify the builds.
         let starts = SystemTime::now().max(self.last_start + Duration::from_micros(2));
         self.last_start = starts;
-        let takes = Duration::from_millis(5 + self.random.below(250));
+        let duration = Duration::from_millis(5 + self.random.below(250));
         let resource = &mut self.resources[index];
         let builds_images = resource.builds_images;
-        resource.under_way = Some(UnderWay {
+        resource.running = Some(RunningUpdate {
             number: self.number,
             starts: micros(starts),
             image_starts: builds_images.then(|| micros(starts + Duration::from_micros(1))),
-            image_ends_at: builds_images.then(|| now + takes / 2),
-            ends_at: now + takes,
+            image_ends_at: builds_images.then(|| now + duration / 2),
+            ends_at: now + duration,
         });
         let name = resource.name.clone();
         let image = resource.image.take_if(|_| builds_images);
-        let leave = image.iter().flat_map(|image| image_keys(&name, &image.starts));
-        self.left.extend(leave.map(|key| (now, key)));
-        self.left.retain(|(at, _)| now.duration_since(*at) < IN_HAND);
-        self.show("uiresources", index)?;
-        if builds_images { self.show("dockerimages", index) } else { Ok(()) }
+        let hidden = image.iter().flat_map(|image| image_keys(&name, &image.starts));
+        self.recently_hidden.extend(hidden.map(|key| (now, key)));
+        self.recently_hidden.retain(|(at, _)| now.duration_since(*at) < MAX_RECORDING_DELAY);
+        self.publish("uiresources", index)?;
+        if builds_images { self.publish("dockerimages", index) } else { Ok(()) }
     }
 
-    fn go_on(&mut self, index: usize, now: Instant) -> io::Result<()> {
+    fn continue_update(&mut self, index: usize, now: Instant) -> io::Result<()> {
         let resource = &mut self.resources[index];
-        let Some(under_way) = &mut resource.under_way else { return Ok(()) };
-        let number = under_way.number;
-        if under_way.image_ends_at.is_some_and(|at| now >= at) {
-            under_way.image_ends_at = None;
-            let starts = under_way.image_starts.clone().expect("an image is built");
+        let Some(running) = &mut resource.running else { return Ok(()) };
+        let number = running.number;
+        if running.image_ends_at.is_some_and(|at| now >= at) {
+            running.image_ends_at = None;
+            let starts = running.image_starts.clone().expect("the update builds an image");
             let error = number.is_multiple_of(5).then(|| {
                 format!("executor failed running [/bin/sh -c curl -H 'token: {TOKEN}' {HOME}]: exit code: 22")
             });
-            self.shown.extend(image_keys(&resource.name, &starts));
+            self.completed.extend(image_keys(&resource.name, &starts));
             let ends = micros(SystemTime::now());
             resource.image = Some(Image { number, starts, ends, error });
-            return self.show("dockerimages", index);
+            return self.publish("dockerimages", index);
         }
-        if now < under_way.ends_at {
+        if now < running.ends_at {
             return Ok(());
         }
         let error = number.is_multiple_of(3).then(|| {
@@ -258,34 +261,34 @@ impl World {
         });
         let update = Update {
             number,
-            starts: under_way.starts.clone(),
+            starts: running.starts.clone(),
             ends: micros(SystemTime::now()),
             error,
         };
-        self.shown.insert(update_key(&resource.name, &update.starts));
+        self.completed.insert(update_key(&resource.name, &update.starts));
         resource.history.insert(0, update);
-        let leaves = resource.history.split_off(resource.history.len().min(2));
-        let leave = leaves.iter().map(|update| (now, update_key(&resource.name, &update.starts)));
-        self.left.extend(leave);
-        resource.under_way = None;
-        self.show("uiresources", index)?;
-        // Only now can anyone have seen it.
-        self.resources[index].unseen_since = Some(Instant::now());
+        let dropped = resource.history.split_off(resource.history.len().min(2));
+        let hidden = dropped.iter().map(|update| (now, update_key(&resource.name, &update.starts)));
+        self.recently_hidden.extend(hidden);
+        resource.running = None;
+        self.publish("uiresources", index)?;
+        // Set after the write: no report that started earlier can have seen the build.
+        self.resources[index].unrecorded_since = Some(Instant::now());
         Ok(())
     }
 
-    /// Prints the newest version of an object.
-    fn show(&mut self, kind: &'static str, index: usize) -> io::Result<()> {
+    /// Makes the watches print the current version of an object.
+    fn publish(&mut self, kind: &'static str, index: usize) -> io::Result<()> {
         let resource = &self.resources[index];
         let object = if kind == "uiresources" { resource.ui_resource() } else { resource.image() };
         let journal = self.journals.get_mut(kind).expect("one of the two");
         journal.file.write_all(format!("{object}\n").as_bytes())?;
         journal.lines += 1;
-        if journal.lines >= LINES_KEPT { self.turn_page(kind) } else { Ok(()) }
+        if journal.lines >= MAX_JOURNAL_LINES { self.rotate_journal(kind) } else { Ok(()) }
     }
 
-    /// Starts a journal anew: the list first, which holds what the journal held.
-    fn turn_page(&mut self, kind: &'static str) -> io::Result<()> {
+    /// Restarts a journal. It writes the list first, which contains the objects of the old journal.
+    fn rotate_journal(&mut self, kind: &'static str) -> io::Result<()> {
         let items: Vec<_> = if kind == "uiresources" {
             std::iter::once(tiltfile())
                 .chain(self.resources.iter().map(Resource::ui_resource))
@@ -333,12 +336,12 @@ impl Resource {
             "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "2026-11-22T17:00:00Z"}],
             "runtimeStatus": "ok",
             "specs": specs,
-            "updateStatus": if self.under_way.is_some() { "in_progress" } else { "ok" },
+            "updateStatus": if self.running.is_some() { "in_progress" } else { "ok" },
         });
-        if let Some(under_way) = &self.under_way {
+        if let Some(running) = &self.running {
             status["currentBuild"] = json!({
-                "spanID": format!("build:{}", under_way.number),
-                "startTime": under_way.starts,
+                "spanID": format!("build:{}", running.number),
+                "startTime": running.starts,
             });
         }
         json!({"kind": "UIResource", "metadata": {"name": name}, "status": status})
@@ -346,7 +349,7 @@ impl Resource {
 
     fn image(&self) -> Value {
         let name = &self.name;
-        let building = self.under_way.as_ref().and_then(|u| u.image_starts.clone());
+        let building = self.running.as_ref().and_then(|u| u.image_starts.clone());
         let status = match (&self.image, building) {
             (Some(image), _) => {
                 let mut completed = json!({"startedAt": image.starts, "finishedAt": image.ends});
@@ -394,7 +397,7 @@ fn session(tilt_started_at: &str) -> Value {
     })
 }
 
-/// Loaded before the campaign, in vain.
+/// The resource of the Tiltfile, whose load failed before the campaign.
 fn tiltfile() -> Value {
     json!({
         "kind": "UIResource",

@@ -1,4 +1,4 @@
-//! What Tilt prints of an environment of any size: recorded objects, repeated.
+//! Output of `tilt get` for an environment of any size, made from copies of recorded objects.
 
 use std::fs;
 use std::io::{self, Write};
@@ -8,26 +8,26 @@ use serde_json::{Value, json};
 
 const CAPTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/captures/0.37.6/compose/combined.json");
 
-/// Writes what Tilt would print for so many resources and images: copies of recorded ones under
-/// other names, each with its own builds.
+/// Writes what `tilt get` would print for this many resources and images. Each is a copy of a
+/// recorded object with its own name and its own builds.
 pub fn show(resources: usize, images: usize, mut out: impl Write) -> io::Result<()> {
     let recorded = fs::read(CAPTURE)?;
     let recorded: Value = serde_json::from_slice(&recorded)?;
-    let of = |kind: &str, name: &str| {
+    let recorded_object = |kind: &str, name: &str| {
         let items = recorded["items"].as_array().expect("a list");
         let found = items.iter().find(|i| i["kind"] == kind && i["metadata"]["name"] == name);
         found.unwrap_or_else(|| panic!("no {kind} {name} was recorded")).clone()
     };
-    let models = ["web", "worker", "lint", "codegen", "crasher", "api"];
-    let mut models = models.map(|name| of("UIResource", name));
-    let mut image = of("DockerImage", "web:web");
+    let templates = ["web", "worker", "lint", "codegen", "crasher", "api"];
+    let mut templates = templates.map(|name| recorded_object("UIResource", name));
+    let mut image = recorded_object("DockerImage", "web:web");
 
     writeln!(out, "{{\n    \"apiVersion\": \"v1\",\n    \"items\": [")?;
-    print(&of("UISession", "Tiltfile"), &mut out)?;
+    print(&recorded_object("UISession", "Tiltfile"), &mut out)?;
     writeln!(out, ",")?;
-    print(&of("UIResource", "(Tiltfile)"), &mut out)?;
+    print(&recorded_object("UIResource", "(Tiltfile)"), &mut out)?;
     for number in 0..resources {
-        let resource = &mut models[number % 6];
+        let resource = &mut templates[number % 6];
         resource["metadata"]["name"] = json!(format!("resource-{number}"));
         resource["metadata"]["uid"] = json!(format!("00000000-0000-4000-8000-{number:012}"));
         for (index, build) in
@@ -50,7 +50,7 @@ pub fn show(resources: usize, images: usize, mut out: impl Write) -> io::Result<
     out.flush()
 }
 
-/// As deep as Tilt prints it.
+/// Prints an object with the indentation of an item in Tilt's list.
 fn print(object: &Value, out: &mut impl Write) -> io::Result<()> {
     let mut text = Vec::new();
     let pretty = serde_json::ser::PrettyFormatter::with_indent(b"    ");

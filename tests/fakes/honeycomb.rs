@@ -1,7 +1,7 @@
-//! A stand-in for Honeycomb's API: a small blocking HTTP server on loopback that records every
-//! request and answers by a script. Without a script it accepts every event.
+//! A fake Honeycomb API: a small blocking HTTP server on loopback. It records every request and
+//! sends scripted answers. Without a script it accepts every event.
 //!
-//! As a proxy it answers CONNECT itself, and is then the host that was asked for.
+//! It also works as an HTTP proxy: it accepts CONNECT and then plays the requested host itself.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -13,23 +13,23 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-/// However busy the machine is, a client that asks at all has asked by then.
-const REQUEST_PATIENCE: Duration = Duration::from_mins(2);
+/// Generous, so that a test on a busy machine does not fail for lack of time.
+const REQUEST_TIMEOUT: Duration = Duration::from_mins(2);
 
-/// How a request is answered.
+/// How the server answers a request.
 #[derive(Clone)]
 pub enum Answer {
-    /// 200, and 202 for each event.
+    /// 200 for the request and 202 for each event.
     Accept,
-    /// 200, and these statuses for the first events.
+    /// 200 for the request and these statuses for its first events.
     Statuses(Vec<u16>),
     Reply(Reply),
-    /// An acceptance that does not arrive whole.
+    /// Accepts every event, but sends only part of the answer.
     Broken {
         after: Part,
         then: Mishap,
     },
-    /// As the request has it.
+    /// Computes the answer from the request.
     By(Arc<dyn Fn(&Request) -> Answer + Send + Sync>),
 }
 
@@ -40,7 +40,7 @@ pub struct Reply {
     pub body: Vec<u8>,
 }
 
-/// How much of an answer is sent.
+/// How much of an answer the server sends.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Part {
     Nothing,
@@ -49,13 +49,13 @@ pub enum Part {
     HalfTheBody,
 }
 
-/// What ends an answer early.
+/// How the server ends an incomplete answer.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Mishap {
-    /// Nothing more comes until the client gives up.
+    /// Sends nothing more and waits until the client gives up.
     Stall,
     Close,
-    /// The connection is reset, and the request's body never read.
+    /// Resets the connection without reading the request's body.
     Reset,
 }
 
@@ -63,13 +63,14 @@ pub enum Mishap {
 pub struct Request {
     pub method: String,
     pub path: String,
-    /// Names in lower case.
+    /// Names are in lower case.
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
-    /// The body's events, unpacked; empty where it is no batch.
+    /// The events of the decompressed body. Empty if the body is not a batch.
     pub events: Vec<Value>,
+    /// When the server had read the request's head.
     pub came: Instant,
-    /// The status given to each event, once the answer has gone out.
+    /// The status of each event. Empty until the server has answered.
     pub statuses: Vec<u16>,
 }
 
@@ -90,6 +91,7 @@ impl Reply {
         self
     }
 
+    /// The bytes of the HTTP response up to and including `part`.
     pub fn bytes(&self, part: Part) -> Vec<u8> {
         let mut bytes = Vec::new();
         if part == Part::Nothing {
@@ -109,6 +111,7 @@ impl Reply {
         bytes
     }
 
+    /// The bytes of the complete HTTP response.
     pub fn whole(&self) -> Vec<u8> {
         let mut bytes = self.bytes(Part::Headers);
         bytes.extend(&self.body);
@@ -128,20 +131,20 @@ pub struct Server {
 }
 
 struct Shared {
-    seen: Mutex<Seen>,
+    state: Mutex<State>,
     changed: Condvar,
 }
 
-struct Seen {
+struct State {
     connections: usize,
     requests: Vec<Request>,
     script: VecDeque<Answer>,
-    /// Once the script is used up.
-    usual: Answer,
+    /// Used when the script is empty.
+    default_answer: Answer,
 }
 
 impl Server {
-    /// Starts on a port of the system's choice.
+    /// Starts on a free port.
     pub fn start() -> Self {
         Self::start_on(0).expect("a free port on loopback")
     }
@@ -149,18 +152,18 @@ impl Server {
     pub fn start_on(port: u16) -> io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", port))?;
         let address = listener.local_addr()?;
-        let seen = Seen {
+        let state = State {
             connections: 0,
             requests: Vec::new(),
             script: VecDeque::new(),
-            usual: Answer::Accept,
+            default_answer: Answer::Accept,
         };
-        let shared = Arc::new(Shared { seen: Mutex::new(seen), changed: Condvar::new() });
+        let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
         let server = Self { address, shared: Arc::clone(&shared) };
-        // Ends with the process; whoever asks a server that was dropped gets an answer still.
+        // The thread runs until the process ends, so a dropped server still answers.
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                shared.seen().connections += 1;
+                shared.state().connections += 1;
                 let shared = Arc::clone(&shared);
                 thread::spawn(move || serve(&shared, stream));
             }
@@ -172,41 +175,42 @@ impl Server {
         format!("http://{}", self.address)
     }
 
-    /// Answers the next requests so, one each.
+    /// Queues answers for the next requests, one for each.
     pub fn then(&self, answers: impl IntoIterator<Item = Answer>) -> &Self {
-        self.shared.seen().script.extend(answers);
+        self.shared.state().script.extend(answers);
         self
     }
 
-    /// Answers so whenever no script is left.
+    /// Sets the answer for requests that arrive while no scripted answer is queued.
     pub fn usually(&self, answer: impl Into<Answer>) -> &Self {
-        self.shared.seen().usual = answer.into();
+        self.shared.state().default_answer = answer.into();
         self
     }
 
     pub fn connections(&self) -> usize {
-        self.shared.seen().connections
+        self.shared.state().connections
     }
 
     pub fn requests(&self) -> Vec<Request> {
-        self.shared.seen().requests.clone()
+        self.shared.state().requests.clone()
     }
 
-    /// Waits for request number `index`, from 0.
+    /// Waits for request number `index`, counted from 0, and panics after two minutes.
     #[track_caller]
     pub fn request(&self, index: usize) -> Request {
-        self.request_within(REQUEST_PATIENCE, index).expect("a request that comes in time")
+        self.request_within(REQUEST_TIMEOUT, index).expect("a request within two minutes")
     }
 
-    pub fn request_within(&self, patience: Duration, index: usize) -> Option<Request> {
-        let seen = self.shared.seen();
-        let is_missing = |seen: &mut Seen| seen.requests.len() <= index;
-        let waited = self.shared.changed.wait_timeout_while(seen, patience, is_missing);
-        let (seen, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        seen.requests.get(index).cloned()
+    /// Waits up to `timeout` for request number `index`, counted from 0.
+    pub fn request_within(&self, timeout: Duration, index: usize) -> Option<Request> {
+        let state = self.shared.state();
+        let is_missing = |state: &mut State| state.requests.len() <= index;
+        let waited = self.shared.changed.wait_timeout_while(state, timeout, is_missing);
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        state.requests.get(index).cloned()
     }
 
-    /// The events that a client has been told are accepted, in order.
+    /// The events that the server has accepted with 202, in order.
     pub fn accepted(&self) -> Vec<Value> {
         let requests = self.requests();
         let events = requests.iter().flat_map(|request| {
@@ -218,26 +222,26 @@ impl Server {
 }
 
 impl Shared {
-    fn seen(&self) -> MutexGuard<'_, Seen> {
-        // A record is right whatever a thread that held it did.
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Every change is a single push or assignment, so a panicked holder leaves valid data.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn next_answer(&self) -> Answer {
-        let mut seen = self.seen();
-        seen.script.pop_front().unwrap_or_else(|| seen.usual.clone())
+        let mut state = self.state();
+        state.script.pop_front().unwrap_or_else(|| state.default_answer.clone())
     }
 
-    /// Records a request; its place.
+    /// Records a request and returns its index.
     fn record(&self, request: Request) -> usize {
-        let mut seen = self.seen();
-        seen.requests.push(request);
+        let mut state = self.state();
+        state.requests.push(request);
         self.changed.notify_all();
-        seen.requests.len() - 1
+        state.requests.len() - 1
     }
 }
 
-/// Serves one connection for as long as both sides keep it.
+/// Serves one connection until either side closes it.
 fn serve(shared: &Shared, mut stream: TcpStream) {
     while let Ok(Some(mut request)) = read_head(&mut stream) {
         if request.method == "CONNECT" {
@@ -249,7 +253,7 @@ fn serve(shared: &Shared, mut stream: TcpStream) {
         }
         let mut answer = shared.next_answer();
         if let Answer::Broken { then: Mishap::Reset, .. } = answer {
-            // Closing what was not read to the end is what resets a connection.
+            // Closing a socket with unread data resets the connection.
             let _ = stream.peek(&mut [0]);
             shared.record(request);
             return;
@@ -257,30 +261,30 @@ fn serve(shared: &Shared, mut stream: TcpStream) {
         if read_body(&mut stream, &mut request).is_err() {
             return;
         }
-        let place = shared.record(request.clone());
+        let index = shared.record(request.clone());
         while let Answer::By(rule) = answer {
             answer = rule(&request);
         }
-        if give(&mut stream, shared, place, &request, answer).is_err() {
+        if send_answer(&mut stream, shared, index, &request, answer).is_err() {
             return;
         }
     }
 }
 
-/// Answers a request; an error ends the connection.
-fn give(
+/// Answers a request. An error means that the connection must end.
+fn send_answer(
     stream: &mut TcpStream,
     shared: &Shared,
-    place: usize,
+    index: usize,
     request: &Request,
     answer: Answer,
 ) -> io::Result<()> {
     match answer {
         Answer::Reply(reply) => stream.write_all(&reply.whole()),
         Answer::Broken { after, then } => {
-            stream.write_all(&judged(&vec![202; request.events.len()]).bytes(after))?;
+            stream.write_all(&batch_reply(&vec![202; request.events.len()]).bytes(after))?;
             if then == Mishap::Stall {
-                // Ends when the client does.
+                // Returns when the client closes the connection.
                 let _ = stream.read(&mut [0]);
             }
             stream.shutdown(Shutdown::Both)?;
@@ -291,23 +295,24 @@ fn give(
                 Answer::Statuses(statuses) => statuses,
                 _ => vec![202; request.events.len()],
             };
-            // Before the last byte goes out, so that no one who has it finds less here.
-            shared.seen().requests[place].statuses.clone_from(&statuses);
-            stream.write_all(&judged(&statuses).whole())
+            // Recorded first: a test that has received the answer must also find the statuses.
+            shared.state().requests[index].statuses.clone_from(&statuses);
+            stream.write_all(&batch_reply(&statuses).whole())
         }
     }
 }
 
-/// As Honeycomb answers a batch.
-pub fn judged(statuses: &[u16]) -> Reply {
-    let fates = statuses.iter().map(|status| match status {
+/// Honeycomb's reply to a batch with these event statuses.
+pub fn batch_reply(statuses: &[u16]) -> Reply {
+    let statuses = statuses.iter().map(|status| match status {
         202 => json!({"status": 202}),
         status => json!({"status": status, "error": format!("scripted {status}")}),
     });
-    Reply::new(200, fates.collect::<Value>().to_string()).header("content-type", "application/json")
+    Reply::new(200, statuses.collect::<Value>().to_string())
+        .header("content-type", "application/json")
 }
 
-/// `None` when the client has closed.
+/// Reads a request line and headers. `None` if the client has closed the connection.
 pub fn read_head(stream: &mut impl Read) -> io::Result<Option<Request>> {
     let mut head = Vec::new();
     let mut byte = [0];
@@ -334,6 +339,7 @@ pub fn read_head(stream: &mut impl Read) -> io::Result<Option<Request>> {
     }))
 }
 
+/// Reads the body and decodes its events.
 pub fn read_body(stream: &mut impl Read, request: &mut Request) -> io::Result<()> {
     let length = request.header("content-length").and_then(|length| length.parse().ok());
     request.body = vec![0; length.unwrap_or(0)];
@@ -348,7 +354,7 @@ pub fn read_body(stream: &mut impl Read, request: &mut Request) -> io::Result<()
     Ok(())
 }
 
-#[expect(clippy::disallowed_methods, reason = "a request comes at a time")]
+#[expect(clippy::disallowed_methods, reason = "records when a request arrives")]
 fn now() -> Instant {
     Instant::now()
 }

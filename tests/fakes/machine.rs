@@ -1,4 +1,5 @@
-//! What a machine does to a process: `machine.c`, compiled, to be laid before any program.
+//! Compiles `machine.c`, a library for `LD_PRELOAD` that changes a process's wall clock and can
+//! send it a signal at any step.
 
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -6,8 +7,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Compiles it into this folder: what `LD_PRELOAD` is to name. Whoever builds this package has a C
-/// compiler.
+/// Compiles the library into this folder and returns its path for `LD_PRELOAD`. Needs a C
+/// compiler, which building this package needs anyway.
 pub fn compiled(folder: &Path) -> PathBuf {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("fakes/machine.c");
     let (library, fresh) =
@@ -18,17 +19,17 @@ pub fn compiled(folder: &Path) -> PathBuf {
         .arg("-ldl")
         .status();
     assert!(built.expect("a C compiler").success(), "{} compiles", source.display());
-    // Others may be loading the one that is there.
-    fs::rename(fresh, &library).expect("its name");
+    // Replaced by a rename, since another process may be loading the existing file.
+    fs::rename(fresh, &library).expect("a rename");
     library
 }
 
-/// The wall clock of the processes that have `CLOCK_LEAP` name its file.
+/// A file that shifts the wall clock of every process whose `CLOCK_LEAP` names it.
 #[derive(Debug)]
 pub struct Clock(PathBuf);
 
 impl Clock {
-    /// A clock that is right.
+    /// Creates the file with an offset of zero.
     pub fn new(file: PathBuf) -> io::Result<Self> {
         fs::write(&file, 0_i64.to_ne_bytes())?;
         Ok(Self(file))
@@ -38,7 +39,7 @@ impl Clock {
         &self.0
     }
 
-    /// So many seconds ahead from now on, or behind.
+    /// Sets the wall clock this many seconds ahead of the real time; behind it if negative.
     pub fn leap(&self, seconds: i64) -> io::Result<()> {
         OpenOptions::new().write(true).open(&self.0)?.write_all_at(&seconds.to_ne_bytes(), 0)
     }

@@ -1,8 +1,9 @@
-//! A storm of saves as Tilt would show it: eight resources, half of which build images, come up
-//! and are then rebuilt again and again, several times a second, some in less than 50 ms.
+//! A storm of saves: Tilt's output while files are saved several times a second. Eight resources,
+//! half of which build images, start and are then rebuilt continuously. Some builds take less than
+//! 50 ms.
 //!
-//! It is made from a seed, so that the same storm can be told twice. Each step is one version of
-//! one object, and the time after the storm's beginning at which Tilt prints it.
+//! The storm is generated from a seed, so it can be repeated. Each step is one version of one
+//! object and the time at which Tilt prints it.
 
 use std::collections::HashMap;
 use std::fs::{self, OpenOptions};
@@ -17,19 +18,21 @@ pub const RESOURCES: usize = 8;
 
 #[derive(Debug, Clone)]
 pub struct Step {
+    /// When Tilt prints it, since the start of the storm.
     pub at: Duration,
-    /// The kind in whose watch it is printed.
+    /// The kind whose watch prints it.
     pub kind: &'static str,
     pub object: Value,
-    /// What this step is the first to show as finished.
+    /// The build that this step is the first to show as finished.
     pub finishes: Option<Finished>,
 }
 
+/// The identity of a finished build.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Finished {
-    /// By Tilt's span id.
+    /// Tilt's span id.
     Update(String),
-    /// By its start, as written.
+    /// Its start time, exactly as Tilt prints it.
     Image(String),
 }
 
@@ -39,33 +42,33 @@ pub struct Storm {
     pub steps: Vec<Step>,
 }
 
-/// One update of one resource, in microseconds after the storm's beginning.
+/// One update of one resource. Times are in microseconds since the start of the storm.
 struct Update {
     resource: usize,
     starts: u64,
     ends: u64,
-    /// When its image is built, if it builds one.
+    /// When its image build ends. `None` if it builds no image.
     image_ends: Option<u64>,
     number: usize,
 }
 
 impl Storm {
-    /// `updates` in all, of a Tilt that started one second before `begins`.
+    /// A storm of `updates` updates in total, in a Tilt that started one second before `begins`.
     pub fn new(updates: usize, seed: u64, begins: SystemTime) -> Self {
         let mut random = Random(seed);
         let mut planned = Vec::new();
         for resource in 0..RESOURCES {
             let mut time = 50_000 + random.below(100_000);
             for _ in 0..updates / RESOURCES {
-                let takes = if random.below(4) == 0 {
+                let duration = if random.below(4) == 0 {
                     10_000 + random.below(40_000)
                 } else {
                     50_000 + random.below(400_000)
                 };
-                let image_ends = builds_images(resource).then(|| time + 300 + takes * 6 / 10);
-                let ends = time + takes;
+                let image_ends = builds_images(resource).then(|| time + 300 + duration * 6 / 10);
+                let ends = time + duration;
                 planned.push(Update { resource, starts: time, ends, image_ends, number: 0 });
-                // A save that came meanwhile: the next update begins within milliseconds.
+                // Half of the updates follow within 5 ms, like a save during the previous update.
                 let longest = if random.below(2) == 0 { 5_000 } else { 200_000 };
                 time = ends + 1_000 + random.below(longest);
             }
@@ -108,12 +111,12 @@ fn session(begins: SystemTime) -> Value {
     })
 }
 
-/// What the watches print of one resource, in order.
+/// The steps of one resource, in order.
 fn steps(resource: usize, planned: &[Update], clock: Clock) -> Vec<Step> {
     let mut steps = Vec::new();
     let mut history: Vec<&Update> = Vec::new();
-    let mine = planned.iter().filter(|update| update.resource == resource);
-    for update in mine {
+    let own_updates = planned.iter().filter(|update| update.resource == resource);
+    for update in own_updates {
         let at = Duration::from_micros;
         steps.push(Step {
             at: at(update.starts),
@@ -216,7 +219,7 @@ fn image(resource: usize, status: &Value) -> Value {
     })
 }
 
-/// The Tiltfile's own resource, loaded before the storm.
+/// The resource of the Tiltfile, which was loaded before the storm.
 pub fn tiltfile(begins: SystemTime) -> Value {
     let clock = Clock(begins - Duration::from_secs(1));
     json!({
@@ -237,7 +240,7 @@ pub fn tiltfile(begins: SystemTime) -> Value {
     })
 }
 
-/// The objects as they are before anything is built.
+/// The objects of a kind before the first build.
 pub fn before(kind: &str, begins: SystemTime) -> Vec<Value> {
     match kind {
         "uiresources" => std::iter::once(tiltfile(begins))
@@ -251,7 +254,7 @@ pub fn before(kind: &str, begins: SystemTime) -> Vec<Value> {
     }
 }
 
-/// A small generator: the storm must be the same on every machine (xorshift64*).
+/// A small random number generator (xorshift64*). A seed gives the same storm on every machine.
 struct Random(u64);
 
 impl Random {
@@ -265,7 +268,7 @@ impl Random {
     }
 }
 
-/// Writes what Tilt shows before the storm into a stand-in's folder.
+/// Writes the objects from before the storm into a fake Tilt's folder.
 pub fn prepare(storm: &Storm, begins: SystemTime, folder: &Path) -> io::Result<()> {
     let list = |items: Vec<Value>| json!({"kind": "List", "items": items}).to_string();
     fs::write(folder.join("uisession.json"), list(vec![storm.session.clone()]))?;
@@ -275,9 +278,9 @@ pub fn prepare(storm: &Storm, begins: SystemTime, folder: &Path) -> io::Result<(
     Ok(())
 }
 
-/// Has the stand-in show each step at its time, and notes when each build was first shown as
-/// finished. `faster` than the storm's own pace.
-pub fn play(storm: &Storm, folder: &Path, faster: u32) -> io::Result<HashMap<Finished, Instant>> {
+/// Makes the fake Tilt print each step at its time, `speed` times as fast as the storm's own pace.
+/// Returns when each build was first shown as finished.
+pub fn play(storm: &Storm, folder: &Path, speed: u32) -> io::Result<HashMap<Finished, Instant>> {
     let journal = |kind: &str| {
         OpenOptions::new()
             .create(true)
@@ -289,21 +292,21 @@ pub fn play(storm: &Storm, folder: &Path, faster: u32) -> io::Result<HashMap<Fin
         ("dockerimages", journal("dockerimages")?),
     ]);
     let began = Instant::now();
-    let mut shown = HashMap::new();
+    let mut completed_at = HashMap::new();
     for step in &storm.steps {
-        thread::sleep((step.at / faster).saturating_sub(began.elapsed()));
+        thread::sleep((step.at / speed).saturating_sub(began.elapsed()));
         let file = journals.get_mut(step.kind).expect("one of the two");
-        // Before it is written, so that nobody can have seen it earlier.
+        // Taken before the write, so that no arrival can be earlier.
         let now = Instant::now();
         file.write_all(format!("{}\n", step.object).as_bytes())?;
         if let Some(finished) = &step.finishes {
-            shown.insert(finished.clone(), now);
+            completed_at.insert(finished.clone(), now);
         }
     }
-    Ok(shown)
+    Ok(completed_at)
 }
 
-/// What an event tells as finished.
+/// The build that an event reports. `None` for an event of another kind.
 pub fn finished(event: &Value) -> Option<Finished> {
     let data = &event["data"];
     match data["kind"].as_str()? {

@@ -6,11 +6,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests have deadlines and poll until they pass")]
 #![expect(unreachable_pub, reason = "the support modules are public to the tests only")]
 
-mod support {
-    pub mod api;
-    pub mod sandbox;
-    pub mod schema;
-}
+mod support;
 
 /// Options and the commands that end by themselves.
 mod cli {
@@ -33,7 +29,7 @@ mod ci {
     mod tilt_ci;
 }
 
-/// What each event contains.
+/// The fields of each event.
 mod events {
     mod git_fields;
     mod payloads;
@@ -44,7 +40,7 @@ mod events {
 /// Every build arrives in Honeycomb exactly once.
 mod delivery {
     mod exactly_once;
-    mod responses;
+    pub mod responses;
 }
 
 /// Delivery holds when disks, networks, processes or clocks fail.
@@ -71,5 +67,6 @@ mod tilt {
 
 /// Rules for the files of this repository.
 mod repository {
+    mod documents;
     mod tidy;
 }

@@ -1,7 +1,8 @@
-//! Measures, in a storm of saves, how long a finished build takes from Tilt's output to
-//! Honeycomb: `scripts/storm` runs it. Says what it lost or told twice, and then exits with 1.
+//! Measures the delay between Tilt's output of a finished build and its arrival at Honeycomb, while
+//! files are saved several times a second. `scripts/storm` runs it. If a build was lost or arrived
+//! twice, it says so and exits with 1.
 
-#![expect(clippy::print_stdout, reason = "a command line prints its result")]
+#![expect(clippy::print_stdout, reason = "a command-line tool prints")]
 #![expect(clippy::disallowed_methods, reason = "it measures time")]
 
 use std::collections::HashMap;
@@ -25,30 +26,30 @@ fn main() -> ExitCode {
     fs::create_dir(&folder).expect("a folder");
     let begins = SystemTime::now() + Duration::from_secs(2);
     let storm = Storm::new(updates, seed, begins);
-    storm::prepare(&storm, begins, &folder).expect("a stand-in's folder");
+    storm::prepare(&storm, begins, &folder).expect("the fake Tilt's folder");
 
     let server = Server::start();
     let mut collector = collect(&scratch.path().join("state"), &folder, &server.url());
     thread::sleep(begins.duration_since(SystemTime::now()).unwrap_or_default());
-    // From the list on, which both watches have shown by then, they miss nothing.
+    // A watch misses no change after its initial list, so wait until both have printed theirs.
     let watched = || fs::read_to_string(folder.join("watched")).unwrap_or_default();
     wait_until(|| watched().lines().count() >= 2);
     let memory_before = memory(&collector);
-    let shown = storm::play(&storm, &folder, 1).expect("the storm is written");
+    let completed_at = storm::play(&storm, &folder, 1).expect("the storm is written");
 
-    wait_until(|| told(&server).len() >= shown.len());
+    wait_until(|| arrivals(&server).len() >= completed_at.len());
     let memory_after = memory(&collector);
     let cpu = cpu(&collector);
     collector.kill().expect("it runs");
-    collector.wait().expect("a child of ours");
-    let said = fs::read_to_string(scratch.path().join("state.log")).unwrap_or_default();
-    for warning in said.lines().filter(|line| line.starts_with("tilt-honeycomb: ")) {
-        println!("it warned: {warning}");
+    collector.wait().expect("this process started it");
+    let stderr = fs::read_to_string(scratch.path().join("state.log")).unwrap_or_default();
+    for warning in stderr.lines().filter(|line| line.starts_with("tilt-honeycomb: ")) {
+        println!("warning: {warning}");
     }
     end_watches(&folder);
-    let exit = report(&storm, &shown, &told(&server));
-    println!("own memory        {memory_before} -> {memory_after}, resident");
-    println!("own CPU           {cpu:>8}  ms");
+    let exit = print_results(&storm, &completed_at, &arrivals(&server));
+    println!("resident memory   {memory_before} -> {memory_after}");
+    println!("CPU time          {cpu:>8}  ms");
     exit
 }
 
@@ -68,71 +69,73 @@ fn collect(state: &Path, folder: &Path, url: &str) -> Child {
         .expect("the collector starts")
 }
 
-/// Until it is so, or the machine has had time enough.
-fn wait_until(is_so: impl Fn() -> bool) {
+/// Waits until the condition holds, for at most two minutes.
+fn wait_until(condition: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_mins(2);
-    while !is_so() && Instant::now() < deadline {
+    while !condition() && Instant::now() < deadline {
         thread::sleep(Duration::from_millis(20));
     }
 }
 
-/// A watch whose reader was killed notices when it next has something to show, which is never.
+/// Ends the fake Tilt's watches. They outlive a killed collector, because they notice the closed
+/// pipe only when they print.
 fn end_watches(folder: &Path) {
     fs::write(folder.join("end"), "").expect("a file");
     thread::sleep(Duration::from_millis(100));
 }
 
-/// When each build arrived, each time that it did.
-fn told(server: &Server) -> HashMap<Finished, Vec<Instant>> {
-    let mut told: HashMap<_, Vec<_>> = HashMap::new();
+/// The times at which each build arrived.
+fn arrivals(server: &Server) -> HashMap<Finished, Vec<Instant>> {
+    let mut arrivals: HashMap<_, Vec<_>> = HashMap::new();
     for request in server.requests() {
         for finished in request.events.iter().filter_map(storm::finished) {
-            told.entry(finished).or_default().push(request.came);
+            arrivals.entry(finished).or_default().push(request.came);
         }
     }
-    // Of before the storm.
-    told.retain(
+    // The Tiltfile was loaded before the storm.
+    arrivals.retain(
         |finished, _| !matches!(finished, Finished::Update(id) if id.starts_with("tiltfile:")),
     );
-    told
+    arrivals
 }
 
-fn report(
+fn print_results(
     storm: &Storm,
-    shown: &HashMap<Finished, Instant>,
-    told: &HashMap<Finished, Vec<Instant>>,
+    completed_at: &HashMap<Finished, Instant>,
+    arrivals: &HashMap<Finished, Vec<Instant>>,
 ) -> ExitCode {
-    let mut lost: Vec<_> = shown.keys().filter(|finished| !told.contains_key(finished)).collect();
+    let mut lost: Vec<_> =
+        completed_at.keys().filter(|finished| !arrivals.contains_key(finished)).collect();
     lost.sort();
     for finished in lost.iter().take(10) {
         println!("lost: {finished:?}");
     }
     let lost = lost.len();
-    let twice = told.values().filter(|times| times.len() > 1).count();
-    let mut delays: Vec<_> = shown
+    let duplicates = arrivals.values().filter(|times| times.len() > 1).count();
+    let mut delays: Vec<_> = completed_at
         .iter()
-        .filter_map(|(finished, at)| Some(told.get(finished)?[0].duration_since(*at)))
+        .filter_map(|(finished, at)| Some(arrivals.get(finished)?[0].duration_since(*at)))
         .collect();
     delays.sort_unstable();
     let milliseconds = |delay: Option<&Duration>| delay.map_or(0.0, |d| d.as_secs_f64() * 1000.0);
-    let lasted = storm.steps.last().map_or(0.0, |step| step.at.as_secs_f64());
-    println!("builds shown      {:>8}  in {lasted:.1} s", shown.len());
+    let duration = storm.steps.last().map_or(0.0, |step| step.at.as_secs_f64());
+    println!("builds            {:>8}  in {duration:.1} s", completed_at.len());
     println!("lost              {lost:>8}");
-    println!("told twice        {twice:>8}");
+    println!("sent twice        {duplicates:>8}");
     println!("delay, median     {:>8.1}  ms", milliseconds(delays.get(delays.len() / 2)));
-    println!("delay, 99 of 100  {:>8.1}  ms", milliseconds(delays.get(delays.len() * 99 / 100)));
-    println!("delay, worst      {:>8.1}  ms", milliseconds(delays.last()));
-    if lost + twice > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    println!("delay, p99        {:>8.1}  ms", milliseconds(delays.get(delays.len() * 99 / 100)));
+    println!("delay, maximum    {:>8.1}  ms", milliseconds(delays.last()));
+    if lost + duplicates > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-/// Resident, where the system tells (Linux).
+/// Resident memory, such as "5120 kB". Known only on Linux.
 fn memory(process: &Child) -> String {
     let status = fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     line.map_or("unknown".to_owned(), |line| line.trim().to_owned())
 }
 
-/// User and system time in milliseconds; Linux tells hundredths of a second.
+/// User plus system time in milliseconds. Linux reports it in units of 10 ms.
 fn cpu(process: &Child) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{}/stat", process.id())).unwrap_or_default();
     let ticks: u64 = stat.split(' ').skip(13).take(2).filter_map(|t| t.parse::<u64>().ok()).sum();

@@ -1,8 +1,8 @@
-//! Draws traces as text, the way Honeycomb draws them as pictures: `scripts/waterfall` runs it.
-//! It reads events from stdin, one JSON object `{"time","data"}` a line, as `--dry-run` prints them.
-//! With `--all` it leaves no stage out.
+//! Draws traces as text, similar to Honeycomb's trace view. `scripts/waterfall` runs it.
+//! It reads events from stdin, one JSON object `{"time","data"}` per line, as `--dry-run` prints
+//! them. `--all` draws short stages too.
 
-#![expect(clippy::print_stderr, reason = "a command line talks")]
+#![expect(clippy::print_stderr, reason = "a command-line tool prints")]
 
 use std::env;
 use std::io::{self, Read, Write};
@@ -11,10 +11,10 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
-/// The width of the bars' column.
+/// The width of the column of bars, in characters.
 const COLUMNS: usize = 40;
-/// A stage that takes less of its trace than one in so many is only counted.
-const SHORT: u32 = 100;
+/// A stage shorter than this fraction of its trace (1/100) is counted but not drawn.
+const SHORT_STAGE: u32 = 100;
 
 struct Span {
     trace: String,
@@ -22,18 +22,18 @@ struct Span {
     parent: Option<String>,
     name: String,
     starts: SystemTime,
-    takes: Duration,
+    duration: Duration,
     is_stage: bool,
-    remarks: String,
+    notes: String,
 }
 
 fn main() -> ExitCode {
-    let with_all_stages = env::args().skip(1).eq(["--all"]);
+    let all_stages = env::args().skip(1).eq(["--all"]);
     let mut text = String::new();
     match io::stdin().read_to_string(&mut text) {
         Ok(_) => {
-            // Whoever closed stdout has seen enough.
-            let _ = writeln!(io::stdout(), "{}", draw(&text, with_all_stages).join("\n\n"));
+            // A reader such as `head` may close stdout early. That is not an error.
+            let _ = writeln!(io::stdout(), "{}", draw(&text, all_stages).join("\n\n"));
             ExitCode::SUCCESS
         }
         Err(error) => {
@@ -43,8 +43,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// A picture for each trace, in the order of their starts.
-fn draw(events: &str, with_all_stages: bool) -> Vec<String> {
+/// Draws each trace, ordered by start time.
+fn draw(events: &str, all_stages: bool) -> Vec<String> {
     let mut spans: Vec<_> =
         events.lines().filter_map(|line| span(&serde_json::from_str(line).ok()?)).collect();
     spans.sort_by_key(|span| span.starts);
@@ -58,7 +58,7 @@ fn draw(events: &str, with_all_stages: bool) -> Vec<String> {
         .iter()
         .map(|trace| {
             let spans: Vec<_> = spans.iter().filter(|span| span.trace == *trace).collect();
-            picture(&spans, with_all_stages)
+            draw_trace(&spans, all_stages)
         })
         .collect()
 }
@@ -75,42 +75,44 @@ fn span(event: &Value) -> Option<Span> {
         parent: text("trace.parent_id"),
         name: if kind.ends_with("image") { format!("image {name}") } else { name },
         starts: humantime::parse_rfc3339(event["time"].as_str()?).ok()?,
-        takes: Duration::from_secs_f64(milliseconds / 1000.0),
+        duration: Duration::from_secs_f64(milliseconds / 1000.0),
         is_stage: kind == "dockerimage_stage",
-        remarks: remarks(data),
+        notes: notes(data),
     })
 }
 
-fn remarks(data: &Value) -> String {
-    let mut remarks = Vec::new();
+fn notes(data: &Value) -> String {
+    let mut notes = Vec::new();
     if data["error"] == true {
         let class = data["error.type"].as_str().unwrap_or("unknown");
         let code = data["exit_code"].as_i64().map(|code| format!(", exit code {code}"));
-        remarks.push(format!("✗ {class}{}", code.unwrap_or_default()));
+        notes.push(format!("✗ {class}{}", code.unwrap_or_default()));
     }
-    // While the Tiltfile loads, everything waits for everything.
+    // During a load of the Tiltfile Tilt shows every resource as waiting, which says nothing.
     if let Some(on) = data["waiting_on"].as_str()
         && data["waiting_reason"] != "tiltfile-reload"
     {
-        remarks.push(format!("waited for {on}"));
+        notes.push(format!("waited for {on}"));
     }
-    remarks.join(", ")
+    notes.join(", ")
 }
 
-fn picture(spans: &[&Span], with_all_stages: bool) -> String {
+fn draw_trace(spans: &[&Span], all_stages: bool) -> String {
     let begins = spans.iter().map(|span| span.starts).min().expect("a trace has spans");
-    let ends = spans.iter().map(|span| span.starts + span.takes).max().expect("likewise");
-    let whole = ends.duration_since(begins).unwrap_or_default();
-    let is_shown = |span: &Span| with_all_stages || !span.is_stage || span.takes * SHORT >= whole;
+    let ends =
+        spans.iter().map(|span| span.starts + span.duration).max().expect("a trace has spans");
+    let total = ends.duration_since(begins).unwrap_or_default();
+    let is_shown =
+        |span: &Span| all_stages || !span.is_stage || span.duration * SHORT_STAGE >= total;
 
     let is_child = |span: &&&Span| {
         span.parent.as_ref().is_some_and(|parent| spans.iter().any(|other| other.id == *parent))
     };
     let mut rows = Vec::new();
     for root in spans.iter().filter(|span| !is_child(span)) {
-        below(root, 0, spans, &mut rows);
+        add_subtree(root, 0, spans, &mut rows);
     }
-    let left_out = rows.iter().filter(|(_, span)| !is_shown(span)).count();
+    let hidden = rows.iter().filter(|(_, span)| !is_shown(span)).count();
     rows.retain(|(_, span)| is_shown(span));
 
     let label = |(depth, span): &(usize, &Span)| format!("{}{}", "  ".repeat(*depth), span.name);
@@ -120,33 +122,38 @@ fn picture(spans: &[&Span], with_all_stages: bool) -> String {
         .map(|row| {
             let span = row.1;
             let bar =
-                bar(span.starts.duration_since(begins).unwrap_or_default(), span.takes, whole);
-            let seconds = format!("{:.2}s", span.takes.as_secs_f64());
-            let line = format!("{:width$}  {bar}  {seconds:>7}  {}", label(row), span.remarks);
+                bar(span.starts.duration_since(begins).unwrap_or_default(), span.duration, total);
+            let seconds = format!("{:.2}s", span.duration.as_secs_f64());
+            let line = format!("{:width$}  {bar}  {seconds:>7}  {}", label(row), span.notes);
             line.trim_end().to_owned()
         })
         .collect();
-    if left_out > 0 {
-        lines.push(format!("{:width$}  and {left_out} short stages", ""));
+    if hidden > 0 {
+        lines.push(format!("{:width$}  and {hidden} short stages", ""));
     }
     lines.join("\n")
 }
 
-/// A span and what is below it, each with its depth.
-fn below<'a>(span: &'a Span, depth: usize, spans: &[&'a Span], rows: &mut Vec<(usize, &'a Span)>) {
+/// Adds a span and its descendants to `rows`, each with its depth.
+fn add_subtree<'a>(
+    span: &'a Span,
+    depth: usize,
+    spans: &[&'a Span],
+    rows: &mut Vec<(usize, &'a Span)>,
+) {
     rows.push((depth, span));
     for child in spans.iter().filter(|other| other.parent.as_ref() == Some(&span.id)) {
-        below(child, depth + 1, spans, rows);
+        add_subtree(child, depth + 1, spans, rows);
     }
 }
 
-fn bar(offset: Duration, takes: Duration, whole: Duration) -> String {
+fn bar(offset: Duration, duration: Duration, total: Duration) -> String {
     let column = |time: Duration| {
-        let share = time.as_nanos() * COLUMNS as u128 / whole.as_nanos().max(1);
+        let share = time.as_nanos() * COLUMNS as u128 / total.as_nanos().max(1);
         usize::try_from(share).unwrap_or(COLUMNS).min(COLUMNS)
     };
     let from = column(offset).min(COLUMNS - 1);
-    let to = column(offset + takes);
+    let to = column(offset + duration);
     let drawn = if to > from { "█".repeat(to - from) } else { "▏".to_owned() };
     format!("{}{drawn:<width$}", " ".repeat(from), width = COLUMNS - from)
 }

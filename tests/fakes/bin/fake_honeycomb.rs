@@ -1,6 +1,6 @@
-//! A receiver for looking at events without an account: the stand-in for Honeycomb as a program.
-//! It prints its address, then each event as it arrives: a line to read, or with `--json` as it
-//! came. `--port N` chooses the port, otherwise the system does.
+//! A program that receives and prints events, so that no Honeycomb account is needed. It runs the
+//! fake Honeycomb API. It prints its URL, then a summary line for each event. `--json` prints
+//! the events as JSON. `--port N` sets the port; the default is a free one.
 
 #![expect(clippy::print_stderr, clippy::print_stdout, reason = "printing is what it does")]
 
@@ -57,25 +57,25 @@ fn options(mut arguments: impl Iterator<Item = String>) -> Option<Options> {
     Some(options)
 }
 
-/// `16:22:07.934  dockerimage  web       1.7s, 9 stages`
+/// A summary such as `16:22:07.934  dockerimage  web       1.7s, 9 stages`.
 fn line(event: &Value, offset: Offset) -> String {
     let data = &event["data"];
     let subject = text(data, "name").or_else(|| text(data, "image_name")).unwrap_or_default();
     format!(
         "{}  {:<11}  {:<20}  {}",
-        clock(event["time"].as_str().unwrap_or_default(), offset),
+        time_of_day(event["time"].as_str().unwrap_or_default(), offset),
         text(data, "kind").unwrap_or_default(),
         subject,
-        facts(data).join(", ")
+        details(data).join(", ")
     )
     .trim_end()
     .to_owned()
 }
 
-fn facts(data: &Value) -> Vec<String> {
-    let mut facts = Vec::new();
+fn details(data: &Value) -> Vec<String> {
+    let mut details = Vec::new();
     for (field, name) in [("update_status", "update"), ("runtime_status", "runtime")] {
-        facts.extend(text(data, field).map(|status| format!("{name} {status}")));
+        details.extend(text(data, field).map(|status| format!("{name} {status}")));
     }
     for (field, name) in [
         ("resources_ok", "ok"),
@@ -85,25 +85,25 @@ fn facts(data: &Value) -> Vec<String> {
         ("missed_builds", "builds missed"),
     ] {
         let count = data[field].as_u64().filter(|count| *count > 0);
-        facts.extend(count.map(|count| format!("{count} {name}")));
+        details.extend(count.map(|count| format!("{count} {name}")));
     }
-    facts.extend(data["duration_ms"].as_f64().map(seconds));
+    details.extend(data["duration_ms"].as_f64().map(seconds));
     if let Some(ms) = data["time_to_ready_ms"].as_f64() {
-        facts.push(format!("ready after {}", seconds(ms)));
+        details.push(format!("ready after {}", seconds(ms)));
     }
     match (data["stages"].as_u64(), data["stages_cached"].as_u64()) {
         (Some(stages), Some(cached)) if cached > 0 => {
-            facts.push(format!("{stages} stages, {cached} cached"));
+            details.push(format!("{stages} stages, {cached} cached"));
         }
-        (Some(stages), _) => facts.push(format!("{stages} stages")),
+        (Some(stages), _) => details.push(format!("{stages} stages")),
         _ => {}
     }
     if data["error"] == true {
         let class = text(data, "error.type").unwrap_or("unknown");
         let code = data["exit_code"].as_i64().map(|code| format!(", exit code {code}"));
-        facts.push(format!("failed: {class}{}", code.unwrap_or_default()));
+        details.push(format!("failed: {class}{}", code.unwrap_or_default()));
     }
-    facts
+    details
 }
 
 fn seconds(ms: f64) -> String {
@@ -114,21 +114,21 @@ fn text<'a>(data: &'a Value, field: &str) -> Option<&'a str> {
     data[field].as_str().filter(|text| !text.is_empty())
 }
 
-/// What this place's clock differs from UTC.
+/// The difference between local time and UTC.
 #[derive(Debug, Clone, Copy)]
 enum Offset {
     Ahead(Duration),
     Behind(Duration),
 }
 
-/// std knows no time zones; `date` does. Where there is none, times are UTC.
+/// Asks the program `date`, since std has no time zones. Without it, times are UTC.
 fn local_offset() -> Offset {
     let printed = Command::new("date").arg("+%z").output();
     let printed = printed.map(|output| output.stdout).unwrap_or_default();
     parse_offset(&String::from_utf8_lossy(&printed)).unwrap_or(Offset::Ahead(Duration::ZERO))
 }
 
-/// `+0530`
+/// Parses an offset such as `+0530`.
 fn parse_offset(text: &str) -> Option<Offset> {
     let text = text.trim();
     let minutes = |digits: &str| {
@@ -143,8 +143,8 @@ fn parse_offset(text: &str) -> Option<Offset> {
     }
 }
 
-/// The time of day, to the millisecond.
-fn clock(time: &str, offset: Offset) -> String {
+/// The local time of day with milliseconds. Returns `time` unchanged if it is not RFC 3339.
+fn time_of_day(time: &str, offset: Offset) -> String {
     let Ok(at) = humantime::parse_rfc3339(time) else { return time.to_owned() };
     let local = match offset {
         Offset::Ahead(by) => at + by,

@@ -1,39 +1,39 @@
-//! A stand-in for `tilt get`, and `tilt version`: it answers from the folder that the variable `STAND_IN` names, and
-//! misbehaves on demand. Its words and its exit status are those of Tilt 0.37.6.
+//! A fake `tilt` with the subcommands `get` and `version`. It answers from the folder in the
+//! variable `STAND_IN` and can fail in many ways. Its messages and exit codes are those of Tilt 0.37.6.
 //!
-//! What Tilt shows:
-//!
-//! | file | |
-//! |---|---|
-//! | `uisession.json`, `uiresources.json`, `dockerimages.json`, `cmdimages.json` | what a `get` of that kind prints; without its file a kind is unknown |
-//! | `sessions.json` | likewise; under `tilt ci` it says how the run ended |
-//! | `combined.json` | what a `get` of a comma list prints; otherwise the list is put together |
-//! | `watch-KIND.jsonl` | newer versions of objects, one a line; lines may be added at any time; replaced by another file, watches read on there |
-//! | `replay-speed` | a number: `watch-KIND.jsonl` happens at the pace of its own times, so much faster |
-//! | `replay-held` | the replay has yet to begin, for who began to watch meanwhile |
-//! | `end` | watches end, as they do when Tilt ends |
-//!
-//! How it fails:
+//! Files with the objects of Tilt:
 //!
 //! | file | |
 //! |---|---|
-//! | `no-tilt`, `stale` | no Tilt on this port; a Tilt that was killed |
-//! | `single-kinds-only` | it takes no comma lists |
-//! | `no-watch` | it knows no `--watch`, or not for the kind that this names |
-//! | `no-version` | it does not say its version |
-//! | `stdout`, `stderr`, `exit` | it prints exactly this, and exits with this |
-//! | `flood`, `noise` | it prints a list, or what is none, of so many megabytes |
-//! | `sleep`, `hang` | it takes so many milliseconds, or until the file is gone |
-//! | `ignore-signals` | only SIGKILL ends it |
-//! | `leave-process` | a process that it started lives on and holds its output; `apart`: in a process group of its own |
-//! | `read-stdin` | it reads its stdin to the end first |
+//! | `uisession.json`, `uiresources.json`, `dockerimages.json`, `cmdimages.json` | the output of `get` for that kind; a kind without a file is unknown |
+//! | `sessions.json` | the output of `get sessions`; under `tilt ci` it says how the run ended |
+//! | `combined.json` | the output of `get` for several kinds; without it the output is built from the files of the kinds |
+//! | `watch-KIND.jsonl` | newer versions of objects, one per line; tests may append lines, or replace the file, which watches then read from its start |
+//! | `replay-speed` | a number: replays `watch-KIND.jsonl` by its recorded times, this many times as fast |
+//! | `replay-held` | holds the replay until the file is removed; watches can start meanwhile |
+//! | `end` | watches end, as they do when Tilt exits |
 //!
-//! Each call adds a JSON line to `calls`, and each watch, once it has shown the list, its kind to
-//! `watched`. The folder is written to: point at a copy. Whatever still runs when the folder is
-//! removed ends.
+//! Files that cause failures:
+//!
+//! | file | |
+//! |---|---|
+//! | `no-tilt`, `stale` | no Tilt on this port; a Tilt that was killed and left its config entry |
+//! | `single-kinds-only` | rejects several kinds in one `get` |
+//! | `no-watch` | rejects `--watch`; only for the kind that the file names, if it names one |
+//! | `no-version` | rejects `version` |
+//! | `stdout`, `stderr`, `exit` | prints exactly this, and exits with this code |
+//! | `flood`, `noise` | prints a list, or text that is not a list, of this many megabytes |
+//! | `sleep`, `hang` | waits this many milliseconds, or until the folder is removed |
+//! | `ignore-signals` | ignores SIGTERM, SIGINT and SIGHUP |
+//! | `leave-process` | leaves a child that holds its output open; `apart`: in its own process group |
+//! | `read-stdin` | first reads its stdin to the end |
+//!
+//! Each call appends a JSON line to `calls`. Each watch appends its kind to `watched` after it has
+//! printed its list. Use a copy of a recorded folder, since these files are written to it. Every
+//! process of the fake Tilt ends when the folder is removed.
 
-#![expect(clippy::print_stderr, reason = "a command line talks")]
-#![expect(clippy::disallowed_methods, reason = "it has an environment and a clock, and polls")]
+#![expect(clippy::print_stderr, reason = "a command-line tool prints")]
+#![expect(clippy::disallowed_methods, reason = "it reads its environment and the clock, and polls")]
 
 use std::collections::VecDeque;
 use std::env;
@@ -48,67 +48,71 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 const POLL: Duration = Duration::from_millis(3);
-const HANGING_POLL: Duration = Duration::from_millis(500);
-/// The argument that makes this program the process that is left behind.
-const LEFT_BEHIND: &str = "--left-behind";
+const HANG_POLL: Duration = Duration::from_millis(500);
+/// The argument that makes this program the child that outlives its parent.
+const ORPHAN: &str = "--orphan";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    let folder = env::var_os("STAND_IN").expect("STAND_IN names the folder to answer from");
+    let folder = env::var_os("STAND_IN").expect("STAND_IN names the folder with the answers");
     let folder = Folder(folder.into());
-    if arguments.first().is_some_and(|argument| argument == LEFT_BEHIND) {
-        folder.outlast();
+    if arguments.first().is_some_and(|argument| argument == ORPHAN) {
+        folder.run_until_removed();
     }
-    folder.note_call(&arguments);
+    folder.log_call(&arguments);
     folder.misbehave();
     match run(&folder, &arguments) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure::Said(text)) => {
+        Err(Failure::Message(text)) => {
             eprintln!("{text}");
             ExitCode::FAILURE
         }
         Err(Failure::Scripted(code)) => code.into(),
-        // Whoever read the output has seen enough.
-        Err(Failure::Closed) => ExitCode::FAILURE,
+        // The reader has closed the pipe. That needs no message.
+        Err(Failure::OutputClosed) => ExitCode::FAILURE,
     }
 }
 
+/// Why the program exits with an error.
 enum Failure {
-    Said(String),
+    /// Prints this message to stderr and exits with 1.
+    Message(String),
+    /// Exits with the code in the file `exit`.
     Scripted(u8),
-    Closed,
+    /// The reader has closed the output.
+    OutputClosed,
 }
 
 impl From<io::Error> for Failure {
     fn from(_: io::Error) -> Self {
-        Self::Closed
+        Self::OutputClosed
     }
 }
 
-fn said<T>(text: impl Into<String>) -> Result<T, Failure> {
-    Err(Failure::Said(text.into()))
+fn fail<T>(text: impl Into<String>) -> Result<T, Failure> {
+    Err(Failure::Message(text.into()))
 }
 
 fn run(folder: &Folder, arguments: &[String]) -> Result<(), Failure> {
     if arguments == ["version"] {
         if folder.has("no-version") {
-            return said("Error: unknown command \"version\" for \"tilt\"");
+            return fail("Error: unknown command \"version\" for \"tilt\"");
         }
         return Ok(println_to_stdout("v0.37.6, built 2026-07-01")?);
     }
     let get = Get::parse(arguments)?;
     if folder.has("no-tilt") {
-        return said(format!("Error: No tilt apiserver found: tilt-{}", get.api_server()));
+        return fail(format!("Error: No tilt apiserver found: tilt-{}", get.api_server()));
     }
     if folder.has("stale") {
         print(&list(&[]))?;
-        return said(
+        return fail(
             "The connection to the server 127.0.0.1:43931 was refused - did you specify the right \
              host or port?",
         );
     }
     if folder.has("stdout") || folder.has("stderr") || folder.has("exit") {
-        return folder.recite();
+        return folder.print_scripted();
     }
     if let Some(megabytes) = folder.number("flood") {
         return flood(folder, megabytes);
@@ -118,14 +122,14 @@ fn run(folder: &Folder, arguments: &[String]) -> Result<(), Failure> {
     }
     match (get.watch, &get.kinds[..]) {
         (true, [kind]) if folder.can_watch(kind) => watch(folder, kind),
-        (true, [_]) => said("Error: unknown flag: --watch"),
-        (true, _) => said("error: you may only specify a single resource type"),
+        (true, [_]) => fail("Error: unknown flag: --watch"),
+        (true, _) => fail("error: you may only specify a single resource type"),
         (false, [kind]) => get_one(folder, kind),
         (false, kinds) => get_several(folder, kinds),
     }
 }
 
-/// `get KIND[,KIND] -o json [--watch] [--port N]`
+/// The arguments of `get KIND[,KIND] -o json [--watch] [--port N]`.
 struct Get {
     kinds: Vec<String>,
     watch: bool,
@@ -137,17 +141,17 @@ impl Get {
         let mut get = Self { kinds: Vec::new(), watch: false, port: env::var("TILT_PORT").ok() };
         let mut arguments = arguments.iter().map(String::as_str);
         if arguments.next() != Some("get") {
-            return said("Error: this stand-in knows only get");
+            return fail("Error: the fake tilt knows only get and version");
         }
         while let Some(argument) = arguments.next() {
             match argument {
                 "--watch" | "-w" => get.watch = true,
                 "--port" => get.port = arguments.next().map(str::to_owned),
                 "-o" if arguments.next() == Some("json") => {}
-                "-o" => return said("error: this stand-in prints only JSON"),
+                "-o" => return fail("error: the fake tilt prints only JSON"),
                 flag if flag.starts_with('-') => {
                     println_to_stdout(&format!("unknown flag: {flag}"))?;
-                    return said(format!(
+                    return fail(format!(
                         "Error: unknown flag: {flag}\nUsage:\n  tilt get [flags]"
                     ));
                 }
@@ -157,7 +161,7 @@ impl Get {
         Ok(get)
     }
 
-    /// How Tilt's configuration names a server.
+    /// The name of the server in Tilt's configuration.
     fn api_server(&self) -> &str {
         match self.port.as_deref() {
             None | Some("" | "10350") => "default",
@@ -166,7 +170,7 @@ impl Get {
     }
 }
 
-/// The one spelling that files have; Tilt takes both.
+/// The spelling of a kind in file names. Tilt accepts singular and plural.
 fn plural(kind: &str) -> String {
     match kind {
         "uisession" | "uisessions" => "uisession".to_owned(),
@@ -177,14 +181,14 @@ fn plural(kind: &str) -> String {
 
 fn get_one(folder: &Folder, kind: &str) -> Result<(), Failure> {
     match folder.objects(kind)? {
-        Objects::AsTheyStand(text) => Ok(io::stdout().write_all(&text)?),
-        Objects::Changed(objects) => Ok(print(&list(&objects))?),
+        Objects::Recorded(text) => Ok(io::stdout().write_all(&text)?),
+        Objects::Updated(objects) => Ok(print(&list(&objects))?),
     }
 }
 
 fn get_several(folder: &Folder, kinds: &[String]) -> Result<(), Failure> {
     if folder.has("single-kinds-only") {
-        return unknown(&kinds.join(","));
+        return unknown_kind(&kinds.join(","));
     }
     if let Ok(text) = fs::read(folder.path("combined.json")) {
         return Ok(io::stdout().write_all(&text)?);
@@ -196,16 +200,16 @@ fn get_several(folder: &Folder, kinds: &[String]) -> Result<(), Failure> {
     Ok(print(&list(&objects))?)
 }
 
-/// The current objects twice, then each change, until Tilt ends.
+/// Prints the current objects twice, as Tilt does, then each change, until `end` exists.
 fn watch(folder: &Folder, kind: &str) -> Result<(), Failure> {
     let mut journal = Journal::open(folder, kind);
     let objects = folder.objects_with(kind, &mut journal)?.parsed();
     for object in objects.iter().chain(&objects) {
         print(object)?;
     }
-    folder.note("watched", kind);
+    folder.append_line("watched", kind);
     loop {
-        for object in journal.due() {
+        for object in journal.take_due() {
             print(&object)?;
         }
         if folder.has("end") || !folder.0.exists() {
@@ -215,8 +219,8 @@ fn watch(folder: &Folder, kind: &str) -> Result<(), Failure> {
     }
 }
 
-fn unknown<T>(kind: &str) -> Result<T, Failure> {
-    said(format!("error: the server doesn't have a resource type \"{kind}\""))
+fn unknown_kind<T>(kind: &str) -> Result<T, Failure> {
+    fail(format!("error: the server doesn't have a resource type \"{kind}\""))
 }
 
 fn noise(megabytes: u64) -> Result<(), Failure> {
@@ -224,7 +228,7 @@ fn noise(megabytes: u64) -> Result<(), Failure> {
     (0..megabytes).try_for_each(|_| Ok(io::stdout().write_all(&megabyte)?))
 }
 
-/// A list that goes on and on.
+/// Prints a list of this size without its end.
 fn flood(folder: &Folder, megabytes: u64) -> Result<(), Failure> {
     let objects = folder.objects("uiresources")?.parsed();
     let mut object = pretty(objects.first().expect("a resource was recorded"))?;
@@ -242,7 +246,7 @@ fn list(items: &[Value]) -> Value {
     json!({"apiVersion": "v1", "items": items, "kind": "List", "metadata": {"resourceVersion": ""}})
 }
 
-/// As Tilt prints: four spaces deep.
+/// Formats with an indentation of four spaces, like Tilt.
 fn pretty(value: &Value) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
     let pretty = serde_json::ser::PrettyFormatter::with_indent(b"    ");
@@ -250,7 +254,7 @@ fn pretty(value: &Value) -> io::Result<Vec<u8>> {
     Ok(text)
 }
 
-/// In one piece.
+/// Prints a value with one write, so that a reader rarely gets half of it.
 fn print(value: &Value) -> io::Result<()> {
     let mut text = pretty(value)?;
     text.push(b'\n');
@@ -263,26 +267,28 @@ fn println_to_stdout(text: &str) -> io::Result<()> {
     writeln!(io::stdout(), "{text}")
 }
 
+/// The folder that `STAND_IN` names.
 struct Folder(PathBuf);
 
-/// What Tilt shows of a kind.
+/// The objects of one kind.
 enum Objects {
-    /// The file's own bytes.
-    AsTheyStand(Vec<u8>),
-    Changed(Vec<Value>),
+    /// The bytes of the file, unchanged.
+    Recorded(Vec<u8>),
+    /// The objects of the file with the changes of the journal.
+    Updated(Vec<Value>),
 }
 
 impl Objects {
     fn parsed(self) -> Vec<Value> {
         match self {
-            Self::AsTheyStand(text) => items(&text),
-            Self::Changed(objects) => objects,
+            Self::Recorded(text) => items(&text),
+            Self::Updated(objects) => objects,
         }
     }
 }
 
 fn items(text: &[u8]) -> Vec<Value> {
-    let mut list: Value = serde_json::from_slice(text).expect("a recorded answer is JSON");
+    let mut list: Value = serde_json::from_slice(text).expect("a recorded output is JSON");
     match list["items"].take() {
         Value::Array(items) => items,
         _ => vec![list],
@@ -303,10 +309,10 @@ impl Folder {
         !cannot.is_ok_and(|kinds| kinds.is_empty() || kinds == kind)
     }
 
-    /// For ever, as far as anyone who looks can tell.
-    fn outlast(&self) -> ! {
+    /// Runs until the folder is removed.
+    fn run_until_removed(&self) -> ! {
         while self.0.exists() {
-            thread::sleep(HANGING_POLL);
+            thread::sleep(HANG_POLL);
         }
         process::exit(1);
     }
@@ -316,7 +322,7 @@ impl Folder {
         Some(text.trim().parse().expect("a number"))
     }
 
-    fn note_call(&self, arguments: &[String]) {
+    fn log_call(&self, arguments: &[String]) {
         let variable = |name| env::var(name).ok();
         let call = json!({
             "arguments": arguments,
@@ -325,12 +331,12 @@ impl Folder {
             "TILT_HOST": variable("TILT_HOST"),
             "TILT_DISABLE_ANALYTICS": variable("TILT_DISABLE_ANALYTICS"),
         });
-        self.note("calls", &call.to_string());
+        self.append_line("calls", &call.to_string());
     }
 
-    fn note(&self, name: &str, line: &str) {
+    fn append_line(&self, name: &str, line: &str) {
         let notes = OpenOptions::new().create(true).append(true).open(self.path(name));
-        // One write, so that calls side by side do not mix. On a full disk Tilt answers still.
+        // One write, so that lines of parallel calls do not mix. A full disk must not stop the answer.
         let _ = notes.and_then(|mut file| file.write_all(format!("{line}\n").as_bytes()));
     }
 
@@ -343,25 +349,25 @@ impl Folder {
         }
         if self.has("leave-process") {
             let mut command = Command::new(env::current_exe().expect("a path"));
-            command.arg(LEFT_BEHIND).stdin(Stdio::null());
+            command.arg(ORPHAN).stdin(Stdio::null());
             #[cfg(unix)]
             if fs::read(self.path("leave-process")).is_ok_and(|how| how == b"apart") {
                 std::os::unix::process::CommandExt::process_group(&mut command, 0);
             }
-            #[expect(clippy::zombie_processes, reason = "to outlive this one is its purpose")]
-            let left = command.spawn().expect("a second process starts");
-            fs::write(self.path("left-process"), left.id().to_string()).expect("a file");
+            #[expect(clippy::zombie_processes, reason = "the child must outlive this process")]
+            let orphan = command.spawn().expect("a second process starts");
+            fs::write(self.path("left-process"), orphan.id().to_string()).expect("a file");
         }
         if let Some(milliseconds) = self.number("sleep") {
             thread::sleep(Duration::from_millis(milliseconds));
         }
         if self.has("hang") {
-            self.outlast();
+            self.run_until_removed();
         }
     }
 
-    /// Prints what the files `stdout` and `stderr` hold.
-    fn recite(&self) -> Result<(), Failure> {
+    /// Prints the files `stdout` and `stderr` and exits with the code in `exit`.
+    fn print_scripted(&self) -> Result<(), Failure> {
         let scripted = |name| fs::read(self.path(name)).unwrap_or_default();
         io::stdout().write_all(&scripted("stdout"))?;
         io::stderr().write_all(&scripted("stderr"))?;
@@ -376,12 +382,12 @@ impl Folder {
     }
 
     fn objects_with(&self, kind: &str, journal: &mut Journal) -> Result<Objects, Failure> {
-        // In this order: whoever replaces both writes the list first.
-        let changes = journal.due();
+        // The journal first: a test that replaces both files writes the list first.
+        let changes = journal.take_due();
         let recorded = fs::read(self.path(&format!("{kind}.json"))).ok();
         match recorded {
-            None if !journal.exists() => unknown(kind),
-            Some(text) if changes.is_empty() => Ok(Objects::AsTheyStand(text)),
+            None if !journal.exists() => unknown_kind(kind),
+            Some(text) if changes.is_empty() => Ok(Objects::Recorded(text)),
             recorded => {
                 let mut objects = recorded.map(|text| items(&text)).unwrap_or_default();
                 for changed in changes {
@@ -391,20 +397,20 @@ impl Folder {
                         None => objects.push(changed),
                     }
                 }
-                Ok(Objects::Changed(objects))
+                Ok(Objects::Updated(objects))
             }
         }
     }
 }
 
-/// `watch-KIND.jsonl`, as far as it has happened.
+/// Reads `watch-KIND.jsonl` line by line.
 struct Journal {
     path: PathBuf,
     file: Option<BufReader<File>>,
-    /// The start of a line that is still being written.
-    unfinished: String,
-    /// Read, but yet to happen; only in a replay.
-    ahead: VecDeque<(SystemTime, Value)>,
+    /// The start of a line that a test is still writing.
+    partial_line: String,
+    /// Objects that are read but not due yet. Only a replay has them.
+    pending: VecDeque<(SystemTime, Value)>,
     replay: Option<Replay>,
     latest: SystemTime,
 }
@@ -414,8 +420,8 @@ impl Journal {
         Self {
             path: folder.path(&format!("watch-{kind}.jsonl")),
             file: None,
-            unfinished: String::new(),
-            ahead: VecDeque::new(),
+            partial_line: String::new(),
+            pending: VecDeque::new(),
             replay: Replay::of(folder),
             latest: UNIX_EPOCH,
         }
@@ -425,13 +431,13 @@ impl Journal {
         self.file.is_some()
     }
 
-    /// What has happened since the last call.
-    fn due(&mut self) -> Vec<Value> {
-        self.read_on();
+    /// Returns the objects that have become due since the last call.
+    fn take_due(&mut self) -> Vec<Value> {
+        self.read_new_lines();
         let mut due = Vec::new();
-        while let Some((at, object)) = self.ahead.pop_front() {
+        while let Some((at, object)) = self.pending.pop_front() {
             if self.replay.as_mut().is_some_and(|replay| !replay.has_reached(at)) {
-                self.ahead.push_front((at, object));
+                self.pending.push_front((at, object));
                 break;
             }
             due.push(object);
@@ -439,7 +445,7 @@ impl Journal {
         due
     }
 
-    fn read_on(&mut self) {
+    fn read_new_lines(&mut self) {
         let was_replaced = self.was_replaced();
         self.read_lines();
         if was_replaced || self.file.is_none() {
@@ -457,33 +463,33 @@ impl Journal {
     }
 
     #[cfg(not(unix))]
-    #[expect(clippy::unused_self, reason = "elsewhere it is used")]
+    #[expect(clippy::unused_self, reason = "the Unix version uses it")]
     fn was_replaced(&self) -> bool {
         false
     }
 
     fn read_lines(&mut self) {
         let Some(file) = &mut self.file else { return };
-        while file.read_line(&mut self.unfinished).is_ok_and(|length| length > 0) {
-            if !self.unfinished.ends_with('\n') {
+        while file.read_line(&mut self.partial_line).is_ok_and(|length| length > 0) {
+            if !self.partial_line.ends_with('\n') {
                 return;
             }
-            let object = serde_json::from_str(&self.unfinished).expect("an object a line");
-            self.unfinished.clear();
-            // Lines stay in order even where an object's own times do not move.
+            let object = serde_json::from_str(&self.partial_line).expect("one object per line");
+            self.partial_line.clear();
+            // Keeps the order of the lines, even if an object's own times do not advance.
             self.latest = self.latest.max(latest_time(&object));
-            self.ahead.push_back((self.latest, object));
+            self.pending.push_back((self.latest, object));
         }
     }
 }
 
-/// The pace of recorded lines: all calls on one folder share it, as they share one Tilt.
+/// Replays recorded lines at their own pace. All calls with one folder share the same replay.
 struct Replay {
     folder: PathBuf,
     speed: f64,
-    /// Unless it is held.
+    /// When the replay started. `None` while `replay-held` exists.
     started: Option<SystemTime>,
-    /// The recorded moment at which the replay starts.
+    /// The recorded time at which the replay starts.
     origin: SystemTime,
 }
 
@@ -495,7 +501,7 @@ impl Replay {
         let origin = journals
             .map(|entry| entry.expect("an entry").path())
             .filter(|path| path.extension().is_some_and(|extension| extension == "jsonl"))
-            .map(|path| time_of_first_list(&path))
+            .map(|path| end_of_initial_list(&path))
             .max()?;
         Some(Self { folder: folder.0.clone(), speed, started: None, origin })
     }
@@ -512,26 +518,26 @@ impl Replay {
     }
 }
 
-/// The first call of all decides.
+/// The start of the replay, which the first call sets for all calls.
 fn replay_start(folder: &Folder) -> SystemTime {
     let path = folder.path("replay-start");
     let now = humantime::format_rfc3339_nanos(SystemTime::now()).to_string();
-    let own = folder.path(&format!("replay-start-{}", process::id()));
-    fs::write(&own, now).expect("the folder can be written to");
-    // Fails for all but the first, and they read what the first wrote.
-    let _ = fs::hard_link(&own, &path);
-    let _ = fs::remove_file(&own);
+    let own_file = folder.path(&format!("replay-start-{}", process::id()));
+    fs::write(&own_file, now).expect("the folder can be written to");
+    // The link fails for all calls except the first, so all of them read the first call's time.
+    let _ = fs::hard_link(&own_file, &path);
+    let _ = fs::remove_file(&own_file);
     let started = fs::read_to_string(&path).expect("the start of the replay");
     humantime::parse_rfc3339(&started).expect("a time")
 }
 
-/// A watch begins with a list, every name once, of what had happened before.
-fn time_of_first_list(path: &Path) -> SystemTime {
+/// The latest time in a watch's initial list, which ends before the first repeated name.
+fn end_of_initial_list(path: &Path) -> SystemTime {
     let text = fs::read_to_string(path).expect("a recorded watch");
     let mut names = Vec::new();
     let mut latest = UNIX_EPOCH;
     for line in text.lines() {
-        let object: Value = serde_json::from_str(line).expect("an object a line");
+        let object: Value = serde_json::from_str(line).expect("one object per line");
         let name = object["metadata"]["name"].clone();
         if names.contains(&name) {
             break;
@@ -542,7 +548,7 @@ fn time_of_first_list(path: &Path) -> SystemTime {
     latest
 }
 
-/// The latest of all times that an object's status holds: about when it was printed.
+/// The latest time in an object's status, which is about when Tilt printed it.
 fn latest_time(object: &Value) -> SystemTime {
     fn latest(value: &Value) -> SystemTime {
         match value {

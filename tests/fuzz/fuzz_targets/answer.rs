@@ -1,5 +1,5 @@
-//! Any answer of a server, or of what speaks in its place. The first bytes are its status and how
-//! long its headers are.
+//! Judges an arbitrary HTTP response, such as one of a broken server or proxy. The first two bytes
+//! are the status, the third is the length of the headers.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Any bytes in the state's place: refused, or used like any other state.
+//! Decodes arbitrary bytes as a state. The decoder either rejects them or returns a usable state.
 
 #![no_main]
 

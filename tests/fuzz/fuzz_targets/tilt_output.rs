@@ -1,4 +1,5 @@
-//! Any bytes that `tilt` may print: read as a list, cut into objects, derived, put on the queue.
+//! Reads arbitrary output of `tilt`, both as a list and as a stream of objects, and records the
+//! resulting events in a state.
 
 #![no_main]
 
@@ -14,8 +15,8 @@ use tilt_honeycomb::spool::state::State;
 use tilt_honeycomb::tilt::watch_reader::WatchReader;
 
 fuzz_target!(|bytes: &[u8]| {
-    let whole = listed([bytes]);
-    assert_eq!(whole, listed(bytes.chunks(7)));
+    let list = read_list([bytes]);
+    assert_eq!(list, read_list(bytes.chunks(7)));
     let mut watched = Snapshot::default();
     let mut objects = WatchReader::default();
     for part in bytes.chunks(7) {
@@ -25,17 +26,17 @@ fuzz_target!(|bytes: &[u8]| {
     }
     let now = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
     let mut state = State::default();
-    for snapshot in [&whole, &watched, &whole] {
+    for snapshot in [&list, &watched, &list] {
         reconcile(&mut state, &Observation::at(snapshot), &Context::default(), now);
     }
-    // What was taken in is not new a second time.
-    let recorded = reconcile(&mut state, &Observation::at(&whole), &Context::default(), now);
+    // A build that was recorded is not new a second time.
+    let recorded = reconcile(&mut state, &Observation::at(&list), &Context::default(), now);
     assert_eq!(recorded.new_builds, 0);
-    State::decode(&state.encode()).expect("what was written reads back");
+    State::decode(&state.encode()).expect("an encoded state decodes");
 });
 
-fn listed<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Snapshot {
-    let mut listing = ListReader::default();
-    parts.into_iter().for_each(|part| listing.feed(part));
-    listing.end().map(|listed| listed.snapshot).unwrap_or_default()
+fn read_list<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Snapshot {
+    let mut reader = ListReader::default();
+    parts.into_iter().for_each(|part| reader.feed(part));
+    reader.end().map(|list| list.snapshot).unwrap_or_default()
 }

@@ -1,21 +1,21 @@
-//! An end at each step: before and after each write, sync, rename, removal, connection and send, by
-//! SIGKILL and by SIGTERM. `machine.c` counts the steps, and strikes.
+//! SIGKILL and SIGTERM before and after each write, sync, rename, removal, connection and send.
+//! `tests/fakes/machine.c` counts these steps and sends the signal.
 
 use std::collections::HashMap;
 use std::fs;
 use std::time::Duration;
 
+use fakes::honeycomb::Server;
 use rustix::process::Signal;
 
-use crate::support::sandbox::{
-    Invocation, Outcome, Sandbox, builds, eventually, in_some_tries, machine, recorded_builds,
+use crate::support::{
+    Invocation, Outcome, Sandbox, builds, eventually, machine_library, recorded_builds, retry,
 };
-use fakes::honeycomb::Server;
 
-/// With so many resources more, what there is to send takes two requests.
-const CROWD: usize = 450;
-/// For so long whoever is asked to end waits for an answer, at the least.
-const LAST_ANSWER: Duration = Duration::from_secs(1);
+/// With this many more resources, a report takes two requests.
+const EXTRA_RESOURCES: usize = 450;
+/// The shortest time that a stopped process waits for the response of a sent batch.
+const LAST_RESPONSE_WAIT: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, Copy)]
 struct Strike {
@@ -26,41 +26,40 @@ struct Strike {
 
 impl Strike {
     fn on(self, run: Invocation, sandbox: &Sandbox) -> Invocation {
-        run.env("LD_PRELOAD", machine())
+        run.env("LD_PRELOAD", machine_library())
             .env("STEPS", sandbox.path("steps"))
             .env("STRIKE", format!("{} {} {}", self.signal.as_raw(), self.when, self.at))
     }
 }
 
-/// The steps that were taken, or were about to be: by which thread, and what.
+/// The thread and the name of each step that was done or about to be done.
 fn steps(sandbox: &Sandbox) -> Vec<(String, String)> {
     let steps = fs::read_to_string(sandbox.path("steps")).unwrap_or_default();
     let words = steps.lines().map(|line| line.split_once(' ').expect("a thread and a step"));
     words.map(|(thread, step)| (thread.to_owned(), step.to_owned())).collect()
 }
 
-/// Whether the process ended between an answer and the note of it, as far as its steps tell: the
-/// thread that sends notes the answer too.
-fn had_an_answer_to_note(steps: &[(String, String)]) -> bool {
+/// True if the steps show that the process ended between a response and its storage. One thread both
+/// sends a batch and stores the response.
+fn ended_with_unstored_response(steps: &[(String, String)]) -> bool {
     let is = |step: &(String, String), name: &str| step.1.starts_with(name);
     let Some(sent) = steps.iter().rposition(|step| is(step, "send")) else { return false };
     let sender = &steps[sent].0;
     !steps[sent..].iter().any(|step| step.0 == *sender && is(step, "rename"))
 }
 
-/// An environment of which some events wait from before, and that has a build to tell.
+/// An environment with queued events and a new build.
 fn environment() -> (Sandbox, Server) {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    sandbox.report_in_vain(&server);
+    sandbox.queue_report(&server);
     sandbox.tilt().build_web("2026-11-22T17:00:00Z", "2026-11-22T17:00:01Z");
     (sandbox, server)
 }
 
-/// Whatever a process was struck at, the next report tells the rest: each build once, or twice where
-/// it was killed and the first answer had not been noted. `None` where it was asked to end, and did
-/// before it had noted an answer: then its time was up.
+/// Asserts that the next report sends the rest. Each build arrives once, or twice after a kill before
+/// the first response was stored. Returns `None` if a stopped process ran out of time to store one.
 #[track_caller]
-fn the_next_report_makes_it_whole(
+fn assert_next_report_completes(
     sandbox: &Sandbox,
     server: &Server,
     strike: Strike,
@@ -71,74 +70,74 @@ fn the_next_report_makes_it_whole(
         taken.truncate(strike.at - 1);
     }
     sandbox.report_to(server).finish().exits_with(0);
-    assert_eq!(sandbox.waiting(), 0, "{strike:?}");
+    assert_eq!(sandbox.queued(), 0, "{strike:?}");
     let accepted = server.accepted();
-    let mut told = builds(&accepted);
-    told.dedup();
-    assert_eq!(told.len(), recorded_builds().len() + 1, "{strike:?}");
+    let mut sent = builds(&accepted);
+    sent.dedup();
+    assert_eq!(sent.len(), recorded_builds().len() + 1, "{strike:?}");
     let mut times = HashMap::<String, usize>::new();
     for event in &accepted {
         *times.entry(event.to_string()).or_default() += 1;
     }
     let most = times.into_values().max();
     let was_killed = strike.signal == Signal::KILL;
-    let was_cut_short = was_killed || struck.took >= LAST_ANSWER;
-    let allowed = 1 + usize::from(was_cut_short && had_an_answer_to_note(&taken));
+    let was_cut_short = was_killed || struck.took >= LAST_RESPONSE_WAIT;
+    let allowed = 1 + usize::from(was_cut_short && ended_with_unstored_response(&taken));
     assert!(most <= Some(allowed), "{strike:?}: {most:?} times, after {taken:#?}");
     (was_killed || most <= Some(1)).then_some(false)
 }
 
-/// Whether there are no more steps to strike at.
+/// True if the process finished before the step to strike at.
 type IsOver = bool;
 
-/// Strikes at each step.
+/// Strikes at each step in turn.
 #[track_caller]
 fn strike_each(signal: Signal, when: &'static str, strike: fn(Strike) -> Option<IsOver>) {
     for at in 1.. {
-        let what = format!("{signal:?} {when} step {at}, and all is noted in time");
-        if in_some_tries(&what, || strike(Strike { signal, when, at })) {
+        let what = format!("{signal:?} {when} step {at}, with responses stored in time");
+        if retry(&what, || strike(Strike { signal, when, at })) {
             return;
         }
     }
 }
 
-/// Strikes a single report of two requests at a step that it takes.
+/// Strikes a report of two requests at a step.
 fn strike_single_report(strike: Strike) -> Option<IsOver> {
     let (sandbox, server) = environment();
-    sandbox.tilt().crowd(CROWD);
+    sandbox.tilt().add_resources(EXTRA_RESOURCES);
     let outcome = strike.on(sandbox.report_to(&server), &sandbox).finish();
     if steps(&sandbox).len() < strike.at {
         outcome.exits_with(0);
-        assert_eq!(server.requests().len(), 3, "one in vain, and two");
+        assert_eq!(server.requests().len(), 3, "one failed request and two of the report");
         return Some(true);
     }
     let was_killed = outcome.code.is_none();
     assert_eq!(was_killed, strike.signal == Signal::KILL, "{strike:?}: {outcome:?}");
-    the_next_report_makes_it_whole(&sandbox, &server, strike, &outcome)
+    assert_next_report_completes(&sandbox, &server, strike, &outcome)
 }
 
 #[test]
-fn a_report_killed_before_any_of_its_steps_is_made_whole_by_the_next() {
+fn the_next_report_completes_one_killed_before_any_step() {
     strike_each(Signal::KILL, "before", strike_single_report);
 }
 
 #[test]
-fn a_report_killed_after_any_of_its_steps_is_made_whole_by_the_next() {
+fn the_next_report_completes_one_killed_after_any_step() {
     strike_each(Signal::KILL, "after", strike_single_report);
 }
 
 #[test]
-fn a_report_asked_to_end_at_any_of_its_steps_is_made_whole_by_the_next() {
+fn the_next_report_completes_one_stopped_at_any_step() {
     strike_each(Signal::TERM, "before", strike_single_report);
 }
 
-/// Strikes a sidecar at a step from its start until all is told and noted.
+/// Strikes a sidecar at a step between its start and an empty queue.
 fn strike_sidecar(strike: Strike) -> Option<IsOver> {
     let (sandbox, server) = environment();
-    let sidecar = strike.on(sandbox.live_to(&server), &sandbox).start();
+    let sidecar = strike.on(sandbox.sidecar_to(&server), &sandbox).start();
     let is_done = || builds(&server.accepted()).len() > recorded_builds().len();
-    eventually("it has ended, or has no more to do", || {
-        !sidecar.is_running() || is_done() && sandbox.waiting() == 0
+    eventually("the sidecar has exited or has nothing to do", || {
+        !sidecar.is_running() || is_done() && sandbox.queued() == 0
     });
     if sidecar.is_running() && steps(&sandbox).len() < strike.at {
         assert!(strike.at > 15, "a report and a delivery take more steps than {}", strike.at);
@@ -150,15 +149,15 @@ fn strike_sidecar(strike: Strike) -> Option<IsOver> {
     } else {
         assert_eq!(outcome.code, Some(0), "{strike:?}: {outcome:?}");
     }
-    the_next_report_makes_it_whole(&sandbox, &server, strike, &outcome)
+    assert_next_report_completes(&sandbox, &server, strike, &outcome)
 }
 
 #[test]
-fn a_sidecar_killed_after_any_of_its_steps_loses_nothing() {
+fn a_sidecar_killed_after_any_step_loses_nothing() {
     strike_each(Signal::KILL, "after", strike_sidecar);
 }
 
 #[test]
-fn a_sidecar_asked_to_end_at_any_of_its_steps_loses_and_repeats_nothing() {
+fn a_sidecar_stopped_at_any_step_loses_and_repeats_nothing() {
     strike_each(Signal::TERM, "before", strike_sidecar);
 }

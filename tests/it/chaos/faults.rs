@@ -1,5 +1,5 @@
-//! The faults of a bad day, one at a time: of the disk, of the process, of the way to Honeycomb.
-//! The campaign of `torture.rs` mixes them.
+//! One fault at a time: of the disk, of the process and of the network. The campaign in `tests/chaos`
+//! combines them.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -9,44 +9,45 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use fakes::honeycomb::{Answer, Mishap, Part, Reply, Server, batch_reply, read_body, read_head};
+use fakes::tls::{self, certificate};
 use rustix::process::Signal;
 
-use crate::support::sandbox::{
-    Invocation, KEY, NOBODY, PROGRAM, Sandbox, builds, change_places, eventually, in_some_tries,
-    of_kind, recorded_builds, takes_less_than,
+use crate::delivery::responses::refuse_batches_with_web;
+use crate::support::{
+    Invocation, KEY, PROGRAM, Sandbox, UNREACHABLE, builds, eventually, of_kind, recorded_builds,
+    retry, swap_paths, takes_less_than,
 };
-use fakes::honeycomb::{Answer, Mishap, Part, Reply, Server, judged, read_body, read_head};
-use fakes::tls::{self, certificate};
 
-type Held = Arc<Mutex<Option<File>>>;
+type HeldLock = Arc<Mutex<Option<File>>>;
 
-/// Takes the lock, which the note of an answer needs, while the answer is on its way.
-fn hold_state_from_the_answer_on(sandbox: &Sandbox, server: &Server) -> Held {
+/// Makes the server take the state lock when it responds. The program then cannot store the response.
+fn lock_state_on_response(sandbox: &Sandbox, server: &Server) -> HeldLock {
     let lock = sandbox.state_file().with_extension("lock");
-    let held = Held::default();
+    let held = HeldLock::default();
     let holder = Arc::clone(&held);
     server.usually(Answer::By(Arc::new(move |_| {
         let lock = File::open(&lock).expect("a lock");
-        lock.lock().expect("nobody holds it while a request is under way");
+        lock.lock().expect("no process holds the lock during a request");
         *holder.lock().expect("no one panicked") = Some(lock);
         Answer::Accept
     })));
     held
 }
 
-fn let_go(held: &Held) {
+fn unlock(held: &HeldLock) {
     *held.lock().expect("no one panicked") = None;
 }
 
 #[test]
-fn killed_before_the_first_write_it_tells_everything_the_next_time() {
+fn a_report_killed_before_its_first_write_loses_nothing() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    sandbox.report_in_vain(&server);
+    sandbox.queue_report(&server);
     sandbox.report_to(&server).finish().exits_with(0);
     sandbox.tilt().build_web("2026-11-22T17:00:00Z", "2026-11-22T17:00:01Z");
-    let lock = sandbox.hold_state();
+    let lock = sandbox.lock_state();
     let report = sandbox.report_to(&server).start();
-    eventually("it has looked", || sandbox.tilt().calls().len() == 3);
+    eventually("the poll", || sandbox.tilt().calls().len() == 3);
     report.signal(Signal::KILL);
     report.finish();
     drop(lock);
@@ -55,86 +56,82 @@ fn killed_before_the_first_write_it_tells_everything_the_next_time() {
 }
 
 #[test]
-fn killed_between_the_answer_and_its_note_it_repeats_what_was_answered_and_no_more() {
+fn a_kill_before_the_response_is_stored_repeats_one_batch() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    let waiting = sandbox.report_in_vain(&server);
+    let waiting = sandbox.queue_report(&server);
     sandbox.tilt().set("no-tilt", "");
-    let locked = hold_state_from_the_answer_on(&sandbox, &server);
+    let locked = lock_state_on_response(&sandbox, &server);
     let before = server.requests().len();
     let report = sandbox.report_to(&server).start();
-    eventually("it was answered", || server.accepted().len() == waiting);
+    eventually("the response", || server.accepted().len() == waiting);
     report.signal(Signal::KILL);
     report.finish();
-    let_go(&locked);
-    assert_eq!(sandbox.waiting(), waiting);
+    unlock(&locked);
+    assert_eq!(sandbox.queued(), waiting);
 
     server.usually(Answer::Accept);
     sandbox.report_to(&server).finish().exits_with(3);
     assert_eq!(server.requests().len(), before + 2);
-    assert_eq!((server.accepted().len(), sandbox.waiting()), (2 * waiting, 0));
+    assert_eq!((server.accepted().len(), sandbox.queued()), (2 * waiting, 0));
 }
 
 #[test]
-fn an_answer_is_noted_as_long_as_there_is_time() {
+fn a_response_is_stored_once_the_lock_is_free() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    let waiting = sandbox.report_in_vain(&server);
+    let waiting = sandbox.queue_report(&server);
     sandbox.tilt().set("no-tilt", "");
-    let held = hold_state_from_the_answer_on(&sandbox, &server);
+    let held = lock_state_on_response(&sandbox, &server);
     let report = sandbox.report_to(&server).start();
-    eventually("it was answered", || server.accepted().len() == waiting);
-    // As patient with the lock as the first one's first attempt, which began before.
+    eventually("the response", || server.accepted().len() == waiting);
+    // The first attempt of the first report waits as long for the lock, and started earlier.
     let other = sandbox.run("--once --timeout 100ms").sending_to(&server);
     other.finish().exits_with(3).says("another collector has held");
-    let_go(&held);
+    unlock(&held);
     report.finish().exits_with(3);
-    assert_eq!((server.accepted().len(), sandbox.waiting()), (waiting, 0));
+    assert_eq!((server.accepted().len(), sandbox.queued()), (waiting, 0));
 }
 
 #[test]
-fn while_a_sidecar_has_yet_to_note_an_answer_nobody_repeats_what_was_answered() {
+fn a_batch_is_not_repeated_while_its_response_is_unstored() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    // Enough for any answer, and less than the note of it waits for the lock.
+    // Long enough for any response, and shorter than the wait for the lock.
     let sidecar = sandbox.run("--timeout 4s").sending_to(&server).start();
     sidecar.says("sent ");
     sandbox.is_watched();
     let before = server.accepted().len();
-    let held = hold_state_from_the_answer_on(&sandbox, &server);
-    sandbox.tilt().break_lint();
+    let held = lock_state_on_response(&sandbox, &server);
+    sandbox.tilt().fail_lint();
     sidecar.says("another collector has held");
     assert_eq!(server.accepted().len(), before + 1);
     server.usually(Answer::Accept);
     sandbox.tilt().set("no-tilt", "");
-    let_go(&held);
+    unlock(&held);
     sandbox.report_to(&server).finish().exits_with(3);
-    eventually("it is noted", || sandbox.waiting() == 0);
+    eventually("the stored response", || sandbox.queued() == 0);
     sidecar.ends_after(Signal::TERM).0.exits_with(0);
     assert_eq!(server.accepted().len(), before + 1);
 }
 
 #[test]
-fn killed_between_write_and_rename_it_leaves_nothing_that_hinders() {
+fn a_kill_between_write_and_rename_leaves_a_usable_state() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    let waiting = sandbox.report_in_vain(&server);
+    let waiting = sandbox.queue_report(&server);
     fs::write(sandbox.state_file().with_extension("json.new"), "{\"version\":1,\"que")
-        .expect("half");
+        .expect("a truncated file");
     sandbox.tilt().set("no-tilt", "");
     sandbox.report_to(&server).finish().exits_with(3);
-    assert_eq!((server.accepted().len(), sandbox.waiting()), (waiting, 0));
+    assert_eq!((server.accepted().len(), sandbox.queued()), (waiting, 0));
 }
 
 #[test]
-fn killed_at_any_moment_a_sidecar_loses_no_build() {
+fn a_sidecar_killed_at_any_moment_loses_no_build() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let mut delay = 0x9e37_u64;
     for _ in 0..25 {
-        let sidecar = sandbox.sidecar_to(&server).start();
+        let sidecar = sandbox.polling_sidecar_to(&server).start();
         delay = delay.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        let until = Instant::now() + Duration::from_micros((delay >> 33) % 60_000);
-        while Instant::now() < until {
-            thread::yield_now();
-        }
-        sidecar.signal(Signal::KILL);
-        sidecar.finish();
+        let killed = sidecar.kill_after(Duration::from_micros((delay >> 33) % 60_000));
+        assert_eq!(killed.code, None, "{killed:?}");
     }
     sandbox.report_to(&server).finish().exits_with(0);
     let mut sent = builds(&server.accepted());
@@ -143,81 +140,81 @@ fn killed_at_any_moment_a_sidecar_loses_no_build() {
 }
 
 #[test]
-fn a_full_disk_sends_nothing_twice_and_loses_nothing() {
+fn a_full_disk_loses_nothing_and_repeats_nothing() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    sandbox.tilt().crowd(300);
-    let waiting = sandbox.report_in_vain(&server);
+    sandbox.tilt().add_resources(300);
+    let waiting = sandbox.queue_report(&server);
     let before = server.requests().len();
-    // 16 KiB, or 32: in any case less than the state.
+    // 16 or 32 KiB, depending on the shell. The state is larger.
     let full = r#"trap "" XFSZ; ulimit -f 32; exec "$0" --once"#;
     for _ in 0..3 {
         let report = sandbox.command(&["/bin/sh", "-c", full, PROGRAM]).sending_to(&server);
         report.finish().exits_with(1).says("cannot write");
     }
-    assert_eq!(server.requests().len(), before, "what cannot be noted as sent is not sent");
-    assert_eq!(sandbox.waiting(), waiting);
+    assert_eq!(server.requests().len(), before, "nothing is sent if it cannot be marked as sent");
+    assert_eq!(sandbox.queued(), waiting);
     sandbox.tilt().set("no-tilt", "");
     sandbox.report_to(&server).finish().exits_with(3);
-    assert_eq!((server.accepted().len(), sandbox.waiting()), (waiting, 0));
+    assert_eq!((server.accepted().len(), sandbox.queued()), (waiting, 0));
 }
 
 #[test]
-fn a_state_folder_replaced_by_a_file_and_back_costs_nothing() {
+fn a_state_folder_that_is_a_file_for_a_while_loses_nothing() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    let sidecar = sandbox.sidecar_to(&server).start();
+    let sidecar = sandbox.polling_sidecar_to(&server).start();
     sidecar.says("sent ");
     let (folder, aside) = (sandbox.state_dir(), sandbox.path("work/aside"));
     fs::write(&aside, "a file").expect("a file");
-    change_places(&folder, &aside);
+    swap_paths(&folder, &aside);
     sidecar.says("state/tilt-honeycomb");
     sandbox.tilt().build_web("2026-11-22T17:00:00Z", "2026-11-22T17:00:01Z");
-    let looks = sandbox.tilt().calls().len();
-    eventually("two more reports", || sandbox.tilt().calls().len() >= looks + 2);
-    change_places(&folder, &aside);
+    let polls = sandbox.tilt().calls().len();
+    eventually("two more polls", || sandbox.tilt().calls().len() >= polls + 2);
+    swap_paths(&folder, &aside);
     sidecar.says("the state is usable again");
-    eventually("the build arrives", || builds(&server.accepted()).len() > recorded_builds().len());
+    eventually("the build", || builds(&server.accepted()).len() > recorded_builds().len());
     sidecar.ends_after(Signal::TERM).0.exits_with(0);
     assert_eq!(builds(&server.accepted()).len(), recorded_builds().len() + 1);
 }
 
 #[test]
-fn a_state_folder_that_is_removed_is_made_anew() {
+fn a_removed_state_folder_is_created_again() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    let sidecar = sandbox.sidecar_to(&server).start();
+    let sidecar = sandbox.polling_sidecar_to(&server).start();
     sidecar.says("sent ");
     fs::remove_dir_all(sandbox.state_dir()).expect("a folder");
     sandbox.tilt().build_web("2026-11-22T17:00:00Z", "2026-11-22T17:00:01Z");
-    let is_there = || {
+    let has_build = || {
         let sent = builds(&server.accepted());
         sent.iter().any(|(_, start)| start.starts_with("2026-11-22T17:00:00"))
     };
-    eventually("the build arrives", is_there);
+    eventually("the build", has_build);
     sidecar.ends_after(Signal::TERM).0.exits_with(0);
 }
 
 #[test]
-fn a_lock_that_was_removed_keeps_nobody_waiting() {
+fn a_removed_lock_file_blocks_nobody() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    sandbox.report_in_vain(&server);
-    let held = sandbox.hold_state();
+    sandbox.queue_report(&server);
+    let held = sandbox.lock_state();
     let report = sandbox.report_to(&server).start();
     fs::remove_file(sandbox.state_file().with_extension("lock")).expect("a lock");
     report.finish().exits_with(0);
     drop(held);
-    assert_eq!(sandbox.waiting(), 0);
+    assert_eq!(sandbox.queued(), 0);
 }
 
 #[test]
-fn a_pipe_a_folder_or_a_device_in_the_states_place_is_named_and_not_waited_for() {
+fn a_pipe_or_folder_as_state_file_is_an_error_without_a_wait() {
     for extension in ["json", "lock", "sending"] {
         for is_pipe in [true, false] {
             let (sandbox, server) = (Sandbox::new(), Server::start());
-            sandbox.report_in_vain(&server);
+            sandbox.queue_report(&server);
             let path = sandbox.state_file().with_extension(extension);
             fs::remove_file(&path).expect("a file");
             if is_pipe {
                 let made = Command::new("mkfifo").arg(&path).status();
-                assert!(made.expect("there is a mkfifo").success());
+                assert!(made.expect("mkfifo runs").success());
             } else {
                 fs::create_dir(&path).expect("a folder");
             }
@@ -231,12 +228,12 @@ fn a_pipe_a_folder_or_a_device_in_the_states_place_is_named_and_not_waited_for()
 }
 
 #[test]
-fn one_flipped_bit_moves_the_state_aside() {
+fn a_flipped_bit_moves_the_state_aside() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    sandbox.report_in_vain(&server);
+    sandbox.queue_report(&server);
     let whole = fs::read(sandbox.state_file()).expect("a state");
     let text = String::from_utf8(whole.clone()).expect("text");
-    // In a version, which would come from a newer program; in an event, which would be another.
+    // A changed version would look like a newer program. A changed event would be another event.
     let version = text.find("\"version\":2").expect("a version") + "\"version\":".len();
     let event = text.find("dockerimage").expect("an event") + 1;
     for at in [version, event] {
@@ -245,103 +242,100 @@ fn one_flipped_bit_moves_the_state_aside() {
         fs::write(sandbox.state_file(), flipped).expect("a damaged state");
         let report = sandbox.report_to(&server).finish().exits_with(0);
         report.says("was damaged; moved it to");
-        assert_eq!(builds(&server.requests().last().expect("one").events), recorded_builds());
+        assert_eq!(builds(&server.requests().last().expect("a request").events), recorded_builds());
     }
 }
 
 #[test]
-fn one_event_with_which_no_request_is_taken_does_not_block_the_rest() {
+fn one_event_with_status_400_does_not_block_the_rest() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    server.usually(Answer::By(Arc::new(|request| {
-        let is_there = request.events.iter().any(|event| event["data"]["image_name"] == "web");
-        if is_there { Reply::new(400, "{\"error\":\"malformed\"}").into() } else { Answer::Accept }
-    })));
+    refuse_batches_with_web(&server, Reply::new(400, "{\"error\":\"malformed\"}"));
     let waiting = {
         let dry = sandbox.run("--once --dry-run").finish().exits_with(0).events();
-        let is_webs = |event: &&serde_json::Value| event["data"]["image_name"] == "web";
-        dry.len() - dry.iter().filter(is_webs).count()
+        let is_of_web = |event: &&serde_json::Value| event["data"]["image_name"] == "web";
+        dry.len() - dry.iter().filter(is_of_web).count()
     };
     let report = sandbox.report_to(&server).finish();
     assert!([Some(4), Some(5)].contains(&report.code), "{report:?}");
-    // As many as it takes: not all of them need fit into one delivery.
-    eventually("the rest arrives", || {
+    // One delivery may not be enough for all of them.
+    eventually("the other events", || {
         sandbox.tilt().set("no-tilt", "");
         sandbox.report_to(&server).finish();
         server.accepted().len() >= waiting
     });
-    assert_eq!(sandbox.waiting(), 0, "what no request is taken with is gone");
+    assert_eq!(sandbox.queued(), 0, "the rejected events are dropped");
     assert!(report.stderr.contains("with which honeycomb takes no request"), "{report:?}");
 }
 
 #[test]
-fn a_server_that_calls_every_request_malformed_costs_nothing_and_is_not_pestered() {
+fn a_server_that_rejects_every_batch_gets_few_requests() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     server.usually(Reply::new(400, "{\"error\":\"malformed\"}"));
     let report = sandbox.report_to(&server).finish().exits_with(5);
     report.says("the request was refused (HTTP 400: malformed)").says_one_line();
-    let waiting = sandbox.waiting();
+    let waiting = sandbox.queued();
     assert!(waiting >= 12, "{waiting}");
     assert!(server.requests().len() <= 10, "{}", server.requests().len());
     server.usually(Answer::Accept);
     sandbox.tilt().set("no-tilt", "");
     sandbox.report_to(&server).finish().exits_with(3);
-    assert_eq!((server.accepted().len(), sandbox.waiting()), (waiting, 0));
+    assert_eq!((server.accepted().len(), sandbox.queued()), (waiting, 0));
 }
 
 #[test]
-fn ten_thousand_waiting_events_are_delivered_in_seconds_and_in_order() {
+fn ten_thousand_queued_events_are_sent_within_seconds() {
     takes_less_than(Duration::from_secs(20), || {
         let (sandbox, server) = (Sandbox::new(), Server::start());
-        sandbox.tilt().crowd(9_900);
-        let waiting = sandbox.report_in_vain(&server);
+        sandbox.tilt().add_resources(9_900);
+        let waiting = sandbox.queue_report(&server);
         assert!(waiting >= 9_900, "{waiting}");
         sandbox.tilt().set("no-tilt", "");
         let before = server.requests().len();
         let outcome = sandbox.report_to(&server).finish().exits_with(3);
-        assert_eq!((server.accepted().len(), sandbox.waiting()), (waiting, 0));
+        assert_eq!((server.accepted().len(), sandbox.queued()), (waiting, 0));
         let requests = server.requests().len() - before;
-        assert!(requests <= 1 + waiting.div_ceil(500), "large batches: {requests}");
+        assert!(requests <= 1 + waiting.div_ceil(500), "few large batches: {requests}");
         outcome.took
     });
 }
 
 #[test]
-fn a_key_that_works_again_has_the_backlog_delivered() {
+fn the_backlog_is_sent_once_the_key_is_accepted_again() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     server.then([Reply::new(401, "{\"error\":\"unknown API key\"}").into()]);
-    let sidecar = sandbox.sidecar_to(&server).start();
-    sidecar.says("asking again rarely").says("sent ");
+    let sidecar = sandbox.polling_sidecar_to(&server).start();
+    sidecar.says("retrying in ").says("sent ");
     eventually("the backlog", || builds(&server.accepted()) == recorded_builds());
     assert_eq!(sidecar.stderr().matches("401").count(), 1, "{}", sidecar.stderr());
 }
 
 #[test]
-fn a_sidecar_is_back_soon_after_an_outage() {
+fn the_backlog_is_sent_soon_after_an_outage() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     server.usually(Answer::Broken { after: Part::Nothing, then: Mishap::Close });
-    let sidecar = sandbox.sidecar_to(&server).args(&["--timeout", "2s"]).start();
-    sidecar.says("trying again");
-    let met = server.requests().len();
-    eventually("it has been away for some tries", || server.requests().len() >= met + 2);
+    let sidecar = sandbox.polling_sidecar_to(&server).args(&["--timeout", "2s"]).start();
+    sidecar.says("retrying in ");
+    let failed = server.requests().len();
+    eventually("some more failed attempts", || server.requests().len() >= failed + 2);
     server.usually(Answer::Accept);
-    let back = Instant::now();
+    let recovered = Instant::now();
     eventually("the backlog", || builds(&server.accepted()) == recorded_builds());
-    // It never pauses for longer than 15, whatever the machine adds to that.
-    assert!(back.elapsed() < Duration::from_secs(40), "{:?}", back.elapsed());
+    // The longest backoff is 15 s. The rest allows for a busy machine.
+    assert!(recovered.elapsed() < Duration::from_secs(40), "{:?}", recovered.elapsed());
 }
 
 #[test]
-fn when_the_time_is_up_the_last_failure_is_said() {
+fn the_last_failure_is_printed_at_the_deadline() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     sandbox.report_to(&server).finish().exits_with(0);
     let timeout = Duration::from_secs(1);
     server.usually(Reply::new(503, ""));
-    let outcome = in_some_tries("a request", || {
+    let outcome = retry("a request", || {
         let tried = server.requests().len();
         let report = sandbox.report_within("1s", &server).start();
         let has_tried = || server.requests().len() > tried;
-        eventually("a try", || has_tried() || !report.is_running());
-        let held = sandbox.hold_state();
+        eventually("an attempt", || has_tried() || !report.is_running());
+        let held = sandbox.lock_state();
         thread::sleep(timeout);
         drop(held);
         let outcome = report.finish();
@@ -350,52 +344,52 @@ fn when_the_time_is_up_the_last_failure_is_said() {
     outcome.exits_with(4).says("HTTP 503");
 }
 
-/// One report through a proxy, to a host that only the proxy could know.
+/// Runs a report through a proxy, to a host name that does not resolve.
 fn report_through(sandbox: &Sandbox, proxy: &str, timeout: &str) -> Invocation {
     let options = "--once --api-endpoint http://honeycomb.invalid --allow-insecure-http --timeout";
     sandbox.run(options).args(&[timeout]).with_key().env("HTTP_PROXY", proxy)
 }
 
 #[test]
-fn a_proxy_that_is_down_or_wants_credentials_leaves_everything_for_next_time() {
+fn events_stay_queued_if_the_proxy_fails_or_wants_a_password() {
     let sandbox = Sandbox::new();
-    report_through(&sandbox, NOBODY, "1s").finish().exits_with(4).says_one_line();
-    let waiting = sandbox.waiting();
+    report_through(&sandbox, UNREACHABLE, "1s").finish().exits_with(4).says_one_line();
+    let waiting = sandbox.queued();
     assert!(waiting >= 12, "{waiting}");
 
     let heard = Arc::<Mutex<String>>::default();
-    let told = Arc::clone(&heard);
-    let wants = serve(move |mut stream| {
-        let asked = read_head(&mut stream).expect("a request").expect("one");
+    let record = Arc::clone(&heard);
+    let port = serve(move |mut stream| {
+        let request = read_head(&mut stream).expect("a request").expect("a complete head");
         let refusal = "HTTP/1.1 407 Proxy Authentication Required\r\n\
                        proxy-authenticate: Basic realm=\"x\"\r\ncontent-length: 0\r\n\r\n";
-        stream.write_all(refusal.as_bytes()).expect("an answer");
+        stream.write_all(refusal.as_bytes()).expect("a sent response");
         let mut rest = String::new();
         let _ = stream.read_to_string(&mut rest);
-        let mut told = told.lock().expect("no one panicked");
-        *told += &[format!("{asked:?}"), rest].concat();
+        let mut record = record.lock().expect("no one panicked");
+        *record += &[format!("{request:?}"), rest].concat();
     });
-    let wants = format!("http://127.0.0.1:{wants}");
-    let outcome = in_some_tries("a request", || {
-        let outcome = report_through(&sandbox, &wants, "1s").finish().exits_with(4);
-        let was_late = ["timed out", "the time was up"].map(|why| outcome.stderr.contains(why));
+    let url = format!("http://127.0.0.1:{port}");
+    let outcome = retry("a request", || {
+        let outcome = report_through(&sandbox, &url, "1s").finish().exits_with(4);
+        let was_late = ["timed out", "stopped after"].map(|why| outcome.stderr.contains(why));
         (was_late == [false; 2]).then_some(outcome)
     });
     let outcome = outcome.says("proxy").says_one_line();
     assert!(!outcome.stderr.contains(KEY), "{}", outcome.stderr);
     let heard = || heard.lock().expect("no one panicked").clone();
-    eventually("the proxy has noted it", || heard().contains("CONNECT"));
+    eventually("the proxy recorded the request", || heard().contains("CONNECT"));
     assert!(!heard().contains(KEY), "{}", heard());
 
     let proxy = Server::start();
     sandbox.tilt().set("no-tilt", "");
     report_through(&sandbox, &proxy.url(), "1m").finish().exits_with(3);
     assert!(proxy.accepted().len() >= waiting);
-    assert_eq!(sandbox.waiting(), 0);
+    assert_eq!(sandbox.queued(), 0);
 }
 
-/// Takes any connection to where the client wants to go, as SOCKS version 5 (RFC 1928) has it, to
-/// this server instead; the names that it was asked for.
+/// A SOCKS version 5 proxy (RFC 1928) that connects every client to this server. Returns its port and
+/// the host names that clients asked for.
 fn socks_proxy(to: String) -> (u16, Arc<Mutex<Vec<String>>>) {
     let asked = Arc::<Mutex<Vec<String>>>::default();
     let seen = Arc::clone(&asked);
@@ -403,14 +397,14 @@ fn socks_proxy(to: String) -> (u16, Arc<Mutex<Vec<String>>>) {
         let mut greeting = [0; 2];
         client.read_exact(&mut greeting).expect("a version and how many methods");
         client.read_exact(&mut vec![0; greeting[1].into()]).expect("the methods");
-        client.write_all(&[5, 0]).expect("no credentials wanted");
+        client.write_all(&[5, 0]).expect("a sent method");
         let mut request = [0; 5];
         client.read_exact(&mut request).expect("a request for a name");
         let mut name = vec![0; usize::from(request[4]) + 2];
         client.read_exact(&mut name).expect("the name and a port");
         name.truncate(request[4].into());
         seen.lock().expect("no one panicked").push(String::from_utf8(name).expect("a name"));
-        client.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).expect("connected");
+        client.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).expect("a sent response");
         let mut server = TcpStream::connect(&to).expect("a server");
         let (mut from_server, mut to_client) =
             (server.try_clone().expect("a handle"), client.try_clone().expect("a handle"));
@@ -421,7 +415,7 @@ fn socks_proxy(to: String) -> (u16, Arc<Mutex<Vec<String>>>) {
 }
 
 #[test]
-fn a_socks_proxy_is_gone_through_and_finds_the_host_by_itself() {
+fn a_socks_proxy_resolves_the_host_name() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let (port, asked) = socks_proxy(server.url().replace("http://", ""));
     let options = "--once --api-endpoint http://honeycomb.invalid --allow-insecure-http";
@@ -432,37 +426,37 @@ fn a_socks_proxy_is_gone_through_and_finds_the_host_by_itself() {
     assert_eq!(builds(&server.accepted()), recorded_builds());
 }
 
-/// A server behind this certificate: its port, and the keys that it was told.
+/// A server with this certificate. Returns its port and the keys that it received.
 pub fn tls_server(name: &str) -> (u16, Arc<Mutex<Vec<String>>>) {
     let (config, heard) = (tls::showing(name), Arc::<Mutex<Vec<String>>>::default());
-    let told = Arc::clone(&heard);
+    let record = Arc::clone(&heard);
     let port = serve(move |stream| {
         let key = serve_tls(stream, Arc::clone(&config));
-        told.lock().expect("no one panicked").extend(key);
+        record.lock().expect("no one panicked").extend(key);
     });
     (port, heard)
 }
 
-/// Has each connection served, for as long as the process lives; the port.
+/// Serves connections until the process ends. Returns the port.
 fn serve(mut server: impl FnMut(TcpStream) + Send + 'static) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = listener.local_addr().expect("its number").port();
+    let port = listener.local_addr().expect("a port number").port();
     thread::spawn(move || listener.incoming().flatten().for_each(&mut server));
     port
 }
 
-/// Accepts one batch; `None` if the client did not go through with it.
+/// Accepts one batch and returns its key, or `None` if the client closed the connection.
 fn serve_tls(stream: TcpStream, config: Arc<rustls::ServerConfig>) -> Option<String> {
     let connection = rustls::ServerConnection::new(config).expect("a connection");
     let mut stream = rustls::StreamOwned::new(connection, stream);
     let mut request = read_head(&mut stream).ok()??;
     read_body(&mut stream, &mut request).ok()?;
-    stream.write_all(&judged(&vec![202; request.events.len()]).whole()).ok()?;
+    stream.write_all(&batch_reply(&vec![202; request.events.len()]).whole()).ok()?;
     stream.flush().ok()?;
     request.header("x-honeycomb-team").map(str::to_owned)
 }
 
-fn report_by_tls(sandbox: &Sandbox, port: u16, timeout: &str) -> Invocation {
+fn report_over_tls(sandbox: &Sandbox, port: u16, timeout: &str) -> Invocation {
     sandbox
         .run("--once --timeout")
         .args(&[timeout])
@@ -472,7 +466,7 @@ fn report_by_tls(sandbox: &Sandbox, port: u16, timeout: &str) -> Invocation {
 }
 
 #[test]
-fn a_certificate_of_an_unknown_authority_expired_or_for_another_name_is_not_spoken_to() {
+fn an_invalid_certificate_ends_the_request_before_the_key() {
     for (shown, said) in [
         ("of-a-stranger.pem", "UnknownIssuer"),
         ("expired.pem", "xpired"),
@@ -480,42 +474,39 @@ fn a_certificate_of_an_unknown_authority_expired_or_for_another_name_is_not_spok
     ] {
         let sandbox = Sandbox::new();
         let (port, heard) = tls_server(shown);
-        let outcome = in_some_tries("a look at the certificate", || {
-            let outcome = report_by_tls(&sandbox, port, "2s").finish().exits_with(4);
+        let outcome = retry("a handshake before the timeout", || {
+            let outcome = report_over_tls(&sandbox, port, "2s").finish().exits_with(4);
             Some(outcome).filter(|outcome| outcome.stderr.contains("certificate"))
         });
         let outcome = outcome.says(said).says_one_line();
         assert!(!outcome.stderr.contains(KEY), "{}", outcome.stderr);
         assert_eq!(heard.lock().expect("no one panicked")[..], [""; 0], "{shown}");
-        assert!(sandbox.waiting() >= 12, "{shown}");
+        assert!(sandbox.queued() >= 12, "{shown}");
     }
 }
 
 #[test]
-fn a_certificate_of_an_authority_that_the_person_trusts_is_enough() {
+fn a_certificate_of_a_trusted_authority_is_accepted() {
     let sandbox = Sandbox::new();
     let (port, heard) = tls_server("good.pem");
-    report_by_tls(&sandbox, port, "1m").finish().exits_with(0);
+    report_over_tls(&sandbox, port, "1m").finish().exits_with(0);
     assert_eq!(heard.lock().expect("no one panicked")[..], [KEY]);
-    assert_eq!(sandbox.waiting(), 0);
+    assert_eq!(sandbox.queued(), 0);
 }
 
 #[test]
-fn a_watch_that_ends_is_started_again_also_where_a_process_it_left_holds_its_output() {
+fn a_watch_restarts_even_if_its_child_keeps_the_pipe_open() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    let watches = || {
-        let calls = sandbox.tilt().called_with();
-        calls.iter().filter(|call| call.contains("uiresources --watch")).count()
-    };
+    let watches = || sandbox.tilt().watches("uiresources");
     sandbox.tilt().set("leave-process", "");
-    let sidecar = sandbox.live_to(&server).start();
-    eventually("it watches", || watches() == 1);
+    let sidecar = sandbox.sidecar_to(&server).start();
+    eventually("a watch", || watches() == 1);
     sidecar.says("sent ");
     sandbox.tilt().unset("leave-process").set("end", "");
-    eventually("it starts to watch again", || watches() > 1);
+    eventually("another watch", || watches() > 1);
     sandbox.tilt().unset("end");
-    // Each watch that is there reads two pipes.
-    eventually("nothing is left of those that ended", || {
+    // A watch has two threads: `tilt watch` reads stdout, and `tilt output` reads stderr.
+    eventually("no thread of the ended watch", || {
         let threads = sidecar.threads();
         let named = |name: &str| threads.iter().filter(|thread| *thread == name).count();
         named("tilt output") == named("tilt watch")
@@ -524,8 +515,8 @@ fn a_watch_that_ends_is_started_again_also_where_a_process_it_left_holds_its_out
 }
 
 #[test]
-fn both_kinds_of_build_of_one_report_are_among_what_is_kept() {
-    // What the tests above count on.
+fn the_recorded_environment_has_both_kinds_of_image_build() {
+    // The tests above rely on this.
     let sandbox = Sandbox::new();
     let events = sandbox.run("--once --dry-run").finish().exits_with(0).events();
     assert_eq!((of_kind(&events, "dockerimage").len(), of_kind(&events, "cmdimage").len()), (2, 1));

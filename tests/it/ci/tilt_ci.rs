@@ -1,33 +1,34 @@
-//! `tilt ci`: what its sidecar sends at the end, and what a later step sends when Tilt is gone.
+//! `tilt ci`: the sidecar reports the run as it ends. A later step reports the rest from a snapshot,
+//! after Tilt has exited.
 
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, SystemTime};
 
+use fakes::honeycomb::{Answer, Reply, Server};
+#[cfg(target_os = "linux")]
+use fakes::machine::Clock;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 #[cfg(target_os = "linux")]
-use crate::support::sandbox::machine;
-use crate::support::sandbox::{
-    DATASET, Invocation, KEY, LATE_LOOK, Outcome, RECORDED, Sandbox, capture, cpu_ticks,
-    eventually, in_some_tries, of_kind, takes_less_than,
+use crate::support::machine_library;
+use crate::support::{
+    DATASET, FINAL_POLL_TIMED_OUT, Invocation, KEY, Outcome, Process, RECORDED_EVENTS, Sandbox,
+    capture, cpu_ticks, eventually, of_kind, retry, takes_less_than,
 };
-use fakes::honeycomb::{Answer, Reply, Server};
-#[cfg(target_os = "linux")]
-use fakes::machine::Clock;
 
-/// What a sidecar takes at the most to send what waits when a `tilt ci` has ended.
-const CI_FAREWELL: Duration = Duration::from_secs(5);
+/// The time that a sidecar may spend on sending its queue after `tilt ci` has ended.
+const CI_SHUTDOWN_BUDGET: Duration = Duration::from_secs(5);
 
-/// What a green run of a real `tilt ci` left.
+/// The snapshot of a successful run, recorded from a real `tilt ci`.
 fn recorded() -> Value {
     let text = fs::read_to_string(capture("ci/snapshot.json")).expect("the capture");
     serde_json::from_str(&text).expect("JSON")
 }
 
-/// The same run, had `b` failed.
+/// The recorded run, changed so that `b` failed.
 fn failed() -> Value {
     let mut snapshot = recorded();
     let b = &mut snapshot["view"]["uiResources"][2]["status"];
@@ -38,8 +39,8 @@ fn failed() -> Value {
     snapshot
 }
 
-/// The same run, had Tilt left before it showed the end of `b`.
-fn unshown() -> Value {
+/// The recorded run, changed so that Tilt exited while `b` was still building.
+fn unfinished() -> Value {
     let mut snapshot = recorded();
     let b = &mut snapshot["view"]["uiResources"][2]["status"];
     b["updateStatus"] = json!("in_progress");
@@ -49,7 +50,7 @@ fn unshown() -> Value {
     snapshot
 }
 
-/// The same run, had it been just now: a start-up of long ago is told by nobody.
+/// The snapshot with a session that started 20 seconds ago. The sidecar does not report old startups.
 fn just_now(mut snapshot: Value) -> Value {
     let at = |age| {
         let time = SystemTime::now() - Duration::from_secs(age);
@@ -60,7 +61,22 @@ fn just_now(mut snapshot: Value) -> Value {
     snapshot
 }
 
-fn leave(sandbox: &Sandbox, snapshot: impl AsRef<[u8]>) {
+/// The snapshot as it was while `b` was still building.
+fn before_the_end_of_b(snapshot: &Value) -> Value {
+    let mut before = snapshot.clone();
+    before["view"]["uiResources"][2]["status"]["updateStatus"] = json!("in_progress");
+    before["view"]["uiResources"][2]["status"]["buildHistory"] = json!([]);
+    before
+}
+
+/// Starts a sidecar beside `tilt ci` and waits for its first report.
+fn start_sidecar(sandbox: &Sandbox, server: &Server) -> Process {
+    let sidecar = sandbox.sidecar_to(server).env("TILT_HONEYCOMB_MODE", "ci").start();
+    sidecar.says("sent ");
+    sidecar
+}
+
+fn write_snapshot(sandbox: &Sandbox, snapshot: impl AsRef<[u8]>) {
     fs::write(sandbox.path("work/tilt.json"), snapshot).expect("a snapshot");
 }
 
@@ -68,17 +84,17 @@ fn post_step(sandbox: &Sandbox, server: &Server) -> Invocation {
     sandbox.run("--once --snapshot tilt.json").sending_to(server)
 }
 
-/// The events that a snapshot gives, with Tilt gone.
+/// The events that a post step sends for a snapshot while Tilt is not running.
 fn events_of(snapshot: &Value) -> (Vec<Value>, Outcome) {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     sandbox.tilt().set("no-tilt", "");
-    leave(&sandbox, snapshot.to_string());
+    write_snapshot(&sandbox, snapshot.to_string());
     let outcome = post_step(&sandbox, &server).finish().exits_with(0);
-    assert_eq!(sandbox.tilt().calls().len(), 0, "Tilt is not asked");
+    assert_eq!(sandbox.tilt().calls().len(), 0, "`tilt` does not run");
     (server.accepted(), outcome)
 }
 
-/// Has Tilt show what the snapshot holds.
+/// Makes Tilt show the objects of the snapshot.
 fn show(sandbox: &Sandbox, snapshot: &Value) {
     let list = |items: Value| json!({"kind": "List", "items": items}).to_string();
     sandbox
@@ -87,15 +103,15 @@ fn show(sandbox: &Sandbox, snapshot: &Value) {
         .set("uiresources.json", list(snapshot["view"]["uiResources"].clone()))
         .set("dockerimages.json", list(json!([])))
         .set("cmdimages.json", list(json!([])));
-    say_done(sandbox, &json!({"done": false}));
+    set_session_status(sandbox, &json!({"done": false}));
 }
 
-/// Has Tilt say that it is about to end by itself, and how.
-fn be_done(sandbox: &Sandbox, error: &str) {
-    say_done(sandbox, &json!({"done": true, "error": error}));
+/// Makes Tilt show that its session has ended: an empty `error` means success.
+fn end_session(sandbox: &Sandbox, error: &str) {
+    set_session_status(sandbox, &json!({"done": true, "error": error}));
 }
 
-fn say_done(sandbox: &Sandbox, status: &Value) {
+fn set_session_status(sandbox: &Sandbox, status: &Value) {
     let session = json!({"kind": "Session", "metadata": {"name": "Tiltfile"}, "status": status});
     sandbox.tilt().set("sessions.json", json!({"kind": "List", "items": [session]}).to_string());
 }
@@ -107,9 +123,9 @@ fn names(events: &[Value], kind: &str) -> Vec<String> {
     names
 }
 
-/// The events of the recorded run: everything once.
+/// Asserts that the recorded run was reported completely: every event once.
 #[track_caller]
-fn assert_whole(events: &[Value], outcome: &str) {
+fn assert_complete(events: &[Value], outcome: &str) {
     assert_eq!(names(events, "uiresource"), ["(Tiltfile)", "a", "b", "collector"]);
     assert_eq!(names(events, "update"), ["(Tiltfile)", "a", "b"]);
     assert_eq!(names(events, "startup"), ["tilt ci"]);
@@ -124,9 +140,9 @@ fn assert_whole(events: &[Value], outcome: &str) {
 }
 
 #[test]
-fn the_recorded_snapshot_gives_its_events_its_root_and_its_table() {
+fn a_successful_snapshot_yields_its_events_and_a_table() {
     let (events, outcome) = events_of(&recorded());
-    assert_whole(&events, "success");
+    assert_complete(&events, "success");
     let root = &of_kind(&events, "startup")[0];
     assert_eq!(root["time"], "2026-11-22T15:27:29.000000Z");
     assert_eq!((&root["data"]["ended_by"], root["data"].get("error")), (&json!("settled"), None));
@@ -134,7 +150,11 @@ fn the_recorded_snapshot_gives_its_events_its_root_and_its_table() {
         assert_eq!(update["data"]["trace.parent_id"], root["data"]["trace.span_id"]);
     }
     for status in of_kind(&events, "uiresource") {
-        assert_eq!(status["time"], recorded()["createdAt"], "the time of what is shown");
+        assert_eq!(
+            status["time"],
+            recorded()["createdAt"],
+            "a status has the time of the snapshot"
+        );
     }
     let lines: Vec<_> = outcome.stdout.lines().collect();
     assert!(lines[0].starts_with("tilt ci: success, "), "{lines:?}");
@@ -149,30 +169,33 @@ fn the_recorded_snapshot_gives_its_events_its_root_and_its_table() {
 }
 
 #[test]
-fn a_failing_snapshot_gives_a_failed_root_and_no_text() {
+fn a_failed_snapshot_yields_a_failed_root_without_error_text() {
     let (events, outcome) = events_of(&failed());
-    assert_whole(&events, "failure");
+    assert_complete(&events, "failure");
     let root = &of_kind(&events, "startup")[0]["data"];
     assert_eq!((&root["error"], &root["resources_failed"]), (&json!(true), &json!(1)));
-    let b = of_kind(&events, "update").into_iter().find(|u| u["data"]["name"] == "b").expect("b");
+    let b = of_kind(&events, "update")
+        .into_iter()
+        .find(|u| u["data"]["name"] == "b")
+        .expect("an update of b");
     assert_eq!(b["data"]["exit_code"], 7);
     assert!(!json!(events).to_string().contains("t0ken"));
     assert!(outcome.stdout.contains("failed") && !outcome.stdout.contains("t0ken"));
 }
 
 #[test]
-fn what_was_still_in_progress_is_a_final_state() {
-    let (events, outcome) = events_of(&unshown());
+fn an_update_still_in_progress_is_reported_as_unfinished() {
+    let (events, outcome) = events_of(&unfinished());
     let root = &of_kind(&events, "startup")[0]["data"];
     assert_eq!((&root["ended_by"], root.get("outcome")), (&json!("session_end"), None));
     let b = of_kind(&events, "uiresource").into_iter().find(|r| r["data"]["name"] == "b");
-    assert_eq!(b.expect("b")["data"]["update_status"], "in_progress");
+    assert_eq!(b.expect("a status of b")["data"]["update_status"], "in_progress");
     assert!(outcome.stdout.contains("unfinished"), "{}", outcome.stdout);
     assert!(outcome.stdout.contains("\ntilt ended before it showed the end of b; --outcome "));
 }
 
 #[test]
-fn how_tilt_ci_ended_is_what_outcome_says_where_its_snapshot_does_not() {
+fn outcome_option_decides_when_the_snapshot_is_unfinished() {
     for (said, expected) in [
         ("success", Some("success")),
         ("0", Some("success")),
@@ -183,10 +206,10 @@ fn how_tilt_ci_ended_is_what_outcome_says_where_its_snapshot_does_not() {
         ("", None),
     ] {
         let (sandbox, server) = (Sandbox::new(), Server::start());
-        leave(&sandbox, unshown().to_string());
+        write_snapshot(&sandbox, unfinished().to_string());
         let post_step = || post_step(&sandbox, &server).args(&["--outcome", said]);
         let dry = post_step().args(&["--dry-run"]).finish().exits_with(0).events();
-        let told = post_step().finish().exits_with(0).stdout;
+        let table = post_step().finish().exits_with(0).stdout;
         for events in [dry, server.accepted()] {
             for kind in ["startup", "session"] {
                 let event = &of_kind(&events, kind)[0]["data"];
@@ -196,29 +219,28 @@ fn how_tilt_ci_ended_is_what_outcome_says_where_its_snapshot_does_not() {
             assert_eq!(of_kind(&events, "startup")[0]["data"].get("error"), failed, "{said}");
         }
         let heading = format!("tilt ci: {}, ", expected.unwrap_or("outcome unknown"));
-        assert!(told.starts_with(&heading), "{said}: {told}");
-        assert_eq!(told.contains("unfinished"), expected != Some("success"), "{said}: {told}");
+        assert!(table.starts_with(&heading), "{said}: {table}");
+        assert_eq!(table.contains("unfinished"), expected != Some("success"), "{said}: {table}");
     }
 }
 
 #[test]
-fn outcome_goes_before_what_the_statuses_say_and_after_what_tilt_itself_said() {
+fn outcome_option_beats_statuses_but_not_the_session_result() {
     let heading = |sandbox: &Sandbox, server: &Server| {
         let run = post_step(sandbox, server).args(&["--outcome", "failure"]);
         run.finish().exits_with(0).stdout.lines().next().expect("a heading").to_owned()
     };
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    leave(&sandbox, recorded().to_string());
+    write_snapshot(&sandbox, recorded().to_string());
     assert!(heading(&sandbox, &server).starts_with("tilt ci: failure, "));
 
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    let snapshot = just_now(unshown());
+    let snapshot = just_now(unfinished());
     show(&sandbox, &snapshot);
-    be_done(&sandbox, "");
-    let sidecar = sandbox.live_to(&server).env("TILT_HONEYCOMB_MODE", "ci").start();
-    sidecar.says("sent ");
+    end_session(&sandbox, "");
+    let sidecar = start_sidecar(&sandbox, &server);
     sidecar.ends_after(Signal::TERM).0.exits_with(0);
-    leave(&sandbox, snapshot.to_string());
+    write_snapshot(&sandbox, snapshot.to_string());
     assert!(heading(&sandbox, &server).starts_with("tilt ci: success, "));
     let all = server.accepted();
     let outcomes =
@@ -227,31 +249,31 @@ fn outcome_goes_before_what_the_statuses_say_and_after_what_tilt_itself_said() {
 }
 
 #[test]
-fn a_run_of_an_hour_has_a_root_too() {
+fn a_run_of_an_hour_has_a_root_span() {
     let mut snapshot = recorded();
     snapshot["createdAt"] = json!("2026-11-22T16:27:40Z");
-    assert_whole(&events_of(&snapshot).0, "success");
+    assert_complete(&events_of(&snapshot).0, "success");
 }
 
 #[test]
-fn only_the_first_value_of_a_snapshot_counts() {
+fn bytes_after_the_first_json_value_are_ignored() {
     for tail in ["\n  \"left\": \"over\"\n}\n", "\n{}", "\u{0}\u{0}", "garbage"] {
         let (sandbox, server) = (Sandbox::new(), Server::start());
-        leave(&sandbox, format!("{}{tail}", recorded()));
+        write_snapshot(&sandbox, format!("{}{tail}", recorded()));
         post_step(&sandbox, &server).finish().exits_with(0);
-        assert_whole(&server.accepted(), "success");
+        assert_complete(&server.accepted(), "success");
     }
 }
 
 #[test]
-fn a_snapshot_that_cannot_be_read_is_named_and_what_waits_is_sent() {
+fn a_bad_snapshot_is_reported_and_the_queue_is_still_sent() {
     let whole = recorded().to_string();
     for (left, named) in [
-        (Some(&whole[..whole.len() / 2]), "is cut short after"),
+        (Some(&whole[..whole.len() / 2]), "is truncated after"),
         (Some(" \n"), "is empty"),
-        (Some("not JSON"), "is no snapshot (line 1"),
-        (Some("{}"), "holds no resources"),
-        (Some("[1]"), "is no snapshot"),
+        (Some("not JSON"), "is not a snapshot (line 1"),
+        (Some("{}"), "contains no Tilt resources"),
+        (Some("[1]"), "is not a snapshot"),
         (None, "no snapshot tilt.json"),
     ] {
         let (sandbox, server) = (Sandbox::new(), Server::start());
@@ -259,17 +281,21 @@ fn a_snapshot_that_cannot_be_read_is_named_and_what_waits_is_sent() {
         sandbox.report_within("200ms", &server).finish().exits_with(4);
         server.usually(Answer::Accept);
         if let Some(left) = left {
-            leave(&sandbox, left);
+            write_snapshot(&sandbox, left);
         }
         let outcome = post_step(&sandbox, &server).finish().exits_with(1);
         let outcome = outcome.says(named).says_one_line();
-        assert_eq!((server.accepted().len(), outcome.stdout.as_str()), (RECORDED, ""), "{named}");
+        assert_eq!(
+            (server.accepted().len(), outcome.stdout.as_str()),
+            (RECORDED_EVENTS, ""),
+            "{named}"
+        );
     }
 }
 
 #[cfg(target_os = "linux")]
 #[test]
-fn fifty_megabytes_of_logs_take_less_than_a_second_and_a_hundred_megabytes() {
+fn fifty_mb_of_logs_take_under_1_s_of_cpu_and_100_mb_of_memory() {
     let mut snapshot = recorded();
     let line = json!({"time": "2026-11-22T15:27:29.405907Z", "text": format!("{}\n", "x".repeat(800)),
         "spanId": "build:1", "level": "INFO"});
@@ -279,67 +305,68 @@ fn fifty_megabytes_of_logs_take_less_than_a_second_and_a_hundred_megabytes() {
 
     takes_less_than(Duration::from_secs(1), || {
         let (sandbox, server) = (Sandbox::new(), Server::start());
-        leave(&sandbox, &text);
-        // The most that it used, known only while it runs: asked for when its events arrive.
+        write_snapshot(&sandbox, &text);
+        // Peak memory can only be read while the process runs, so the server reads it on arrival.
         let usage = std::sync::Arc::new(std::sync::Mutex::new(None));
         let seen = std::sync::Arc::clone(&usage);
         let process_of = |name: &str| name.parse::<i32>().ok();
         let state_dir = sandbox.path("state");
         server.usually(Answer::By(std::sync::Arc::new(move |_| {
-            let ours = fs::read_dir("/proc").expect("proc").flatten().find_map(|entry| {
+            let ours = fs::read_dir("/proc").expect("/proc").flatten().find_map(|entry| {
                 let pid = process_of(&entry.file_name().to_string_lossy())?;
                 let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
                 let state = state_dir.to_string_lossy().into_owned();
                 String::from_utf8_lossy(&environment).contains(&state).then_some(pid)
             });
-            let pid = ours.expect("the process that asks");
-            let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("its status");
+            let pid = ours.expect("the process that sent the request");
+            let status =
+                fs::read_to_string(format!("/proc/{pid}/status")).expect("a process status");
             let peak =
-                status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its peak");
+                status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak size");
             let peak: u64 = peak.trim().trim_end_matches(" kB").parse().expect("a number");
             let ticks = cpu_ticks(pid);
-            *seen.lock().expect("no panic before") = Some((peak, ticks));
+            *seen.lock().expect("no one panicked") = Some((peak, ticks));
             Answer::Accept
         })));
         post_step(&sandbox, &server).finish().exits_with(0);
-        assert_whole(&server.accepted(), "success");
-        let (peak_kb, hundredths) = usage.lock().expect("no panic").expect("it asked");
+        assert_complete(&server.accepted(), "success");
+        let (peak_kb, hundredths) =
+            usage.lock().expect("no one panicked").expect("a request arrived");
         assert!(peak_kb < 100_000, "{peak_kb} kB");
-        // Of a processor, since others may want it too.
+        // CPU time does not depend on other load on the machine.
         Duration::from_millis(10 * hundredths)
     });
 }
 
 #[test]
-fn the_sidecar_and_then_the_post_step_send_every_event_once() {
+fn sidecar_and_post_step_together_send_every_event_once() {
     for (snapshot, error, outcome) in
         [(recorded(), "", "success"), (failed(), "Resource b failed", "failure")]
     {
-        in_some_tries("a last look in time", || {
-            told_once(&just_now(snapshot.clone()), error, outcome)
+        retry("the final poll finishes in time", || {
+            check_sent_once(&just_now(snapshot.clone()), error, outcome)
         });
     }
 }
 
-/// `None` where Tilt took longer for the last look than it may.
-fn told_once(snapshot: &Value, error: &str, outcome: &str) -> Option<()> {
+/// Returns `None` if Tilt was too slow for the final poll.
+fn check_sent_once(snapshot: &Value, error: &str, outcome: &str) -> Option<()> {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     show(&sandbox, snapshot);
-    let sidecar = sandbox.live_to(&server).env("TILT_HONEYCOMB_MODE", "ci").start();
-    sidecar.says("sent ");
-    be_done(&sandbox, error);
+    let sidecar = start_sidecar(&sandbox, &server);
+    end_session(&sandbox, error);
     let before = server.accepted().len();
     let ended = sidecar.ends_after(Signal::TERM).0.exits_with(0);
-    if ended.stderr.contains(LATE_LOOK) {
+    if ended.stderr.contains(FINAL_POLL_TIMED_OUT) {
         return None;
     }
 
     let last = server.accepted().split_off(before);
     assert_eq!(of_kind(&last, "uiresource").len(), 4, "the final states");
-    leave(&sandbox, snapshot.to_string());
+    write_snapshot(&sandbox, snapshot.to_string());
     let requests = server.requests().len();
     post_step(&sandbox, &server).finish().exits_with(0);
-    assert_eq!(server.requests().len(), requests, "nothing is left to send");
+    assert_eq!(server.requests().len(), requests, "the queue was empty");
 
     let all = server.accepted();
     assert_eq!(names(&all, "update"), ["(Tiltfile)", "a", "b"]);
@@ -354,74 +381,65 @@ fn told_once(snapshot: &Value, error: &str, outcome: &str) -> Option<()> {
 }
 
 #[test]
-fn a_run_whose_time_was_up_is_a_timeout_and_no_failed_resource() {
+fn a_timed_out_run_has_no_failed_resource() {
     for (error, error_type) in [
         ("Timeout after 4s: 1 resources waiting (b:update)", "timeout"),
         ("Readiness timeout after 3s: target b not ready", "timeout"),
         ("Resource b failed", "resource_failed"),
     ] {
         let (sandbox, server) = (Sandbox::new(), Server::start());
-        show(&sandbox, &just_now(unshown()));
-        be_done(&sandbox, error);
-        let sidecar = sandbox.live_to(&server).env("TILT_HONEYCOMB_MODE", "ci").start();
-        sidecar.says("sent ");
+        show(&sandbox, &just_now(unfinished()));
+        end_session(&sandbox, error);
+        let sidecar = start_sidecar(&sandbox, &server);
         sidecar.ends_after(Signal::TERM).0.exits_with(0);
         let all = server.accepted();
         let root = &of_kind(&all, "startup")[0]["data"];
         assert_eq!(root["outcome"], "failure");
         assert_eq!((&root["error"], &root["error.type"]), (&json!(true), &json!(error_type)));
         assert_eq!(root["resources_failed"], 0);
-        // What was heard is remembered for a later step.
-        leave(&sandbox, just_now(unshown()).to_string());
-        let told = post_step(&sandbox, &server).finish().exits_with(0).stdout;
-        assert!(told.starts_with("tilt ci: failure, "), "{told}");
+        // A later step knows the result that the sidecar observed.
+        write_snapshot(&sandbox, just_now(unfinished()).to_string());
+        let table = post_step(&sandbox, &server).finish().exits_with(0).stdout;
+        assert!(table.starts_with("tilt ci: failure, "), "{table}");
     }
 }
 
 #[test]
-fn a_status_that_the_last_look_did_not_see_yet_comes_with_the_post_step() {
+fn a_status_missed_by_the_final_poll_comes_from_the_post_step() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let end = just_now(failed());
-    let mut before = end.clone();
-    before["view"]["uiResources"][2]["status"]["updateStatus"] = json!("in_progress");
-    before["view"]["uiResources"][2]["status"]["buildHistory"] = json!([]);
-    show(&sandbox, &before);
-    be_done(&sandbox, "Resource b failed");
-    let sidecar = sandbox.live_to(&server).env("TILT_HONEYCOMB_MODE", "ci").start();
-    sidecar.says("sent ");
+    show(&sandbox, &before_the_end_of_b(&end));
+    end_session(&sandbox, "Resource b failed");
+    let sidecar = start_sidecar(&sandbox, &server);
     sidecar.ends_after(Signal::TERM).0.exits_with(0);
     let sent = server.accepted().len();
 
-    leave(&sandbox, end.to_string());
+    write_snapshot(&sandbox, end.to_string());
     post_step(&sandbox, &server).finish().exits_with(0);
     let late = server.accepted().split_off(sent);
     assert_eq!(
         (names(&late, "uiresource"), names(&late, "update")),
         (vec!["b".into()], vec!["b".into()])
     );
-    assert_eq!(names(&late, "startup"), [""; 0], "it was told");
+    assert_eq!(names(&late, "startup"), [""; 0], "the sidecar sent the root");
 }
 
 #[test]
-fn a_final_status_that_a_watch_shows_after_the_last_look_is_told_once() {
+fn a_status_watched_after_the_final_poll_is_sent_once() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let end = just_now(recorded());
-    let mut before = end.clone();
-    before["view"]["uiResources"][2]["status"]["updateStatus"] = json!("in_progress");
-    before["view"]["uiResources"][2]["status"]["buildHistory"] = json!([]);
-    show(&sandbox, &before);
-    be_done(&sandbox, "");
-    let sidecar = sandbox.live_to(&server).env("TILT_HONEYCOMB_MODE", "ci").start();
-    sidecar.says("sent ");
+    show(&sandbox, &before_the_end_of_b(&end));
+    end_session(&sandbox, "");
+    let sidecar = start_sidecar(&sandbox, &server);
     sandbox.is_watched();
     let requests = server.requests().len();
     server.then([Reply::new(503, "").header("retry-after", 2).into()]);
     sidecar.signal(Signal::TERM);
-    eventually("the last look's report", || server.requests().len() > requests);
+    eventually("a request with the final poll", || server.requests().len() > requests);
     sandbox.tilt().add("watch-uiresources.jsonl", &end["view"]["uiResources"][2]);
     sidecar.finish().exits_with(0);
 
-    leave(&sandbox, end.to_string());
+    write_snapshot(&sandbox, end.to_string());
     post_step(&sandbox, &server).finish().exits_with(0);
     let all = server.accepted();
     let is_up =
@@ -431,18 +449,18 @@ fn a_final_status_that_a_watch_shows_after_the_last_look_is_told_once() {
 }
 
 #[test]
-fn the_last_look_is_taken_once_more_while_tilt_does_not_show_what_ended_it() {
+fn the_final_poll_is_repeated_while_the_result_is_not_visible() {
     let mut busy = just_now(recorded());
     busy["view"]["uiResources"][2]["status"]["updateStatus"] = json!("in_progress");
     for (snapshot, expected) in [(busy, 1), (just_now(recorded()), 0)] {
         let (sandbox, server) = (Sandbox::new(), Server::start());
         show(&sandbox, &snapshot);
-        be_done(&sandbox, "");
+        end_session(&sandbox, "");
         let sidecar = sandbox.run("--no-watch --interval 1h --verbose").sending_to(&server);
         let sidecar = sidecar.env("TILT_HONEYCOMB_MODE", "ci").start();
         sidecar.says("sent ");
         let outcome = sidecar.ends_after(Signal::TERM).0.exits_with(0);
-        assert_eq!(outcome.stderr.matches("looking once more").count(), expected);
+        assert_eq!(outcome.stderr.matches("polling once more").count(), expected);
         let all = server.accepted();
         let ends = of_kind(&all, "session");
         assert_eq!(ends.iter().filter(|s| s["data"].get("outcome").is_some()).count(), 1);
@@ -451,51 +469,54 @@ fn the_last_look_is_taken_once_more_while_tilt_does_not_show_what_ended_it() {
 }
 
 #[test]
-fn what_a_cancelled_run_promised_is_flushed_by_a_later_step() {
+fn flush_sends_the_events_queued_by_a_cancelled_run() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let mut snapshot = just_now(recorded());
     snapshot["view"]["uiResources"][2]["status"]["conditions"] = json!([]);
     show(&sandbox, &snapshot);
     server.usually(Reply::new(503, ""));
-    let sidecar = sandbox.live_to(&server).args(&["--timeout", "200ms"]);
+    let sidecar = sandbox.sidecar_to(&server).args(&["--timeout", "200ms"]);
     let sidecar = sidecar.env("TILT_HONEYCOMB_MODE", "ci").start();
-    sidecar.says("kept for next time");
+    sidecar.says("stay queued");
     sidecar.ends_after(Signal::TERM).0.exits_with(0);
 
     server.usually(Answer::Accept);
     let calls = sandbox.tilt().calls().len();
     sandbox.run("--flush").sending_to(&server).finish().exits_with(0);
-    assert_eq!(sandbox.tilt().calls().len(), calls, "Tilt is not asked");
+    assert_eq!(sandbox.tilt().calls().len(), calls, "`tilt` does not run");
     let all = server.accepted();
     assert_eq!(names(&all, "update"), ["(Tiltfile)", "a", "b"]);
     let root = of_kind(&all, "startup");
     assert_eq!(root.len(), 1, "{}", fs::read_to_string(sandbox.state_file()).expect("a state"));
     assert_eq!(root[0]["data"]["ended_by"], "session_end");
-    assert_eq!(sandbox.waiting(), 0);
+    assert_eq!(sandbox.queued(), 0);
 
-    leave(&sandbox, just_now(recorded()).to_string());
+    write_snapshot(&sandbox, just_now(recorded()).to_string());
     post_step(&sandbox, &server).finish().exits_with(0);
-    assert_eq!(of_kind(&server.accepted(), "startup").len(), 1, "nor by a step after that");
+    assert_eq!(
+        of_kind(&server.accepted(), "startup").len(),
+        1,
+        "a later step does not repeat the root"
+    );
 }
 
 #[test]
-fn at_the_end_of_tilt_ci_it_tries_for_longer_than_elsewhere() {
-    takes_less_than(CI_FAREWELL + Duration::from_secs(1), || {
+fn shutdown_after_tilt_ci_retries_for_up_to_5_seconds() {
+    takes_less_than(CI_SHUTDOWN_BUDGET + Duration::from_secs(1), || {
         let (sandbox, server) = (Sandbox::new(), Server::start());
         show(&sandbox, &just_now(recorded()));
-        be_done(&sandbox, "");
-        let sidecar = sandbox.live_to(&server).env("TILT_HONEYCOMB_MODE", "ci").start();
-        sidecar.says("sent ");
-        // More than any other farewell takes.
+        end_session(&sandbox, "");
+        let sidecar = start_sidecar(&sandbox, &server);
+        // A longer wait than any other shutdown allows.
         server.then([Reply::new(503, "").header("retry-after", 2).into()]);
         let (outcome, first_took) = sidecar.ends_after(Signal::TERM);
-        if first_took >= CI_FAREWELL {
-            return first_took.max(CI_FAREWELL * 2);
+        if first_took >= CI_SHUTDOWN_BUDGET {
+            return first_took.max(CI_SHUTDOWN_BUDGET * 2);
         }
-        assert_eq!(sandbox.waiting(), 0, "{}", outcome.stderr);
+        assert_eq!(sandbox.queued(), 0, "{}", outcome.stderr);
 
-        let sidecar = sandbox.live_to(&server).env("TILT_HONEYCOMB_MODE", "ci").start();
-        sidecar.says("nothing waits");
+        let sidecar = sandbox.sidecar_to(&server).env("TILT_HONEYCOMB_MODE", "ci").start();
+        sidecar.says("; 0 events queued");
         server.usually(Reply::new(503, ""));
         let (outcome, took) = sidecar.ends_after(Signal::TERM);
         outcome.exits_with(0);
@@ -504,73 +525,80 @@ fn at_the_end_of_tilt_ci_it_tries_for_longer_than_elsewhere() {
 }
 
 #[test]
-fn beside_tilt_ci_a_mistake_is_said_and_never_ends_it() {
+fn a_usage_error_under_tilt_ci_idles_instead_of_exiting() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     for (missing, value, named) in [
         ("HONEYCOMB_API_KEY", "", "set HONEYCOMB_API_KEY"),
         ("HONEYCOMB_DATASET", "", "set HONEYCOMB_DATASET"),
-        ("HONEYCOMB_API_KEY", "two words", "holds white space"),
+        ("HONEYCOMB_API_KEY", "two words", "contains white space"),
     ] {
-        let sidecar =
-            sandbox.live_to(&server).env(missing, value).env("TILT_HONEYCOMB_MODE", "ci").start();
-        sidecar.says(named).says("idling");
+        let sidecar = sandbox
+            .sidecar_to(&server)
+            .env(missing, value)
+            .env("TILT_HONEYCOMB_MODE", "ci")
+            .start();
+        sidecar.says(named).says("staying idle");
         assert!(sidecar.is_running());
         sidecar.ends_after(Signal::TERM).0.exits_with(0);
     }
     let sidecar = sandbox.run("--nosuch").env("TILT_HONEYCOMB_MODE", "ci").start();
-    sidecar.says("--nosuch").says("idling");
+    sidecar.says("--nosuch").says("staying idle");
     sidecar.ends_after(Signal::TERM).0.exits_with(0);
     sandbox.run("--once").env("TILT_HONEYCOMB_MODE", "ci").finish().exits_with(2);
     assert_eq!(server.connections(), 0);
 }
 
-/// Its clock stands before 1970, which no event can say.
+/// A clock before 1970 makes the program panic: no event can carry such a time.
 #[test]
 #[cfg(target_os = "linux")]
-fn beside_tilt_ci_a_panic_is_said_and_does_not_end_it() {
+fn a_panic_under_tilt_ci_idles_instead_of_exiting() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let clock = Clock::new(sandbox.path("clock")).expect("a file");
-    clock.leap(-100 * 365 * 24 * 3600).expect("a leap");
+    clock.leap(-100 * 365 * 24 * 3600).expect("a clock file");
     let sidecar = || {
-        let sidecar = sandbox.live_to(&server).env("PATH", std::env::var("PATH").expect("a PATH"));
+        let sidecar =
+            sandbox.sidecar_to(&server).env("PATH", std::env::var("PATH").expect("a PATH"));
         let tilt = sandbox.path("bin/tilt");
         let sidecar = sidecar.args(&["--tilt", tilt.to_str().expect("text")]);
-        sidecar.env("LD_PRELOAD", machine()).env("CLOCK_LEAP", clock.file())
+        sidecar.env("LD_PRELOAD", machine_library()).env("CLOCK_LEAP", clock.file())
     };
     let idle = sidecar().env("TILT_HONEYCOMB_MODE", "ci").start();
-    idle.says("panicked").says("idling");
+    idle.says("panicked").says("staying idle");
     sandbox.report_to(&server).finish().exits_with(0);
     assert!(idle.is_running());
     sidecar().finish().exits_with(1).says("panicked");
 }
 
 #[test]
-fn with_never_fail_everything_is_said_and_nothing_fails() {
+fn never_fail_prints_errors_and_exits_with_0() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let post_step =
         |options: &str| sandbox.run(&format!("--once --snapshot tilt.json --never-fail {options}"));
-    leave(&sandbox, recorded().to_string());
+    write_snapshot(&sandbox, recorded().to_string());
     let keyless = post_step("").finish().exits_with(0).says("set HONEYCOMB_API_KEY");
     assert_eq!(keyless.says_one_line().stdout, "");
-    fs::remove_file(sandbox.path("work/tilt.json")).expect("a snapshot that was left");
+    fs::remove_file(sandbox.path("work/tilt.json")).expect("a snapshot");
     post_step("--nosuch").finish().exits_with(0).says("--nosuch");
     sandbox.run("--once --never-fail=true").finish().exits_with(0).says("true");
     post_step("").sending_to(&server).finish().exits_with(0).says("no snapshot tilt.json");
-    leave(&sandbox, recorded().to_string());
+    write_snapshot(&sandbox, recorded().to_string());
     server.usually(Reply::new(401, ""));
     post_step("").sending_to(&server).finish().exits_with(0).says("check HONEYCOMB_API_KEY");
 }
 
 #[test]
-fn the_ways_to_end_exclude_each_other() {
+fn flush_cannot_be_combined_with_snapshot_or_dry_run() {
     let sandbox = Sandbox::new();
-    for options in ["--flush --snapshot x", "--flush --dry-run"] {
-        sandbox.run(options).with_key().finish().exits_with(2).says("leave out").says_one_line();
+    for (options, named) in [
+        ("--flush --snapshot x", "leave out --flush"),
+        ("--flush --dry-run", "cannot be combined with --dry-run"),
+    ] {
+        sandbox.run(options).with_key().finish().exits_with(2).says(named).says_one_line();
     }
 }
 
 #[test]
-fn on_a_ci_machine_every_event_says_whose_and_where() {
+fn events_carry_the_ci_providers_fields() {
     for (variables, provider, field, value) in [
         (
             &[("GITHUB_ACTIONS", "true"), ("GITHUB_RUN_ID", "9127")][..],
@@ -603,14 +631,14 @@ fn on_a_ci_machine_every_event_says_whose_and_where() {
             dry = dry.env(name, value);
         }
         let outcome = dry.finish().exits_with(0);
-        assert_eq!(outcome.events().len(), RECORDED);
+        assert_eq!(outcome.events().len(), RECORDED_EVENTS);
         for event in outcome.events() {
             assert_eq!(event["data"]["ci.provider"], provider);
             assert_eq!(event["data"][field], value);
         }
         assert!(!outcome.stdout.contains("t0ken"));
     }
-    // What is not Unicode says nothing, and costs nothing but that.
+    // A variable that is not UTF-8 is ignored.
     let sandbox = Sandbox::new();
     let here = sandbox.run("--once --dry-run").finish().events();
     let odd = sandbox.run("--once --dry-run").env("PLACE", OsStr::from_bytes(b"caf\xe9"));
@@ -620,7 +648,7 @@ fn on_a_ci_machine_every_event_says_whose_and_where() {
 }
 
 #[test]
-fn within_a_traced_pipeline_the_root_is_a_child_of_it() {
+fn the_root_span_is_a_child_of_the_pipelines_trace() {
     let standard = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     for (variable, value, trace, parent) in [
         ("TRACEPARENT", standard, "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"),
@@ -632,7 +660,7 @@ fn within_a_traced_pipeline_the_root_is_a_child_of_it() {
         ),
     ] {
         let sandbox = Sandbox::new();
-        leave(&sandbox, recorded().to_string());
+        write_snapshot(&sandbox, recorded().to_string());
         let dry = sandbox.run("--once --dry-run --snapshot tilt.json").env(variable, value);
         let events = dry.finish().exits_with(0).events();
         let root = &of_kind(&events, "startup")[0]["data"];
@@ -648,9 +676,9 @@ fn within_a_traced_pipeline_the_root_is_a_child_of_it() {
 }
 
 #[test]
-fn the_table_is_on_githubs_page_too_and_quiet_shows_nothing() {
+fn the_table_goes_to_the_github_summary_unless_quiet() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    leave(&sandbox, failed().to_string());
+    write_snapshot(&sandbox, failed().to_string());
     let page = sandbox.path("work/page.md");
     fs::write(&page, "before\n").expect("a page");
     let run = || post_step(&sandbox, &server).env("GITHUB_STEP_SUMMARY", &page);
@@ -664,9 +692,9 @@ fn the_table_is_on_githubs_page_too_and_quiet_shows_nothing() {
 }
 
 #[test]
-fn the_trace_is_linked_where_honeycomb_says_whose_key_it_is() {
+fn the_trace_link_needs_the_keys_team_and_a_known_ui_url() {
     let (sandbox, honeycomb) = (Sandbox::new(), Server::start());
-    leave(&sandbox, recorded().to_string());
+    write_snapshot(&sandbox, recorded().to_string());
     let run = || {
         sandbox
             .run("--once --snapshot tilt.json --allow-insecure-http")
@@ -684,28 +712,28 @@ fn the_trace_is_linked_where_honeycomb_says_whose_key_it_is() {
         }
         _ => Answer::Accept,
     })));
-    let told = run().stdout;
+    let table = run().stdout;
     let root = of_kind(&honeycomb.accepted(), "startup")[0]["data"]["trace.trace_id"].clone();
     let link = format!(
         "trace: https://ui.honeycomb.io/acme/environments/ci/datasets/{DATASET}/trace?trace_id={}",
         root.as_str().expect("an id")
     );
-    assert!(told.contains(&link), "{told}");
+    assert!(table.contains(&link), "{table}");
 
-    // Of a Refinery no one knows which region's UI is behind it.
-    let behind = |ui: &str| {
+    // The address of a Refinery does not tell the region of the UI.
+    let behind_refinery = |ui: &str| {
         let run = sandbox.run("--once --snapshot tilt.json").sending_to(&honeycomb);
         run.env("HONEYCOMB_UI_URL", ui).finish().exits_with(0).stdout
     };
-    assert!(!behind("").contains("trace:"));
+    assert!(!behind_refinery("").contains("trace:"));
     let link = "trace: https://ui.eu1.honeycomb.io/acme/environments/ci/datasets/";
-    assert!(behind("https://ui.eu1.honeycomb.io").contains(link));
+    assert!(behind_refinery("https://ui.eu1.honeycomb.io").contains(link));
 
     honeycomb.usually(Answer::By(std::sync::Arc::new(|request| match request.method.as_str() {
         "GET" => Reply::new(401, "").into(),
         _ => Answer::Accept,
     })));
-    let told = run();
-    assert!(told.stdout.starts_with("tilt ci: success") && !told.stdout.contains("trace:"));
-    assert_eq!(told.stderr, "");
+    let outcome = run();
+    assert!(outcome.stdout.starts_with("tilt ci: success") && !outcome.stdout.contains("trace:"));
+    assert_eq!(outcome.stderr, "");
 }

@@ -1,30 +1,30 @@
-//! `board`: against a server that keeps queries, annotations and boards as the public description
-//! of Honeycomb's API says, and refuses a body that is not as described.
+//! `board`, against a fake of Honeycomb's API. The fake stores queries, annotations and boards, and
+//! rejects any body that does not match the published API description.
 
+use fakes::honeycomb::{Reply, Server};
 use serde_json::{Value, json};
-use tilt_honeycomb::events::event::FIELDS;
+use tilt_honeycomb::events::fields::FIELDS;
 use tilt_honeycomb::honeycomb::queries::QUERIES;
 
 use crate::support::api::{
     Api, CLASSIC_KEY, CONFIGURATION_KEY, INGEST_KEY, auth_of, configuration_auth, problem,
 };
-use crate::support::sandbox::{DATASET, Invocation, Outcome, Sandbox};
 use crate::support::schema;
-use fakes::honeycomb::{Reply, Server};
+use crate::support::{DATASET, Invocation, Outcome, Sandbox};
 
 fn board(sandbox: &Sandbox, server: &Server) -> Invocation {
     sandbox.run("board").sending_to(server).env("HONEYCOMB_API_KEY", CONFIGURATION_KEY)
 }
 
 fn every_column() -> impl Iterator<Item = &'static str> {
-    FIELDS.iter().map(|(name, _)| *name)
+    FIELDS.iter().map(|field| field.name)
 }
 
-/// To whose dataset everything was sent, with a key that may do it.
-fn up() -> (Sandbox, Server, Api) {
+/// A server whose dataset has every column, and whose key has every permission.
+fn ready() -> (Sandbox, Server, Api) {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let api = Api::on(&server);
-    api.says_of_the_key(&configuration_auth()).has_columns(every_column());
+    api.set_key_details(&configuration_auth()).has_columns(every_column());
     (sandbox, server, api)
 }
 
@@ -44,7 +44,7 @@ fn names() -> Vec<&'static str> {
     QUERIES.iter().map(|query| query.name).collect()
 }
 
-/// The one board that there is.
+/// Returns the only board.
 #[track_caller]
 fn the_board(api: &Api) -> Value {
     let boards = api.world().boards.clone();
@@ -60,8 +60,8 @@ fn changes(api: &Api) -> Vec<String> {
 const LINK: &str = "board: https://ui.honeycomb.io/acme/environments/dev-machines/board/id";
 
 #[test]
-fn one_command_makes_the_board() {
-    let (sandbox, server, api) = up();
+fn board_creates_the_board_with_every_query() {
+    let (sandbox, server, api) = ready();
     let outcome = board(&sandbox, &server).finish().exits_with(0);
     assert_eq!(outcome.stderr, "");
     assert!(outcome.stdout.contains(LINK), "{}", outcome.stdout);
@@ -76,19 +76,19 @@ fn one_command_makes_the_board() {
 }
 
 #[test]
-fn running_it_again_points_to_the_board_that_is_there() {
-    let (sandbox, server, api) = up();
+fn a_second_run_finds_the_board_and_changes_nothing() {
+    let (sandbox, server, api) = ready();
     board(&sandbox, &server).finish().exits_with(0);
     let made = changes(&api).len();
     let again = board(&sandbox, &server).finish().exits_with(0);
     assert!(again.stdout.contains(LINK), "{}", again.stdout);
     assert_eq!(again.stdout.matches("found").count(), QUERIES.len());
-    assert_eq!(changes(&api).len(), made, "nothing was made");
+    assert_eq!(changes(&api).len(), made, "nothing was created");
 }
 
 #[test]
-fn a_renamed_and_rearranged_board_is_completed_and_otherwise_left_as_it_is() {
-    let (sandbox, server, api) = up();
+fn a_customized_board_is_completed_and_keeps_its_changes() {
+    let (sandbox, server, api) = ready();
     board(&sandbox, &server).finish().exits_with(0);
     let text = json!({"type": "text", "text_panel": {"content": "How to read this"},
         "position": {"x_coordinate": 0, "y_coordinate": 90, "width": 12, "height": 2}});
@@ -100,7 +100,7 @@ fn a_renamed_and_rearranged_board_is_completed_and_otherwise_left_as_it_is() {
         panels[0]["position"] = moved.clone();
         panels.push(text.clone());
         world.boards[0]["name"] = json!("Ours");
-        // As if an older version of the program had made it.
+        // Looks as if an older version of the program had created it.
         let words = world.annotations[2]["description"].as_str().expect("words").to_owned();
         let older = format!("{}(tilt-honeycomb 00000000)", &words[..words.len() - 25]);
         world.annotations[2]["description"] = json!(older);
@@ -113,15 +113,15 @@ fn a_renamed_and_rearranged_board_is_completed_and_otherwise_left_as_it_is() {
     assert_eq!(panels[0]["position"], moved);
     assert!(panels.contains(&text), "{panels:?}");
     let last = panels.last().expect("a panel");
-    assert_eq!(last["position"]["y_coordinate"], 92, "what was taken out comes back below");
+    assert_eq!(last["position"]["y_coordinate"], 92, "a removed panel is added at the end");
     let newer = changes(&api).split_off(2 * QUERIES.len() + 1);
     assert_eq!(newer.len(), 3, "one query, its annotation and the board: {newer:?}");
     assert!(newer[2].starts_with("PUT /1/boards/"), "{newer:?}");
 }
 
 #[test]
-fn a_board_of_that_name_by_someone_else_is_pointed_to_and_not_touched() {
-    let (sandbox, server, api) = up();
+fn a_board_of_the_same_name_by_someone_else_is_not_changed() {
+    let (sandbox, server, api) = ready();
     let theirs = json!({"id": "theirs", "type": "flexible", "name": "Dev environment health",
         "links": {"board_url": "https://ui.honeycomb.io/acme/board/theirs"}});
     api.world().boards.push(theirs.clone());
@@ -131,8 +131,8 @@ fn a_board_of_that_name_by_someone_else_is_pointed_to_and_not_touched() {
 }
 
 #[test]
-fn a_team_may_have_many_boards_and_columns() {
-    let (sandbox, server, api) = up();
+fn the_board_is_found_among_hundreds_of_others() {
+    let (sandbox, server, api) = ready();
     board(&sandbox, &server).finish().exits_with(0);
     {
         let mut world = api.world();
@@ -149,12 +149,12 @@ fn a_team_may_have_many_boards_and_columns() {
     }
     let made = changes(&api).len();
     board(&sandbox, &server).finish().exits_with(0);
-    assert_eq!(changes(&api).len(), made, "found among them");
+    assert_eq!(changes(&api).len(), made, "the board was found");
 }
 
 #[test]
-fn two_datasets_have_a_board_each() {
-    let (sandbox, server, api) = up();
+fn each_dataset_has_its_own_board() {
+    let (sandbox, server, api) = ready();
     board(&sandbox, &server).finish().exits_with(0);
     board(&sandbox, &server).args(&["--dataset", "other"]).finish().exits_with(0);
     board(&sandbox, &server).args(&["--dataset", "other"]).finish().exits_with(0);
@@ -163,9 +163,9 @@ fn two_datasets_have_a_board_each() {
 }
 
 #[test]
-fn a_run_that_failed_anywhere_is_completed_by_the_next() {
+fn a_run_that_failed_at_any_request_is_completed_by_the_next() {
     for made_before in 0..=2 * QUERIES.len() {
-        let (sandbox, server, api) = up();
+        let (sandbox, server, api) = ready();
         api.world().fails = Some((made_before, Reply::new(503, "")));
         let failed = board(&sandbox, &server).finish().exits_with(4);
         failed.says("HTTP 503; run this again, it goes on from here").says_one_line();
@@ -173,15 +173,15 @@ fn a_run_that_failed_anywhere_is_completed_by_the_next() {
         api.world().fails = None;
         board(&sandbox, &server).finish().exits_with(0);
         assert_eq!(pinned(&api, &the_board(&api)), names());
-        // At most the one query that had no annotation yet was made twice.
+        // Only a query that had no annotation yet can be created twice.
         let queries = api.world().queries.len();
         assert_eq!(queries, QUERIES.len() + made_before % 2, "failed after {made_before}");
     }
 }
 
 #[test]
-fn what_has_no_data_yet_is_left_out_and_comes_with_a_later_run() {
-    let (sandbox, server, api) = up();
+fn a_query_without_data_is_added_once_its_columns_exist() {
+    let (sandbox, server, api) = ready();
     api.has_columns(every_column().filter(|name| !["cached", "image_name"].contains(name)));
     let outcome = board(&sandbox, &server).finish().exits_with(0);
     for line in [
@@ -200,7 +200,7 @@ fn what_has_no_data_yet_is_left_out_and_comes_with_a_later_run() {
     assert_eq!(all, expected);
 }
 
-/// A sentence, and nothing made.
+/// Asserts that the command printed one error line and changed nothing.
 #[track_caller]
 fn refused(outcome: Outcome, api: &Api, code: i32, says: &str) {
     let outcome = outcome.exits_with(code).says(says).says_one_line();
@@ -209,8 +209,8 @@ fn refused(outcome: Outcome, api: &Api, code: i32, says: &str) {
 }
 
 #[test]
-fn before_anything_was_sent_there_is_nothing_to_show() {
-    let (sandbox, server, api) = up();
+fn board_fails_while_the_dataset_has_no_data() {
+    let (sandbox, server, api) = ready();
     let says = "there is nothing in the dataset dev-environments that a board could show; run";
     api.world().columns = None;
     refused(board(&sandbox, &server).finish(), &api, 5, says);
@@ -219,15 +219,15 @@ fn before_anything_was_sent_there_is_nothing_to_show() {
 }
 
 #[test]
-fn a_key_that_may_not_is_told_what_it_needs() {
-    let (sandbox, server, api) = up();
+fn an_unsuitable_key_is_refused_with_the_missing_permission() {
+    let (sandbox, server, api) = ready();
     let with_key = |key: &str| board(&sandbox, &server).env("HONEYCOMB_API_KEY", key).finish();
     let needs = "an ingest key can make no board: make a configuration key";
     refused(with_key(INGEST_KEY), &api, 2, needs);
-    assert_eq!(server.requests().len(), 0, "its shape says so");
+    assert_eq!(server.requests().len(), 0, "the key's format is enough");
     refused(with_key("hcamk_01j1824es7n4evcmv81cn392jb"), &api, 2, "a management key");
 
-    api.says_of_the_key(&auth_of("ingest", &json!({"createDatasets": true})));
+    api.set_key_details(&auth_of("ingest", &json!({"createDatasets": true})));
     refused(with_key("behind-a-refinery"), &api, 2, needs);
     for (missing, permission) in [
         ("boards", "Manage Public Boards"),
@@ -236,7 +236,7 @@ fn a_key_that_may_not_is_told_what_it_needs() {
     ] {
         let mut auth = configuration_auth();
         auth["api_key_access"][missing] = json!(false);
-        api.says_of_the_key(&auth);
+        api.set_key_details(&auth);
         let says = format!("give it the permission {permission:?}");
         refused(with_key(CONFIGURATION_KEY), &api, 5, &says);
     }
@@ -245,14 +245,14 @@ fn a_key_that_may_not_is_told_what_it_needs() {
 }
 
 #[test]
-fn a_gateway_that_knows_no_keys_lets_the_calls_tell() {
-    let (sandbox, server, api) = up();
+fn without_key_details_the_requests_decide_about_permission() {
+    let (sandbox, server, api) = ready();
     api.answers_auth(Reply::new(404, ""));
     board(&sandbox, &server).finish().exits_with(0);
     assert_eq!(pinned(&api, &the_board(&api)), names());
-    let (sandbox, server, api) = up();
+    let (sandbox, server, api) = ready();
     api.answers_auth(Reply::new(404, ""));
-    // Honeycomb says unauthorized of a key that may not, too.
+    // Honeycomb answers 401 also when the key lacks a permission.
     api.world().fails = Some((0, Reply::new(401, "")));
     board(&sandbox, &server).finish().exits_with(5).says("\"Manage Queries and Columns\"");
     let denied = "Your team has been denied access to Management APIs";
@@ -263,11 +263,11 @@ fn a_gateway_that_knows_no_keys_lets_the_calls_tell() {
 }
 
 #[test]
-fn a_classic_key_makes_it_for_the_whole_team() {
-    let (sandbox, server, api) = up();
+fn a_classic_key_creates_the_board_for_the_whole_team() {
+    let (sandbox, server, api) = ready();
     let mut auth = configuration_auth();
     auth["environment"] = json!({"name": "", "slug": ""});
-    api.says_of_the_key(&auth);
+    api.set_key_details(&auth);
     let with_key = |key: &str| board(&sandbox, &server).env("HONEYCOMB_API_KEY", key).finish();
     with_key(CLASSIC_KEY).exits_with(0);
     assert_eq!(pinned(&api, &the_board(&api)), names());
@@ -277,8 +277,8 @@ fn a_classic_key_makes_it_for_the_whole_team() {
 }
 
 #[test]
-fn what_honeycomb_does_not_take_is_said_in_its_words() {
-    let (sandbox, server, api) = up();
+fn a_rejected_request_is_reported_with_honeycombs_message() {
+    let (sandbox, server, api) = ready();
     for (reply, code, says) in [
         (problem(422, "too many boards"), 5, "(HTTP 422: too many boards)"),
         (Reply::new(400, r#"{"error":"invalid Query data"}"#), 5, "(HTTP 400: invalid Query data)"),
@@ -298,7 +298,7 @@ fn what_honeycomb_does_not_take_is_said_in_its_words() {
     nowhere.finish().exits_with(4).says("no answer from 127.0.0.1:1").says_one_line();
 }
 
-/// With their paths.
+/// The requests that a dry run prints, one JSON object each.
 fn dry_run(sandbox: &Sandbox, options: &str) -> Vec<Value> {
     let run = sandbox.run(&format!("board --dry-run {options}"));
     let outcome = run.env("HONEYCOMB_DATASET", DATASET).finish().exits_with(0);
@@ -306,7 +306,7 @@ fn dry_run(sandbox: &Sandbox, options: &str) -> Vec<Value> {
 }
 
 #[test]
-fn a_dry_run_prints_the_bodies_needs_no_key_and_calls_nobody() {
+fn a_dry_run_prints_the_requests_without_key_or_network() {
     let sandbox = Sandbox::new();
     let requests = dry_run(&sandbox, "");
     assert_eq!(requests.len(), 2 * QUERIES.len() + 1);
@@ -322,7 +322,7 @@ fn a_dry_run_prints_the_bodies_needs_no_key_and_calls_nobody() {
 }
 
 #[test]
-fn every_body_is_as_honeycomb_describes_it_and_names_only_columns_that_are_sent() {
+fn bodies_match_the_api_schema_and_use_only_known_columns() {
     for request in dry_run(&Sandbox::new(), "--dataset 1_odd~Name.") {
         let path = request["path"].as_str().expect("a path");
         let kind = match path.split('/').nth(2) {
@@ -342,11 +342,11 @@ fn every_body_is_as_honeycomb_describes_it_and_names_only_columns_that_are_sent(
 }
 
 #[test]
-fn the_key_is_in_no_message_and_no_body() {
-    let (sandbox, server, api) = up();
+fn board_never_prints_or_sends_the_key_outside_its_header() {
+    let (sandbox, server, api) = ready();
     let body = json!({"error": format!("no board for {CONFIGURATION_KEY}")});
     api.world().fails = Some((3, Reply::new(422, body.to_string())));
     let outcome = board(&sandbox, &server).args(&["--verbose"]).finish().exits_with(5);
-    let told = format!("{}{}{:?}", outcome.stdout, outcome.stderr, api.world().changes);
-    assert!(!told.contains(CONFIGURATION_KEY), "{told}");
+    let output = format!("{}{}{:?}", outcome.stdout, outcome.stderr, api.world().changes);
+    assert!(!output.contains(CONFIGURATION_KEY), "{output}");
 }

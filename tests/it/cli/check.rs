@@ -1,11 +1,12 @@
-//! `check`: each of its lines, good and bad, against a server that answers as the public
-//! description of Honeycomb's API says.
+//! `check`: each line of its output, passed and failed, against a fake of Honeycomb's API.
 
 use std::io::{self, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::{fs, thread};
 
+use fakes::honeycomb::{Answer, Mishap, Part, Reply, Server};
+use fakes::tls;
 use serde_json::{Value, json};
 use tilt_honeycomb::honeycomb::queries::QUERIES;
 
@@ -13,15 +14,13 @@ use crate::chaos::faults::tls_server;
 use crate::support::api::{
     Api, CLASSIC_KEY, CONFIGURATION_KEY, INGEST_KEY, auth_of, configuration_auth, problem,
 };
-use crate::support::sandbox::{DATASET, Invocation, KINDS, NOBODY, Outcome, RECORDED, Sandbox};
-use fakes::honeycomb::{Answer, Mishap, Part, Reply, Server};
-use fakes::tls;
+use crate::support::{DATASET, Invocation, KINDS, Outcome, RECORDED_EVENTS, Sandbox, UNREACHABLE};
 
 fn check(sandbox: &Sandbox, server: &Server, key: &str) -> Invocation {
     sandbox.run("check").sending_to(server).env("HONEYCOMB_API_KEY", key)
 }
 
-/// Where Honeycomb is, for all that the program can tell: behind a proxy.
+/// Runs `check` with this endpoint. A proxy redirects it to the fake Honeycomb.
 fn check_at(sandbox: &Sandbox, honeycomb: &Server, endpoint: &str) -> Invocation {
     sandbox
         .run("check --timeout 20s --allow-insecure-http")
@@ -31,15 +30,15 @@ fn check_at(sandbox: &Sandbox, honeycomb: &Server, endpoint: &str) -> Invocation
         .env("HTTP_PROXY", honeycomb.url())
 }
 
-fn up() -> (Sandbox, Server, Api) {
+fn ready() -> (Sandbox, Server, Api) {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let api = Api::on(&server);
     (sandbox, server, api)
 }
 
 #[test]
-fn with_everything_in_place_each_line_is_good() {
-    let (sandbox, server, _api) = up();
+fn check_passes_when_everything_is_set_up() {
+    let (sandbox, server, _api) = ready();
     let outcome = check(&sandbox, &server, INGEST_KEY).finish().exits_with(0);
     let state = format!("{}: writable, private; nothing waits", sandbox.state_dir().display());
     let outcome = outcome
@@ -64,8 +63,8 @@ fn with_everything_in_place_each_line_is_good() {
 }
 
 #[test]
-fn it_sends_no_event_and_shows_no_key() {
-    let (sandbox, server, api) = up();
+fn check_sends_no_event_and_never_shows_the_key() {
+    let (sandbox, server, api) = ready();
     for (key, auth) in [
         (INGEST_KEY, auth_of("ingest", &json!({"createDatasets": true}))),
         (CONFIGURATION_KEY, configuration_auth()),
@@ -76,7 +75,7 @@ fn it_sends_no_event_and_shows_no_key() {
         ("hcalk_01j1824es7n4evcmv81cn392jb", json!({})),
         ("something-else", json!({"team": {"name": "something-else", "slug": "x"}})),
     ] {
-        api.says_of_the_key(&auth);
+        api.set_key_details(&auth);
         for options in [&["--verbose"][..], &["--verbose", "--json"]] {
             let outcome = check(&sandbox, &server, key).args(options).finish();
             assert!(!outcome.stdout.contains(key), "{}", outcome.stdout);
@@ -90,14 +89,14 @@ fn it_sends_no_event_and_shows_no_key() {
 }
 
 #[test]
-fn with_nothing_in_place_each_line_says_what_to_do() {
+fn each_failed_line_says_what_to_do() {
     let sandbox = Sandbox::new();
-    fs::remove_file(sandbox.path("bin/tilt")).expect("no tilt");
+    fs::remove_file(sandbox.path("bin/tilt")).expect("a removed program");
     let outcome = sandbox
         .run("check")
         .without_env("HOME")
         .without_env("XDG_STATE_HOME")
-        .env("HONEYCOMB_API_ENDPOINT", NOBODY)
+        .env("HONEYCOMB_API_ENDPOINT", UNREACHABLE)
         .finish()
         .exits_with(2);
     outcome
@@ -111,8 +110,8 @@ fn with_nothing_in_place_each_line_says_what_to_do() {
 }
 
 #[test]
-fn each_part_may_be_missing_alone() {
-    let (sandbox, server, _api) = up();
+fn one_missing_part_does_not_fail_the_other_lines() {
+    let (sandbox, server, _api) = ready();
     let run = || check(&sandbox, &server, INGEST_KEY);
     let others_are_good = |outcome: &Outcome, missing: &[&str]| {
         for topic in ["tilt", "session", "state", "key", "endpoint", "team", "dataset"] {
@@ -131,15 +130,15 @@ fn each_part_may_be_missing_alone() {
     others_are_good(&outcome, &["key", "team", "dataset"]);
     let outcome = run().without_env("HONEYCOMB_DATASET").finish().exits_with(2);
     others_are_good(&outcome, &["dataset"]);
-    let outcome = run().env("HONEYCOMB_API_ENDPOINT", NOBODY).finish().exits_with(4);
+    let outcome = run().env("HONEYCOMB_API_ENDPOINT", UNREACHABLE).finish().exits_with(4);
     others_are_good(&outcome, &["endpoint", "team", "dataset"]);
     let outcome = run().without_env("HOME").without_env("XDG_STATE_HOME").finish().exits_with(2);
     others_are_good(&outcome, &["state"]);
 }
 
 #[test]
-fn the_program_may_be_silent_of_its_version() {
-    let (sandbox, server, _api) = up();
+fn an_unknown_tilt_version_is_only_a_note() {
+    let (sandbox, server, _api) = ready();
     sandbox.tilt().set("no-version", "");
     check(&sandbox, &server, INGEST_KEY)
         .finish()
@@ -149,8 +148,8 @@ fn the_program_may_be_silent_of_its_version() {
 }
 
 #[test]
-fn a_session_is_looked_for_on_the_given_port() {
-    let (sandbox, server, _api) = up();
+fn check_asks_the_tilt_on_the_given_port() {
+    let (sandbox, server, _api) = ready();
     let run = || check(&sandbox, &server, INGEST_KEY);
     run().args(&["--port", "10399"]).finish().finds("session", "ok", "port 10399: 9 resources");
     run().env("TILT_PORT", "10398").finish().finds("session", "ok", "port 10398: 9 resources");
@@ -158,13 +157,13 @@ fn a_session_is_looked_for_on_the_given_port() {
     run().args(&["--port", "10399"]).finish().exits_with(3).finds(
         "session",
         "bad",
-        "No tilt apiserver found: tilt-10399; start one, or give its",
+        "No tilt apiserver found: tilt-10399; start Tilt, or give its port with",
     );
 }
 
 #[test]
-fn an_older_tilt_knows_fewer_kinds() {
-    let (sandbox, server, _api) = up();
+fn check_lists_the_kinds_that_an_older_tilt_knows() {
+    let (sandbox, server, _api) = ready();
     let run = || check(&sandbox, &server, INGEST_KEY);
     sandbox.tilt().unset(&format!("{}.json", KINDS[3]));
     run().finish().exits_with(0).finds(
@@ -173,26 +172,26 @@ fn an_older_tilt_knows_fewer_kinds() {
         "it knows uisession, uiresources, dockerimages",
     );
     sandbox.tilt().unset("uiresources.json");
-    run().finish().exits_with(1).finds("session", "bad", "update it to 0.20.2 or later");
+    run().finish().exits_with(1).finds("session", "bad", "update Tilt to 0.20.2 or later");
     sandbox.tilt().set("stdout", "no JSON");
     run().finish().exits_with(1).finds("session", "bad", "tilt get: ");
 }
 
 #[test]
-fn what_waits_is_told_with_its_age() {
+fn check_shows_the_queue_and_the_age_of_its_oldest_event() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     server.usually(Reply::new(503, ""));
     sandbox.report_within("200ms", &server).finish().exits_with(4);
     let api = Api::on(&server);
     let outcome = check(&sandbox, &server, INGEST_KEY).finish().exits_with(0);
     outcome.finds("state", "ok", "private; 39 events wait, the oldest for at least ");
-    assert_eq!(sandbox.waiting(), RECORDED, "the check takes nothing out");
+    assert_eq!(sandbox.queued(), RECORDED_EVENTS, "check leaves the queue unchanged");
     assert!(api.world().changes.is_empty());
 }
 
 #[test]
-fn a_folder_that_is_no_place_for_a_state_is_named() {
-    let (sandbox, server, _api) = up();
+fn an_unsuitable_state_folder_is_reported() {
+    let (sandbox, server, _api) = ready();
     let in_folder = |folder: &std::path::Path| {
         let option = ["--state-dir", folder.to_str().expect("text")];
         check(&sandbox, &server, INGEST_KEY).args(&option).finish()
@@ -201,9 +200,9 @@ fn a_folder_that_is_no_place_for_a_state_is_named() {
 
     let open = sandbox.path("work/open");
     fs::create_dir(&open).expect("a folder");
-    fs::set_permissions(&open, mode(0o755)).expect("its mode");
+    fs::set_permissions(&open, mode(0o755)).expect("a file mode");
     in_folder(&open).exits_with(0).finds("state", "note", "chmod 700");
-    fs::set_permissions(&open, mode(0o777)).expect("its mode");
+    fs::set_permissions(&open, mode(0o777)).expect("a file mode");
     in_folder(&open).exits_with(1).finds("state", "bad", "everyone may write");
 
     let file = sandbox.path("work/file");
@@ -212,15 +211,16 @@ fn a_folder_that_is_no_place_for_a_state_is_named() {
 
     let newer = sandbox.path("work/newer");
     fs::create_dir(&newer).expect("a folder");
-    fs::set_permissions(&newer, mode(0o700)).expect("its mode");
+    fs::set_permissions(&newer, mode(0o700)).expect("a file mode");
     in_folder(&newer).exits_with(0).finds("state", "ok", "private; nothing waits");
-    let left: Vec<_> = fs::read_dir(&newer).expect("it").map(|e| e.expect("one").path()).collect();
-    assert_eq!(left.len(), 1, "a lock, and no trial file: {left:?}");
+    let left: Vec<_> =
+        fs::read_dir(&newer).expect("a folder").map(|e| e.expect("an entry").path()).collect();
+    assert_eq!(left.len(), 1, "only the lock file is left: {left:?}");
 }
 
 #[test]
-fn a_key_is_known_by_its_shape() {
-    let (sandbox, server, _api) = up();
+fn the_kind_of_key_is_recognized_by_its_format() {
+    let (sandbox, server, _api) = ready();
     for (key, verdict, says) in [
         (INGEST_KEY, "ok", "an ingest key"),
         (CONFIGURATION_KEY, "ok", "a configuration key"),
@@ -244,40 +244,40 @@ fn a_key_is_known_by_its_shape() {
             .finds("team", "skipped", "the key cannot work");
     }
     for request in &server.requests()[asked..] {
-        assert_eq!(request.header("x-honeycomb-team"), None, "shown to nobody");
+        assert_eq!(request.header("x-honeycomb-team"), None, "the key is not sent");
     }
     check(&sandbox, &server, "two words").finish().exits_with(2).finds(
         "key",
         "bad",
-        "HONEYCOMB_API_KEY holds white space",
+        "HONEYCOMB_API_KEY contains white space",
     );
 }
 
-/// The `https://` address of a server that takes the first bytes of TLS for a bad request.
+/// The `https://` address of a plain HTTP server, which answers a TLS handshake with 400.
 fn speaks_no_tls() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let address = listener.local_addr().expect("its number");
+    let address = listener.local_addr().expect("a port number");
     thread::spawn(move || {
         let (mut connection, _) = listener.accept().expect("a connection");
-        connection.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").expect("it listens");
+        connection.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").expect("a sent response");
         io::copy(&mut connection, &mut io::sink()).ok();
     });
     format!("https://{address}")
 }
 
 #[test]
-fn an_endpoint_that_does_not_answer_is_told_with_the_reason() {
-    let (sandbox, server, _api) = up();
+fn an_unreachable_endpoint_is_reported_with_the_reason() {
+    let (sandbox, server, _api) = ready();
     let run_within = |timeout: &str, endpoint: &str| {
         let run = check(&sandbox, &server, INGEST_KEY).args(&["--timeout", timeout]);
         run.env("HONEYCOMB_API_ENDPOINT", endpoint).finish()
     };
     let run = |endpoint: &str| run_within("500ms", endpoint);
-    let run_at_leisure = |endpoint: &str| run_within("1m", endpoint);
-    run_at_leisure(NOBODY).exits_with(4).finds("endpoint", "bad", "refused");
+    let run_for_a_minute = |endpoint: &str| run_within("1m", endpoint);
+    run_for_a_minute(UNREACHABLE).exits_with(4).finds("endpoint", "bad", "refused");
     run("https://no-such-host.invalid").exits_with(4).finds("endpoint", "bad", "no answer from no");
     run(&server.url().replace("http", "https")).exits_with(4).finds("endpoint", "bad", "timed out");
-    run_at_leisure(&speaks_no_tls()).exits_with(4).finds(
+    run_for_a_minute(&speaks_no_tls()).exits_with(4).finds(
         "endpoint",
         "bad",
         "does this address speak TLS?",
@@ -294,7 +294,7 @@ fn an_endpoint_that_does_not_answer_is_told_with_the_reason() {
 }
 
 #[test]
-fn tls_is_verified_and_what_is_wrong_with_it_is_said() {
+fn a_bad_certificate_is_reported_and_gets_no_key() {
     let sandbox = Sandbox::new();
     let run = |shown: &str| {
         let (port, heard) = tls_server(shown);
@@ -316,7 +316,7 @@ fn tls_is_verified_and_what_is_wrong_with_it_is_said() {
     ] {
         let (outcome, heard) = run(shown);
         outcome.finds("endpoint", "bad", says).finds("team", "skipped", "nothing answers");
-        assert_eq!(heard, [""; 0], "the key was not told");
+        assert_eq!(heard, [""; 0], "the key was not sent");
     }
     let (outcome, heard) = run("good.pem");
     outcome.finds("endpoint", "ok", "TLS verified; no proxy").finds(
@@ -328,8 +328,8 @@ fn tls_is_verified_and_what_is_wrong_with_it_is_said() {
 }
 
 #[test]
-fn a_proxy_in_use_is_named_without_its_password() {
-    let (sandbox, server, _api) = up();
+fn the_proxy_is_shown_without_its_password() {
+    let (sandbox, server, _api) = ready();
     let proxy = server.url().replace("http://", "http://ann:pa55word@");
     let run = |proxy: &str| {
         check_at(&sandbox, &server, "http://api.honeycomb.io").env("HTTP_PROXY", proxy).finish()
@@ -337,7 +337,7 @@ fn a_proxy_in_use_is_named_without_its_password() {
     let outcome = run(&proxy).exits_with(0);
     let outcome = outcome.finds("endpoint", "ok", "by way of the proxy 127.0.0.1:");
     assert!(!outcome.stdout.contains("pa55word") && !outcome.stderr.contains("pa55word"));
-    run(NOBODY).exits_with(4).finds("endpoint", "bad", "by way of the proxy 127.0.0.1:1");
+    run(UNREACHABLE).exits_with(4).finds("endpoint", "bad", "by way of the proxy 127.0.0.1:1");
     check_at(&sandbox, &server, "http://no-such-host.invalid")
         .env("NO_PROXY", "no-such-host.invalid")
         .finish()
@@ -346,31 +346,31 @@ fn a_proxy_in_use_is_named_without_its_password() {
 }
 
 #[test]
-fn whose_key_it_is_and_what_it_may_do() {
-    let (sandbox, server, api) = up();
+fn check_shows_the_keys_team_and_permissions() {
+    let (sandbox, server, api) = ready();
     let run = |key: &str| check(&sandbox, &server, key).finish();
     for access in [json!({"createDatasets": true}), json!({"create_datasets": true})] {
-        api.says_of_the_key(&auth_of("ingest", &access));
+        api.set_key_details(&auth_of("ingest", &access));
         run(INGEST_KEY).exits_with(0).finds("team", "ok", "may send events, create datasets");
     }
-    api.says_of_the_key(&configuration_auth());
+    api.set_key_details(&configuration_auth());
     let all = "the key may send events, create datasets, manage queries, manage boards";
     run(CONFIGURATION_KEY).exits_with(0).finds("team", "ok", all);
     let mut classic = configuration_auth();
     classic["environment"] = json!({"name": "", "slug": ""});
-    api.says_of_the_key(&classic);
+    api.set_key_details(&classic);
     run(CLASSIC_KEY).exits_with(0).finds("team", "ok", "Acme, in Honeycomb Classic without env");
     let mut odd = configuration_auth();
     odd["team"]["name"] = json!("Acme\u{1b}[2J\nok team");
-    api.says_of_the_key(&odd);
+    api.set_key_details(&odd);
     run(CONFIGURATION_KEY).exits_with(0).finds("team", "ok", "Acme[2J ok team, environment Dev");
-    api.says_of_the_key(&auth_of("configuration", &json!({"events": false, "boards": true})));
+    api.set_key_details(&auth_of("configuration", &json!({"events": false, "boards": true})));
     run(CONFIGURATION_KEY).exits_with(5).finds("team", "bad", "give it the permission \"send");
 }
 
 #[test]
-fn a_key_that_honeycomb_refuses_is_told_with_its_words() {
-    let (sandbox, server, api) = up();
+fn a_rejected_key_is_reported_with_honeycombs_message() {
+    let (sandbox, server, api) = ready();
     for (reply, code, verdict, says) in [
         (
             Reply::new(401, r#"{"error":"unknown API key - check your credentials"}"#),
@@ -398,11 +398,11 @@ fn a_key_that_honeycomb_refuses_is_told_with_its_words() {
 }
 
 #[test]
-fn the_dataset_is_there_or_will_be_or_cannot_be() {
-    let (sandbox, server, api) = up();
+fn check_tells_if_the_dataset_exists_or_can_be_created() {
+    let (sandbox, server, api) = ready();
     let run = |key: &str| check(&sandbox, &server, key).finish();
     let mut auth = configuration_auth();
-    api.says_of_the_key(&auth).has_columns(["kind"]);
+    api.set_key_details(&auth).has_columns(["kind"]);
     run(CONFIGURATION_KEY).exits_with(0).finds_exactly(
         "dataset",
         "ok",
@@ -411,20 +411,20 @@ fn the_dataset_is_there_or_will_be_or_cannot_be() {
     api.world().columns = None;
     run(CONFIGURATION_KEY).exits_with(0).finds("dataset", "ok", "not there yet; the first event");
     auth["api_key_access"]["createDatasets"] = json!(false);
-    api.says_of_the_key(&auth);
+    api.set_key_details(&auth);
     run(CONFIGURATION_KEY).exits_with(5).finds("dataset", "bad", "the key may not create it");
-    api.says_of_the_key(&auth_of("ingest", &json!({"createDatasets": false})));
+    api.set_key_details(&auth_of("ingest", &json!({"createDatasets": false})));
     run(INGEST_KEY).exits_with(0).finds("dataset", "note", "must be there already");
-    check(&sandbox, &server, INGEST_KEY)
-        .args(&["--dataset", "a/b"])
-        .finish()
-        .exits_with(2)
-        .finds("dataset", "bad", "no slash");
+    check(&sandbox, &server, INGEST_KEY).args(&["--dataset", "a/b"]).finish().exits_with(2).finds(
+        "dataset",
+        "bad",
+        "must not contain a slash",
+    );
 }
 
 #[test]
-fn a_connection_is_shown_as_links() {
-    let (sandbox, server, api) = up();
+fn a_working_setup_is_shown_with_links_to_its_queries() {
+    let (sandbox, server, api) = ready();
     let links = |endpoint: &str, ui: &str| {
         let run = check_at(&sandbox, &server, endpoint).env("HONEYCOMB_UI_URL", ui);
         run.finish().exits_with(0)
@@ -444,22 +444,22 @@ fn a_connection_is_shown_as_links() {
         let queries = outcome.stdout.matches(&format!("{}?query=%7B", dataset(ui))).count();
         assert_eq!(queries, QUERIES.len());
     }
-    // A Refinery's name tells nothing of the UI's.
+    // The address of a Refinery does not tell the address of the UI.
     let outcome = links("http://refinery.example", "");
     assert!(outcome.stdout.contains("set HONEYCOMB_UI_URL"), "{}", outcome.stdout);
     assert!(!outcome.stdout.contains("https://"), "{}", outcome.stdout);
 
     let mut classic = configuration_auth();
     classic["environment"] = json!({"name": "", "slug": ""});
-    api.says_of_the_key(&classic);
+    api.set_key_details(&classic);
     let outcome = links("http://api.honeycomb.io", "");
     let connected = format!("connected: https://ui.honeycomb.io/acme/datasets/{DATASET}\n");
     assert!(outcome.stdout.contains(&connected), "{}", outcome.stdout);
 }
 
 #[test]
-fn json_says_the_same_for_scripts() {
-    let (sandbox, server, api) = up();
+fn json_output_contains_the_same_findings() {
+    let (sandbox, server, api) = ready();
     let run = || check(&sandbox, &server, INGEST_KEY).args(&["--json"]);
     let read = |outcome: &Outcome| -> Value {
         serde_json::from_str(&outcome.stdout).expect("one JSON document")
@@ -482,8 +482,8 @@ fn json_says_the_same_for_scripts() {
 }
 
 #[test]
-fn do_not_track_holds_for_a_check_too() {
-    let (sandbox, server, _api) = up();
+fn do_not_track_also_disables_check() {
+    let (sandbox, server, _api) = ready();
     let outcome = check(&sandbox, &server, INGEST_KEY).env("DO_NOT_TRACK", "1").finish();
     outcome.exits_with(0).says("DO_NOT_TRACK").says_one_line();
     assert_eq!((server.connections(), sandbox.tilt().calls().len()), (0, 0));

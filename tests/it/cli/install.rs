@@ -1,4 +1,4 @@
-//! `scripts/install`: the release for this machine, whole and as its list has it, or nothing.
+//! `scripts/install` installs a release whose checksum is correct, or changes nothing.
 
 use std::collections::HashMap;
 use std::fs;
@@ -7,21 +7,20 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::Arc;
 
+use fakes::honeycomb::{Answer, Reply, Server};
 use ring::digest::{SHA256, digest};
 use tempfile::TempDir;
 
-use fakes::honeycomb::{Answer, Reply, Server};
-
 const ARCHIVE: &str = "tilt-honeycomb-x86_64-unknown-linux-musl.tar.gz";
 
-/// A machine that says it is Linux on x86-64, and the place where releases are.
+/// A fake Linux machine on x86-64, and a server with releases.
 struct Machine {
     folder: TempDir,
     server: Server,
 }
 
 impl Machine {
-    /// With these files in release 1.2.3, which is the latest.
+    /// The server has release 1.2.3 with these files. It is also the latest release.
     fn with_release(files: &[(&str, Vec<u8>)]) -> Self {
         let mut assets = HashMap::new();
         for (name, content) in files {
@@ -39,11 +38,11 @@ impl Machine {
         machine
     }
 
-    /// Puts a program first on PATH.
+    /// Adds a program that comes first on PATH.
     fn program(&self, name: &str, script: &str) {
         let path = self.folder.path().join(name);
         fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("a file");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("a file of ours");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("a file mode");
     }
 
     fn installed(&self) -> PathBuf {
@@ -61,38 +60,38 @@ impl Machine {
             .env("TILT_HONEYCOMB_RELEASES", self.server.url())
             .env("NO_PROXY", "127.0.0.1")
             .output()
-            .expect("there is a sh")
+            .expect("sh runs")
     }
 
-    /// Fails with one line that says this, leaves what was installed, and nothing else.
+    /// Asserts that the script fails with one line, keeps the installed program and leaves no file.
     #[track_caller]
     fn refuses(&self, arguments: &[&str], why: &str) {
         let kept = self.folder.path().join("home/.local/bin");
         fs::create_dir_all(&kept).expect("a folder");
-        fs::write(self.installed(), "the one from before").expect("a file");
+        fs::write(self.installed(), "installed before").expect("a file");
         let output = self.install(arguments);
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{said}");
         assert!(said.starts_with("install: ") && said.contains(why), "{said}");
         assert_eq!(said.lines().count(), 1, "{said}");
         assert_eq!(output.stdout, b"");
-        assert_eq!(fs::read(self.installed()).expect("a file"), b"the one from before");
+        assert_eq!(fs::read(self.installed()).expect("a file"), b"installed before");
         assert_eq!(fs::read_dir(kept).expect("a folder").count(), 1);
         let left = fs::read_dir(self.folder.path()).expect("a folder");
         let left = left.filter(|e| e.as_ref().is_ok_and(|e| e.file_name().len() > 8));
-        assert_eq!(left.count(), 0, "something is left");
+        assert_eq!(left.count(), 0, "no temporary file is left");
     }
 }
 
-/// An archive of this program, and the list that has it.
+/// An archive with this program, and a `SHA256SUMS` that lists it.
 fn release_of(script: &str) -> (Vec<u8>, Vec<u8>) {
     let folder = tempfile::tempdir().expect("a folder");
     let program = folder.path().join("tilt-honeycomb");
     fs::write(&program, script).expect("a file");
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("a file of ours");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("a file mode");
     let mut tar = Command::new("tar");
     tar.arg("-C").arg(folder.path()).args(["-czf", "-", "tilt-honeycomb"]);
-    let archive = tar.output().expect("there is a tar").stdout;
+    let archive = tar.output().expect("tar runs").stdout;
     let sum = tilt_honeycomb::base::ids::hex(digest(&SHA256, &archive).as_ref(), 64);
     let other = "0".repeat(64);
     let list = format!("{other}  tilt-honeycomb-aarch64-apple-darwin.tar.gz\n{sum}  {ARCHIVE}\n");
@@ -104,7 +103,7 @@ fn release() -> (Vec<u8>, Vec<u8>) {
 }
 
 #[test]
-fn the_latest_release_or_a_given_one_is_installed_where_it_is_wanted() {
+fn install_takes_a_version_and_a_folder() {
     let (archive, list) = release();
     let machine = Machine::with_release(&[(ARCHIVE, archive), ("SHA256SUMS", list)]);
     let elsewhere = machine.folder.path().join("else");
@@ -121,33 +120,33 @@ fn the_latest_release_or_a_given_one_is_installed_where_it_is_wanted() {
         let place = program.parent().expect("a folder").display();
         assert_eq!(
             String::from_utf8_lossy(&output.stdout),
-            format!("tilt-honeycomb 1.2.3 is in {place}\nthat folder is not on PATH\n")
+            format!("installed tilt-honeycomb 1.2.3 in {place}\n{place} is not on PATH\n")
         );
-        let said = Command::new(&program).output().expect("it runs").stdout;
+        let said = Command::new(&program).output().expect("the program runs").stdout;
         assert_eq!(said, b"tilt-honeycomb 1.2.3\n");
-        fs::remove_file(&program).expect("it is there");
+        fs::remove_file(&program).expect("an installed program");
     }
 }
 
 #[test]
-fn a_release_that_is_not_what_its_list_says_is_refused() {
+fn an_archive_with_a_wrong_checksum_is_refused() {
     let (mut archive, list) = release();
     let middle = archive.len() / 2;
     archive[middle] ^= 1;
     let machine = Machine::with_release(&[(ARCHIVE, archive), ("SHA256SUMS", list)]);
-    machine.refuses(&[], "is not what SHA256SUMS lists");
+    machine.refuses(&[], "differs from SHA256SUMS");
 }
 
 #[test]
-fn a_release_cut_short_is_refused() {
+fn a_truncated_archive_is_refused() {
     let (archive, list) = release();
     let half = archive[..archive.len() / 2].to_vec();
     let machine = Machine::with_release(&[(ARCHIVE, half), ("SHA256SUMS", list)]);
-    machine.refuses(&[], "is not what SHA256SUMS lists");
+    machine.refuses(&[], "differs from SHA256SUMS");
 }
 
 #[test]
-fn what_a_release_lacks_is_named() {
+fn a_file_missing_from_the_release_is_reported() {
     let (archive, list) = release();
     let lists_others = b"00  tilt-honeycomb-aarch64-apple-darwin.tar.gz\n".to_vec();
     for (files, why) in [
@@ -163,24 +162,24 @@ fn what_a_release_lacks_is_named() {
 }
 
 #[test]
-fn a_version_that_was_never_released_is_not_replaced_by_another() {
+fn an_unknown_version_or_option_is_refused() {
     let (archive, list) = release();
     let machine = Machine::with_release(&[(ARCHIVE, archive), ("SHA256SUMS", list)]);
     machine.refuses(&["--version", "9.9.9"], "download/v9.9.9/SHA256SUMS");
-    machine.refuses(&["--help"], "--help: no such option, or no value for it; there are --version");
-    machine.refuses(&["--force", "x"], "--force: no such option");
+    machine.refuses(&["--help"], "unknown option --help; the options are --version");
+    machine.refuses(&["--force", "x"], "unknown option --force");
 }
 
 #[test]
-fn a_machine_without_a_release_is_told_how_to_build_one() {
+fn an_unsupported_platform_gets_build_instructions() {
     let machine = Machine::with_release(&[]);
     machine.program("uname", "[ \"$1\" = -s ] && echo FreeBSD || echo riscv64");
-    machine.refuses(&[], "no release for FreeBSD on riscv64; cargo install");
+    machine.refuses(&[], "no release for FreeBSD on riscv64; build it with: cargo install");
 }
 
 #[test]
-fn a_program_that_does_not_run_here_is_not_installed() {
+fn a_program_that_does_not_run_is_not_installed() {
     let (archive, list) = release_of("#!/bin/sh\nexit 1\n");
     let machine = Machine::with_release(&[(ARCHIVE, archive), ("SHA256SUMS", list)]);
-    machine.refuses(&[], "does not run here");
+    machine.refuses(&[], "does not run on this machine");
 }

@@ -1,26 +1,27 @@
-//! `--once`: one report from cron, by hand or in CI.
+//! `--once` sends one report, for cron, for CI or by hand.
 
-use crate::support::sandbox::{RECORDED, Sandbox, builds, of_kind, recorded_builds};
 use fakes::honeycomb::{Answer, Reply, Server};
 
+use crate::support::{RECORDED_EVENTS, Sandbox, builds, of_kind, recorded_builds};
+
 #[test]
-fn one_report_sends_every_resource_and_every_build() {
+fn once_sends_every_resource_and_every_build() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     sandbox.report_to(&server).finish().exits_with(0);
     assert_eq!(server.requests().len(), 1);
     assert_eq!(of_kind(&server.accepted(), "uiresource").len(), 9);
     assert_eq!(builds(&server.accepted()), recorded_builds());
-    assert_eq!(sandbox.waiting(), 0);
+    assert_eq!(sandbox.queued(), 0);
 }
 
 #[test]
-fn success_is_silent_where_no_person_looks() {
+fn success_prints_nothing_without_a_terminal() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     sandbox.report_to(&server).finish().exits_with(0).says_nothing();
 }
 
 #[test]
-fn the_second_report_sends_the_heartbeats_again_and_no_build() {
+fn a_second_report_repeats_heartbeats_but_no_build() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     for _ in 0..3 {
         sandbox.report_to(&server).finish().exits_with(0);
@@ -30,35 +31,35 @@ fn the_second_report_sends_the_heartbeats_again_and_no_build() {
 }
 
 #[test]
-fn what_waited_is_sent_even_where_no_tilt_runs() {
+fn the_queue_is_sent_even_if_no_tilt_is_running() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     server.usually(Reply::new(503, ""));
     sandbox.report_within("300ms", &server).finish().exits_with(4);
-    assert_eq!(sandbox.waiting(), RECORDED);
+    assert_eq!(sandbox.queued(), RECORDED_EVENTS);
 
     server.usually(Answer::Accept);
     sandbox.tilt().set("no-tilt", "");
-    sandbox.report_to(&server).finish().exits_with(3).says("no Tilt");
-    assert_eq!(server.accepted().len(), RECORDED);
-    assert_eq!(sandbox.waiting(), 0);
+    sandbox.report_to(&server).finish().exits_with(3).says("cannot reach Tilt");
+    assert_eq!(server.accepted().len(), RECORDED_EVENTS);
+    assert_eq!(sandbox.queued(), 0);
 }
 
 #[test]
-fn a_dry_run_needs_no_key_sends_nothing_and_leaves_no_trace() {
+fn a_dry_run_needs_no_key_and_sends_and_stores_nothing() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let dry = sandbox
         .run("--once --dry-run")
         .env("HONEYCOMB_API_ENDPOINT", server.url())
         .finish()
         .exits_with(0);
-    assert_eq!(dry.events().len(), RECORDED);
+    assert_eq!(dry.events().len(), RECORDED_EVENTS);
     assert_eq!(dry.stderr, "");
     assert_eq!(server.connections(), 0);
     assert_eq!(sandbox.state_files().len(), 0);
 }
 
 #[test]
-fn a_dry_run_does_not_count_as_having_seen_a_build() {
+fn a_dry_run_does_not_mark_builds_as_reported() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     for _ in 0..2 {
         let dry = sandbox.run("--once --dry-run").finish().exits_with(0);
@@ -73,7 +74,7 @@ fn a_dry_run_does_not_count_as_having_seen_a_build() {
 }
 
 #[test]
-fn each_destination_has_a_queue_of_its_own() {
+fn each_endpoint_and_dataset_has_its_own_queue() {
     let (sandbox, first, second) = (Sandbox::new(), Server::start(), Server::start());
     sandbox.report_to(&first).finish().exits_with(0);
     sandbox.report_to(&second).finish().exits_with(0);

@@ -1,9 +1,9 @@
-//! The command line, the environment, and the exit codes.
+//! Options, environment variables and exit codes.
 
+use fakes::honeycomb::{Reply, Server};
 use rustix::process::Signal;
 
-use crate::support::sandbox::{DATASET, KEY, PROGRAM, Sandbox, builds, recorded_builds};
-use fakes::honeycomb::{Reply, Server};
+use crate::support::{DATASET, KEY, PROGRAM, Sandbox, builds, recorded_builds};
 
 #[test]
 fn version_and_help_are_printed_on_stdout() {
@@ -26,7 +26,7 @@ fn version_and_help_are_printed_on_stdout() {
 }
 
 #[test]
-fn completions_are_of_the_options_there_are() {
+fn completions_cover_every_option() {
     let sandbox = Sandbox::new();
     let help = sandbox.run("--help").finish().stdout;
     let options = help.split_whitespace().filter(|word| word.starts_with("--"));
@@ -40,7 +40,7 @@ fn completions_are_of_the_options_there_are() {
             assert!(script.contains(&option[2..]), "{shell}: {option}");
         }
     }
-    // In bash, as it completes itself.
+    // Bash loads the script and completes an option.
     let words = r#"eval "$("$0" --completions bash)"
         COMP_WORDS=(tilt-honeycomb --st) COMP_CWORD=1
         _tilt-honeycomb; echo "${COMPREPLY[@]}""#;
@@ -49,7 +49,7 @@ fn completions_are_of_the_options_there_are() {
 }
 
 #[test]
-fn an_option_takes_its_value_behind_a_space_or_an_equals_sign() {
+fn an_option_takes_its_value_after_a_space_or_equals_sign() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let key_file = sandbox.path("work/key");
     std::fs::write(&key_file, format!("\n  {KEY}\t\n")).expect("a key file");
@@ -80,7 +80,7 @@ fn an_option_takes_its_value_behind_a_space_or_an_equals_sign() {
 }
 
 #[test]
-fn the_endpoint_has_an_older_name_that_the_newer_one_beats() {
+fn api_endpoint_variable_overrides_the_older_api_host() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let older = |value: &str| sandbox.run("--once").with_key().env("HONEYCOMB_API_HOST", value);
     older(&server.url()).finish().exits_with(0);
@@ -89,7 +89,7 @@ fn the_endpoint_has_an_older_name_that_the_newer_one_beats() {
 }
 
 #[test]
-fn the_state_folder_may_be_chosen() {
+fn state_dir_option_moves_the_state() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let chosen = sandbox.path("work/some/where");
     let option = ["--state-dir", chosen.to_str().expect("text")];
@@ -99,7 +99,7 @@ fn the_state_folder_may_be_chosen() {
 }
 
 #[test]
-fn without_xdg_state_home_the_state_is_below_home_and_without_home_nowhere() {
+fn the_state_is_in_xdg_state_home_or_home_or_is_an_error() {
     if !cfg!(target_os = "linux") {
         return;
     }
@@ -116,26 +116,26 @@ fn without_xdg_state_home_the_state_is_below_home_and_without_home_nowhere() {
 }
 
 #[test]
-fn exit_code_0_is_a_report_that_arrived() {
+fn exit_code_0_means_that_the_report_arrived() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     sandbox.report_to(&server).finish().exits_with(0);
 }
 
 #[test]
-fn exit_code_1_is_what_nobody_expected() {
+fn exit_code_1_means_an_unexpected_error() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     sandbox.tilt().set("stdout", "no JSON");
     sandbox.report_to(&server).finish().exits_with(1).says_one_line();
 }
 
 #[test]
-fn exit_code_2_is_a_mistake_that_is_named_before_anything_is_done() {
+fn exit_code_2_means_a_usage_error_and_nothing_was_done() {
     let sandbox = Sandbox::new();
     for (options, named) in [
         ("--nosuch", "--nosuch"),
         ("--once stray", "stray"),
-        ("check --once", "check goes without --once"),
-        ("--completions tcsh", "there is bash, fish and zsh"),
+        ("check --once", "--once cannot be combined with check"),
+        ("--completions tcsh", "must be bash, fish or zsh"),
         ("--interval", "--interval"),
         ("--interval 5", "write it like 30s or 5m"),
         ("--interval=5M", "between 1s and 1day"),
@@ -143,8 +143,8 @@ fn exit_code_2_is_a_mistake_that_is_named_before_anything_is_done() {
         ("--port 70000", "a number from 1 to 65535"),
         ("--field novalue", "key=value"),
         ("--field kind=mine", "choose another key"),
-        ("--dataset a/b", "no slash"),
-        ("--api-endpoint https://me:pw@example.org", "no user name or password"),
+        ("--dataset a/b", "must not contain a slash"),
+        ("--api-endpoint https://me:pw@example.org", "must not contain a user name or password"),
         ("--api-key-file nosuch", "--api-key-file nosuch"),
     ] {
         let outcome = sandbox
@@ -162,7 +162,7 @@ fn exit_code_2_is_a_mistake_that_is_named_before_anything_is_done() {
 }
 
 #[test]
-fn a_missing_key_or_dataset_is_named_by_its_variable() {
+fn a_missing_key_or_dataset_names_its_variable() {
     let sandbox = Sandbox::new();
     for (missing, named) in [
         ("HONEYCOMB_API_KEY", "set HONEYCOMB_API_KEY"),
@@ -175,7 +175,7 @@ fn a_missing_key_or_dataset_is_named_by_its_variable() {
 }
 
 #[test]
-fn a_key_that_no_header_can_carry_is_refused_and_not_shown() {
+fn a_key_unfit_for_a_header_is_refused_and_not_shown() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     for key in ["hcaik_s3cr3t pasted", "hcaik_s3cr3t\npasted", "hcaik_s3cr3t\u{7}", "hcaik_s3cr3té"]
     {
@@ -187,7 +187,7 @@ fn a_key_that_no_header_can_carry_is_refused_and_not_shown() {
 }
 
 #[test]
-fn exit_code_3_is_no_tilt_to_report_on() {
+fn exit_code_3_means_that_no_tilt_is_running() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     sandbox.tilt().set("no-tilt", "");
     sandbox.report_to(&server).finish().exits_with(3).says_one_line();
@@ -195,7 +195,7 @@ fn exit_code_3_is_no_tilt_to_report_on() {
 }
 
 #[test]
-fn exit_code_4_is_a_report_that_waits_for_next_time() {
+fn exit_code_4_means_that_events_are_still_queued() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     server.usually(Reply::new(503, ""));
     let report = sandbox.report_within("200ms", &server);
@@ -203,14 +203,14 @@ fn exit_code_4_is_a_report_that_waits_for_next_time() {
 }
 
 #[test]
-fn exit_code_5_is_honeycombs_refusal() {
+fn exit_code_5_means_that_honeycomb_refused() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     server.usually(Reply::new(401, ""));
     sandbox.report_to(&server).finish().exits_with(5).says_one_line();
 }
 
 #[test]
-fn quiet_silences_everything_but_usage_errors() {
+fn quiet_hides_everything_except_usage_errors() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let quiet = || sandbox.report_to(&server).args(&["--quiet"]);
     quiet().finish().exits_with(0).says_nothing();
@@ -224,7 +224,7 @@ fn quiet_silences_everything_but_usage_errors() {
 }
 
 #[test]
-fn verbose_says_more_but_nothing_on_stdout() {
+fn verbose_adds_lines_to_stderr_and_none_to_stdout() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let outcome = sandbox.report_to(&server).args(&["--verbose"]).finish().exits_with(0);
     let outcome = outcome
@@ -234,16 +234,16 @@ fn verbose_says_more_but_nothing_on_stdout() {
 }
 
 #[test]
-fn stdout_belongs_to_the_data() {
+fn a_dry_run_prints_only_events_on_stdout() {
     let sandbox = Sandbox::new();
     let dry = sandbox.run("--once --dry-run --verbose").finish().exits_with(0);
     assert_eq!(builds(&dry.events()), recorded_builds());
 }
 
 #[test]
-fn whoever_closes_stdout_has_seen_enough() {
+fn a_closed_stdout_is_not_an_error() {
     let sandbox = Sandbox::new();
-    sandbox.tilt().crowd(3000);
+    sandbox.tilt().add_resources(3000);
     let script = r#""$0" --once --dry-run | { read line; echo "$line"; }"#;
     let outcome = sandbox.command(&["/bin/sh", "-c", script, PROGRAM]).finish().exits_with(0);
     assert_eq!(outcome.events().len(), 1);
@@ -252,10 +252,10 @@ fn whoever_closes_stdout_has_seen_enough() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_disk_that_takes_no_more_of_a_dry_run_is_named() {
+fn a_full_disk_during_a_dry_run_is_reported() {
     let sandbox = Sandbox::new();
     for what in ["", "--snapshot tilt.json"] {
-        let snapshot = std::fs::read(crate::support::sandbox::capture("ci/snapshot.json"));
+        let snapshot = std::fs::read(crate::support::capture("ci/snapshot.json"));
         std::fs::write(sandbox.path("work/tilt.json"), snapshot.expect("a capture"))
             .expect("a file");
         let line = format!("exec {PROGRAM} --once --dry-run {what} >/dev/full");
@@ -265,19 +265,19 @@ fn a_disk_that_takes_no_more_of_a_dry_run_is_named() {
 }
 
 #[test]
-fn do_not_track_is_said_and_obeyed() {
+fn do_not_track_sends_nothing_and_says_so() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     for value in ["1", "true", "yes"] {
         let report = sandbox.report_to(&server).env("DO_NOT_TRACK", value);
         report.finish().exits_with(0).says("DO_NOT_TRACK").says_one_line();
     }
-    // Needs no key either: a person who wants no tracking has no use for one.
+    // A key is not needed either.
     sandbox.run("--once").env("DO_NOT_TRACK", "1").finish().exits_with(0);
 
-    let sidecar = sandbox.sidecar_to(&server).env("DO_NOT_TRACK", "1").start();
+    let sidecar = sandbox.polling_sidecar_to(&server).env("DO_NOT_TRACK", "1").start();
     sidecar.says("DO_NOT_TRACK");
-    assert!(sidecar.is_running(), "it idles");
-    // Its line comes before it listens for signals; either way it ends.
+    assert!(sidecar.is_running(), "the sidecar idles");
+    // It prints its line before it handles signals, so the exit code may differ.
     sidecar.ends_after(Signal::TERM);
 
     assert_eq!(sandbox.tilt().calls().len(), 0);
@@ -285,7 +285,7 @@ fn do_not_track_is_said_and_obeyed() {
 }
 
 #[test]
-fn do_not_track_may_be_unset_in_words() {
+fn do_not_track_set_to_0_or_false_is_ignored() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     for value in ["", "0", "false"] {
         sandbox.report_to(&server).env("DO_NOT_TRACK", value).finish().exits_with(0);

@@ -1,27 +1,28 @@
-//! What is promised of a build: it arrives, once, with its own time, whatever happens between.
+//! Every build arrives once and with its own time, across outages, kills and damaged files.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
+use fakes::honeycomb::{Answer, Mishap, Part, Reply, Server};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::sandbox::{
-    RECORDED, Sandbox, builds, eventually, in_some_tries, of_kind, recorded_builds, skipped,
+use crate::support::{
+    RECORDED_EVENTS, Sandbox, builds, eventually, of_kind, recorded_builds, retry, skipped,
 };
-use fakes::honeycomb::{Answer, Mishap, Part, Reply, Server};
 
-/// Asks for a pause so long that no delivery waits for it.
-fn away() -> Reply {
+/// A 503 whose `Retry-After` is longer than any delivery waits.
+fn unavailable() -> Reply {
     Reply::new(503, "").header("retry-after", 600)
 }
 
 #[test]
-fn no_build_is_sent_twice_over_restarts_of_a_sidecar() {
+fn restarts_of_a_sidecar_send_no_build_twice() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     for _ in 0..3 {
-        let sidecar = sandbox.sidecar_to(&server).start();
+        let sidecar = sandbox.polling_sidecar_to(&server).start();
         sidecar.says("sent ");
         sidecar.ends_after(Signal::TERM).0.exits_with(0);
     }
@@ -29,9 +30,10 @@ fn no_build_is_sent_twice_over_restarts_of_a_sidecar() {
 }
 
 #[test]
-fn a_sidecar_and_single_reports_side_by_side_send_each_build_once() {
+fn sidecars_and_reports_in_parallel_send_each_build_once() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    let sidecars = [sandbox.sidecar_to(&server).start(), sandbox.sidecar_to(&server).start()];
+    let sidecars =
+        [sandbox.polling_sidecar_to(&server).start(), sandbox.polling_sidecar_to(&server).start()];
     let mut expected = recorded_builds();
     for minute in 10..13 {
         let start = format!("2026-11-22T17:{minute}:00.000000Z");
@@ -45,27 +47,27 @@ fn a_sidecar_and_single_reports_side_by_side_send_each_build_once() {
     for sidecar in sidecars {
         sidecar.ends_after(Signal::TERM).0.exits_with(0);
     }
-    // What they had no time to send any more.
+    // Send the events that the sidecars left in the queue.
     sandbox.run("--flush --timeout 1m").sending_to(&server).finish().exits_with(0);
     expected.sort();
-    // The first build of all may have been replaced before anyone looked.
+    // The first build may have been replaced before the first poll.
     let mut sent = builds(&server.accepted());
     if !sent.contains(&recorded_builds()[1]) {
         sent.push(recorded_builds()[1].clone());
         sent.sort();
     }
     assert_eq!(sent, expected);
-    assert_eq!(sandbox.waiting(), 0);
+    assert_eq!(sandbox.queued(), 0);
 }
 
 #[test]
-fn a_build_that_finishes_while_honeycomb_is_away_arrives_later_with_its_own_time() {
+fn a_build_during_an_outage_arrives_later_with_its_own_time() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     sandbox.report_to(&server).finish().exits_with(0);
 
     sandbox.tilt().build_web("2026-11-22T17:00:00.25Z", "2026-11-22T17:00:02.5Z");
-    sandbox.report_in_vain(&server);
-    // Tilt forgets a finished build as soon as the next one begins.
+    sandbox.queue_report(&server);
+    // Tilt drops a finished build when the next one starts.
     sandbox.tilt().set("no-tilt", "");
     sandbox.report_to(&server).finish().exits_with(3);
 
@@ -77,13 +79,13 @@ fn a_build_that_finishes_while_honeycomb_is_away_arrives_later_with_its_own_time
 }
 
 #[test]
-fn a_build_that_finishes_while_honeycomb_is_away_is_kept_by_a_sidecar() {
+fn a_build_during_an_outage_survives_a_killed_sidecar() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    let sidecar = sandbox.sidecar_to(&server).start();
-    eventually("a report", || server.accepted().len() >= RECORDED);
+    let sidecar = sandbox.polling_sidecar_to(&server).start();
+    eventually("a report", || server.accepted().len() >= RECORDED_EVENTS);
     server.usually(Answer::Broken { after: Part::Nothing, then: Mishap::Close });
     sandbox.tilt().build_web("2026-11-22T17:00:00Z", "2026-11-22T17:00:01Z");
-    sidecar.says("kept for next time, trying again");
+    sidecar.says("queued; retrying in ");
     sidecar.signal(Signal::KILL);
     sidecar.finish();
     server.usually(Answer::Accept);
@@ -93,19 +95,19 @@ fn a_build_that_finishes_while_honeycomb_is_away_is_kept_by_a_sidecar() {
 }
 
 #[test]
-fn killed_while_the_server_stalls_it_delivers_everything_at_the_next_start() {
+fn events_are_sent_after_a_kill_during_a_stalled_response() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     server.usually(Answer::Broken { after: Part::Nothing, then: Mishap::Stall });
     for (index, run) in
-        [sandbox.sidecar_to(&server), sandbox.report_to(&server)].into_iter().enumerate()
+        [sandbox.polling_sidecar_to(&server), sandbox.report_to(&server)].into_iter().enumerate()
     {
         let run = run.start();
         server.request(index);
         run.signal(Signal::KILL);
         assert_eq!(run.finish().code, None);
     }
-    let waiting = sandbox.waiting();
-    assert!(waiting >= RECORDED, "{waiting}");
+    let waiting = sandbox.queued();
+    assert!(waiting >= RECORDED_EVENTS, "{waiting}");
 
     server.usually(Answer::Accept);
     sandbox.tilt().set("no-tilt", "");
@@ -115,32 +117,24 @@ fn killed_while_the_server_stalls_it_delivers_everything_at_the_next_start() {
 }
 
 #[test]
-fn killed_at_any_moment_of_a_report_it_loses_no_build() {
+fn a_report_killed_at_any_moment_loses_no_build() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     for step in 0..12 {
-        let report = sandbox.report_to(&server).start();
-        let deadline = std::time::Instant::now() + std::time::Duration::from_millis(step * 3);
-        while std::time::Instant::now() < deadline && report.is_running() {
-            std::thread::yield_now();
-        }
-        if report.is_running() {
-            report.signal(Signal::KILL);
-        }
-        report.finish();
+        sandbox.report_to(&server).start().kill_after(Duration::from_millis(step * 3));
     }
     sandbox.report_to(&server).finish().exits_with(0);
     let mut sent = builds(&server.accepted());
-    // A kill between the answer and its note repeats one; it never loses one.
+    // A kill between the response and the write repeats a build. It never loses one.
     sent.dedup();
     assert_eq!(sent, recorded_builds());
 }
 
 #[test]
-fn a_damaged_state_is_moved_aside_said_and_never_lost() {
+fn a_damaged_state_is_moved_aside_and_reported() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    sandbox.report_in_vain(&server);
+    sandbox.queue_report(&server);
     let whole = fs::read(sandbox.state_file()).expect("a state");
-    // The unit tests cut it at every length.
+    // The unit tests truncate it at every length.
     let lengths = [0, 1, whole.len() / 3, whole.len() / 2, whole.len() - 1];
     let mut damaged: Vec<Vec<u8>> = lengths.map(|length| whole[..length].to_vec()).to_vec();
     damaged.push(b"not a state".to_vec());
@@ -157,7 +151,7 @@ fn a_damaged_state_is_moved_aside_said_and_never_lost() {
         };
         let aside: Vec<_> = sandbox.state_files().into_iter().filter(is_copy).collect();
         assert_eq!(aside.len(), 1, "{} bytes", bytes.len());
-        // Started anew, it sends what Tilt still shows.
+        // With a new state, it sends every build that Tilt still shows.
         let last = server.requests().last().expect("a request").events.clone();
         assert_eq!(builds(&last), recorded_builds());
     }
@@ -166,7 +160,7 @@ fn a_damaged_state_is_moved_aside_said_and_never_lost() {
 #[test]
 fn a_state_of_an_older_version_is_moved_aside() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    sandbox.report_in_vain(&server);
+    sandbox.queue_report(&server);
     let older = br#"{"version":1,"next":7,"dropped":0,"sessions":{},"queue":[]}"#;
     fs::write(sandbox.state_file(), older).expect("an older state");
     let report = sandbox.report_to(&server).finish().exits_with(0);
@@ -181,9 +175,9 @@ fn a_state_of_an_older_version_is_moved_aside() {
 }
 
 #[test]
-fn a_newer_programs_state_is_left_as_it_is() {
+fn a_state_of_a_newer_version_is_not_changed() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    sandbox.report_in_vain(&server);
+    sandbox.queue_report(&server);
     let state = sandbox.state_file();
     let newer = br#"{"version":999,"anything":"else"}"#;
     fs::write(&state, newer).expect("a newer state");
@@ -195,7 +189,7 @@ fn a_newer_programs_state_is_left_as_it_is() {
         .says("update tilt-honeycomb");
     assert_eq!(fs::read(&state).expect("the state"), newer);
 
-    let sidecar = sandbox.sidecar_to(&server).start();
+    let sidecar = sandbox.polling_sidecar_to(&server).start();
     sidecar.says("version 999 is newer");
     fs::remove_file(&state).expect("the newer state");
     sidecar.says("the state is usable again").says("sent ");
@@ -203,7 +197,7 @@ fn a_newer_programs_state_is_left_as_it_is() {
 }
 
 #[test]
-fn a_state_folder_that_cannot_be_used_is_named_and_ends_no_sidecar() {
+fn an_unusable_state_folder_does_not_end_the_sidecar() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let taken = sandbox.path("work/taken");
     fs::write(&taken, "a file").expect("a file");
@@ -215,49 +209,51 @@ fn a_state_folder_that_cannot_be_used_is_named_and_ends_no_sidecar() {
         .exits_with(1)
         .says("work/taken")
         .says("--state-dir");
-    let sidecar = sandbox.sidecar_to(&server).args(&options).start();
+    let sidecar = sandbox.polling_sidecar_to(&server).args(&options).start();
     sidecar.says("work/taken");
-    eventually("two looks", || sandbox.tilt().calls().len() >= 3);
+    eventually("two polls", || sandbox.tilt().calls().len() >= 3);
     assert!(sidecar.is_running());
 
     fs::remove_file(&taken).expect("the file");
     sidecar.says("the state is usable again");
-    eventually("a report", || server.accepted().len() >= RECORDED);
+    eventually("a report", || server.accepted().len() >= RECORDED_EVENTS);
 }
 
 #[test]
-fn a_read_only_state_is_named() {
+fn a_read_only_state_folder_is_reported() {
     if rustix::process::geteuid().is_root() {
-        skipped("nothing is read-only to root");
+        skipped("root can write to a read-only folder");
         return;
     }
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    sandbox.report_in_vain(&server);
+    sandbox.queue_report(&server);
     let permit = |mode| {
-        fs::set_permissions(sandbox.state_dir(), fs::Permissions::from_mode(mode)).expect("a mode");
+        fs::set_permissions(sandbox.state_dir(), fs::Permissions::from_mode(mode))
+            .expect("a file mode");
     };
     permit(0o500);
     let outcome = sandbox.report_to(&server).finish();
     permit(0o700);
     outcome.exits_with(1).says("Permission denied").says("--state-dir");
-    assert_eq!(sandbox.waiting(), RECORDED);
+    assert_eq!(sandbox.queued(), RECORDED_EVENTS);
 }
 
 #[test]
-fn a_state_folder_that_everyone_may_write_to_is_refused() {
+fn a_world_writable_state_folder_is_refused() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     fs::create_dir(sandbox.state_dir()).expect("a folder");
-    fs::set_permissions(sandbox.state_dir(), fs::Permissions::from_mode(0o777)).expect("a mode");
+    fs::set_permissions(sandbox.state_dir(), fs::Permissions::from_mode(0o777))
+        .expect("a file mode");
     sandbox.report_to(&server).finish().exits_with(1).says("chmod 700");
     assert_eq!(server.connections(), 0);
 }
 
 #[test]
-fn a_link_in_the_place_of_the_state_is_not_followed() {
+fn a_symlink_as_state_file_is_not_followed() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    sandbox.report_in_vain(&server);
+    sandbox.queue_report(&server);
     let (state, victim) = (sandbox.state_file(), sandbox.path("work/victim"));
-    fs::rename(&state, &victim).expect("another name");
+    fs::rename(&state, &victim).expect("a renamed file");
     std::os::unix::fs::symlink(&victim, &state).expect("a link");
     let before = fs::read(&victim).expect("the victim");
     sandbox.report_to(&server).finish().exits_with(1);
@@ -265,9 +261,9 @@ fn a_link_in_the_place_of_the_state_is_not_followed() {
 }
 
 #[test]
-fn only_their_owner_can_read_the_files() {
+fn state_files_are_readable_by_their_owner_only() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    sandbox.report_in_vain(&server);
+    sandbox.queue_report(&server);
     let mode =
         |path: &std::path::Path| fs::metadata(path).expect("a file").permissions().mode() & 0o777;
     assert_eq!(mode(&sandbox.state_dir()), 0o700);
@@ -278,9 +274,9 @@ fn only_their_owner_can_read_the_files() {
     }
 }
 
-/// The README says how to find what stands in Honeycomb twice.
+/// Duplicates in Honeycomb can be found by their span id.
 #[test]
-fn a_span_that_is_sent_again_has_its_id_again() {
+fn a_repeated_span_has_the_same_id() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     sandbox.report_to(&server).finish().exits_with(0);
     fs::remove_dir_all(sandbox.state_dir()).expect("a folder");
@@ -294,7 +290,7 @@ fn a_span_that_is_sent_again_has_its_id_again() {
             ids.entry(format!("{span:?}")).or_default().push(data["trace.span_id"].clone());
         }
     }
-    assert_eq!(ids.len(), RECORDED - 10, "all but the statuses");
+    assert_eq!(ids.len(), RECORDED_EVENTS - 10, "every event except the statuses has an id");
     for (span, ids) in ids {
         assert!(ids.len() == 2 && ids[0] == ids[1], "{span}: {ids:?}");
     }
@@ -302,11 +298,11 @@ fn a_span_that_is_sent_again_has_its_id_again() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_file_system_without_links_holds_the_id_of_the_machine_too() {
+fn the_installation_id_works_without_hard_links() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     for _ in 0..2 {
         let report =
-            sandbox.report_to(&server).env("LD_PRELOAD", crate::support::sandbox::machine());
+            sandbox.report_to(&server).env("LD_PRELOAD", crate::support::machine_library());
         report.env("NO_LINKS", "").finish().exits_with(0);
     }
     let id = fs::read_to_string(sandbox.state_dir().join("installation-id")).expect("an id");
@@ -315,7 +311,7 @@ fn a_file_system_without_links_holds_the_id_of_the_machine_too() {
 }
 
 #[test]
-fn nothing_is_left_lying_about() {
+fn no_temporary_files_are_left() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     for _ in 0..2 {
         sandbox.report_to(&server).finish().exits_with(0);
@@ -333,15 +329,15 @@ fn nothing_is_left_lying_about() {
 }
 
 #[test]
-fn a_state_with_a_full_queue_makes_room_and_says_so() {
+fn a_full_queue_drops_heartbeats_and_says_so() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    sandbox.tilt().crowd(6000);
-    sandbox.report_in_vain(&server);
-    server.usually(away());
-    in_some_tries("a look", || sandbox.report_to(&server).finish().unless_tilt_was_slow())
+    sandbox.tilt().add_resources(6000);
+    sandbox.queue_report(&server);
+    server.usually(unavailable());
+    retry("a poll", || sandbox.report_to(&server).finish().unless_tilt_was_slow())
         .exits_with(4)
-        .says("the queue is full: dropped 2049 heartbeats");
-    assert_eq!(sandbox.waiting(), 10_000);
+        .says("the queue is full: dropped the oldest 2049 heartbeats");
+    assert_eq!(sandbox.queued(), 10_000);
     server.usually(Answer::Accept);
     sandbox.tilt().set("no-tilt", "");
     sandbox.report_to(&server).finish().exits_with(3);

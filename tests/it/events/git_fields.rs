@@ -1,15 +1,15 @@
-//! `--vcs`: events say what is checked out where the Tiltfile is, and git is asked no more often
-//! than that can have changed.
+//! `--vcs` adds the checkout of the Tiltfile to events. Git runs only when the checkout may have
+//! changed.
 
 use std::path::PathBuf;
 use std::process::Command;
 
+use fakes::honeycomb::Server;
 use serde_json::Value;
 
-use crate::support::sandbox::{Outcome, RECORDED, Sandbox, eventually, in_some_tries};
-use fakes::honeycomb::Server;
+use crate::support::{Outcome, RECORDED_EVENTS, Sandbox, eventually, retry};
 
-/// A machine whose Tiltfile is in a checkout of its own, and whose `git` notes how it is called.
+/// A machine whose Tiltfile is in a git checkout. Its `git` records each call.
 struct Developer {
     sandbox: Sandbox,
 }
@@ -19,7 +19,7 @@ impl Developer {
         let developer = Self { sandbox: Sandbox::new() };
         developer.install_git(&format!(
             "echo \"$*\" >>'{}'; exec git \"$@\"",
-            developer.sandbox.path("asked").display()
+            developer.sandbox.path("git-calls").display()
         ));
         let tiltfile = developer.sandbox.path("work/Tiltfile");
         developer.sandbox.tilt().change("uisession", |sessions| {
@@ -28,7 +28,7 @@ impl Developer {
         developer
     }
 
-    fn with_a_checkout() -> Self {
+    fn with_checkout() -> Self {
         let developer = Self::new();
         developer.git(&["init", "-q"]);
         developer.git(&["remote", "add", "origin", "https://ann:t0ken@host.example/acme/shop.git"]);
@@ -37,7 +37,7 @@ impl Developer {
         developer
     }
 
-    /// A program of this name in front of the real one.
+    /// Installs a script as `git` on PATH. The script can run the real git.
     fn install_git(&self, script: &str) {
         let path = std::env::var("PATH").expect("a PATH");
         self.sandbox.install("git", &format!("PATH='{path}'\n{script}"));
@@ -67,27 +67,27 @@ impl Developer {
         self.git(&["rev-parse", "HEAD"])
     }
 
-    fn asked(&self) -> Vec<String> {
-        let asked = std::fs::read_to_string(self.sandbox.path("asked")).unwrap_or_default();
-        asked.lines().map(str::to_owned).collect()
+    fn git_calls(&self) -> Vec<String> {
+        let calls = std::fs::read_to_string(self.sandbox.path("git-calls")).unwrap_or_default();
+        calls.lines().map(str::to_owned).collect()
     }
 }
 
-/// `None` where git took longer to answer than it may.
-fn unless_late<T>(outcome: T, stderr: &str) -> Option<T> {
-    (!stderr.contains("no answer after 1s")).then_some(outcome)
+/// Returns `None` if git exceeded its timeout.
+fn unless_git_was_slow<T>(outcome: T, stderr: &str) -> Option<T> {
+    (!stderr.contains("no response after 1s")).then_some(outcome)
 }
 
-/// A single look, to which git has answered in time.
-fn look(developer: &Developer, variables: &[(&str, &str)]) -> Outcome {
-    in_some_tries("an answer of git's", || {
+/// Runs a single report in which git answered in time.
+fn report_with_git(developer: &Developer, variables: &[(&str, &str)]) -> Outcome {
+    retry("git answers in time", || {
         let mut run = developer.sandbox.run("--once --dry-run --vcs --verbose");
         for (name, value) in variables {
             run = run.env(name, value);
         }
         let outcome = run.finish().exits_with(0);
         let stderr = outcome.stderr.clone();
-        unless_late(outcome, &stderr)
+        unless_git_was_slow(outcome, &stderr)
     })
 }
 
@@ -101,16 +101,21 @@ fn fields(expected: &[(&str, &str)]) -> Vec<(String, String)> {
     expected.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
-#[test]
-fn on_request_every_event_says_which_repository_branch_and_commit_is_checked_out() {
-    let developer = Developer::with_a_checkout();
-    let outcome = look(&developer, &[]);
-    let expected = fields(&[
+/// The fields at this commit of the branch.
+fn on_branch(revision: &str) -> [(&str, &str); 3] {
+    [
         ("vcs.ref.head.name", "fix-cart"),
-        ("vcs.ref.head.revision", &developer.revision()),
+        ("vcs.ref.head.revision", revision),
         ("vcs.repository.name", "shop"),
-    ]);
-    assert_eq!(outcome.events().len(), RECORDED);
+    ]
+}
+
+#[test]
+fn vcs_adds_repository_branch_and_commit_to_every_event() {
+    let developer = Developer::with_checkout();
+    let outcome = report_with_git(&developer, &[]);
+    let expected = fields(&on_branch(&developer.revision()));
+    assert_eq!(outcome.events().len(), RECORDED_EVENTS);
     for event in outcome.events() {
         assert_eq!(vcs(&event), expected);
     }
@@ -118,143 +123,132 @@ fn on_request_every_event_says_which_repository_branch_and_commit_is_checked_out
 }
 
 #[test]
-fn unasked_nothing_is_said_of_the_checkout_and_git_is_not_run() {
-    let developer = Developer::with_a_checkout();
+fn without_vcs_git_does_not_run() {
+    let developer = Developer::with_checkout();
     let outcome = developer.sandbox.run("--once --dry-run").finish().exits_with(0);
-    assert_eq!(outcome.events().len(), RECORDED);
+    assert_eq!(outcome.events().len(), RECORDED_EVENTS);
     assert!(outcome.events().iter().all(|event| vcs(event).is_empty()));
-    assert_eq!(developer.asked(), Vec::<String>::new());
+    assert_eq!(developer.git_calls(), Vec::<String>::new());
 }
 
 #[test]
-fn git_is_asked_when_tilt_starts_and_when_something_else_is_checked_out_or_committed() {
-    in_some_tries("answers of git's", git_is_asked);
+fn git_runs_at_start_and_after_a_checkout_or_commit_only() {
+    retry("git answers in time", git_calls);
 }
 
-fn git_is_asked() -> Option<()> {
-    let developer = Developer::with_a_checkout();
+fn git_calls() -> Option<()> {
+    let developer = Developer::with_checkout();
     let server = Server::start();
-    let sidecar = developer.sandbox.sidecar_to(&server).args(&["--vcs", "--verbose"]).start();
-    let said = |expected: &[(&str, &str)]| {
+    let sidecar =
+        developer.sandbox.polling_sidecar_to(&server).args(&["--vcs", "--verbose"]).start();
+    let wait_for = |expected: &[(&str, &str)]| {
         let expected = fields(expected);
         eventually(&format!("{expected:?}"), || {
             server.accepted().last().is_some_and(|event| vcs(event) == expected)
         });
     };
     let first = developer.revision();
-    said(&[
-        ("vcs.ref.head.name", "fix-cart"),
-        ("vcs.ref.head.revision", &first),
-        ("vcs.repository.name", "shop"),
-    ]);
+    wait_for(&on_branch(&first));
     let reports = |count| eventually("reports", || server.requests().len() >= count);
     reports(3);
-    unless_late((), &sidecar.stderr())?;
-    assert_eq!(developer.asked().len(), 2, "{:?}", developer.asked());
+    unless_git_was_slow((), &sidecar.stderr())?;
+    assert_eq!(developer.git_calls().len(), 2, "{:?}", developer.git_calls());
 
     developer.commit();
     let second = developer.revision();
     assert_ne!(first, second);
-    said(&[
-        ("vcs.ref.head.name", "fix-cart"),
-        ("vcs.ref.head.revision", &second),
-        ("vcs.repository.name", "shop"),
-    ]);
+    wait_for(&on_branch(&second));
     developer.git(&["checkout", "-q", "--detach", &first]);
-    said(&[("vcs.ref.head.revision", &first), ("vcs.repository.name", "shop")]);
+    wait_for(&[("vcs.ref.head.revision", &first), ("vcs.repository.name", "shop")]);
     reports(server.requests().len() + 2);
-    unless_late((), &sidecar.stderr())?;
-    assert_eq!(developer.asked().len(), 4, "{:?}", developer.asked());
+    unless_git_was_slow((), &sidecar.stderr())?;
+    assert_eq!(developer.git_calls().len(), 4, "{:?}", developer.git_calls());
     assert!(sidecar.is_running());
     Some(())
 }
 
-/// As `git init --ref-format=reftable` has it: neither `HEAD` nor a log of it changes.
+/// With `git init --ref-format=reftable`, a commit changes neither `HEAD` nor its log.
 #[test]
-fn a_commit_is_noticed_where_git_keeps_its_refs_as_tables() {
-    let developer = Developer::with_a_checkout();
+fn a_commit_in_a_reftable_repository_is_noticed() {
+    let developer = Developer::with_checkout();
     developer.install_git("git \"$@\" | sed 's,/HEAD$,/no-such-file,'");
     let tables = developer.folder().join(".git/reftable");
     std::fs::create_dir(&tables).expect("a folder");
     std::fs::write(tables.join("tables.list"), "first").expect("a file");
     let server = Server::start();
-    let _sidecar = developer.sandbox.sidecar_to(&server).args(&["--vcs"]).start();
-    let says = |revision: &str| {
+    let _sidecar = developer.sandbox.polling_sidecar_to(&server).args(&["--vcs"]).start();
+    let wait_for = |revision: &str| {
         eventually("the commit", || {
             let last = server.accepted().pop();
             last.is_some_and(|event| event["data"]["vcs.ref.head.revision"] == revision)
         });
     };
-    says(&developer.revision());
+    wait_for(&developer.revision());
     developer.commit();
     std::fs::write(tables.join("tables.list"), "second").expect("a file");
-    says(&developer.revision());
+    wait_for(&developer.revision());
 }
 
 #[test]
-fn without_git_a_repository_or_a_first_commit_the_report_is_the_same() {
+fn a_report_works_without_git_a_repository_or_a_commit() {
     let bare = Developer::new();
     let empty = Developer::new();
     empty.git(&["init", "-q"]);
-    let without_git = Developer::with_a_checkout();
-    std::fs::remove_file(without_git.sandbox.path("bin/git")).expect("it was there");
+    let without_git = Developer::with_checkout();
+    std::fs::remove_file(without_git.sandbox.path("bin/git")).expect("an installed git");
     for developer in [bare, empty, without_git] {
         let run = developer.sandbox.run("--once --dry-run --vcs").finish().exits_with(0);
-        assert_eq!(run.events().len(), RECORDED);
+        assert_eq!(run.events().len(), RECORDED_EVENTS);
         assert!(run.events().iter().all(|event| vcs(event).is_empty()));
     }
 }
 
 #[test]
-fn a_git_that_hangs_does_not_hold_up_the_report() {
-    let developer = Developer::with_a_checkout();
+fn a_hung_git_does_not_delay_the_report() {
+    let developer = Developer::with_checkout();
     developer.install_git("exec sleep 600");
     let server = Server::start();
     let run = developer.sandbox.report_to(&server).args(&["--vcs"]).finish().exits_with(0);
-    assert_eq!(server.accepted().len(), RECORDED);
+    assert_eq!(server.accepted().len(), RECORDED_EVENTS);
     assert!(run.stderr.is_empty(), "{}", run.stderr);
 }
 
 #[test]
-fn of_a_git_that_hangs_nothing_that_it_started_lives_on() {
-    let developer = Developer::with_a_checkout();
+fn a_hung_git_is_killed_with_its_children() {
+    let developer = Developer::with_checkout();
     let beats = developer.sandbox.path("beats");
     let beat = format!("while :; do echo >>'{}'; sleep 0.05; done", beats.display());
     developer.install_git(&format!("({beat}) & wait"));
     let server = Server::start();
     developer.sandbox.report_to(&server).args(&["--vcs"]).finish().exits_with(0);
-    let count = || std::fs::read(&beats).expect("it ran").len();
+    let count = || std::fs::read(&beats).expect("git ran").len();
     let so_far = count();
     std::thread::sleep(std::time::Duration::from_millis(500));
     assert_eq!(count(), so_far);
 }
 
 #[test]
-fn a_git_that_was_late_once_is_asked_for_the_repository_again() {
-    let developer = Developer::with_a_checkout();
+fn the_repository_is_asked_for_again_after_a_timeout() {
+    let developer = Developer::with_checkout();
     let slow = developer.sandbox.path("was-slow");
     developer.install_git(&format!(
         "[ -e '{0}' ] || {{ : >'{0}'; sleep 3; }}; exec git \"$@\"",
         slow.display()
     ));
     let server = Server::start();
-    let _sidecar = developer.sandbox.sidecar_to(&server).args(&["--vcs"]).start();
+    let _sidecar = developer.sandbox.polling_sidecar_to(&server).args(&["--vcs"]).start();
     eventually("a report", || !server.requests().is_empty());
     developer.commit();
     let revision = developer.revision();
-    let expected = fields(&[
-        ("vcs.ref.head.name", "fix-cart"),
-        ("vcs.ref.head.revision", &revision),
-        ("vcs.repository.name", "shop"),
-    ]);
-    eventually("all of it", || {
+    let expected = fields(&on_branch(&revision));
+    eventually("all fields", || {
         server.accepted().last().is_some_and(|event| vcs(event) == expected)
     });
 }
 
 #[test]
-fn a_commit_while_git_answers_is_not_overlooked() {
-    let developer = Developer::with_a_checkout();
+fn a_commit_while_git_runs_is_noticed() {
+    let developer = Developer::with_checkout();
     let (folder, flag) = (developer.folder(), developer.sandbox.path("commit-once"));
     developer.install_git(&format!(
         "git \"$@\"; status=$?; if [ \"$1\" = rev-parse ] && [ -e '{0}' ]; then rm '{0}'; cd '{1}'; \
@@ -263,47 +257,48 @@ fn a_commit_while_git_answers_is_not_overlooked() {
         folder.display()
     ));
     let server = Server::start();
-    let _sidecar = developer.sandbox.sidecar_to(&server).args(&["--vcs"]).start();
+    let _sidecar = developer.sandbox.polling_sidecar_to(&server).args(&["--vcs"]).start();
     eventually("reports", || server.requests().len() >= 2);
     std::fs::write(&flag, "").expect("a file");
     developer.commit();
     eventually("the second commit", || !flag.exists());
-    eventually("it is told", || {
+    eventually("the new revision", || {
         let last = server.accepted().pop().expect("an event");
         last["data"]["vcs.ref.head.revision"] == developer.revision().as_str()
     });
 }
 
 #[test]
-fn a_git_that_hangs_after_a_commit_is_not_asked_at_every_report() {
-    in_some_tries("answers of git's", git_hangs_after_a_commit);
+fn a_git_that_hangs_after_a_commit_does_not_run_every_report() {
+    retry("git answers in time", git_hangs_after_a_commit);
 }
 
 fn git_hangs_after_a_commit() -> Option<()> {
-    let developer = Developer::with_a_checkout();
+    let developer = Developer::with_checkout();
     let server = Server::start();
-    let sidecar = developer.sandbox.sidecar_to(&server).args(&["--vcs", "--verbose"]).start();
+    let sidecar =
+        developer.sandbox.polling_sidecar_to(&server).args(&["--vcs", "--verbose"]).start();
     eventually("reports", || server.requests().len() >= 2);
-    unless_late((), &sidecar.stderr())?;
-    let asked = developer.sandbox.path("asked");
-    developer.install_git(&format!("echo \"$*\" >>'{}'; exec sleep 600", asked.display()));
-    let before = developer.asked().len();
+    unless_git_was_slow((), &sidecar.stderr())?;
+    let calls = developer.sandbox.path("git-calls");
+    developer.install_git(&format!("echo \"$*\" >>'{}'; exec sleep 600", calls.display()));
+    let before = developer.git_calls().len();
     developer.commit();
     let requests = server.requests().len();
     eventually("reports go on", || server.requests().len() >= requests + 6);
-    let since = developer.asked().split_off(before);
+    let since = developer.git_calls().split_off(before);
     assert!((1..=2).contains(&since.len()), "{since:?}");
     let last = server.accepted().pop().expect("an event");
-    assert_eq!(last["data"]["vcs.repository.name"], "shop", "what it last told stays");
+    assert_eq!(last["data"]["vcs.repository.name"], "shop", "the last known fields stay");
     Some(())
 }
 
 #[test]
-fn on_a_ci_machine_its_provider_has_the_last_word() {
-    let developer = Developer::with_a_checkout();
+fn the_ci_providers_fields_override_those_of_git() {
+    let developer = Developer::with_checkout();
     let variables =
         [("CI", "true"), ("GITHUB_ACTIONS", "true"), ("GITHUB_HEAD_REF", "their-branch")];
-    for event in look(&developer, &variables).events() {
+    for event in report_with_git(&developer, &variables).events() {
         assert_eq!(event["data"]["vcs.ref.head.name"], "their-branch");
         assert_eq!(event["data"]["vcs.repository.name"], "shop");
     }

@@ -1,14 +1,14 @@
-//! Each kind of event, field by field, from what a real Tilt was recorded to show.
+//! Each kind of event, field by field, from the recorded output of a real Tilt.
 //!
-//! `tests/expect` holds the whole payloads. What differs between machines and moments stands
-//! there in angle brackets, and is checked for its form.
+//! `tests/expect` contains the payloads. Values that differ between machines and runs are written in
+//! angle brackets there, and are checked for their format.
 
 use std::time::{Duration, SystemTime};
 
+use fakes::honeycomb::Server;
 use serde_json::{Value, json};
 
-use crate::support::sandbox::{RECORDED, Sandbox, capture, of_kind};
-use fakes::honeycomb::Server;
+use crate::support::{RECORDED_EVENTS, Sandbox, capture, of_kind};
 
 const KINDS: [&str; 6] =
     ["uiresource", "session", "update", "dockerimage", "cmdimage", "dockerimage_stage"];
@@ -23,10 +23,10 @@ fn time(text: &Value) -> SystemTime {
     humantime::parse_rfc3339(text.as_str().expect("a time")).expect("RFC 3339 in UTC")
 }
 
-/// Puts the actual values in the place of those in angle brackets, where they have that form.
+/// Replaces each value in angle brackets by the actual value, after checking its format.
 fn fill_in(expected: &mut Value, actual: &Value) {
     if expected["time"] == "<report>" {
-        let age = SystemTime::now().duration_since(time(&actual["time"])).expect("in the past");
+        let age = SystemTime::now().duration_since(time(&actual["time"])).expect("a past time");
         assert!(age < Duration::from_mins(10), "{actual}");
         expected["time"] = actual["time"].clone();
     }
@@ -45,11 +45,13 @@ fn fill_in(expected: &mut Value, actual: &Value) {
             since => {
                 let since = since.trim_start_matches("<since ").trim_end_matches('>');
                 let since = humantime::parse_rfc3339(since).expect(since);
-                let passed = time(&actual["time"]).duration_since(since).expect("recorded before");
+                let passed = time(&actual["time"])
+                    .duration_since(since)
+                    .expect("a time after the recording");
                 found.as_f64().is_some_and(|ms| (ms - passed.as_secs_f64() * 1000.0).abs() < 0.01)
             }
         };
-        assert!(has_form, "{name} is no {form}: {actual}");
+        assert!(has_form, "{name} is not a {form}: {actual}");
         *value = found.clone();
     }
 }
@@ -62,7 +64,7 @@ fn assert_as_expected(events: &[Value], is_dry: bool) {
         assert_eq!(actual.len(), expected.len(), "{kind}");
         for (expected, actual) in expected.iter_mut().zip(&actual) {
             if is_dry {
-                // Made with the state, of which a dry run makes none.
+                // The id is created with the state, which a dry run does not create.
                 expected["data"].as_object_mut().expect("fields").remove("installation.id");
             }
             fill_in(expected, actual);
@@ -72,23 +74,25 @@ fn assert_as_expected(events: &[Value], is_dry: bool) {
 }
 
 #[test]
-fn a_dry_run_prints_every_event_whole() {
+fn a_dry_run_prints_the_expected_payloads() {
     let dry = Sandbox::new().run("--once --dry-run").finish().exits_with(0);
-    assert_eq!(dry.events().len(), RECORDED);
+    assert_eq!(dry.events().len(), RECORDED_EVENTS);
     assert_as_expected(&dry.events(), true);
 }
 
 #[test]
-fn the_server_receives_what_the_dry_run_prints() {
+fn the_server_receives_the_expected_payloads() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     sandbox.report_to(&server).finish().exits_with(0);
     assert_as_expected(&server.accepted(), false);
 }
 
 #[test]
-fn what_one_call_shows_is_what_four_calls_show() {
+fn one_combined_get_yields_the_same_events_as_four() {
     let sandbox = Sandbox::new();
-    sandbox.tilt().set("combined.json", std::fs::read(capture("compose/combined.json")).expect(""));
+    sandbox
+        .tilt()
+        .set("combined.json", std::fs::read(capture("compose/combined.json")).expect("a capture"));
     let together = sandbox.run("--once --dry-run").finish().exits_with(0);
     sandbox.tilt().set("single-kinds-only", "");
     let one_by_one = sandbox.run("--once --dry-run").finish().exits_with(0);
@@ -96,9 +100,9 @@ fn what_one_call_shows_is_what_four_calls_show() {
     assert_as_expected(&one_by_one.events(), true);
 }
 
-/// The fields of the Tilt extension that this program replaces, with the values it would send.
+/// The fields and values that the replaced Tilt extension would send.
 #[test]
-fn the_original_extensions_fields_keep_their_names_and_values() {
+fn fields_of_the_original_extension_keep_names_and_values() {
     let events = Sandbox::new().run("--once --dry-run").finish().exits_with(0).events();
     let statuses = |name: &str, runtime: &str, update: &str| {
         json!({
@@ -136,21 +140,21 @@ fn the_original_extensions_fields_keep_their_names_and_values() {
 }
 
 #[test]
-fn all_heartbeats_of_a_report_have_the_reports_time_and_a_build_has_its_start() {
+fn heartbeats_have_the_time_of_the_report_and_builds_their_own() {
     let before = SystemTime::now();
     let events = Sandbox::new().run("--once --dry-run").finish().exits_with(0).events();
     let mut times: Vec<_> =
         of_kind(&events, "uiresource").iter().map(|e| time(&e["time"])).collect();
     times.dedup();
     assert_eq!(times.len(), 1);
-    // The wire carries microseconds.
+    // Events have microseconds only.
     assert!(times[0] + Duration::from_micros(1) >= before && times[0] <= SystemTime::now());
     assert_eq!(of_kind(&events, "cmdimage")[0]["time"], "2026-11-22T15:25:12.885547Z");
 }
 
-/// What no compose environment shows.
+/// Values that the recorded compose environment does not contain.
 #[test]
-fn a_waiting_disabled_or_restarting_resource_says_so() {
+fn waiting_disabled_and_restarting_are_reported() {
     let sandbox = Sandbox::new();
     sandbox.tilt().change("uiresources", |resources| {
         *resources = vec![json!({
@@ -190,7 +194,7 @@ fn a_waiting_disabled_or_restarting_resource_says_so() {
 }
 
 #[test]
-fn the_persons_choices_are_on_every_event() {
+fn options_and_mode_are_on_every_event() {
     let sandbox = Sandbox::new();
     let events = sandbox
         .run("--once --dry-run --user ann --field team=checkout")
@@ -199,7 +203,7 @@ fn the_persons_choices_are_on_every_event() {
         .finish()
         .exits_with(0)
         .events();
-    assert_eq!(events.len(), RECORDED);
+    assert_eq!(events.len(), RECORDED_EVENTS);
     for event in &events {
         let data = &event["data"];
         assert_eq!(data["user"], "ann");
@@ -210,7 +214,7 @@ fn the_persons_choices_are_on_every_event() {
 }
 
 #[test]
-fn the_user_is_tilt_clouds_before_the_variables() {
+fn the_tilt_cloud_user_overrides_the_variable() {
     let sandbox = Sandbox::new();
     let user = || {
         let dry = sandbox.run("--once --dry-run").env("TILT_HONEYCOMB_USER", "ann").finish();
@@ -224,7 +228,7 @@ fn the_user_is_tilt_clouds_before_the_variables() {
 }
 
 #[test]
-fn an_installation_id_that_was_damaged_is_replaced_and_that_is_said() {
+fn a_damaged_installation_id_is_replaced_and_reported() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let path = sandbox.path("state/tilt-honeycomb/installation-id");
     for damaged in ["", "no id"] {
@@ -240,7 +244,7 @@ fn an_installation_id_that_was_damaged_is_replaced_and_that_is_said() {
 }
 
 #[test]
-fn the_installation_id_stays_the_same_and_is_nobody_elses() {
+fn the_installation_id_is_stable_and_unique() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     for _ in 0..2 {
         sandbox.report_to(&server).finish().exits_with(0);
@@ -256,7 +260,7 @@ fn the_installation_id_stays_the_same_and_is_nobody_elses() {
 }
 
 #[test]
-fn a_failures_text_goes_out_only_when_asked_for_and_cut_at_one_kib() {
+fn error_text_is_sent_on_request_only_and_truncated_to_1_kib() {
     let sandbox = Sandbox::new();
     let text = format!("{}é and more", "x".repeat(1023));
     sandbox.tilt().change("dockerimages", |images| {
@@ -266,9 +270,9 @@ fn a_failures_text_goes_out_only_when_asked_for_and_cut_at_one_kib() {
         let events = sandbox.run(options).finish().exits_with(0).events();
         of_kind(&events, "dockerimage").into_iter().find(|e| e["data"]["error"] == true)
     };
-    let shut = failed("--once --dry-run").expect("a failed build");
-    assert_eq!(shut["data"].get("error.message"), None);
-    let open = failed("--once --dry-run --send-error-text").expect("a failed build");
-    assert_eq!(open["data"]["error.message"], "x".repeat(1023));
-    assert_eq!(open["data"]["error.hash"], shut["data"]["error.hash"]);
+    let without_text = failed("--once --dry-run").expect("a failed build");
+    assert_eq!(without_text["data"].get("error.message"), None);
+    let with_text = failed("--once --dry-run --send-error-text").expect("a failed build");
+    assert_eq!(with_text["data"]["error.message"], "x".repeat(1023));
+    assert_eq!(with_text["data"]["error.hash"], without_text["data"]["error.hash"]);
 }

@@ -1,5 +1,5 @@
-//! What must hold for any input: of the queue over any course of reports, answers, crashes and
-//! restarts, and of every reader over any bytes.
+//! Properties that hold for any input: of the queue for any sequence of reports, responses, crashes and
+//! restarts, and of every parser for any bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -22,27 +22,27 @@ use tilt_honeycomb::spool::state::State;
 use tilt_honeycomb::tilt::list_reader::ListReader;
 use tilt_honeycomb::tilt::model::Snapshot;
 
-use crate::support::sandbox::{KINDS, capture};
+use crate::support::{KINDS, capture};
 
 const LIMITS: BatchLimits = BatchLimits { events: 4, bytes: 1_000_000 };
 
-/// What may happen to a collector.
+/// An event in the life of the program.
 #[derive(Debug, Clone)]
 enum Step {
-    /// Tilt shows its builds, without some of the oldest and with some new ones.
-    DerivedEvents {
+    /// Tilt shows its builds: some old ones are gone, and some are new.
+    Report {
         forgets: u32,
         adds: u32,
     },
-    /// Honeycomb answers a batch with these statuses, or not at all.
+    /// Honeycomb answers a batch with these statuses, or does not answer.
     Send {
         statuses: Option<Vec<u16>>,
     },
-    /// Honeycomb has taken a batch, and the collector dies before it can note it.
-    DieAfterAnswer,
+    /// Honeycomb accepts a batch, and the program is killed before it stores the response.
+    KillAfterResponse,
     Restart,
     DayPasses,
-    /// A report at a time so many days off, before the clock is set right again.
+    /// A report while the clock is off by this many days.
     ClockIsWrong {
         days: i32,
     },
@@ -51,29 +51,29 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let status = prop_oneof![4 => Just(202_u16), 1 => Just(429), 1 => Just(500), 1 => Just(400)];
     prop_oneof![
-        4 => (0..4_u32, 0..4_u32).prop_map(|(forgets, adds)| Step::DerivedEvents { forgets, adds }),
+        4 => (0..4_u32, 0..4_u32).prop_map(|(forgets, adds)| Step::Report { forgets, adds }),
         4 => proptest::option::of(vec(status, 0..6)).prop_map(|statuses| Step::Send { statuses }),
-        1 => Just(Step::DieAfterAnswer),
+        1 => Just(Step::KillAfterResponse),
         1 => Just(Step::Restart),
         1 => Just(Step::DayPasses),
         1 => (-400..400).prop_map(|days| Step::ClockIsWrong { days }),
     ]
 }
 
-/// A collector's memory, and what the server has been told.
-struct Course {
+/// The state of the program, and what the server received.
+struct Simulation {
     state: State,
     now: SystemTime,
     /// The builds that Tilt shows.
     window: Range<u32>,
-    /// All that it ever showed.
+    /// Every build that Tilt ever showed.
     shown: BTreeSet<String>,
     received: BTreeMap<String, usize>,
-    /// Whether a repetition may be excused.
-    died: bool,
+    /// True after a kill, which may repeat a batch.
+    was_killed: bool,
 }
 
-impl Course {
+impl Simulation {
     fn new() -> Self {
         Self {
             state: State::default(),
@@ -81,22 +81,22 @@ impl Course {
             window: 0..0,
             shown: BTreeSet::new(),
             received: BTreeMap::new(),
-            died: false,
+            was_killed: false,
         }
     }
 
-    fn take(&mut self, step: &Step) {
+    fn run(&mut self, step: &Step) {
         self.now += Duration::from_mins(1);
         match step {
-            Step::DerivedEvents { forgets, adds } => self.report(*forgets, *adds),
+            Step::Report { forgets, adds } => self.report(*forgets, *adds),
             Step::Send { statuses: Some(statuses) } => self.send(statuses),
             Step::Send { statuses: None } => {}
-            Step::DieAfterAnswer => {
+            Step::KillAfterResponse => {
                 let before = self.state.clone();
                 self.send(&[202; 4]);
                 self.state = before;
                 self.restart();
-                self.died = true;
+                self.was_killed = true;
             }
             Step::Restart => self.restart(),
             Step::DayPasses => self.now += Duration::from_hours(25),
@@ -111,7 +111,7 @@ impl Course {
     }
 
     fn report(&mut self, forgets: u32, adds: u32) {
-        // What Tilt has stopped showing it never shows again.
+        // Tilt never shows a build again that it stopped showing.
         self.window.end += adds;
         self.window.start = self.window.end.min(self.window.start + forgets);
         let build = |number| {
@@ -130,7 +130,7 @@ impl Course {
     }
 
     fn restart(&mut self) {
-        self.state = State::decode(&self.state.encode()).expect("what was written reads back");
+        self.state = State::decode(&self.state.encode()).expect("a readable state");
     }
 
     fn send(&mut self, statuses: &[u16]) {
@@ -138,7 +138,7 @@ impl Course {
         let answered: Vec<_> = statuses.iter().map(|status| json!({"status": status})).collect();
         for (event, status) in events(&batch).iter().zip(statuses) {
             let image = event["data"]["image_name"].as_str().map(str::to_owned);
-            // Accepted, or refused for good: either way the server has had its say.
+            // The server accepted the event or rejected it for good.
             if let (Some(image), 202 | 400) = (image, status) {
                 *self.received.entry(image).or_default() += 1;
             }
@@ -181,8 +181,8 @@ fn recorded(kind: &str) -> Value {
     serde_json::from_slice(&text).expect("JSON")
 }
 
-/// A place in a document, chosen at random, and what is put there; `None` removes it.
-type PreviousStatus = (Vec<Index>, Option<Value>);
+/// A random place in a JSON document and its new value. `None` removes the place.
+type Change = (Vec<Index>, Option<Value>);
 
 fn any_value() -> impl Strategy<Value = Value> {
     prop_oneof![
@@ -198,11 +198,11 @@ fn any_value() -> impl Strategy<Value = Value> {
     ]
 }
 
-fn change() -> impl Strategy<Value = PreviousStatus> {
+fn change() -> impl Strategy<Value = Change> {
     (vec(any::<Index>(), 1..9), proptest::option::of(any_value()))
 }
 
-fn apply(document: &mut Value, (path, value): &PreviousStatus) {
+fn apply(document: &mut Value, (path, value): &Change) {
     let Some((first, rest)) = path.split_first() else { return };
     let goes_deeper = |child: &Value| !rest.is_empty() && (child.is_object() || child.is_array());
     match document {
@@ -244,22 +244,22 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_build_arrives_and_only_a_crash_before_the_note_repeats_one(steps in vec(step(), 0..60)) {
-        let mut course = Course::new();
+    fn builds_arrive_once_unless_a_crash_loses_a_response(steps in vec(step(), 0..60)) {
+        let mut simulation = Simulation::new();
         for step in &steps {
-            course.take(step);
+            simulation.run(step);
         }
-        course.send_the_rest();
-        for build in &course.shown {
-            let times = course.received.get(build).copied().unwrap_or(0);
+        simulation.send_the_rest();
+        for build in &simulation.shown {
+            let times = simulation.received.get(build).copied().unwrap_or(0);
             prop_assert!(times >= 1, "{build} never arrived");
-            prop_assert!(times == 1 || course.died, "{build} arrived {times} times");
+            prop_assert!(times == 1 || simulation.was_killed, "{build} arrived {times} times");
         }
-        prop_assert_eq!(course.received.len(), course.shown.len());
+        prop_assert_eq!(simulation.received.len(), simulation.shown.len());
     }
 
     #[test]
-    fn the_batches_one_after_another_are_the_queue(
+    fn all_batches_together_contain_the_queue_in_order(
         lengths in vec(0..400_usize, 0..60),
         events_limit in 1..20_usize,
         bytes_limit in 700..3000_usize,
@@ -286,7 +286,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_read_or_refused_and_never_panic(
+    fn any_bytes_are_parsed_or_refused_without_a_panic(
         bytes in vec(any::<u8>(), 0..300),
         status in any::<u16>(),
         header in proptest::option::of(".*"),
@@ -301,7 +301,7 @@ proptest! {
     }
 
     #[test]
-    fn a_changed_state_is_read_or_refused_and_never_panics(changes in vec(change(), 1..4)) {
+    fn a_changed_state_is_read_or_refused_without_a_panic(changes in vec(change(), 1..4)) {
         let mut state = State::default();
         let report = DerivedEvents {
             heartbeats: vec![event(EventKind::UiResource, "web")],
@@ -310,7 +310,7 @@ proptest! {
         };
         state.record("s", &report, UNIX_EPOCH);
         let mut document: Value = serde_json::from_slice(&state.encode()).expect("JSON");
-        // Without it, so that what is changed is looked at.
+        // Without a checksum, the changed state is not refused at once.
         document.as_object_mut().expect("an object").remove("crc32").expect("a checksum");
         for change in &changes {
             apply(&mut document, change);
@@ -318,12 +318,12 @@ proptest! {
         if let Ok(mut state) = State::decode(document.to_string().as_bytes()) {
             state.record("s", &report, SystemTime::now());
             cut(state.queue(), LIMITS);
-            State::decode(&state.encode()).expect("what was written reads back");
+            State::decode(&state.encode()).expect("a readable state");
         }
     }
 
     #[test]
-    fn whatever_tilt_leaves_out_or_twists_no_duration_is_negative(
+    fn durations_are_never_negative_for_malformed_tilt_output(
         changes in vec(change(), 1..30),
         now in 0..4_000_000_000_u64,
     ) {

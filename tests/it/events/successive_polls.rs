@@ -1,4 +1,4 @@
-//! What several looks at one Tilt add up to: what each says depends on those before it.
+//! Events from successive observations of one Tilt. Each report depends on the earlier ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 use tilt_honeycomb::events::common_fields::Context;
 use tilt_honeycomb::events::derived::DerivedEvents;
-use tilt_honeycomb::events::observation::Observation;
+use tilt_honeycomb::events::observation::{Heartbeats, Observation};
 use tilt_honeycomb::events::trace::{Span, UpdateId};
 use tilt_honeycomb::sidecar::live_view::LiveView;
 use tilt_honeycomb::spool::reconcile::reconcile;
@@ -17,9 +17,9 @@ use tilt_honeycomb::tilt::model::{
     Timestamp, Update,
 };
 
-use crate::support::sandbox::of_kind;
+use crate::support::of_kind;
 
-/// So many seconds after Tilt's start.
+/// The time this many seconds after Tilt started.
 fn at(seconds: f64) -> Timestamp {
     let start = humantime::parse_rfc3339("2026-11-22T15:00:00Z").expect("a time");
     let time = start + Duration::from_secs_f64(seconds);
@@ -61,7 +61,7 @@ fn web() -> Resource {
     Resource { name: "web".into(), builds_images: true, ..Resource::default() }
 }
 
-/// A resource that runs commands or only serves, as its status tells.
+/// A resource that runs commands, or only serves if its status is `not_applicable`.
 fn local(status: &str, updates: Vec<Update>) -> Resource {
     Resource {
         resource_type: Some(ResourceType::Local),
@@ -86,10 +86,10 @@ fn session() -> Session {
     Session { uid, tilt_started_at, ..Session::default() }
 }
 
-/// The events of looks at these, each at its time.
-fn told(looks: Vec<(f64, Snapshot)>) -> Vec<Value> {
+/// The events after these observations, each at its time in seconds.
+fn report(observations: Vec<(f64, Snapshot)>) -> Vec<Value> {
     let mut state = State::default();
-    for (seconds, snapshot) in looks {
+    for (seconds, snapshot) in observations {
         reconcile(&mut state, &Observation::at(&snapshot), &Context::default(), moment(seconds));
     }
     events(&state)
@@ -105,23 +105,23 @@ fn shown(resources: Vec<Resource>, image_builds: Vec<ImageBuild>) -> Snapshot {
 }
 
 #[test]
-fn an_image_belongs_to_the_update_that_the_same_look_shows_it_in() {
+fn an_image_build_belongs_to_the_update_of_the_same_poll() {
     let first = Resource { current_update: Some(running(1, 0.0)), ..web() };
     let second = Resource { updates: vec![done(2, 10.0, 14.0), done(1, 0.0, 4.0)], ..web() };
-    let events = told(vec![
+    let events = report(vec![
         (60.0, shown(vec![first], vec![])),
         (120.0, shown(vec![second], vec![image(11.0, 13.0)])),
     ]);
     let updates = of_kind(&events, "update");
     let parent = updates.iter().find(|update| update["data"]["update_id"] == "build:2");
-    let parent = &parent.expect("it was told")["data"]["trace.span_id"];
+    let parent = &parent.expect("a reported update")["data"]["trace.span_id"];
     assert_eq!(&of_kind(&events, "dockerimage")[0]["data"]["trace.parent_id"], parent);
 }
 
 #[test]
-fn the_empty_update_of_what_only_served_stays_untold_when_it_gets_a_command() {
+fn an_empty_update_of_a_serve_only_resource_is_not_reported() {
     let (empty, real) = (done(1, 0.0, 0.0), done(2, 70.0, 71.0));
-    let events = told(vec![
+    let events = report(vec![
         (1.0, shown(vec![local("not_applicable", vec![empty.clone()])], vec![])),
         (60.0, shown(vec![local("in_progress", vec![empty.clone()])], vec![])),
         (120.0, shown(vec![local("ok", vec![real, empty])], vec![])),
@@ -131,9 +131,9 @@ fn the_empty_update_of_what_only_served_stays_untold_when_it_gets_a_command() {
 }
 
 #[test]
-fn the_first_update_of_what_only_served_is_told_though_the_next_waits_already() {
+fn the_first_update_after_serving_only_is_reported() {
     let (empty, real) = (done(1, 0.0, 0.0), done(2, 70.0, 71.0));
-    let events = told(vec![
+    let events = report(vec![
         (1.0, shown(vec![local("not_applicable", vec![empty.clone()])], vec![])),
         (72.0, shown(vec![local("pending", vec![real.clone(), empty])], vec![])),
         (120.0, shown(vec![local("ok", vec![done(3, 80.0, 81.0), real])], vec![])),
@@ -144,25 +144,25 @@ fn the_first_update_of_what_only_served_is_told_though_the_next_waits_already() 
 }
 
 #[test]
-fn a_clock_set_back_during_a_start_up_tears_no_trace_apart() {
+fn a_clock_set_back_during_startup_keeps_one_trace() {
     let ready = |holds| Some(ready(holds, 1.0));
     let under_way =
         Resource { current_update: Some(running(1, 100.0)), ready: ready(false), ..web() };
     let up = Resource { updates: vec![done(1, 100.0, 104.0)], ready: ready(true), ..web() };
     let build = || vec![image(101.0, 102.0)];
-    let events = told(vec![
+    let events = report(vec![
         (103.0, shown(vec![tiltfile(), under_way], build())),
         (45.0, shown(vec![tiltfile(), up], build())),
     ]);
     let trace = |kind| of_kind(&events, kind)[0]["data"]["trace.trace_id"].clone();
     assert_eq!(trace("dockerimage"), trace("startup"));
-    assert_eq!(trace("dockerimage"), trace("update"), "its parent's");
+    assert_eq!(trace("dockerimage"), trace("update"), "the trace of its parent");
 }
 
-/// What may happen in a Tilt to one of its resources.
+/// An event in the life of one resource.
 #[derive(Debug, Clone, Copy)]
 enum Happening {
-    /// An update begins, a live one if it can be; or what is under way goes on.
+    /// An update starts, as a live update if possible. A running update continues.
     GoesOn {
         is_live: bool,
     },
@@ -170,7 +170,7 @@ enum Happening {
     IsDisabledOrEnabled,
 }
 
-/// Resources that build images, but for the last.
+/// All resources except the last build images.
 const RESOURCES: usize = 4;
 
 fn happening() -> impl Strategy<Value = (usize, Happening, f64)> {
@@ -182,7 +182,7 @@ fn happening() -> impl Strategy<Value = (usize, Happening, f64)> {
     (0..RESOURCES, what, 0.001..3.0)
 }
 
-/// A Tilt, and what came of it.
+/// A simulated Tilt.
 #[derive(Default)]
 struct World {
     now: f64,
@@ -191,9 +191,9 @@ struct World {
     resources: Vec<Resource>,
     images: BTreeMap<usize, ImageBuild>,
     building: BTreeMap<usize, f64>,
-    /// What the watches have yet to show.
+    /// Changes that the watches have not printed yet.
     unseen: (Vec<Resource>, Vec<ImageBuild>),
-    /// The update of each image build.
+    /// The update that each image build belongs to.
     parents: BTreeMap<(String, String), (String, UpdateId)>,
 }
 
@@ -224,7 +224,7 @@ impl World {
         let is_disabled = resource.disabled == Some(true);
         match (what, resource.current_update.clone()) {
             (Happening::IsDisabledOrEnabled, _) => {
-                // Tilt forgets what there was.
+                // Tilt drops the history of a disabled resource.
                 resource.disabled = Some(!is_disabled);
                 (resource.current_update, resource.updates) = (None, Vec::new());
                 let status = if is_disabled { "pending" } else { "none" };
@@ -265,7 +265,7 @@ impl World {
         self.resources[index] = resource;
     }
 
-    /// Has an update build its image; false when it has nothing more to do.
+    /// Starts or finishes the image build of an update. Returns false if the update is complete.
     fn goes_on(&mut self, resource: &Resource, index: usize, current: &CurrentUpdate) -> bool {
         if let Some(began) = self.building.remove(&index) {
             let name = resource.name.clone();
@@ -284,7 +284,7 @@ impl World {
             .is_some_and(|image| image.started_at.at >= current.started_at.at);
         let begins = resource.builds_images && !is_built && current.span_id.starts_with("build:");
         if begins {
-            // A build that begins hides the one before it.
+            // A new build replaces the finished one.
             self.images.remove(&index);
             self.building.insert(index, self.now);
         }
@@ -292,7 +292,7 @@ impl World {
     }
 }
 
-/// What a collector has been shown, and has to have told.
+/// The updates and image builds that were observed and must be reported.
 #[derive(Default)]
 struct Seen {
     updates: BTreeSet<(String, String)>,
@@ -306,7 +306,7 @@ impl Seen {
             self.updates.extend(starts.map(|starts| (resource.name.clone(), starts)));
         }
         for image in &snapshot.image_builds {
-            let resource = image.resource.clone().expect("it is built for one");
+            let resource = image.resource.clone().expect("an image of a resource");
             self.images.insert((resource, image.started_at.text.clone()));
         }
     }
@@ -314,14 +314,14 @@ impl Seen {
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Collectors {
-    WatchSet,
-    Looking,
+    Watching,
+    Polling,
     Both,
 }
 
-/// The events that collectors on one state tell of such a Tilt, and what they were shown. The watches
-/// of resources and of images may each lag behind the other.
-fn followed(
+/// Runs collectors that share one state. Returns their events and everything that they observed. The
+/// watches of resources and of images may each lag behind the other.
+fn observe(
     world: &mut World,
     course: &[(usize, Happening, f64)],
     collectors: Collectors,
@@ -330,11 +330,11 @@ fn followed(
     let (mut state, mut view, mut seen) = (State::default(), LiveView::default(), Seen::default());
     let context = Context::default();
     let mut turns = turns.iter().copied().cycle();
-    let mut turn = || turns.next().expect("there are some");
+    let mut turn = || turns.next().expect("the iterator is endless");
     view.replace(world.snapshot());
     for &happening in course {
         world.pass(happening);
-        if collectors != Collectors::Looking && turn() {
+        if collectors != Collectors::Polling && turn() {
             while !world.unseen.0.is_empty() || !world.unseen.1.is_empty() {
                 let mut fragment = Snapshot::default();
                 if turn() && !world.unseen.0.is_empty() {
@@ -343,14 +343,15 @@ fn followed(
                     fragment.image_builds.push(world.unseen.1.remove(0));
                 }
                 seen.take(&fragment);
-                view.show(fragment);
+                view.apply(fragment);
             }
             let changes = view.changes();
-            let observation = view.observation((!turn()).then_some(&changes[..]), true);
+            let heartbeats = if turn() { Heartbeats::All } else { Heartbeats::Changed(&changes) };
+            let observation = Observation { is_watched: true, ..view.observation(heartbeats) };
             reconcile(&mut state, &observation, &context, moment(world.now + 0.0005));
             view.mark_reported();
         }
-        if collectors != Collectors::WatchSet && turn() && turn() {
+        if collectors != Collectors::Watching && turn() && turn() {
             let snapshot = world.snapshot();
             seen.take(&snapshot);
             reconcile(
@@ -361,12 +362,12 @@ fn followed(
             );
         }
     }
-    // Another Tilt, a week later, has what is left said.
+    // Another session a week later releases the remaining events.
     state.record("another", &DerivedEvents::default(), moment(world.now + 7.0 * 86400.0));
     (events(&state), seen)
 }
 
-/// How often each was told that a span is known by: the resource, and its start.
+/// Counts how often each span was reported, by resource and start time.
 fn times(events: &[Value], kind: &str, resource: &str) -> BTreeMap<(String, String), usize> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let mut times = BTreeMap::new();
@@ -383,17 +384,17 @@ fn times(events: &[Value], kind: &str, resource: &str) -> BTreeMap<(String, Stri
 
 proptest! {
     #[test]
-    fn whatever_becomes_of_a_tilt_all_that_it_showed_is_told_once_and_in_its_place(
+    fn everything_that_tilt_shows_is_reported_once_in_its_trace(
         course in proptest::collection::vec(happening(), 1..120),
         turns in proptest::collection::vec(any::<bool>(), 1..40),
         collectors in prop_oneof![
-            Just(Collectors::WatchSet), Just(Collectors::Looking), Just(Collectors::Both),
+            Just(Collectors::Watching), Just(Collectors::Polling), Just(Collectors::Both),
         ],
     ) {
-        // Somebody has to look.
+        // At least one collector observes the end.
         let turns = [&turns[..], &[true, true, true]].concat();
         let mut world = World::new();
-        let (events, seen) = followed(&mut world, &course, collectors, &turns);
+        let (events, seen) = observe(&mut world, &course, collectors, &turns);
 
         let once = |keys: &BTreeSet<(String, String)>| -> BTreeMap<_, _> {
             keys.iter().map(|key| (key.clone(), 1)).collect()
@@ -409,13 +410,13 @@ proptest! {
             if data["trace.span_id"].is_string() {
                 let place = (data["trace.trace_id"].clone(), data["trace.parent_id"].clone());
                 let known = places.insert(data["trace.span_id"].to_string(), place.clone());
-                prop_assert!(known.is_none_or(|known| known == place), "in two places: {}", event);
+                prop_assert!(known.is_none_or(|known| known == place), "two parents: {}", event);
             }
         }
         for event in &events {
             let parent = &event["data"]["trace.parent_id"];
             if parent.is_string() {
-                let (trace, _) = places.get(&parent.to_string()).expect("a parent is told");
+                let (trace, _) = places.get(&parent.to_string()).expect("a reported parent");
                 prop_assert_eq!(trace, &event["data"]["trace.trace_id"], "{}", event);
             }
         }
@@ -428,8 +429,8 @@ proptest! {
         }
         prop_assert!(first_of.values().all(|spans| spans.len() == 1), "{:?}", first_of);
 
-        // Who only looks may have missed the update in question, and not know that there was one.
-        if collectors == Collectors::WatchSet {
+        // A poll may miss an update entirely, so only watches are checked.
+        if collectors == Collectors::Watching {
             for event in of_kind(&events, "dockerimage") {
                 let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
                 let key = (text(&event["data"]["resource"]), text(&event["time"]));

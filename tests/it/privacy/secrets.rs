@@ -1,17 +1,15 @@
-//! What must not leave the machine, nor stay on it: canaries in every place where a secret may
-//! stand, searched for in everything that the program prints, writes or sends.
+//! Secrets are not sent, printed or stored. The tests put a canary in every place where a secret may
+//! be, and search everything that the program sends, prints and writes.
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use fakes::honeycomb::{Answer, Mishap, Part, Reply, Server};
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::support::sandbox::{
-    KEY, Outcome, RECORDED, Sandbox, eventually, in_some_tries, of_kind,
-};
-use fakes::honeycomb::{Answer, Mishap, Part, Reply, Server};
+use crate::support::{KEY, Outcome, RECORDED_EVENTS, Sandbox, eventually, of_kind, retry};
 
 const COMMAND_TOKEN: &str = "canary-token-of-a-failing-command";
 const BUILD_ARG: &str = "canary-value-of-a-build-arg";
@@ -19,10 +17,10 @@ const HOME_PATH: &str = "/home/canary-user/src/canary-shop";
 const STAGE: &str = "canary-in-the-name-of-a-stage";
 const DOCKERFILE: &str = "canary-line-of-a-dockerfile";
 const LOG_LINE: &str = "canary-line-of-a-log";
-/// Never told to anyone.
-const OF_TILT: [&str; 6] = [COMMAND_TOKEN, BUILD_ARG, HOME_PATH, STAGE, DOCKERFILE, LOG_LINE];
+/// The program must never reveal these.
+const TILT_CANARIES: [&str; 6] = [COMMAND_TOKEN, BUILD_ARG, HOME_PATH, STAGE, DOCKERFILE, LOG_LINE];
 
-/// Canaries where Tilt shows what people did not mean to publish.
+/// A sandbox whose Tilt shows canaries in commands, arguments, paths, names and errors.
 fn sandbox_with_canaries() -> Sandbox {
     let sandbox = Sandbox::new();
     sandbox.tilt().change("dockerimages", |images| {
@@ -55,21 +53,21 @@ fn sandbox_with_canaries() -> Sandbox {
 }
 
 #[track_caller]
-fn assert_holds_none(what: &str, text: &str, canaries: &[&str]) {
+fn assert_contains_none(what: &str, text: &str, canaries: &[&str]) {
     for canary in canaries {
         assert!(!text.contains(canary), "{canary} in {what}:\n{text}");
     }
 }
 
 #[track_caller]
-fn assert_told_nothing(outcome: &Outcome, canaries: &[&str]) {
-    assert_holds_none("stdout", &outcome.stdout, canaries);
-    assert_holds_none("stderr", &outcome.stderr, canaries);
+fn assert_printed_none(outcome: &Outcome, canaries: &[&str]) {
+    assert_contains_none("stdout", &outcome.stdout, canaries);
+    assert_contains_none("stderr", &outcome.stderr, canaries);
 }
 
-/// Everything that the program has written. What Tilt shows is not its doing.
+/// Searches every file that the program may have written.
 #[track_caller]
-fn assert_wrote_nothing(sandbox: &Sandbox, canaries: &[&str]) {
+fn assert_wrote_none(sandbox: &Sandbox, canaries: &[&str]) {
     fn search(folder: &Path, canaries: &[&str]) -> usize {
         let mut files = 0;
         for entry in fs::read_dir(folder).expect("a folder") {
@@ -78,76 +76,76 @@ fn assert_wrote_nothing(sandbox: &Sandbox, canaries: &[&str]) {
                 files += search(&path, canaries);
             } else {
                 let bytes = fs::read(&path).expect("a file");
-                assert_holds_none("a file", &String::from_utf8_lossy(&bytes), canaries);
+                assert_contains_none("a file", &String::from_utf8_lossy(&bytes), canaries);
                 files += 1;
             }
         }
         files
     }
     let files = ["home", "state", "work"].map(|folder| search(&sandbox.path(folder), canaries));
-    assert!(files.iter().sum::<usize>() > 0, "nothing was searched");
+    assert!(files.iter().sum::<usize>() > 0, "no file was searched");
 }
 
-/// The key is in its header, once; nothing else is anywhere.
+/// Asserts that the key is in its header only, and no canary is in any request.
 #[track_caller]
-fn assert_sent_nothing(server: &Server, canaries: &[&str]) {
+fn assert_sent_none(server: &Server, canaries: &[&str]) {
     assert!(!server.requests().is_empty());
     for request in server.requests() {
-        assert_holds_none("a path", &request.path, canaries);
-        assert_holds_none("a body", &json!(request.events).to_string(), canaries);
-        assert_holds_none("a body", &json!(request.events).to_string(), &[KEY]);
+        assert_contains_none("a path", &request.path, canaries);
+        assert_contains_none("a body", &json!(request.events).to_string(), canaries);
+        assert_contains_none("a body", &json!(request.events).to_string(), &[KEY]);
         let holders: Vec<_> =
             request.headers.iter().filter(|(_, value)| value.contains(KEY)).collect();
         assert_eq!(holders, [&("x-honeycomb-team".to_owned(), KEY.to_owned())]);
         for (_, value) in &request.headers {
-            assert_holds_none("a header", value, canaries);
+            assert_contains_none("a header", value, canaries);
         }
     }
 }
 
 #[test]
-fn a_report_tells_no_commands_arguments_paths_or_files() {
+fn a_report_contains_no_commands_arguments_paths_or_files() {
     let (sandbox, server) = (sandbox_with_canaries(), Server::start());
     server.then([Reply::new(503, "").into()]);
     let outcome = sandbox.report_to(&server).args(&["--verbose"]).finish().exits_with(0);
-    assert_eq!(server.accepted().len(), RECORDED);
-    let all = [&OF_TILT[..], &[KEY]].concat();
-    assert_told_nothing(&outcome, &all);
-    assert_wrote_nothing(&sandbox, &all);
-    assert_sent_nothing(&server, &OF_TILT);
+    assert_eq!(server.accepted().len(), RECORDED_EVENTS);
+    let all = [&TILT_CANARIES[..], &[KEY]].concat();
+    assert_printed_none(&outcome, &all);
+    assert_wrote_none(&sandbox, &all);
+    assert_sent_none(&server, &TILT_CANARIES);
 }
 
 #[test]
-fn a_dry_run_prints_none_of_it_either() {
+fn a_dry_run_prints_no_secrets() {
     let sandbox = sandbox_with_canaries();
     let outcome = sandbox.run("--once --dry-run --verbose").with_key().finish().exits_with(0);
-    assert_told_nothing(&outcome, &[&OF_TILT[..], &[KEY]].concat());
+    assert_printed_none(&outcome, &[&TILT_CANARIES[..], &[KEY]].concat());
 }
 
 #[test]
-fn what_waits_on_disk_holds_none_of_it() {
+fn queued_events_on_disk_contain_no_secrets() {
     let (sandbox, server) = (sandbox_with_canaries(), Server::start());
     server.usually(Reply::new(503, ""));
     let report = sandbox.report_within("200ms", &server);
     let outcome = report.finish().exits_with(4);
-    let all = [&OF_TILT[..], &[KEY]].concat();
-    assert_told_nothing(&outcome, &all);
-    assert_eq!(sandbox.waiting(), RECORDED);
-    assert_wrote_nothing(&sandbox, &all);
+    let all = [&TILT_CANARIES[..], &[KEY]].concat();
+    assert_printed_none(&outcome, &all);
+    assert_eq!(sandbox.queued(), RECORDED_EVENTS);
+    assert_wrote_none(&sandbox, &all);
 }
 
 #[test]
-fn only_the_errors_text_goes_out_when_it_is_asked_for() {
+fn send_error_text_sends_error_text_and_nothing_else() {
     let (sandbox, server) = (sandbox_with_canaries(), Server::start());
     let options = ["--send-error-text", "--verbose"];
     let outcome = sandbox.report_to(&server).args(&options).finish().exits_with(0);
     assert!(json!(server.accepted()).to_string().contains(COMMAND_TOKEN));
-    assert_told_nothing(&outcome, &[&OF_TILT[..], &[KEY]].concat());
-    assert_sent_nothing(&server, &[STAGE, DOCKERFILE, LOG_LINE]);
+    assert_printed_none(&outcome, &[&TILT_CANARIES[..], &[KEY]].concat());
+    assert_sent_none(&server, &[STAGE, DOCKERFILE, LOG_LINE]);
 }
 
 #[test]
-fn only_the_stages_text_goes_out_when_it_is_asked_for_and_is_cut() {
+fn send_stage_text_sends_truncated_stage_text_only() {
     let (sandbox, server) = (sandbox_with_canaries(), Server::start());
     sandbox.tilt().change("dockerimages", |images| {
         images[0]["status"]["stageStatuses"][2]["name"] = json!("x".repeat(5000));
@@ -159,12 +157,12 @@ fn only_the_stages_text_goes_out_when_it_is_asked_for_and_is_cut() {
     assert!(texts.iter().any(|text| text.contains(STAGE) && text.contains(BUILD_ARG)), "{texts:?}");
     assert!(texts.iter().any(|text| text.starts_with("xxx")), "{texts:?}");
     assert!(texts.iter().all(|text| text.len() <= 1024 + 3), "{texts:?}");
-    assert_told_nothing(&outcome, &[&OF_TILT[..], &[KEY]].concat());
-    assert_sent_nothing(&server, &[COMMAND_TOKEN, HOME_PATH, DOCKERFILE, LOG_LINE]);
+    assert_printed_none(&outcome, &[&TILT_CANARIES[..], &[KEY]].concat());
+    assert_sent_none(&server, &[COMMAND_TOKEN, HOME_PATH, DOCKERFILE, LOG_LINE]);
 }
 
 #[test]
-fn the_key_is_in_no_message_however_the_delivery_fails() {
+fn the_key_is_in_no_message_when_delivery_fails() {
     for answer in [
         Reply::new(401, format!("{{\"error\":\"unknown API key {KEY}\"}}")).into(),
         Reply::new(403, format!("the key {KEY} may not")).into(),
@@ -179,29 +177,29 @@ fn the_key_is_in_no_message_however_the_delivery_fails() {
     ] {
         let (sandbox, server) = (Sandbox::new(), Server::start());
         server.usually(answer);
-        let outcome = in_some_tries("a request", || {
+        let outcome = retry("a request", || {
             let outcome = sandbox.report_within("1s", &server).args(&["--verbose"]).finish();
             (!server.requests().is_empty()).then_some(outcome)
         });
-        assert_told_nothing(&outcome, &[KEY]);
-        assert_wrote_nothing(&sandbox, &[KEY]);
+        assert_printed_none(&outcome, &[KEY]);
+        assert_wrote_none(&sandbox, &[KEY]);
     }
 }
 
 #[test]
-fn the_key_is_in_no_message_of_a_sidecar() {
+fn the_sidecar_never_prints_the_key() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     server.then([Reply::new(429, "").into()]);
-    let sidecar = sandbox.sidecar_to(&server).args(&["--verbose"]).start();
+    let sidecar = sandbox.polling_sidecar_to(&server).args(&["--verbose"]).start();
     eventually("two reports", || server.accepted().len() >= 21);
     let (outcome, _) = sidecar.ends_after(Signal::TERM);
-    assert_told_nothing(&outcome, &[KEY]);
-    assert_wrote_nothing(&sandbox, &[KEY]);
-    assert_sent_nothing(&server, &[]);
+    assert_printed_none(&outcome, &[KEY]);
+    assert_wrote_none(&sandbox, &[KEY]);
+    assert_sent_none(&server, &[]);
 }
 
 #[test]
-fn no_host_name_login_name_or_folder_of_this_machine_goes_out() {
+fn host_name_login_name_and_folders_are_not_sent() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     sandbox
         .report_to(&server)
@@ -212,28 +210,28 @@ fn no_host_name_login_name_or_folder_of_this_machine_goes_out() {
         .exits_with(0);
     let root = sandbox.path("");
     let host = Command::new("uname").arg("-n").output().expect("a name").stdout;
-    // As a value: a short name may well be a part of some word.
+    // Quoted: a short host name may be part of another word.
     let host = format!("\"{}\"", String::from_utf8_lossy(&host).trim());
     let root = root.to_str().expect("text");
-    assert_sent_nothing(&server, &["canary-login", "canary-host", root, &host]);
+    assert_sent_none(&server, &["canary-login", "canary-host", root, &host]);
 }
 
 #[test]
-fn no_program_that_it_runs_is_given_the_key() {
+fn child_processes_do_not_get_the_key() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     sandbox.tilt().change("uisession", |sessions| {
         sessions[0]["status"]["tiltfileKey"] = sandbox.path("work/Tiltfile").to_str().into();
     });
-    fs::rename(sandbox.path("bin/tilt"), sandbox.path("stand-in")).expect("another name");
-    for (name, goes_on) in [("tilt", "exec ../stand-in \"$@\""), ("git", "")] {
+    fs::rename(sandbox.path("bin/tilt"), sandbox.path("real-tilt")).expect("a renamed program");
+    for (name, then) in [("tilt", "exec ../real-tilt \"$@\""), ("git", "")] {
         let given = sandbox.path(name).with_extension("given");
         let note = format!("echo \"${{HONEYCOMB_API_KEY-nothing}}\" >>'{}'", given.display());
-        sandbox.install(name, &format!("{note}\n{goes_on}"));
+        sandbox.install(name, &format!("{note}\n{then}"));
     }
     sandbox.report_to(&server).args(&["--vcs"]).finish().exits_with(0);
     for name in ["tilt", "git"] {
         let given = sandbox.path(name).with_extension("given");
-        let given = fs::read_to_string(given).expect("it was run");
+        let given = fs::read_to_string(given).expect("the program ran");
         assert!(given.lines().all(|line| line == "nothing"), "{name}: {given}");
     }
 }

@@ -1,132 +1,135 @@
-//! However busy it is, a collector ends within 1.5 s of a signal, with everything on disk: Tilt speaks up
-//! about a sidecar that takes longer.
+//! A sidecar exits within 1.5 s of a signal, even when busy, and keeps all events on disk. Tilt
+//! warns about a process that takes longer.
 
 use std::fs;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
+use fakes::honeycomb::{Answer, Mishap, Part, Server};
 use rustix::process::Signal;
 
-use crate::support::sandbox::{
-    FAREWELL, LATE_LOOK, PROGRAM, Process, RECORDED, Sandbox, builds, eventually, in_some_tries,
-    recorded_builds, takes_less_than,
+use crate::support::{
+    FINAL_POLL_TIMED_OUT, PROGRAM, Process, RECORDED_EVENTS, SHUTDOWN_BUDGET, Sandbox, builds,
+    eventually, recorded_builds, retry, takes_less_than,
 };
-use fakes::honeycomb::{Answer, Mishap, Part, Server};
 
-const PROMISED: Duration = Duration::from_millis(1500);
+/// The longest time from a signal to the exit.
+const EXIT_LIMIT: Duration = Duration::from_millis(1500);
 
-fn ends(sidecar: Process, signal: Signal) -> Duration {
+/// Returns the time from the signal to the exit.
+fn time_to_exit(sidecar: Process, signal: Signal) -> Duration {
     let (outcome, took) = sidecar.ends_after(signal);
     outcome.exits_with(0);
     took
 }
 
-/// A sidecar to which the server says no more than this.
-fn left_waiting(sandbox: &Sandbox, server: &Server, after: Part) -> Process {
+/// Asserts that the events stay in the queue. Returns the time to the exit.
+fn time_to_exit_with_a_queue(sandbox: &Sandbox, sidecar: Process) -> Duration {
+    let took = time_to_exit(sidecar, Signal::TERM);
+    assert!(sandbox.queued() >= RECORDED_EVENTS, "{}", sandbox.queued());
+    took
+}
+
+/// Starts a sidecar and stalls its first response after this part.
+fn start_stalled(sandbox: &Sandbox, server: &Server, after: Part) -> Process {
     server.usually(Answer::Broken { after, then: Mishap::Stall });
-    let sidecar = sandbox.sidecar_to(server).start();
+    let sidecar = sandbox.polling_sidecar_to(server).start();
     server.request(0);
     sidecar
 }
 
 #[track_caller]
-fn ends_in_time(attempt: impl FnMut() -> Duration) {
-    takes_less_than(PROMISED, attempt);
+fn exits_in_time(attempt: impl FnMut() -> Duration) {
+    takes_less_than(EXIT_LIMIT, attempt);
 }
 
 #[test]
-fn asleep_between_reports_it_ends_at_any_of_the_three_signals() {
+fn an_idle_sidecar_exits_on_term_int_and_hup() {
     for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
-        ends_in_time(|| {
+        exits_in_time(|| {
             let (sandbox, server) = (Sandbox::new(), Server::start());
             let sidecar = sandbox.run("").sending_to(&server).start();
             sidecar.says("sent ");
-            ends(sidecar, signal)
+            time_to_exit(sidecar, signal)
         });
     }
 }
 
 #[test]
-fn it_ends_while_tilt_hangs() {
-    ends_in_time(|| {
+fn the_sidecar_exits_while_tilt_hangs() {
+    exits_in_time(|| {
         let (sandbox, server) = (Sandbox::new(), Server::start());
         sandbox.tilt().set("hang", "").set("ignore-signals", "");
-        let sidecar = sandbox.sidecar_to(&server).start();
+        let sidecar = sandbox.polling_sidecar_to(&server).start();
         eventually("a hung tilt", || !sandbox.tilt().calls().is_empty());
-        ends(sidecar, Signal::TERM)
+        time_to_exit(sidecar, Signal::TERM)
     });
 }
 
-/// Nor does what cannot be written meanwhile take more and more memory.
+/// Memory stays bounded while the state cannot be written.
 #[test]
-fn it_ends_while_a_watch_floods_it() {
-    ends_in_time(flooded);
+fn the_sidecar_exits_while_a_watch_floods_it() {
+    exits_in_time(flooded);
 }
 
-/// How long it then takes to end.
+/// Returns the time from the signal to the exit.
 fn flooded() -> Duration {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     sandbox.report_to(&server).finish().exits_with(0);
-    let stand_in = fs::read_link(sandbox.path("bin/tilt")).expect("a link");
+    let fake_tilt = fs::read_link(sandbox.path("bin/tilt")).expect("a link");
     let shown = r#"{"kind":"UIResource","metadata":{"name":"lint"},"status":{}}"#;
     let script = format!(
         "case \"$*\" in *uiresources*--watch*) exec /usr/bin/yes '{shown}';; esac\nexec '{}' \"$@\"",
-        stand_in.display()
+        fake_tilt.display()
     );
     sandbox.install("tilt", &script);
-    let sidecar = sandbox.live_to(&server).start();
+    let sidecar = sandbox.sidecar_to(&server).start();
     sidecar.says("sent ");
-    let held = sandbox.hold_state();
+    let held = sandbox.lock_state();
     sidecar.says("has held");
     assert!(sidecar.resident_kib() < 100 * 1024, "{} KiB", sidecar.resident_kib());
     drop(held);
     sidecar.says("the state is usable again");
-    ends(sidecar, Signal::TERM)
+    time_to_exit(sidecar, Signal::TERM)
 }
 
 #[test]
-fn it_ends_while_the_server_stalls_and_keeps_what_was_on_its_way() {
+fn a_batch_in_flight_to_a_stalled_server_is_kept_at_exit() {
     for after in [Part::Nothing, Part::Headers] {
-        ends_in_time(|| {
+        exits_in_time(|| {
             let (sandbox, server) = (Sandbox::new(), Server::start());
-            let sidecar = left_waiting(&sandbox, &server, after);
-            let took = ends(sidecar, Signal::TERM);
-            assert!(sandbox.waiting() >= RECORDED, "{}", sandbox.waiting());
-            took
+            let sidecar = start_stalled(&sandbox, &server, after);
+            time_to_exit_with_a_queue(&sandbox, sidecar)
         });
     }
 }
 
 #[test]
-fn it_ends_while_both_hang() {
-    ends_in_time(|| {
+fn the_sidecar_exits_while_tilt_and_server_hang() {
+    exits_in_time(|| {
         let (sandbox, server) = (Sandbox::new(), Server::start());
-        let sidecar = left_waiting(&sandbox, &server, Part::Nothing);
+        let sidecar = start_stalled(&sandbox, &server, Part::Nothing);
         sandbox.tilt().set("hang", "");
         let calls = sandbox.tilt().calls().len();
         eventually("a hung tilt", || sandbox.tilt().calls().len() > calls);
-        let took = ends(sidecar, Signal::TERM);
-        assert!(sandbox.waiting() >= RECORDED, "{}", sandbox.waiting());
-        took
+        time_to_exit_with_a_queue(&sandbox, sidecar)
     });
 }
 
 #[test]
-fn it_ends_while_it_waits_to_try_again() {
-    ends_in_time(|| {
+fn the_sidecar_exits_during_a_backoff() {
+    exits_in_time(|| {
         let (sandbox, server) = (Sandbox::new(), Server::start());
         server.usually(Answer::Broken { after: Part::Nothing, then: Mishap::Close });
-        let sidecar = sandbox.sidecar_to(&server).args(&["--timeout", "1m"]).start();
+        let sidecar = sandbox.polling_sidecar_to(&server).args(&["--timeout", "1m"]).start();
         server.request(2);
-        let took = ends(sidecar, Signal::TERM);
-        assert!(sandbox.waiting() >= RECORDED, "{}", sandbox.waiting());
-        took
+        time_to_exit_with_a_queue(&sandbox, sidecar)
     });
 }
 
 #[test]
-fn it_takes_one_last_look_and_sends_what_it_sees() {
-    in_some_tries("it ends in time", || {
+fn the_final_poll_sends_new_builds() {
+    retry("the sidecar exits in time", || {
         let (sandbox, server) = (Sandbox::new(), Server::start());
         let sidecar = sandbox.run("--interval 1h").sending_to(&server).start();
         sidecar.says("sent ");
@@ -135,28 +138,28 @@ fn it_takes_one_last_look_and_sends_what_it_sees() {
         let start = "2026-11-22T17:00:00.000000Z";
         sandbox.tilt().build_web(start, "2026-11-22T17:00:01Z");
         let (outcome, took) = sidecar.ends_after(Signal::TERM);
-        if took >= FAREWELL || outcome.stderr.contains(LATE_LOOK) {
+        if took >= SHUTDOWN_BUDGET || outcome.stderr.contains(FINAL_POLL_TIMED_OUT) {
             return None;
         }
         outcome.exits_with(0);
         let sent = builds(&server.accepted());
         assert_eq!(sent.len(), 4);
         assert!(sent.contains(&("web".to_owned(), start.to_owned())), "{sent:?}");
-        assert_eq!(sandbox.waiting(), 0);
+        assert_eq!(sandbox.queued(), 0);
         Some(())
     });
 }
 
 #[test]
-fn what_the_last_look_sees_is_kept_where_it_cannot_be_sent() {
-    in_some_tries("it ends in time", || {
+fn builds_of_the_final_poll_stay_queued_if_sending_fails() {
+    retry("the sidecar exits in time", || {
         let (sandbox, server) = (Sandbox::new(), Server::start());
         let sidecar = sandbox.run("--interval 1h").sending_to(&server).start();
         sidecar.says("sent ");
         server.usually(Answer::Broken { after: Part::Nothing, then: Mishap::Stall });
         sandbox.tilt().build_web("2026-11-22T17:00:00Z", "2026-11-22T17:00:01Z");
         let (outcome, took) = sidecar.ends_after(Signal::TERM);
-        if took >= PROMISED || outcome.stderr.contains(LATE_LOOK) {
+        if took >= EXIT_LIMIT || outcome.stderr.contains(FINAL_POLL_TIMED_OUT) {
             return None;
         }
         outcome.exits_with(0);
@@ -170,81 +173,81 @@ fn what_the_last_look_sees_is_kept_where_it_cannot_be_sent() {
 }
 
 #[test]
-fn a_second_signal_ends_it_at_once() {
-    in_some_tries("it ends at once", || {
+fn a_second_signal_ends_the_sidecar_at_once() {
+    retry("the second signal arrives before the exit", || {
         let (sandbox, server) = (Sandbox::new(), Server::start());
-        let sidecar = left_waiting(&sandbox, &server, Part::Nothing);
+        let sidecar = start_stalled(&sandbox, &server, Part::Nothing);
         sandbox.tilt().set("hang", "");
         let calls = sandbox.tilt().calls().len();
         sidecar.signal(Signal::TERM);
-        eventually("its last look", || sandbox.tilt().calls().len() > calls);
+        eventually("the final poll", || sandbox.tilt().calls().len() > calls);
         if !sidecar.is_running() {
-            // It had a second for its farewell, and that is over.
+            // The sidecar spent its shutdown budget before the second signal.
             return None;
         }
         let (outcome, took) = sidecar.ends_after(Signal::TERM);
-        assert!(sandbox.waiting() >= RECORDED, "{}", sandbox.waiting());
+        assert!(sandbox.queued() >= RECORDED_EVENTS, "{}", sandbox.queued());
         (outcome.code == Some(128 + 15) && took < Duration::from_millis(300)).then_some(())
     });
 }
 
 #[test]
-fn a_single_report_that_is_stopped_keeps_its_events() {
-    // It waits to try again, or for an answer that never comes.
+fn a_stopped_report_keeps_its_events() {
+    // The report waits for its next attempt, or for a response that never comes.
     for (then, requests) in [(Mishap::Close, 3), (Mishap::Stall, 1)] {
-        ends_in_time(|| {
+        exits_in_time(|| {
             let (sandbox, server) = (Sandbox::new(), Server::start());
             server.usually(Answer::Broken { after: Part::Nothing, then });
             let report = sandbox.report_to(&server).start();
             server.request(requests - 1);
             let (outcome, took) = report.ends_after(Signal::INT);
-            outcome.exits_with(4).says("39 events are kept for next time");
-            assert_eq!(sandbox.waiting(), RECORDED);
+            outcome.exits_with(4).says("39 events stay queued");
+            assert_eq!(sandbox.queued(), RECORDED_EVENTS);
             took
         });
     }
 }
 
 #[test]
-fn a_single_report_that_is_stopped_hears_the_answer_first() {
-    // It waits for a second, in which the answer has to come.
-    in_some_tries("it hears the answer", hears_the_answer_first);
+fn a_stopped_report_waits_a_second_for_the_response() {
+    // The response has to arrive within that second.
+    retry("the response arrives in time", response_after_signal);
 }
 
-fn hears_the_answer_first() -> Option<()> {
+fn response_after_signal() -> Option<()> {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    let (answer, asked) = mpsc::channel::<()>();
-    let asked = Mutex::new(asked);
+    let (release, released) = mpsc::channel::<()>();
+    let released = Mutex::new(released);
     server.usually(Answer::By(Arc::new(move |_| {
-        // When the test has failed, nobody asks any more.
-        let _ = asked.lock().expect("one request").recv();
+        // An error means that the test has failed.
+        let _ = released.lock().expect("one request").recv();
         Answer::Accept
     })));
     let report = sandbox.report_to(&server).args(&["--verbose"]).start();
     server.request(0);
     let signalled = Instant::now();
-    report.signal(Signal::TERM).says("asked to end");
-    answer.send(()).expect("a server that waits");
+    report.signal(Signal::TERM).says("asked to stop");
+    release.send(()).expect("a waiting server");
     let outcome = report.finish();
     if outcome.code == Some(4) && outcome.ended - signalled >= Duration::from_secs(1) {
         return None;
     }
     outcome.exits_with(0);
-    assert_eq!(sandbox.waiting(), 0);
+    assert_eq!(sandbox.queued(), 0);
     Some(())
 }
 
 #[test]
-fn a_second_signal_ends_a_single_report_whatever_it_waits_for() {
-    ends_in_time(|| {
+fn a_second_signal_ends_a_blocked_report_at_once() {
+    exits_in_time(|| {
         let (sandbox, server) = (Sandbox::new(), Server::start());
         sandbox.report_to(&server).finish().exits_with(0);
-        // The first is not heard by who waits for another collector's write.
-        let _held = sandbox.hold_state();
+        // The first signal does not interrupt a wait for another process's write.
+        let _held = sandbox.lock_state();
         let calls = sandbox.tilt().calls().len();
         let report = sandbox.report_to(&server).start();
-        eventually("its look", || sandbox.tilt().calls().len() > calls);
-        // Two different ones: of two equal ones that wait, a process gets one.
+        eventually("a poll", || sandbox.tilt().calls().len() > calls);
+        // Two different signals, because the kernel merges two pending signals of the same kind.
         report.signal(Signal::INT);
         let (outcome, took) = report.ends_after(Signal::TERM);
         assert!([Some(128 + 2), Some(128 + 15)].contains(&outcome.code), "{outcome:?}");
@@ -252,8 +255,8 @@ fn a_second_signal_ends_a_single_report_whatever_it_waits_for() {
     });
 }
 
-/// Starts a sidecar from a shell that ends as soon as its stdin is closed.
-fn started_by_a_shell(sandbox: &Sandbox, server: &Server) -> Process {
+/// Starts a sidecar from a shell that exits when its stdin is closed.
+fn start_by_shell(sandbox: &Sandbox, server: &Server) -> Process {
     let script = r#""$0" --no-watch --interval 1s & read line"#;
     sandbox
         .command(&["/bin/sh", "-c", script, PROGRAM])
@@ -264,43 +267,48 @@ fn started_by_a_shell(sandbox: &Sandbox, server: &Server) -> Process {
         .start()
 }
 
-#[test]
-fn an_orphan_leaves_the_next_tilt_to_that_ones_own_collector() {
-    let (sandbox, server) = (Sandbox::new(), Server::start());
-    let mut shell = started_by_a_shell(&sandbox, &server);
+/// Starts a sidecar whose shell exits after the first report. The sidecar keeps the shell's output open.
+fn start_orphan(sandbox: &Sandbox, server: &Server) -> Process {
+    let mut shell = start_by_shell(sandbox, server);
     shell.says("sent ");
     shell.close_stdin();
-    eventually("the shell has ended", || !shell.is_running());
+    eventually("the shell has exited", || !shell.is_running());
+    shell
+}
+
+#[test]
+fn an_orphaned_sidecar_exits_when_a_new_tilt_starts() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let shell = start_orphan(&sandbox, &server);
     sandbox.tilt().change("uisession", |sessions| sessions[0]["metadata"]["uid"] = "next".into());
-    eventually("it has ended", || shell.is_silent());
+    eventually("the sidecar has exited", || shell.output_is_closed());
 }
 
 #[test]
-fn an_orphan_ends_when_its_tilt_stays_gone() {
+fn an_orphaned_sidecar_exits_when_its_tilt_is_gone() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    let mut shell = started_by_a_shell(&sandbox, &server);
-    shell.says("sent ");
-    shell.close_stdin();
-    eventually("the shell has ended", || !shell.is_running());
+    let shell = start_orphan(&sandbox, &server);
 
-    // Its Tilt lives: it stays.
-    let looks = sandbox.tilt().calls().len();
-    eventually("two more looks", || sandbox.tilt().calls().len() >= looks + 2);
-    assert!(!shell.is_silent());
+    // While its Tilt runs, the sidecar stays.
+    let polls = sandbox.tilt().calls().len();
+    eventually("two more polls", || sandbox.tilt().calls().len() >= polls + 2);
+    assert!(!shell.output_is_closed());
 
     sandbox.tilt().set("no-tilt", "");
-    eventually("it has ended", || shell.is_silent());
-    assert!(shell.stderr().contains("so is the process that started this one: ending"));
+    eventually("the sidecar has exited", || shell.output_is_closed());
+    assert!(
+        shell.stderr().contains("tilt and the process that started this one are gone; exiting")
+    );
 }
 
 #[test]
-fn a_sidecar_whose_parent_lives_stays_however_long_tilt_is_gone() {
+fn a_sidecar_with_a_living_parent_waits_for_tilt() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    let shell = started_by_a_shell(&sandbox, &server);
+    let shell = start_by_shell(&sandbox, &server);
     shell.says("sent ");
     sandbox.tilt().set("no-tilt", "");
-    let looks = sandbox.tilt().calls().len();
-    eventually("four looks in vain", || sandbox.tilt().calls().len() >= looks + 4);
+    let polls = sandbox.tilt().calls().len();
+    eventually("four failed polls", || sandbox.tilt().calls().len() >= polls + 4);
     sandbox.tilt().unset("no-tilt");
     shell.says("tilt answers again");
     assert!(shell.is_running());
@@ -308,25 +316,26 @@ fn a_sidecar_whose_parent_lives_stays_however_long_tilt_is_gone() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_sidecar_whose_tilt_stays_gone_sleeps_between_its_looks() {
+fn a_sidecar_without_tilt_uses_no_cpu_between_polls() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     sandbox.tilt().set("no-tilt", "");
-    let sidecar = sandbox.sidecar_to(&server).env("TILT_HONEYCOMB_ORPHAN_AFTER", "1s").start();
-    let looks = |count| eventually("looks", || sandbox.tilt().calls().len() >= count);
-    looks(3);
+    let sidecar =
+        sandbox.polling_sidecar_to(&server).env("TILT_HONEYCOMB_ORPHAN_AFTER", "1s").start();
+    let wait_for_polls = |count| eventually("polls", || sandbox.tilt().calls().len() >= count);
+    wait_for_polls(3);
     let before = sidecar.cpu_ticks();
-    looks(6);
-    // Three seconds, of which a loop that does not wait would use all: 300.
+    wait_for_polls(6);
+    // Three seconds pass. A busy loop would use 300 hundredths.
     let used = sidecar.cpu_ticks() - before;
     assert!(used < 100, "{used} hundredths of a second");
 }
 
-/// However early it comes: also before anything is ready to heed it.
+/// Also before the signal handlers are installed.
 #[test]
-fn a_signal_at_any_moment_of_the_start_is_heeded() {
+fn a_signal_at_any_moment_of_startup_ends_the_sidecar() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     for quarter_milliseconds in 0..60 {
-        let sidecar = sandbox.sidecar_to(&server).start();
+        let sidecar = sandbox.polling_sidecar_to(&server).start();
         std::thread::sleep(Duration::from_micros(250 * quarter_milliseconds));
         if sidecar.is_running() {
             sidecar.ends_after(Signal::TERM);

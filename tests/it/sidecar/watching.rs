@@ -1,48 +1,48 @@
-//! The sidecar that watches: every build the moment it finishes, once, as part of a trace whose
-//! every parent is there.
+//! The sidecar watches Tilt. It sends every build once, as soon as it finishes, and every parent span
+//! that an event names.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::time::{Duration, Instant, SystemTime};
 
-use rustix::process::Signal;
-use serde_json::{Value, json};
-use tilt_honeycomb::events::event::FIELDS;
-
-use crate::support::sandbox::{
-    FAREWELL, Process, Sandbox, builds, capture, change_places, eventually, in_some_tries, of_kind,
-    recorded_builds, takes_less_than,
-};
 use fakes::honeycomb::{Answer, Reply, Server};
 use fakes::storm::{self, Finished, Storm};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tilt_honeycomb::events::fields;
 
-/// How often each finished build was accepted.
-fn told(server: &Server) -> BTreeMap<Finished, usize> {
-    let mut told = BTreeMap::new();
+use crate::support::{
+    Process, SHUTDOWN_BUDGET, Sandbox, builds, capture, eventually, of_kind, recorded_builds,
+    retry, swap_paths, takes_less_than,
+};
+
+/// Counts how often the server accepted each finished build.
+fn accepted_builds(server: &Server) -> BTreeMap<Finished, usize> {
+    let mut counts = BTreeMap::new();
     for event in server.accepted() {
         if let Some(finished) = storm::finished(&event) {
-            *told.entry(finished).or_default() += 1;
+            *counts.entry(finished).or_default() += 1;
         }
     }
-    told
+    counts
 }
 
 #[track_caller]
 fn assert_once_each(server: &Server, shown: &BTreeSet<Finished>) {
-    let told = told(server);
-    let lost: Vec<_> = shown.iter().filter(|finished| !told.contains_key(finished)).collect();
-    let twice: Vec<_> = told.iter().filter(|(_, times)| **times > 1).collect();
+    let counts = accepted_builds(server);
+    let lost: Vec<_> = shown.iter().filter(|finished| !counts.contains_key(finished)).collect();
+    let twice: Vec<_> = counts.iter().filter(|(_, times)| **times > 1).collect();
     assert!(lost.is_empty() && twice.is_empty(), "lost {lost:?}, twice {twice:?}");
 }
 
-/// Every parent that an accepted event names is an accepted span of the same trace, and every
-/// image build has one.
+/// Asserts that every parent is an accepted span of the same trace, and that every image build has a
+/// parent.
 #[track_caller]
-fn assert_traces_are_whole(events: &[Value]) {
+fn assert_traces_are_complete(events: &[Value]) {
     for event in events {
         let fields = event["data"].as_object().expect("fields");
-        let is_known = |name: &String| FIELDS.iter().any(|(known, _)| name == known);
-        assert!(fields.keys().all(is_known), "a field that is not in the list: {event}");
+        let is_known = |name: &String| fields::find(name).is_some();
+        assert!(fields.keys().all(is_known), "an undocumented field: {event}");
     }
     let text = |event: &Value, name: &str| event["data"][name].as_str().map(str::to_owned);
     let spans: HashMap<_, _> = events
@@ -54,13 +54,14 @@ fn assert_traces_are_whole(events: &[Value]) {
             assert_eq!(spans.get(&parent), text(event, "trace.trace_id").as_ref(), "{event}");
         } else {
             let kind = event["data"]["kind"].as_str();
-            let needs_one = matches!(kind, Some("dockerimage" | "cmdimage" | "dockerimage_stage"));
-            assert!(!needs_one, "an image build without its update: {event}");
+            let needs_parent =
+                matches!(kind, Some("dockerimage" | "cmdimage" | "dockerimage_stage"));
+            assert!(!needs_parent, "an image build without a parent: {event}");
         }
     }
 }
 
-/// A sandbox in which a storm will be shown, and a sidecar that waits for it.
+/// A sandbox whose Tilt will show a storm of updates.
 struct Stage {
     sandbox: Sandbox,
     server: Server,
@@ -75,24 +76,19 @@ impl Stage {
             storm: Storm::new(updates, seed, SystemTime::now()),
         };
         let folder = stage.sandbox.path("tilt");
-        storm::prepare(&stage.storm, SystemTime::now(), &folder).expect("a stand-in's folder");
+        storm::prepare(&stage.storm, SystemTime::now(), &folder).expect("the fake Tilt's folder");
         stage
     }
 
     fn start(&self) -> Process {
-        let sidecar = self.sandbox.live_to(&self.server).start();
+        let sidecar = self.sandbox.sidecar_to(&self.server).start();
         self.is_watched();
         sidecar
     }
 
-    /// Both watches follow.
+    /// Waits until both watches have started.
     fn is_watched(&self) {
-        let watches = |call: &String| call.contains("--watch");
-        let before = self.sandbox.tilt().called_with().iter().filter(|c| watches(c)).count();
-        eventually("two watches", || {
-            let calls = self.sandbox.tilt().called_with();
-            before >= 2 || calls.iter().filter(|call| watches(call)).count() >= 2
-        });
+        eventually("two watches", || self.sandbox.tilt().watches("") >= 2);
     }
 
     fn play(&self, steps: std::ops::Range<usize>) -> BTreeSet<Finished> {
@@ -104,8 +100,8 @@ impl Stage {
     #[track_caller]
     fn all_arrive(&self, shown: &BTreeSet<Finished>) {
         eventually("every build", || {
-            let told = told(&self.server);
-            shown.iter().all(|finished| told.contains_key(finished))
+            let counts = accepted_builds(&self.server);
+            shown.iter().all(|finished| counts.contains_key(finished))
         });
         assert_once_each(&self.server, shown);
     }
@@ -119,17 +115,17 @@ fn every_build_of_a_storm_arrives_once_with_every_parent() {
     assert_eq!(shown.len(), 300, "200 updates and 100 image builds");
     stage.all_arrive(&shown);
 
-    eventually("the start-up", || !of_kind(&stage.server.accepted(), "startup").is_empty());
+    eventually("the startup event", || !of_kind(&stage.server.accepted(), "startup").is_empty());
     let events = stage.server.accepted();
-    assert_traces_are_whole(&events);
+    assert_traces_are_complete(&events);
     assert_eq!(of_kind(&events, "startup").len(), 1);
     sidecar.ends_after(Signal::TERM).0.exits_with(0);
 }
 
 #[test]
-fn a_restart_and_an_outage_in_the_middle_of_a_storm_lose_and_repeat_nothing() {
-    // What has no time left to be noted at the farewell may come again.
-    in_some_tries("a farewell in time", restart_and_outage);
+fn restart_and_outage_in_a_storm_lose_and_repeat_nothing() {
+    // A response that arrives after the shutdown budget is not recorded, so its events repeat.
+    retry("a shutdown within its budget", restart_and_outage);
 }
 
 fn restart_and_outage() -> Option<()> {
@@ -139,7 +135,7 @@ fn restart_and_outage() -> Option<()> {
     let mut shown = stage.play(0..steps / 3);
     let (outcome, took) = first.ends_after(Signal::TERM);
     outcome.exits_with(0);
-    if took >= FAREWELL {
+    if took >= SHUTDOWN_BUDGET {
         return None;
     }
 
@@ -149,43 +145,45 @@ fn restart_and_outage() -> Option<()> {
     stage.server.usually(Answer::Accept);
     shown.extend(stage.play(steps * 2 / 3..steps));
     stage.all_arrive(&shown);
-    eventually("the start-up", || !of_kind(&stage.server.accepted(), "startup").is_empty());
-    assert_traces_are_whole(&stage.server.accepted());
+    eventually("the startup event", || !of_kind(&stage.server.accepted(), "startup").is_empty());
+    assert_traces_are_complete(&stage.server.accepted());
     second.ends_after(Signal::TERM).0.exits_with(0);
     Some(())
 }
 
-/// What the watches of a real Tilt printed in 75 s of saving, ten times as fast.
+/// Replays the watches of a real Tilt during 75 s of saves, ten times as fast.
 #[test]
-fn the_recorded_storm_is_told_whole() {
+fn a_recorded_storm_is_reported_completely() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let tilt = sandbox.tilt();
     tilt.replay(|journal| capture(&format!("storm/{journal}")), 10).unset("cmdimages.json");
-    let sidecar = sandbox.live_to(&server).start();
+    let sidecar = sandbox.sidecar_to(&server).start();
     tilt.is_watched_by(2).unset("replay-held");
 
     let updates = |prefix: &str| {
-        let told = told(&server).into_keys();
-        told.filter(|f| matches!(f, Finished::Update(id) if id.starts_with(prefix))).count()
+        let finished = accepted_builds(&server).into_keys();
+        finished.filter(|f| matches!(f, Finished::Update(id) if id.starts_with(prefix))).count()
     };
-    let images = || told(&server).into_keys().filter(|f| matches!(f, Finished::Image(_))).count();
-    eventually("the storm has passed", || updates("build:") >= 111 && images() >= 51);
+    let images =
+        || accepted_builds(&server).into_keys().filter(|f| matches!(f, Finished::Image(_))).count();
+    eventually("every recorded build", || updates("build:") >= 111 && images() >= 51);
     assert_eq!((updates("build:"), updates("tiltfile:"), images()), (111, 1, 51));
-    assert!(told(&server).values().all(|times| *times == 1), "{:?}", told(&server));
+    let counts = accepted_builds(&server);
+    assert!(counts.values().all(|times| *times == 1), "{counts:?}");
     sidecar.ends_after(Signal::TERM).0.exits_with(0);
-    assert_traces_are_whole(&server.accepted());
+    assert_traces_are_complete(&server.accepted());
     let session = of_kind(&server.accepted(), "session").pop().expect("a last report");
     assert_eq!(session["data"]["missed_builds"], 0);
 }
 
 #[test]
-fn a_change_of_status_is_told_at_once_with_what_was_before() {
+fn a_status_change_is_sent_at_once_with_the_old_status() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    let _sidecar = sandbox.live_to(&server).start();
+    let _sidecar = sandbox.sidecar_to(&server).start();
     sandbox.is_watched();
     eventually("a report", || !server.accepted().is_empty());
     let before = server.accepted().len();
-    sandbox.tilt().break_lint();
+    sandbox.tilt().fail_lint();
     eventually("the change", || server.accepted().len() > before);
     let event = &server.accepted()[before];
     assert_eq!(event["data"]["name"], "lint");
@@ -195,23 +193,21 @@ fn a_change_of_status_is_told_at_once_with_what_was_before() {
 }
 
 #[test]
-fn an_idle_environment_starts_no_tilt_between_reports() {
+fn an_idle_environment_starts_no_tilt_process() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let _sidecar = sandbox.run("--interval 1s").sending_to(&server).start();
-    eventually("three watches", || {
-        sandbox.tilt().called_with().iter().filter(|call| call.contains("--watch")).count() == 3
-    });
+    eventually("three watches", || sandbox.tilt().watches("") == 3);
     let calls = sandbox.tilt().calls().len();
     let sessions = || of_kind(&server.accepted(), "session").len();
     let before = sessions();
     eventually("three more reports", || sessions() >= before + 3);
     assert_eq!(sandbox.tilt().calls().len(), calls, "{:?}", sandbox.tilt().called_with());
-    let told = server.accepted();
-    assert_eq!(of_kind(&told, "uiresource").len(), 9 * of_kind(&told, "session").len());
+    let events = server.accepted();
+    assert_eq!(of_kind(&events, "uiresource").len(), 9 * of_kind(&events, "session").len());
 }
 
 #[test]
-fn there_is_no_watch_for_images_where_there_are_none() {
+fn images_are_not_watched_if_there_are_none() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     for kind in ["dockerimages", "cmdimages"] {
         sandbox.tilt().change(kind, Vec::clear);
@@ -226,49 +222,45 @@ fn there_is_no_watch_for_images_where_there_are_none() {
     assert_eq!(watches, ["get uiresources --watch -o json"]);
 }
 
+/// Builds an image that only a poll can show.
+#[track_caller]
+fn a_polled_build_arrives(sandbox: &Sandbox, server: &Server) {
+    let start = "2026-11-22T17:00:00.000000Z";
+    sandbox.tilt().build_web(start, "2026-11-22T17:00:01Z");
+    eventually("a build from a poll", || {
+        of_kind(&server.accepted(), "dockerimage").iter().any(|event| event["time"] == start)
+    });
+}
+
 #[test]
-fn where_there_is_no_watch_it_looks_and_says_so_once() {
+fn without_watches_the_sidecar_polls_and_says_so_once() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     sandbox.tilt().set("no-watch", "");
     let sidecar = sandbox.run("--interval 1s").sending_to(&server).start();
-    sidecar.says("cannot watch tilt (unknown flag: --watch): only looking at every interval");
-    let start = "2026-11-22T17:00:00.000000Z";
-    sandbox.tilt().build_web(start, "2026-11-22T17:00:01Z");
-    eventually("a build that a look saw", || {
-        of_kind(&server.accepted(), "dockerimage").iter().any(|event| event["time"] == start)
-    });
+    sidecar.says("cannot watch tilt (unknown flag: --watch); polling every interval instead");
+    a_polled_build_arrives(&sandbox, &server);
     assert_eq!(sidecar.stderr().matches("cannot watch").count(), 1, "{}", sidecar.stderr());
 }
 
 #[test]
-fn where_only_images_cannot_be_watched_it_looks_for_their_builds_at_every_interval() {
+fn image_builds_are_polled_if_images_cannot_be_watched() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     sandbox.tilt().set("no-watch", "dockerimages");
     let sidecar = sandbox.run("--interval 1s").sending_to(&server).start();
     sidecar
-        .says("cannot watch tilt's images (unknown flag: --watch): only looking at every interval");
-    let watches = || {
-        let calls = sandbox.tilt().called_with();
-        calls.iter().filter(|call| call.contains("dockerimages --watch")).count()
-    };
+        .says("cannot watch tilt's images (unknown flag: --watch); polling every interval instead");
+    let watches = || sandbox.tilt().watches("dockerimages");
     let before = watches();
-    let start = "2026-11-22T17:00:00.000000Z";
-    sandbox.tilt().build_web(start, "2026-11-22T17:00:01Z");
-    eventually("a build that a look saw", || {
-        of_kind(&server.accepted(), "dockerimage").iter().any(|event| event["time"] == start)
-    });
+    a_polled_build_arrives(&sandbox, &server);
     assert_eq!(watches(), before);
     assert_eq!(sidecar.stderr().matches("cannot watch").count(), 1, "{}", sidecar.stderr());
 }
 
 #[test]
-fn a_watch_that_ends_is_started_again() {
+fn an_ended_watch_is_restarted() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    let sidecar = sandbox.live_to(&server).start();
-    let watches = || {
-        let calls = sandbox.tilt().called_with();
-        calls.iter().filter(|call| call.contains("uiresources --watch")).count()
-    };
+    let sidecar = sandbox.sidecar_to(&server).start();
+    let watches = || sandbox.tilt().watches("uiresources");
     eventually("a watch", || watches() >= 1);
     sandbox.tilt().set("end", "");
     eventually("another watch", || watches() >= 2);
@@ -277,9 +269,9 @@ fn a_watch_that_ends_is_started_again() {
     sidecar.ends_after(Signal::TERM).0.exits_with(0);
 }
 
-/// A watch prints a deleted object once more, without a mark.
+/// A watch prints a deleted object once more without marking it as deleted.
 #[test]
-fn a_resource_that_the_tiltfile_no_longer_defines_is_no_longer_reported() {
+fn a_resource_removed_from_the_tiltfile_is_not_reported() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let _sidecar = sandbox.run("--interval 1s").sending_to(&server).start();
     eventually("a report", || of_kind(&server.accepted(), "session").len() == 1);
@@ -302,7 +294,7 @@ fn a_resource_that_the_tiltfile_no_longer_defines_is_no_longer_reported() {
     });
 }
 
-/// A resource with one update, which has finished.
+/// A resource with one finished update.
 fn updated(name: &str, span_id: &str) -> Value {
     json!({
         "kind": "UIResource",
@@ -325,41 +317,36 @@ fn update_arrives(server: &Server, id: &str) {
     });
 }
 
-/// As a Tilt that lives does whose entry another has taken out of the list of those that run.
+/// A second Tilt can remove the entry by which `tilt get` finds the first one.
 #[test]
-fn a_tilt_that_is_found_no_more_is_reported_for_as_long_as_its_watches_show_it() {
+fn a_tilt_without_apiserver_entry_is_reported_while_watched() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let sidecar = sandbox.run("--interval 1s").sending_to(&server).start();
-    eventually("three watches", || {
-        sandbox.tilt().called_with().iter().filter(|call| call.contains("--watch")).count() == 3
-    });
+    eventually("three watches", || sandbox.tilt().watches("") == 3);
     sandbox.tilt().set("no-tilt", "");
-    // Only a look could tell what it has taken away.
+    // After a Tiltfile load, only a poll shows which resources were removed.
     let tiltfile = updated("(Tiltfile)", "tiltfile:(Tiltfile):7");
     sandbox.tilt().add("watch-uiresources.jsonl", &tiltfile);
-    sidecar.says("no Tilt to report on");
+    sidecar.says("cannot reach Tilt");
     let sessions = || of_kind(&server.accepted(), "session").len();
     let before = sessions();
     eventually("three more reports", || sessions() >= before + 3);
     sandbox.tilt().set("end", "");
     let calls = || sandbox.tilt().calls().len();
     let before = calls();
-    eventually("looks in vain", || calls() >= before + 3);
+    eventually("failed polls", || calls() >= before + 3);
     let last = sessions();
     let before = calls();
-    eventually("more of them", || calls() >= before + 2);
-    assert_eq!(sessions(), last, "it is gone");
+    eventually("more failed polls", || calls() >= before + 2);
+    assert_eq!(sessions(), last, "no report without Tilt");
 }
 
-/// Tilt ended, or went on too fast, before the update was seen to finish: its image build still
-/// has a parent.
+/// The update left the history before its end was seen. Its image build still has a parent.
 #[test]
-fn an_update_whose_end_nobody_saw_is_told_as_incomplete() {
+fn an_update_whose_end_was_missed_is_sent_as_incomplete() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    let _sidecar = sandbox.live_to(&server).start();
-    eventually("a watch of images", || {
-        sandbox.tilt().called_with().iter().any(|call| call.contains("dockerimages --watch"))
-    });
+    let _sidecar = sandbox.sidecar_to(&server).start();
+    eventually("a watch of images", || sandbox.tilt().watches("dockerimages") > 0);
     let web = |current: Value, history: Value| {
         json!({
             "kind": "UIResource",
@@ -373,7 +360,7 @@ fn an_update_whose_end_nobody_saw_is_told_as_incomplete() {
     let running =
         web(json!({"spanID": "build:30", "startTime": "2026-11-22T17:00:00Z"}), json!([]));
     sandbox.tilt().add("watch-uiresources.jsonl", &running);
-    eventually("its status", || {
+    eventually("the status in_progress", || {
         of_kind(&server.accepted(), "uiresource")
             .iter()
             .any(|event| event["data"]["update_status"] == "in_progress")
@@ -392,10 +379,10 @@ fn an_update_whose_end_nobody_saw_is_told_as_incomplete() {
         images.into_iter().find(|event| event["time"] == "2026-11-22T17:00:01.000000Z")
     };
     eventually("the image build", || image().is_some());
-    let parent = image().expect("it is there")["data"]["trace.parent_id"].clone();
-    assert!(parent.is_string(), "known before its update has ended");
+    let parent = image().expect("an image build")["data"]["trace.parent_id"].clone();
+    assert!(parent.is_string(), "the parent is known before the update ends");
 
-    // Two later updates have pushed it out of the history.
+    // Two later updates replace it in the history.
     let update = |number: u32, second: u32| {
         json!({
             "spanID": format!("build:{number}"),
@@ -405,7 +392,7 @@ fn an_update_whose_end_nobody_saw_is_told_as_incomplete() {
     };
     let later = web(Value::Null, json!([update(32, 20), update(31, 10)]));
     sandbox.tilt().add("watch-uiresources.jsonl", &later);
-    eventually("the update, incomplete", || {
+    eventually("the incomplete update", || {
         of_kind(&server.accepted(), "update").iter().any(|event| {
             event["data"]["trace.span_id"] == parent
                 && event["data"]["incomplete"] == true
@@ -414,14 +401,14 @@ fn an_update_whose_end_nobody_saw_is_told_as_incomplete() {
     });
 }
 
-/// A bring-up is one trace: the start-up, and below it each resource's first update.
+/// The root is the startup. Its children are the first update of each resource.
 #[test]
-fn an_environment_that_comes_up_is_one_trace() {
+fn a_startup_is_one_trace() {
     let stage = Stage::new(16, 9);
     let sidecar = stage.start();
     let shown = stage.play(0..stage.storm.steps.len());
     stage.all_arrive(&shown);
-    eventually("the start-up", || !of_kind(&stage.server.accepted(), "startup").is_empty());
+    eventually("the startup event", || !of_kind(&stage.server.accepted(), "startup").is_empty());
     sidecar.ends_after(Signal::TERM).0.exits_with(0);
 
     let events = stage.server.accepted();
@@ -446,63 +433,63 @@ fn an_environment_that_comes_up_is_one_trace() {
         .into_iter()
         .filter(|event| event["data"]["time_to_ready_ms"].is_number())
         .count();
-    assert_eq!(ready, 9, "each resource tells once how long it took");
+    assert_eq!(ready, 9, "each resource reports time_to_ready_ms once");
 }
 
 #[test]
-fn a_tilt_that_shows_no_session_yet_is_asked_again() {
-    // For five seconds; then it is reported without.
-    in_some_tries("a session in time", session_that_comes_late);
+fn a_tilt_without_a_session_is_polled_again() {
+    // The sidecar waits five seconds for a session. Then it reports without one.
+    retry("a session within five seconds", late_session);
 }
 
-fn session_that_comes_late() -> Option<()> {
+fn late_session() -> Option<()> {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let session = sandbox.tilt().read("uisession.json");
     sandbox.tilt().change("uisession", Vec::clear);
     let sidecar = sandbox.run("--interval 1h").sending_to(&server).start();
-    eventually("two looks", || sandbox.tilt().calls().len() >= 2);
+    eventually("two polls", || sandbox.tilt().calls().len() >= 2);
     sandbox.tilt().set("uisession.json", &session);
     if sandbox.tilt().calls().len() >= 10 {
         return None;
     }
     sidecar.says("sent ");
-    let strangers =
+    let without_session =
         server.accepted().iter().filter(|e| e["data"]["tilt_version"].is_null()).count();
-    assert_eq!(strangers, 0, "events of which nobody knows of which run they are");
+    assert_eq!(without_session, 0, "every event belongs to a session");
     Some(())
 }
 
 #[test]
-fn a_tilt_that_never_shows_a_session_is_reported_all_the_same() {
+fn a_tilt_that_never_shows_a_session_is_still_reported() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     sandbox.tilt().change("uisession", Vec::clear);
-    let sidecar = sandbox.sidecar_to(&server).start();
+    let sidecar = sandbox.polling_sidecar_to(&server).start();
     eventually("reports", || of_kind(&server.accepted(), "session").len() >= 3);
     sidecar.ends_after(Signal::TERM).0.exits_with(0);
     sandbox.run("--flush --timeout 1m").sending_to(&server).finish().exits_with(0);
-    let (looks, reports) =
+    let (polls, reports) =
         (sandbox.tilt().calls().len(), of_kind(&server.accepted(), "session").len());
-    // The last look may be cut short, as may the one before it.
-    assert!(looks <= 10 + reports + 2, "asked again at first, not at each report: {looks}");
+    // Up to two polls may be interrupted at shutdown.
+    assert!(polls <= 10 + reports + 2, "extra polls only after the start: {polls}");
 }
 
 #[test]
-fn a_last_look_that_shows_no_session_tells_nothing_twice() {
+fn a_final_poll_without_a_session_repeats_no_build() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    let sidecar = sandbox.live_to(&server).start();
-    sidecar.says("; 0 waiting");
+    let sidecar = sandbox.sidecar_to(&server).start();
+    sidecar.says("; 0 queued");
     sandbox.tilt().change("uisession", Vec::clear);
     sidecar.ends_after(Signal::TERM).0.exits_with(0);
     assert_eq!(builds(&server.accepted()), recorded_builds());
 }
 
 #[test]
-fn a_build_is_on_its_way_at_once() {
-    // It is milliseconds; scripts/storm measures them.
-    takes_less_than(Duration::from_secs(10), build_on_its_way);
+fn a_build_is_sent_before_the_next_interval() {
+    // It takes milliseconds. scripts/storm measures them.
+    takes_less_than(Duration::from_secs(10), time_to_send_a_build);
 }
 
-fn build_on_its_way() -> Duration {
+fn time_to_send_a_build() -> Duration {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let _sidecar = sandbox.run("--interval 1h").sending_to(&server).start();
     sandbox.is_watched();
@@ -513,9 +500,9 @@ fn build_on_its_way() -> Duration {
     shown_at.elapsed()
 }
 
-/// As that of a `local` that printed so much: Tilt 0.37.6 shows all of it.
+/// Tilt 0.37.6 puts the whole output of a failed `local` into the error.
 #[test]
-fn a_failure_whose_text_has_megabytes_is_told_as_any_other() {
+fn a_failure_with_megabytes_of_text_is_sent() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let _sidecar = sandbox.run("--interval 1h").sending_to(&server).start();
     sandbox.is_watched();
@@ -527,60 +514,47 @@ fn a_failure_whose_text_has_megabytes_is_told_as_any_other() {
     update_arrives(&server, "tiltfile:(Tiltfile):2");
 }
 
-/// What the disk does not take meanwhile, although Tilt was started anew, stays that of the run
-/// of Tilt that showed it.
+/// A change keeps the session that showed it, even if Tilt restarts before the disk is back.
 #[test]
-fn what_the_disk_did_not_take_is_told_as_soon_as_it_does() {
+fn changes_seen_without_a_disk_are_sent_when_it_is_back() {
     for tilt_restarts in [false, true] {
-        told_when_the_disk_takes_it(tilt_restarts);
+        change_without_a_disk(tilt_restarts);
     }
 }
 
-fn told_when_the_disk_takes_it(tilt_restarts: bool) {
+fn change_without_a_disk(tilt_restarts: bool) {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let sidecar = sandbox.run("--interval 1h").sending_to(&server).start();
     sandbox.is_watched();
     sidecar.says("sent ");
-    // A file in the place of the folder: nothing can be written, whoever runs this.
+    // A file replaces the folder, so not even root can write there.
     let (folder, aside) = (sandbox.state_dir(), sandbox.path("aside"));
     fs::write(&aside, "").expect("a file");
-    change_places(&folder, &aside);
-    let done = json!({
-        "kind": "UIResource",
-        "metadata": {"name": "lint"},
-        "status": {
-            "buildHistory": [{
-                "spanID": "build:41",
-                "startTime": "2026-11-22T17:00:00Z",
-                "finishTime": "2026-11-22T17:00:01Z",
-            }],
-            "updateStatus": "ok",
-        },
-    });
-    sandbox.tilt().add("watch-uiresources.jsonl", &done);
+    swap_paths(&folder, &aside);
+    sandbox.tilt().add("watch-uiresources.jsonl", &updated("lint", "build:41"));
     sidecar.says("choose another folder with --state-dir");
     if tilt_restarts {
         sandbox.tilt().change("uisession", |sessions| {
             sessions[0]["metadata"]["uid"] = json!("another run of Tilt");
         });
-        let looks =
+        let polls =
             || sandbox.tilt().called_with().iter().filter(|c| !c.contains("--watch")).count();
-        let before = looks();
+        let before = polls();
         sandbox.tilt().unset("watch-uiresources.jsonl").set("end", "");
-        eventually("a look, taken in", || looks() > before + 1);
+        eventually("a processed poll", || polls() > before + 1);
         sandbox.tilt().unset("end");
     }
-    change_places(&folder, &aside);
+    swap_paths(&folder, &aside);
     // The next report is an hour away.
     let update = || {
         let updates = of_kind(&server.accepted(), "update");
         updates.into_iter().find(|update| update["data"]["update_id"] == "build:41")
     };
     eventually("the update", || update().is_some());
-    assert_ne!(update().expect("it is there")["data"]["session.id"], "another run of Tilt");
+    assert_ne!(update().expect("an update")["data"]["session.id"], "another run of Tilt");
     sidecar.says("the state is usable again");
-    eventually("the other run's report", || {
-        let told = server.accepted();
-        !tilt_restarts || told.iter().any(|e| e["data"]["session.id"] == "another run of Tilt")
+    eventually("a report of the other session", || {
+        let events = server.accepted();
+        !tilt_restarts || events.iter().any(|e| e["data"]["session.id"] == "another run of Tilt")
     });
 }

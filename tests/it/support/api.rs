@@ -1,15 +1,15 @@
-//! What Honeycomb's API says of keys, datasets, columns, queries, annotations and boards, as its
-//! public description has it; events it accepts. It remembers what it is told, and refuses what
-//! does not fit the description (`tests/schemas`).
+//! A fake of Honeycomb's API for keys, datasets, columns, queries, annotations, boards and events. It
+//! stores what it receives, and rejects bodies that do not match the published schemas
+//! (`tests/schemas`).
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use fakes::honeycomb::{Answer, Reply, Request, Server};
 use serde_json::{Value, json};
 
 use crate::support::schema;
-use fakes::honeycomb::{Answer, Reply, Request, Server};
 
-/// Keys of the right shapes.
+/// Keys in the formats that Honeycomb uses.
 pub const INGEST_KEY: &str = "hcaik_01j1824es7n4evcmv81cn392jbk9e1q8z1x4c7v0b3n6m9a2s5d8f1g4h7";
 pub const CONFIGURATION_KEY: &str = "qwErTy1234567890asDfGh";
 pub const CLASSIC_KEY: &str = "0123456789abcdef0123456789abcdef";
@@ -20,14 +20,14 @@ pub struct Api(Arc<Mutex<World>>);
 pub struct World {
     /// The answer to `GET /1/auth`.
     pub auth: Reply,
-    /// Of the one dataset; `None` while nothing was sent to it.
+    /// The columns of the dataset. `None` if the dataset does not exist.
     pub columns: Option<Vec<String>>,
     pub queries: Vec<Value>,
     pub annotations: Vec<Value>,
     pub boards: Vec<Value>,
     /// Method, path and body of each call that changes something.
     pub changes: Vec<(String, String, Value)>,
-    /// After so many changes each further one fails so.
+    /// Every change after this many fails with this reply.
     pub fails: Option<(usize, Reply)>,
 }
 
@@ -35,7 +35,7 @@ pub fn json_reply(status: u16, body: &Value) -> Reply {
     Reply::new(status, body.to_string()).header("content-type", "application/json")
 }
 
-/// RFC 7807, as the description has it.
+/// An error in the format of RFC 7807, which the API description uses.
 pub fn problem(status: u16, detail: &str) -> Reply {
     let kind = "https://api.honeycomb.io/problems/not-found";
     let body = json!({"status": status, "type": kind, "title": "It did not work.",
@@ -43,7 +43,7 @@ pub fn problem(status: u16, detail: &str) -> Reply {
     Reply::new(status, body.to_string()).header("content-type", "application/problem+json")
 }
 
-/// Whose key it is, as the description's examples have it.
+/// The body of `GET /1/auth`, like the example in the API description.
 pub fn auth_of(kind: &str, access: &Value) -> Value {
     json!({
         "id": "hcaik_01j1824es7n4evcmv81cn392jb",
@@ -62,7 +62,7 @@ pub fn configuration_auth() -> Value {
 }
 
 impl Api {
-    /// With an ingest key that may create datasets, and no dataset yet.
+    /// Starts with an ingest key that may create datasets, and without a dataset.
     pub fn on(server: &Server) -> Self {
         let auth = auth_of("ingest", &json!({"createDatasets": true}));
         let api = Self(Arc::new(Mutex::new(World {
@@ -74,8 +74,8 @@ impl Api {
             changes: Vec::new(),
             fails: None,
         })));
-        let asked = api.clone();
-        server.usually(Answer::By(Arc::new(move |request| asked.answer(request))));
+        let shared = api.clone();
+        server.usually(Answer::By(Arc::new(move |request| shared.answer(request))));
         api
     }
 
@@ -83,7 +83,7 @@ impl Api {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn says_of_the_key(&self, auth: &Value) -> &Self {
+    pub fn set_key_details(&self, auth: &Value) -> &Self {
         self.answers_auth(json_reply(200, auth))
     }
 
@@ -184,7 +184,7 @@ impl World {
         }
     }
 
-    /// Honeycomb makes no query of a column that it has not seen.
+    /// Honeycomb rejects a query with a column that it has never received.
     fn unknown_column(&self, query: &Value) -> Option<String> {
         let columns = self.columns.as_ref()?;
         let parts = ["filters", "calculations"].map(|part| query[part].as_array());

@@ -1,13 +1,12 @@
-//! Whether a body is as the schemas below `tests/schemas` have it. They are JSON Schema; this reads
-//! as much of it as they use, and stops at any word that it does not know. The usual validators bring
-//! some 45 crates for that.
+//! Checks a body against the JSON Schemas in `tests/schemas`. It supports the keywords that they use and
+//! panics on others. The usual validator crates would add some 45 dependencies.
 
 use std::fs;
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-/// What is wrong with a body: where, and what.
+/// Returns the place and reason of every violation in a body.
 pub fn violations(schema: &str, body: &Value) -> Vec<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/schemas/{schema}.json"));
     let schema = fs::read_to_string(path).expect("a schema");
@@ -60,10 +59,10 @@ fn judge(schema: &Value, value: &Value, at: &str, found: &mut Vec<String>) {
                 };
                 rule.as_array().expect("schemas").iter().filter(fits).count() == 1
             }
-            word => panic!("no one reads {word:?} of the schema"),
+            word => panic!("the keyword {word:?} is not supported"),
         };
         if !is_kept {
-            found.push(format!("{at}: not as {word} has it: {value}"));
+            found.push(format!("{at}: violates {word}: {value}"));
         }
     }
 }
@@ -82,7 +81,7 @@ fn is_a(name: &str, value: &Value) -> bool {
         "string" => value.is_string(),
         "array" => value.is_array(),
         "object" => value.is_object(),
-        name => panic!("no one knows the type {name:?}"),
+        name => panic!("the type {name:?} is not supported"),
     }
 }
 
@@ -95,7 +94,7 @@ fn has_all(members: &Map<String, Value>, names: &Value) -> bool {
     names.all(|name| members.contains_key(name))
 }
 
-/// The two patterns that there are.
+/// Matches the two patterns that the schemas use.
 fn matches(text: &str, pattern: &Value) -> bool {
     let is_letter = |c: char| c.is_ascii_lowercase();
     match pattern.as_str() {
@@ -104,12 +103,12 @@ fn matches(text: &str, pattern: &Value) -> bool {
             text.starts_with(is_letter)
                 && text.chars().all(|c| is_letter(c) || c.is_ascii_digit() || "/-".contains(c))
         }
-        pattern => panic!("no one reads the pattern {pattern:?}"),
+        pattern => panic!("the pattern {pattern:?} is not supported"),
     }
 }
 
 #[test]
-fn what_is_not_as_described_is_found() {
+fn violations_of_the_schema_are_found() {
     let panel = |panel: Value| json!({"type": "flexible", "name": "x", "panels": [panel]});
     let query = json!({"query_id": "q", "query_annotation_id": "a"});
     for (schema, body) in [

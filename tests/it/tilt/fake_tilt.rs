@@ -1,5 +1,4 @@
-//! The stand-in for `tilt` is as good as what it stands in for: what a real Tilt was recorded to
-//! do, it does too.
+//! The fake `tilt` behaves like the recorded real Tilt.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::sandbox::{Process, Sandbox, capture, eventually};
+use crate::support::{Process, Sandbox, capture, eventually};
 
 fn tilt(sandbox: &Sandbox, arguments: &[&str]) -> Process {
     let program = sandbox.path("bin/tilt");
@@ -18,7 +17,7 @@ fn tilt(sandbox: &Sandbox, arguments: &[&str]) -> Process {
 
 fn objects(printed: &str) -> Vec<Value> {
     let objects = serde_json::Deserializer::from_str(printed).into_iter();
-    // The last one may still be on its way.
+    // The last object may be incomplete.
     objects.map_while(Result::ok).collect()
 }
 
@@ -28,7 +27,7 @@ fn names(printed: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_kind_is_printed_as_it_was_recorded() {
+fn get_prints_a_kind_as_recorded() {
     let sandbox = Sandbox::new();
     let got = tilt(&sandbox, &["get", "uiresources", "-o", "json"]).finish().exits_with(0);
     let recorded = capture("compose/uiresources.json");
@@ -36,7 +35,7 @@ fn a_kind_is_printed_as_it_was_recorded() {
 }
 
 #[test]
-fn a_watch_takes_one_kind() {
+fn a_watch_accepts_one_kind_only() {
     let kinds = ["get", "uiresources,dockerimages", "--watch", "-o", "json"];
     tilt(&Sandbox::new(), &kinds)
         .finish()
@@ -45,21 +44,22 @@ fn a_watch_takes_one_kind() {
 }
 
 #[test]
-fn a_watch_shows_the_list_twice_then_each_change_until_tilt_ends() {
+fn a_watch_prints_the_list_twice_and_then_each_change() {
     let sandbox = Sandbox::new();
     let watch = tilt(&sandbox, &["get", "dockerimages", "--watch", "-o", "json"]);
     eventually("the list twice", || names(&watch.stdout()).len() == 4);
 
     let change = |name: &str| {
         let path = sandbox.path("tilt/watch-dockerimages.jsonl");
-        let mut journal = fs::OpenOptions::new().create(true).append(true).open(path).expect("");
+        let mut journal =
+            fs::OpenOptions::new().create(true).append(true).open(path).expect("a journal");
         let object = json!({"kind": "DockerImage", "metadata": {"name": name}, "status": {}});
         writeln!(journal, "{object}").expect("a line");
     };
     change("web:web");
     change("new:new");
     eventually("both changes", || names(&watch.stdout()).len() == 6);
-    // Who looks only now sees where things have got to.
+    // A later `get` shows the changed list.
     let later = tilt(&sandbox, &["get", "dockerimages", "-o", "json"]).finish().exits_with(0);
     assert_eq!(objects(&later.stdout)[0]["items"].as_array().map(Vec::len), Some(3));
 
@@ -71,7 +71,7 @@ fn a_watch_shows_the_list_twice_then_each_change_until_tilt_ends() {
 }
 
 #[test]
-fn a_replayed_storm_shows_every_build_that_was_recorded() {
+fn a_replay_shows_every_recorded_build() {
     let sandbox = Sandbox::new();
     sandbox.tilt().replay(|journal| capture(&format!("storm/{journal}")), 50);
     let watches = ["uiresources", "dockerimages"]
@@ -96,12 +96,12 @@ fn a_replayed_storm_shows_every_build_that_was_recorded() {
         builds.len()
     };
     sandbox.tilt().is_watched_by(2);
-    assert!(updates() < 50, "not all at once");
+    assert!(updates() < 50, "the replay starts gradually");
     let began = Instant::now();
     sandbox.tilt().unset("replay-held");
-    // The 111 builds, and the Tiltfile's load.
+    // 111 builds and the load of the Tiltfile.
     eventually("all updates and image builds", || (updates(), image_builds()) == (112, 51));
-    assert!(began.elapsed() > Duration::from_secs(1), "75 seconds of it");
+    assert!(began.elapsed() > Duration::from_secs(1), "75 recorded seconds take more than one");
     sandbox.tilt().set("end", "");
     for watch in watches {
         watch.finish().exits_with(0);

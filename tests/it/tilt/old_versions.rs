@@ -1,14 +1,14 @@
-//! Tilts older than the recorded one, as their history has it: its answers, less what each did not
-//! know yet. What is reported of them is what the README's table says.
+//! Tilt versions older than the recorded one. The fake Tilt answers without the fields that each
+//! version did not have, according to Tilt's history.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
-use crate::support::sandbox::Sandbox;
+use crate::support::Sandbox;
 
-/// Kinds of events and fields, by the Tilt that is the first to show what they are made of.
+/// The first Tilt version whose output is enough for these kinds of events and fields.
 const FIRST_WITH: [(&str, &[&str]); 5] = [
     ("0.20.2", &["uiresource", "update", "session"]),
     ("0.22.15", &["waiting_reason", "waiting_on"]),
@@ -17,7 +17,7 @@ const FIRST_WITH: [(&str, &[&str]); 5] = [
     ("0.23.5", &["cmdimage"]),
 ];
 
-/// A Tilt that started a minute ago, in which nothing was rebuilt, and one resource waits.
+/// A Tilt that started a minute ago. Nothing was rebuilt, and one resource is waiting.
 fn up_for_a_minute() -> Sandbox {
     let sandbox = Sandbox::new();
     let ago = |seconds| {
@@ -44,8 +44,8 @@ fn up_for_a_minute() -> Sandbox {
     sandbox
 }
 
-/// Takes away what came with this version.
-fn before(version: &str, sandbox: &Sandbox) {
+/// Removes what this version added.
+fn downgrade_below(version: &str, sandbox: &Sandbox) {
     let without = |field: &str| {
         sandbox.tilt().change("uiresources", |resources| {
             for resource in resources {
@@ -58,12 +58,12 @@ fn before(version: &str, sandbox: &Sandbox) {
         "0.23.1" => drop(sandbox.tilt().unset("dockerimages.json")),
         "0.23.2" => without("conditions"),
         "0.23.5" => drop(sandbox.tilt().unset("cmdimages.json")),
-        other => panic!("what is new in {other}?"),
+        other => panic!("no changes are known for {other}"),
     }
 }
 
-/// The kinds of the events, and the names of their fields.
-fn told(sandbox: &Sandbox) -> BTreeSet<String> {
+/// The kinds of the reported events and the names of their fields.
+fn reported(sandbox: &Sandbox) -> BTreeSet<String> {
     let events = sandbox.run("--once --dry-run").finish().exits_with(0).events();
     let data = events.iter().map(|event| event["data"].as_object().expect("fields"));
     let kind = |fields: &serde_json::Map<String, Value>| {
@@ -74,25 +74,25 @@ fn told(sandbox: &Sandbox) -> BTreeSet<String> {
 }
 
 #[test]
-fn each_tilt_is_reported_as_far_as_it_shows_things() {
+fn each_tilt_version_yields_the_kinds_and_fields_it_supports() {
     let sandbox = up_for_a_minute();
     for (index, (version, _)) in FIRST_WITH.iter().enumerate().rev() {
-        let told = told(&sandbox);
+        let reported = reported(&sandbox);
         for (since, names) in FIRST_WITH {
             for name in names {
                 let is_known = FIRST_WITH[..=index].iter().any(|(known, _)| *known == since);
-                assert_eq!(told.contains(*name), is_known, "{name}, with Tilt {version}");
+                assert_eq!(reported.contains(*name), is_known, "{name}, with Tilt {version}");
             }
         }
         if index > 0 {
-            before(version, &sandbox);
+            downgrade_below(version, &sandbox);
         }
     }
 }
 
 #[test]
-fn the_readme_says_which_tilt_is_the_first_with_what() {
-    let readme = include_str!("../../../README.md");
+fn docs_list_the_first_tilt_version_of_each_field() {
+    let readme = include_str!("../../../docs/operations.md");
     for (version, names) in FIRST_WITH {
         let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
         let row = format!("| {version} | {} |", names.join(", "));

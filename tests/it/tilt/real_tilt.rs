@@ -1,5 +1,5 @@
-//! Against a real Tilt, where the tests were started with one on their PATH: local resources
-//! only, so that neither containers nor a cluster are needed.
+//! A test with a real Tilt, if there is one on PATH. It uses local resources only, and needs neither
+//! containers nor a cluster.
 
 use std::env;
 use std::fs;
@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use rustix::process::Signal;
 
-use crate::support::sandbox::{Invocation, Process, Sandbox, eventually, of_kind, skipped};
+use crate::support::{Invocation, Process, Sandbox, eventually, of_kind, skipped};
 
 const TILTFILE: &str = r"
 local_resource('passes', 'true', labels=['quick'])
@@ -22,19 +22,19 @@ fn real_tilt() -> Option<PathBuf> {
     env::split_paths(&path).map(|folder| folder.join("tilt")).find(|tilt| tilt.is_file())
 }
 
-/// What Tilt needs to keep to itself: its own folder, its own port, no cluster.
+/// Gives Tilt its own folder and port, and no cluster.
 fn isolated(invocation: Invocation, sandbox: &Sandbox, port: u16) -> Invocation {
     invocation
         .env("TILT_DEV_DIR", sandbox.path("work/dev"))
         .env("TILT_PORT", port.to_string())
         .env("TILT_DISABLE_ANALYTICS", "1")
         .env("KUBECONFIG", "/dev/null")
-        .env("PATH", env::var_os("PATH").expect("a PATH, on which tilt was found"))
+        .env("PATH", env::var_os("PATH").expect("a PATH with tilt"))
 }
 
 fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("its number").port()
+    listener.local_addr().expect("a port number").port()
 }
 
 fn tilt_up(sandbox: &Sandbox, tilt: &str, port: u16) -> Process {
@@ -43,20 +43,20 @@ fn tilt_up(sandbox: &Sandbox, tilt: &str, port: u16) -> Process {
 }
 
 #[test]
-fn a_real_tilts_resources_are_reported() {
+fn resources_of_a_real_tilt_are_reported() {
     let Some(tilt) = real_tilt() else {
         skipped("no tilt on PATH");
         return;
     };
     let (sandbox, port) = (Sandbox::new(), free_port());
     fs::create_dir(sandbox.path("work/dev")).expect("a folder");
-    let look = || isolated(sandbox.run("--once --dry-run"), &sandbox, port).finish();
-    look().exits_with(3).says("no Tilt to report on");
+    let poll = || isolated(sandbox.run("--once --dry-run"), &sandbox, port).finish();
+    poll().exits_with(3).says("cannot reach Tilt");
 
     let up = tilt_up(&sandbox, tilt.to_str().expect("text"), port);
     let mut events = Vec::new();
     eventually("the environment is up", || {
-        events = of_kind(&look().events(), "uiresource");
+        events = of_kind(&poll().events(), "uiresource");
         let has = |name: &str, field: &str, value: &str| {
             events.iter().any(|e| e["data"]["name"] == name && e["data"][field] == value)
         };
@@ -91,7 +91,7 @@ fn a_real_tilts_resources_are_reported() {
         format!("port {port}: 5 resources; it knows uisession, uiresources, dockerimages");
     check.finds("session", "ok", &session);
 
-    // As Ctrl-C does; a killed Tilt would leave what it serves behind.
+    // Like Ctrl-C. A killed Tilt would leave its `serve_cmd` running.
     up.ends_after(Signal::INT);
-    look().exits_with(3);
+    poll().exits_with(3);
 }

@@ -1,0 +1,91 @@
+//! Makes text short, safe to print and free of credentials. Pure.
+
+/// The longest start of `text` with at most `max_bytes` bytes. It ends on a character boundary.
+pub fn cut(text: &str, max_bytes: usize) -> &str {
+    &text[..text.floor_char_boundary(max_bytes)]
+}
+
+/// `text` as one line for a person: each run of white space becomes one space, other control
+/// characters are removed, and at most `max_chars` characters stay. So text from elsewhere cannot
+/// control the terminal.
+pub fn one_line(text: &str, max_chars: usize) -> String {
+    let words: Vec<_> = text.split_whitespace().collect();
+    words.join(" ").chars().filter(|c| !c.is_control()).take(max_chars).collect()
+}
+
+/// A URL or an image reference without `user:password@` before its host.
+///
+/// `name@sha256:...` has no host, so the part before its `@` is a name and stays.
+pub fn without_credentials(address: &str) -> String {
+    let (scheme, rest) = match address.find("://") {
+        Some(at) => address.split_at(at + "://".len()),
+        None => ("", address),
+    };
+    // A password may contain `?` or `#`. They end the host only if no path does.
+    let end = match rest.find('/') {
+        Some(at) => at,
+        None if scheme.is_empty() => return address.to_owned(),
+        None => rest.find(['?', '#']).unwrap_or(rest.len()),
+    };
+    let (authority, path) = rest.split_at(end);
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    format!("{scheme}{host}{path}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cut_never_splits_a_character() {
+        for (max_bytes, expected) in [(0, ""), (1, "a"), (2, "a"), (3, "aé"), (9, "aéb")] {
+            assert_eq!(cut("aéb", max_bytes), expected);
+        }
+    }
+
+    #[test]
+    fn one_line_has_single_spaces_and_no_control_characters() {
+        for (text, expected) in [
+            ("", ""),
+            ("  two \r\n\t words ", "two words"),
+            ("\u{1b}[31mred\u{7}", "[31mred"),
+            ("ééééé", "éééé"),
+            ("abc def", "abc "),
+        ] {
+            let max_chars = if text.starts_with(['é', 'a']) { 4 } else { 40 };
+            assert_eq!(one_line(text, max_chars), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_url_loses_its_credentials() {
+        for (url, expected) in [
+            ("https://u:p@host/x", "https://host/x"),
+            ("https://t0ken@host", "https://host"),
+            ("https://u:p@ss@host/x@y", "https://host/x@y"),
+            ("https://u:p#s?s@host/x", "https://host/x"),
+            ("https://host?x@y", "https://host?x@y"),
+            ("https://host/x", "https://host/x"),
+            ("no url", "no url"),
+        ] {
+            assert_eq!(without_credentials(url), expected);
+        }
+    }
+
+    #[test]
+    fn an_image_reference_loses_its_credentials() {
+        for (reference, expected) in [
+            ("web", "web"),
+            ("localhost:5005/team/web", "localhost:5005/team/web"),
+            ("robot:s3cr3t@registry.example/team/web", "registry.example/team/web"),
+            ("robot:s3@cr3t@registry.example/web", "registry.example/web"),
+            ("https://robot:s3cr3t@registry.example/web", "https://registry.example/web"),
+            ("registry.example/web@sha256:abc", "registry.example/web@sha256:abc"),
+            ("web@sha256:abc", "web@sha256:abc"),
+            ("@/", "/"),
+            ("", ""),
+        ] {
+            assert_eq!(without_credentials(reference), expected, "{reference}");
+        }
+    }
+}

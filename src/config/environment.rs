@@ -1,0 +1,106 @@
+//! What the configuration reads beside the options: variables, files and the machine.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use ci_env::CiProvider;
+
+use crate::events::trace::RemoteParent;
+use crate::tilt::command::TiltMode;
+
+/// The environment of a process. Tests pass their own functions.
+pub struct Environment<'a> {
+    pub variable: &'a dyn Fn(&str) -> Option<OsString>,
+    /// Reads a text file.
+    pub read_file: &'a dyn Fn(&Path) -> io::Result<String>,
+    /// The CI provider whose machine this is, if it is one.
+    pub ci_provider: Option<CiProvider>,
+    /// The number of logical processors.
+    pub cpu_count: usize,
+}
+
+impl fmt::Debug for Environment<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Environment").finish_non_exhaustive()
+    }
+}
+
+impl Environment<'_> {
+    /// The environment of this process.
+    pub fn of_process() -> Environment<'static> {
+        Environment {
+            variable: &variable,
+            read_file: &|path| std::fs::read_to_string(path),
+            ci_provider: ci_provider(),
+            cpu_count: std::thread::available_parallelism().map_or(1, usize::from),
+        }
+    }
+
+    /// A variable's text. An empty or blank one counts as unset.
+    pub fn text(&self, name: &str) -> Option<String> {
+        let value = (self.variable)(name)?.to_string_lossy().into_owned();
+        (!value.trim().is_empty()).then_some(value)
+    }
+
+    /// A variable's path, of any bytes. An empty one counts as unset.
+    pub fn path(&self, name: &str) -> Option<PathBuf> {
+        (self.variable)(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+    }
+
+    /// Whether `DO_NOT_TRACK` asks the program to read and send nothing
+    /// (<https://consoledonottrack.com>).
+    pub fn do_not_track(&self) -> bool {
+        let value = self.text("DO_NOT_TRACK");
+        value.is_some_and(|value| !matches!(value.trim(), "0" | "false"))
+    }
+
+    /// The command that runs Tilt, if the Tiltfile set `TILT_HONEYCOMB_MODE`.
+    pub fn tilt_mode(&self) -> Option<TiltMode> {
+        TiltMode::parse((self.variable)("TILT_HONEYCOMB_MODE")?.to_str()?)
+    }
+
+    /// The span that the CI pipeline passed on. W3C's `TRACEPARENT` wins over buildevents'
+    /// `HONEYCOMB_TRACE`.
+    pub fn remote_parent(&self) -> Option<RemoteParent> {
+        let traceparent = self.text("TRACEPARENT");
+        traceparent
+            .and_then(|text| RemoteParent::from_traceparent(&text))
+            .or_else(|| RemoteParent::from_honeycomb_trace(&self.text("HONEYCOMB_TRACE")?))
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
+fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name)
+}
+
+/// `None` also if any variable is not Unicode, because `ci_env` panics on those.
+fn ci_provider() -> Option<CiProvider> {
+    let is_text =
+        |(name, value): (OsString, OsString)| name.to_str().is_some() && value.to_str().is_some();
+    let provider = std::env::vars_os().all(is_text).then(ci_env::detect_provider)?;
+    (provider != CiProvider::Unknown).then_some(provider)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn do_not_track_is_on_unless_it_says_no() {
+        for (value, expected) in
+            [("1", true), ("true", true), ("no", true), ("", false), ("0", false), ("false", false)]
+        {
+            let variable = |name: &str| (name == "DO_NOT_TRACK").then(|| OsString::from(value));
+            let environment = Environment {
+                variable: &variable,
+                read_file: &|_| Ok(String::new()),
+                ci_provider: None,
+                cpu_count: 1,
+            };
+            assert_eq!(environment.do_not_track(), expected, "{value:?}");
+        }
+    }
+}

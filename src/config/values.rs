@@ -1,0 +1,174 @@
+//! Parses the values of single options and variables.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use http::Uri;
+
+use crate::base::child::KEY_VARIABLE;
+use crate::config::environment::Environment;
+use crate::config::error::ConfigError;
+use crate::events::fields;
+use crate::honeycomb::api_key::ApiKey;
+use crate::honeycomb::dataset_link;
+use crate::honeycomb::endpoint::{Endpoint, with_scheme};
+
+const DEFAULT_ENDPOINT: &str = "https://api.honeycomb.io";
+/// Honeycomb's longest column or dataset name, in bytes.
+const NAME_LIMIT: usize = 255;
+
+/// Bounds catch typing errors: humantime reads `5M` as five months.
+pub const INTERVALS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_hours(24));
+pub const TIMEOUTS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_mins(5));
+
+type Result<T> = std::result::Result<T, ConfigError>;
+
+fn invalid<T>(message: impl Into<String>) -> Result<T> {
+    Err(ConfigError::new(message))
+}
+
+/// Parses a duration such as `30s` and checks its bounds.
+pub fn duration(
+    name: &str,
+    text: Option<&str>,
+    default: Duration,
+    (min, max): (Duration, Duration),
+) -> Result<Duration> {
+    let Some(text) = text else { return Ok(default) };
+    let duration = humantime::parse_duration(text).map_err(|error| {
+        ConfigError::new(format!("{name} {text:?}: {error}; write it like 30s or 5m"))
+    })?;
+    if duration < min || duration > max {
+        let (min, max) = (humantime::format_duration(min), humantime::format_duration(max));
+        return invalid(format!("{name} {text:?}: must be between {min} and {max}"));
+    }
+    Ok(duration)
+}
+
+/// Parses `--port`.
+pub fn port(text: &str) -> Result<u16> {
+    match text.parse() {
+        Ok(port) if port > 0 => Ok(port),
+        _ => invalid(format!("--port {text:?}: must be a number from 1 to 65535")),
+    }
+}
+
+/// Parses every `--field`. If a name is given twice, the last value wins.
+pub fn own_fields(options: &[String]) -> Result<Vec<(String, String)>> {
+    let mut fields: Vec<(String, String)> = Vec::new();
+    for option in options {
+        let field = own_field(option)?;
+        fields.retain(|(known, _)| *known != field.0);
+        fields.push(field);
+    }
+    Ok(fields)
+}
+
+fn own_field(text: &str) -> Result<(String, String)> {
+    let Some((name, value)) = text.split_once('=') else {
+        return invalid(format!("--field {text:?}: must be key=value"));
+    };
+    let name = name.trim();
+    if name.is_empty() || name.len() > NAME_LIMIT || name.chars().any(char::is_control) {
+        return invalid(format!("--field {text:?}: the key must have 1 to {NAME_LIMIT} bytes"));
+    }
+    if fields::find(name).is_some() {
+        return invalid(format!(
+            "--field {text:?}: tilt-honeycomb sets {name} itself; choose another key"
+        ));
+    }
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+/// Reads the API key from the file, or else from the environment.
+pub fn api_key(file: Option<&Path>, environment: &Environment) -> Result<ApiKey> {
+    let (source, text) = if let Some(path) = file {
+        match (environment.read_file)(path) {
+            Ok(text) => (format!("the key in {}", path.display()), text),
+            Err(error) => return invalid(format!("--api-key-file {}: {error}", path.display())),
+        }
+    } else if let Some(text) = environment.text(KEY_VARIABLE) {
+        (KEY_VARIABLE.to_owned(), text)
+    } else {
+        return invalid("no API key: set HONEYCOMB_API_KEY or give --api-key-file");
+    };
+    ApiKey::parse(&text).map_err(|why| ConfigError::new(format!("{source} {why}")))
+}
+
+/// The dataset from the option, or else from the environment.
+pub fn dataset(option: Option<&str>, environment: &Environment) -> Result<String> {
+    let option = option.map(str::to_owned);
+    let Some(dataset) = option.or_else(|| environment.text("HONEYCOMB_DATASET")) else {
+        return invalid("no dataset: set HONEYCOMB_DATASET or give --dataset");
+    };
+    let dataset = dataset.trim();
+    if dataset.is_empty() || dataset.len() > NAME_LIMIT {
+        return invalid(format!("dataset {dataset:?}: must have 1 to {NAME_LIMIT} bytes"));
+    }
+    // Honeycomb accepts no encoded slash, and a URL parser resolves dot segments.
+    if dataset.contains('/')
+        || dataset.chars().any(char::is_control)
+        || [".", ".."].contains(&dataset)
+    {
+        return invalid(format!(
+            "dataset {dataset:?}: must not contain a slash or a control character"
+        ));
+    }
+    Ok(dataset.to_owned())
+}
+
+/// The API's address from the option, the environment, or Honeycomb's default.
+pub fn endpoint(
+    option: Option<&str>,
+    allow_insecure_http: bool,
+    environment: &Environment,
+) -> Result<Endpoint> {
+    let text = option
+        .map(str::to_owned)
+        .or_else(|| environment.text("HONEYCOMB_API_ENDPOINT"))
+        .or_else(|| environment.text("HONEYCOMB_API_HOST"))
+        .unwrap_or_else(|| DEFAULT_ENDPOINT.to_owned());
+    // The message does not repeat the text, because it may hold credentials.
+    Endpoint::parse(&text, allow_insecure_http)
+        .map_err(|why| ConfigError::new(format!("HONEYCOMB_API_ENDPOINT or --api-endpoint: {why}")))
+}
+
+/// The address of Honeycomb's UI: `HONEYCOMB_UI_URL`, or else the one of the API's region. It only
+/// appears in links; no request goes there.
+pub fn ui_url(endpoint: &Endpoint, environment: &Environment) -> Result<Option<String>> {
+    let Some(text) = environment.text("HONEYCOMB_UI_URL") else {
+        return Ok(dataset_link::ui_of(&endpoint.host));
+    };
+    let url = with_scheme(&text);
+    let is_plain = url.parse::<Uri>().is_ok_and(|uri| {
+        matches!(uri.scheme_str(), Some("https" | "http"))
+            && uri.authority().is_some_and(|authority| !authority.as_str().contains('@'))
+            && uri.query().is_none()
+    });
+    if !is_plain || url.contains('#') {
+        return invalid("HONEYCOMB_UI_URL: must be a URL like https://ui.honeycomb.io");
+    }
+    Ok(Some(url))
+}
+
+/// `--state-dir`, or else the platform's folder for program state.
+pub fn state_dir(option: Option<&Path>, environment: &Environment) -> Result<PathBuf> {
+    if let Some(path) = option {
+        return Ok(path.to_owned());
+    }
+    let home = |below: &str| environment.path("HOME").map(|home| home.join(below));
+    // The XDG specification says to ignore a relative path.
+    let base = environment.path("XDG_STATE_HOME").filter(|path| path.is_absolute()).or_else(|| {
+        if cfg!(windows) {
+            environment.path("LOCALAPPDATA")
+        } else if cfg!(target_os = "macos") {
+            home("Library/Application Support")
+        } else {
+            home(".local/state")
+        }
+    });
+    match base {
+        Some(base) => Ok(base.join("tilt-honeycomb")),
+        None => invalid("no folder for the state: set HOME or give --state-dir"),
+    }
+}

@@ -1,0 +1,489 @@
+//! Reads Tilt's JSON into the types of [`model`](crate::tilt::model).
+//!
+//! Every field is optional here. An object with an unexpected shape is skipped, and the rest of the
+//! snapshot stays. Pure.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use crate::base::text::without_credentials;
+use crate::tilt::model::{
+    Condition, CurrentUpdate, ImageBuild, ImageKind, Outcome, Resource, ResourceType, Session,
+    Snapshot, Stage, Timestamp, Update, Waiting,
+};
+
+impl Snapshot {
+    /// Adds the object in this JSON text. Returns false if the text cannot be read.
+    pub fn add(&mut self, object: &str) -> bool {
+        // `from_slice` everywhere: a second instance for texts would add 80 kB to the program.
+        serde_json::from_slice(object.as_bytes()).is_ok_and(|object| self.add_object(object))
+    }
+
+    /// Adds one object. Returns false if it is a resource without a name. Objects of other kinds
+    /// are ignored.
+    pub(super) fn add_object(&mut self, object: Object) -> bool {
+        match object.kind.as_deref() {
+            Some("Session") => self.outcome = object.into_outcome(),
+            Some("UISession") => self.session = Some(object.into_session()),
+            Some("UIResource") => match object.into_resource() {
+                Some(resource) => self.resources.push(resource),
+                None => return false,
+            },
+            Some("DockerImage") => self.add_image(object, ImageKind::Docker),
+            Some("CmdImage") => self.add_image(object, ImageKind::Cmd),
+            _ => {}
+        }
+        true
+    }
+
+    fn add_image(&mut self, object: Object, kind: ImageKind) {
+        self.has_images[kind as usize] = true;
+        self.image_builds.extend(object.into_build(kind));
+    }
+}
+
+/// One object of any kind that is asked for. The status fields of the kinds have different names, so
+/// one struct holds them all.
+#[derive(Deserialize)]
+pub(super) struct Object {
+    kind: Option<String>,
+    metadata: Option<Metadata>,
+    spec: Option<Spec>,
+    status: Option<ObjectStatus>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+struct Metadata {
+    name: Option<String>,
+    uid: Option<String>,
+    resource_version: Option<String>,
+    labels: Option<BTreeMap<String, Option<String>>>,
+    annotations: Option<Annotations>,
+}
+
+#[derive(Deserialize)]
+struct Annotations {
+    #[serde(rename = "tilt.dev/resource")]
+    resource: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+struct Spec {
+    #[serde(rename = "ref")]
+    image: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+struct ObjectStatus {
+    // UISession
+    running_tilt_build: Option<TiltBuild>,
+    tilt_cloud_username: Option<String>,
+    tilt_start_time: Option<String>,
+    tiltfile_key: Option<String>,
+    // UIResource
+    build_history: Option<Vec<RawUpdate>>,
+    current_build: Option<RawCurrentUpdate>,
+    conditions: Option<Vec<RawCondition>>,
+    disable_status: Option<DisableStatus>,
+    runtime_status: Option<String>,
+    update_status: Option<String>,
+    specs: Option<Vec<TargetSpec>>,
+    trigger_mode: Option<i64>,
+    waiting: Option<RawWaiting>,
+    k8s_resource_info: Option<K8sInfo>,
+    compose_resource_info: Option<ComposeInfo>,
+    // Session
+    done: Option<bool>,
+    error: Option<String>,
+    // DockerImage, CmdImage
+    completed: Option<RawCompletion>,
+    #[serde(rename = "ref")]
+    tagged_ref: Option<String>,
+    stage_statuses: Option<Vec<RawStage>>,
+}
+
+#[derive(Deserialize)]
+struct TiltBuild {
+    version: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+struct RawUpdate {
+    #[serde(rename = "spanID")]
+    span_id: Option<String>,
+    start_time: Option<String>,
+    finish_time: Option<String>,
+    error: Option<String>,
+    warnings: Option<Vec<IgnoredAny>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawCurrentUpdate {
+    #[serde(rename = "spanID")]
+    span_id: Option<String>,
+    start_time: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawCondition {
+    #[serde(rename = "type")]
+    condition_type: Option<String>,
+    status: Option<String>,
+    reason: Option<String>,
+    last_transition_time: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct DisableStatus {
+    state: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct TargetSpec {
+    #[serde(rename = "type")]
+    target_type: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct RawWaiting {
+    reason: Option<String>,
+    on: Option<Vec<WaitingOnRef>>,
+}
+
+#[derive(Deserialize)]
+struct WaitingOnRef {
+    name: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct K8sInfo {
+    pod_status: Option<String>,
+    pod_restarts: Option<i64>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ComposeInfo {
+    health_status: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawCompletion {
+    started_at: Option<String>,
+    finished_at: Option<String>,
+    error: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawStage {
+    name: Option<String>,
+    cached: Option<bool>,
+    started_at: Option<String>,
+    finished_at: Option<String>,
+    error: Option<String>,
+}
+
+/// The starts of a `Session`'s error if no resource failed but one was not ready in time. Source:
+/// Tilt's `internal/controllers/core/session/status.go`.
+const TIMEOUT_ERRORS: [&str; 2] = ["Timeout after ", "Readiness timeout after "];
+
+impl Object {
+    /// Returns `None` while Tilt has not decided to end.
+    fn into_outcome(self) -> Option<Outcome> {
+        let status = self.status.unwrap_or_default();
+        let outcome = match non_empty(status.error) {
+            None => Outcome::Success,
+            Some(error) if TIMEOUT_ERRORS.iter().any(|start| error.starts_with(start)) => {
+                Outcome::Timeout
+            }
+            Some(_) => Outcome::Failure,
+        };
+        (status.done == Some(true)).then_some(outcome)
+    }
+
+    fn into_session(self) -> Session {
+        let metadata = self.metadata.unwrap_or_default();
+        let status = self.status.unwrap_or_default();
+        Session {
+            uid: non_empty(metadata.uid),
+            tilt_version: non_empty(status.running_tilt_build.and_then(|build| build.version)),
+            tilt_cloud_user: non_empty(status.tilt_cloud_username),
+            tilt_started_at: time(status.tilt_start_time.as_deref()),
+            tiltfile: non_empty(status.tiltfile_key),
+        }
+    }
+
+    /// Returns `None` if the resource has no name.
+    fn into_resource(self) -> Option<Resource> {
+        let metadata = self.metadata.unwrap_or_default();
+        let status = self.status.unwrap_or_default();
+        let name = non_empty(metadata.name)?;
+        let conditions = status.conditions.unwrap_or_default();
+        let k8s = status.k8s_resource_info;
+        let specs = status.specs.unwrap_or_default();
+        let history = status.build_history.unwrap_or_default();
+        Some(Resource {
+            resource_type: resource_type(&name, &specs, &history),
+            builds_images: has_target(&specs, "image"),
+            updates: history.into_iter().filter_map(RawUpdate::into_update).collect(),
+            current_update: status.current_build.and_then(RawCurrentUpdate::into_update),
+            name,
+            uid: non_empty(metadata.uid),
+            version: metadata.resource_version.and_then(|text| text.parse().ok()).unwrap_or(0),
+            labels: metadata.labels.unwrap_or_default().into_keys().collect(),
+            update_status: non_empty(status.update_status),
+            runtime_status: non_empty(status.runtime_status),
+            ready: condition(&conditions, "Ready"),
+            up_to_date: condition(&conditions, "UpToDate"),
+            disabled: status
+                .disable_status
+                .and_then(|disable| non_empty(disable.state))
+                .map(|state| state == "Disabled"),
+            trigger_mode: status.trigger_mode,
+            waiting: status.waiting.map(RawWaiting::into_waiting),
+            pod_status: k8s.as_ref().and_then(|info| non_empty(info.pod_status.clone())),
+            pod_restarts: k8s.and_then(|info| info.pod_restarts),
+            health_status: status
+                .compose_resource_info
+                .and_then(|info| non_empty(info.health_status)),
+        })
+    }
+
+    /// Returns `None` if the image has no completed build with a start and an end.
+    fn into_build(self, kind: ImageKind) -> Option<ImageBuild> {
+        let metadata = self.metadata.unwrap_or_default();
+        let status = self.status.unwrap_or_default();
+        let completed = status.completed?;
+        Some(ImageBuild {
+            kind,
+            object: non_empty(metadata.name)?,
+            image: non_empty(self.spec.unwrap_or_default().image)
+                .as_deref()
+                .map(without_credentials),
+            tag: status.tagged_ref.as_deref().and_then(tag),
+            resource: metadata.annotations.and_then(|annotations| non_empty(annotations.resource)),
+            started_at: time(completed.started_at.as_deref())?,
+            finished_at: time(completed.finished_at.as_deref())?,
+            error: non_empty(completed.error),
+            stages: status
+                .stage_statuses
+                .unwrap_or_default()
+                .into_iter()
+                .map(RawStage::into_stage)
+                .collect(),
+        })
+    }
+}
+
+impl RawWaiting {
+    fn into_waiting(self) -> Waiting {
+        let reason = non_empty(self.reason);
+        // During a Tiltfile reload, Tilt lists every resource that the reload may change.
+        let waits_for_others = reason.as_deref() != Some("tiltfile-reload");
+        let on = self.on.unwrap_or_default().into_iter().filter(|_| waits_for_others);
+        Waiting { reason, on: on.filter_map(|waited| non_empty(waited.name)).collect() }
+    }
+}
+
+impl RawUpdate {
+    fn into_update(self) -> Option<Update> {
+        Some(Update {
+            span_id: non_empty(self.span_id)?,
+            started_at: time(self.start_time.as_deref())?,
+            finished_at: time(self.finish_time.as_deref())?,
+            error: non_empty(self.error),
+            warnings: self.warnings.map_or(0, |warnings| warnings.len()),
+        })
+    }
+}
+
+impl RawCurrentUpdate {
+    fn into_update(self) -> Option<CurrentUpdate> {
+        let started_at = time(self.start_time.as_deref())?;
+        Some(CurrentUpdate { span_id: non_empty(self.span_id)?, started_at })
+    }
+}
+
+impl RawStage {
+    fn into_stage(self) -> Stage {
+        Stage {
+            name: self.name.unwrap_or_default(),
+            cached: self.cached == Some(true),
+            started_at: time(self.started_at.as_deref()),
+            finished_at: time(self.finished_at.as_deref()),
+            error: non_empty(self.error),
+        }
+    }
+}
+
+/// Tilt writes a missing value as an absent field, as `null` or as an empty text.
+fn non_empty(text: Option<String>) -> Option<String> {
+    text.filter(|text| !text.is_empty())
+}
+
+fn time(text: Option<&str>) -> Option<Timestamp> {
+    text.and_then(Timestamp::parse)
+}
+
+fn condition(conditions: &[RawCondition], condition_type: &str) -> Option<Condition> {
+    let condition =
+        conditions.iter().find(|c| c.condition_type.as_deref() == Some(condition_type))?;
+    let holds = match condition.status.as_deref() {
+        Some("True") => true,
+        Some("False") => false,
+        _ => return None,
+    };
+    Some(Condition {
+        holds,
+        reason: non_empty(condition.reason.clone()),
+        since: time(condition.last_transition_time.as_deref()),
+    })
+}
+
+fn has_target(specs: &[TargetSpec], target_type: &str) -> bool {
+    specs.iter().any(|spec| spec.target_type.as_deref() == Some(target_type))
+}
+
+/// Returns the type of a resource by its specs. A Tiltfile has no specs, but the span ids of its loads
+/// start with `tiltfile:` (`internal/controllers/core/tiltfile` in Tilt).
+fn resource_type(name: &str, specs: &[TargetSpec], history: &[RawUpdate]) -> Option<ResourceType> {
+    let has = |target_type| has_target(specs, target_type);
+    let loads_a_tiltfile = || {
+        let mut span_ids = history.iter().filter_map(|update| update.span_id.as_deref());
+        span_ids.any(|span_id| span_id.starts_with("tiltfile:"))
+    };
+    if has("k8s") {
+        Some(ResourceType::K8s)
+    } else if has("docker-compose") {
+        Some(ResourceType::DockerCompose)
+    } else if has("local") {
+        Some(ResourceType::Local)
+    } else if has("image") {
+        Some(ResourceType::ImageOnly)
+    } else if name == "(Tiltfile)" || loads_a_tiltfile() {
+        Some(ResourceType::Tiltfile)
+    } else {
+        None
+    }
+}
+
+/// Returns the tag of `host:port/name:tag`. A port or a digest is not a tag.
+fn tag(reference: &str) -> Option<String> {
+    let name = reference.split('@').next().unwrap_or_default();
+    let last = name.rsplit('/').next().unwrap_or_default();
+    last.split_once(':').and_then(|(_, tag)| non_empty(Some(tag.to_owned())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(object: &str) -> Snapshot {
+        let mut snapshot = Snapshot::default();
+        assert!(snapshot.add(object), "{object}");
+        snapshot
+    }
+
+    #[test]
+    fn null_absent_and_empty_fields_have_no_value() {
+        for status in [
+            "{}",
+            "null",
+            r#"{"updateStatus":null,"conditions":null,"specs":null,"waiting":null,"buildHistory":null}"#,
+            r#"{"updateStatus":"","waiting":null,"disableStatus":{"state":""}}"#,
+        ] {
+            let text =
+                format!(r#"{{"kind":"UIResource","metadata":{{"name":"web"}},"status":{status}}}"#);
+            let expected = Resource { name: "web".into(), ..Resource::default() };
+            assert_eq!(read(&text).resources, [expected], "{status}");
+        }
+    }
+
+    #[test]
+    fn a_tiltfile_reload_is_not_a_wait_for_resources() {
+        for (reason, on) in
+            [("waiting-for-dep", vec!["db".to_owned()]), ("tiltfile-reload", Vec::new())]
+        {
+            let text = format!(
+                r#"{{"kind":"UIResource","metadata":{{"name":"web"}},"status":{{"waiting":{{"reason":"{reason}","on":[{{"name":"db"}}]}}}}}}"#
+            );
+            let waiting = read(&text).resources.remove(0).waiting.expect("a waiting resource");
+            assert_eq!((waiting.reason.as_deref(), waiting.on), (Some(reason), on));
+        }
+    }
+
+    #[test]
+    fn a_session_has_an_outcome_once_it_is_done() {
+        for (status, expected) in [
+            (r#"{"done":false}"#, None),
+            (r#"{"done":true}"#, Some(Outcome::Success)),
+            (r#"{"done":true,"error":"Command \"x\" failed: exit 1"}"#, Some(Outcome::Failure)),
+            (
+                r#"{"done":true,"error":"Timeout after 4s: 1 resources waiting (b:update)"}"#,
+                Some(Outcome::Timeout),
+            ),
+            (
+                r#"{"done":true,"error":"Readiness timeout after 3s: target b not ready"}"#,
+                Some(Outcome::Timeout),
+            ),
+        ] {
+            let text = format!(r#"{{"kind":"Session","status":{status}}}"#);
+            assert_eq!(read(&text).outcome, expected, "{status}");
+        }
+    }
+
+    #[test]
+    fn an_unfinished_image_build_is_skipped() {
+        for status in [
+            r#"{"building":{"startedAt":"2026-11-22T15:22:07Z"}}"#,
+            r#"{"completed":{"startedAt":"2026-11-22T15:22:07Z"}}"#,
+            r#"{"completed":{"startedAt":"0001-01-01T00:00:00Z","finishedAt":"2026-11-22T15:22:07Z"}}"#,
+        ] {
+            let text = format!(
+                r#"{{"kind":"DockerImage","metadata":{{"name":"a:a"}},"status":{status}}}"#
+            );
+            assert_eq!(read(&text).image_builds, [], "{status}");
+        }
+    }
+
+    #[test]
+    fn a_tag_is_neither_a_port_nor_a_digest() {
+        for (reference, expected) in [
+            ("web:tilt-784d6ceae4ab9cfe", Some("tilt-784d6ceae4ab9cfe")),
+            ("localhost:5005/team/web:tilt-1", Some("tilt-1")),
+            ("localhost:5005/web", None),
+            ("web@sha256:abc", None),
+            ("web", None),
+        ] {
+            assert_eq!(tag(reference).as_deref(), expected, "{reference}");
+        }
+    }
+
+    #[test]
+    fn the_resource_type_follows_the_specs() {
+        for (name, specs, span, expected) in [
+            ("web", &["image", "k8s"][..], "", Some(ResourceType::K8s)),
+            ("web", &["image", "docker-compose"], "", Some(ResourceType::DockerCompose)),
+            ("lint", &["local"], "", Some(ResourceType::Local)),
+            ("base", &["image"], "", Some(ResourceType::ImageOnly)),
+            ("(Tiltfile)", &[], "", Some(ResourceType::Tiltfile)),
+            ("ext:x", &[], "tiltfile:ext:x:1", Some(ResourceType::Tiltfile)),
+            ("new", &[], "", None),
+        ] {
+            let specs: Vec<_> =
+                specs.iter().map(|s| TargetSpec { target_type: Some((*s).to_owned()) }).collect();
+            let history = [RawUpdate { span_id: Some(span.to_owned()), ..RawUpdate::default() }];
+            assert_eq!(resource_type(name, &specs, &history), expected, "{name} {span}");
+        }
+    }
+}

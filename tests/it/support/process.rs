@@ -1,0 +1,305 @@
+//! A run of the program: its command, its process and its outcome.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::Read;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use fakes::honeycomb::Server;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use super::sandbox::{DATASET, KEY};
+use super::wait::{TIMEOUT, within};
+
+/// A command that has not been started.
+#[must_use]
+pub struct Invocation {
+    pub(super) command: Command,
+}
+
+impl Invocation {
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    pub fn without_env(mut self, name: &str) -> Self {
+        self.command.env_remove(name);
+        self
+    }
+
+    /// Adds arguments, which may contain spaces.
+    pub fn args(mut self, arguments: &[&str]) -> Self {
+        self.command.args(arguments);
+        self
+    }
+
+    pub fn sending_to(self, server: &Server) -> Self {
+        self.env("HONEYCOMB_API_ENDPOINT", server.url()).with_key()
+    }
+
+    pub fn with_key(self) -> Self {
+        self.env("HONEYCOMB_API_KEY", KEY).env("HONEYCOMB_DATASET", DATASET)
+    }
+
+    /// Keeps stdin open and empty while the `Process` exists.
+    pub fn with_open_stdin(mut self) -> Self {
+        self.command.stdin(Stdio::piped());
+        self
+    }
+
+    #[track_caller]
+    pub fn start(mut self) -> Process {
+        // Measured before the start, because the test may be delayed after it.
+        let started = Instant::now();
+        let spawned = self.command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        Process::watch(spawned.expect("the program starts"), started)
+    }
+
+    #[track_caller]
+    pub fn finish(self) -> Outcome {
+        self.start().finish()
+    }
+}
+
+/// The CPU time that a process has used, in hundredths of a second.
+pub fn cpu_ticks(pid: i32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("CPU times");
+    let ticks = stat.rsplit(')').next().expect("fields").split_whitespace().skip(11).take(2);
+    ticks.map(|ticks| ticks.parse::<u64>().expect("a number")).sum()
+}
+
+/// A started program. It is killed on drop.
+pub struct Process {
+    pid: Pid,
+    started: Instant,
+    progress: Arc<Mutex<Progress>>,
+    stdin: Option<std::process::ChildStdin>,
+}
+
+#[derive(Default)]
+struct Progress {
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+    closed: usize,
+    ended: Option<(std::process::ExitStatus, Instant)>,
+}
+
+impl Process {
+    fn watch(mut child: Child, started: Instant) -> Self {
+        let progress = Arc::new(Mutex::new(Progress::default()));
+        let stdout = child.stdout.take().expect("a pipe");
+        let stderr = child.stderr.take().expect("a pipe");
+        collect(stdout, Arc::clone(&progress), |progress| &mut progress.stdout);
+        collect(stderr, Arc::clone(&progress), |progress| &mut progress.stderr);
+        let process = Self {
+            pid: Pid::from_child(&child),
+            started,
+            progress: Arc::clone(&progress),
+            stdin: child.stdin.take(),
+        };
+        thread::spawn(move || {
+            let status = child.wait().expect("our child process");
+            lock(&progress).ended = Some((status, Instant::now()));
+        });
+        process
+    }
+
+    pub fn stderr(&self) -> String {
+        String::from_utf8_lossy(&lock(&self.progress).stderr).into_owned()
+    }
+
+    pub fn stdout(&self) -> String {
+        String::from_utf8_lossy(&lock(&self.progress).stdout).into_owned()
+    }
+
+    pub fn is_running(&self) -> bool {
+        lock(&self.progress).ended.is_none()
+    }
+
+    /// True if every process has closed the stdout and stderr of this one.
+    pub fn output_is_closed(&self) -> bool {
+        lock(&self.progress).closed == 2
+    }
+
+    /// The CPU time that it has used, in hundredths of a second.
+    pub fn cpu_ticks(&self) -> u64 {
+        cpu_ticks(self.pid.as_raw_pid())
+    }
+
+    pub fn resident_kib(&self) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid.as_raw_pid()));
+        let status = status.expect("a running process");
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = resident.and_then(|resident| resident.split_whitespace().next());
+        number.expect("a size").parse().expect("a number")
+    }
+
+    /// The names of its threads, from `/proc`.
+    pub fn threads(&self) -> Vec<String> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid.as_raw_pid()));
+        let tasks = tasks.expect("a running process").flatten();
+        // A thread that has ended meanwhile has no name.
+        let names = tasks.filter_map(|task| fs::read_to_string(task.path().join("comm")).ok());
+        names.map(|name| name.trim().to_owned()).collect()
+    }
+
+    #[track_caller]
+    pub fn says(&self, text: &str) -> &Self {
+        let is_printed = within(TIMEOUT, || self.stderr().contains(text));
+        assert!(is_printed, "stderr does not contain {text:?}:\n{}", self.stderr());
+        self
+    }
+
+    pub fn close_stdin(&mut self) {
+        self.stdin = None;
+    }
+
+    #[track_caller]
+    pub fn signal(&self, signal: Signal) -> &Self {
+        assert!(self.is_running(), "the process has exited:\n{}", self.stderr());
+        kill_process(self.pid, signal).expect("our process");
+        self
+    }
+
+    /// Sends a signal and waits for the exit. Returns how long that took.
+    #[track_caller]
+    pub fn ends_after(self, signal: Signal) -> (Outcome, Duration) {
+        let signalled = Instant::now();
+        self.signal(signal);
+        let outcome = self.finish();
+        let took = outcome.ended.saturating_duration_since(signalled);
+        (outcome, took)
+    }
+
+    /// Kills the process after this time, unless it has exited before.
+    #[track_caller]
+    pub fn kill_after(self, time: Duration) -> Outcome {
+        let deadline = Instant::now() + time;
+        while Instant::now() < deadline && self.is_running() {
+            thread::yield_now();
+        }
+        if self.is_running() {
+            self.signal(Signal::KILL);
+        }
+        self.finish()
+    }
+
+    #[track_caller]
+    pub fn finish(self) -> Outcome {
+        let has_exited = within(TIMEOUT, || !self.is_running());
+        assert!(has_exited, "still running after {TIMEOUT:?}:\n{}", self.stderr());
+        // The last output may not have been read yet.
+        let is_read = within(TIMEOUT, || self.output_is_closed());
+        assert!(is_read, "a process keeps the output open:\n{}", self.stderr());
+        let (status, ended) = lock(&self.progress).ended.expect("an exit status");
+        Outcome {
+            code: status.code(),
+            stdout: self.stdout(),
+            stderr: self.stderr(),
+            took: ended - self.started,
+            ended,
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if self.is_running() {
+            let _ = kill_process(self.pid, Signal::KILL);
+        }
+    }
+}
+
+fn lock(progress: &Mutex<Progress>) -> MutexGuard<'_, Progress> {
+    progress.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn collect(
+    mut pipe: impl Read + Send + 'static,
+    progress: Arc<Mutex<Progress>>,
+    part: fn(&mut Progress) -> &mut Vec<u8>,
+) {
+    thread::spawn(move || {
+        let mut bytes = [0; 4096];
+        while let Ok(length @ 1..) = pipe.read(&mut bytes) {
+            part(&mut lock(&progress)).extend(&bytes[..length]);
+        }
+        lock(&progress).closed += 1;
+    });
+}
+
+/// The result of a finished run.
+#[derive(Debug)]
+pub struct Outcome {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+    pub took: Duration,
+    pub ended: Instant,
+}
+
+impl Outcome {
+    /// Returns `None` if `tilt` exceeded its timeout, as it may on a busy machine.
+    pub fn unless_tilt_was_slow(self) -> Option<Self> {
+        Some(self).filter(|outcome| !outcome.stderr.contains("no response after 20s"))
+    }
+
+    #[track_caller]
+    pub fn exits_with(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    #[track_caller]
+    pub fn says(self, text: &str) -> Self {
+        assert!(self.stderr.contains(text), "stderr does not contain {text:?}:\n{}", self.stderr);
+        self
+    }
+
+    /// The verdict and the text of one line of `check`.
+    #[track_caller]
+    pub fn found(&self, topic: &str) -> (&str, &str) {
+        let line = self.stdout.lines().find(|line| line.get(8..18).map(str::trim) == Some(topic));
+        let line = line.unwrap_or_else(|| panic!("no line for {topic}:\n{}", self.stdout));
+        (line[..8].trim(), &line[18..])
+    }
+
+    #[track_caller]
+    pub fn finds(self, topic: &str, verdict: &str, what: &str) -> Self {
+        let (found, says) = self.found(topic);
+        assert_eq!(found, verdict, "{topic}: {says}");
+        assert!(says.contains(what), "{topic}: {says}");
+        self
+    }
+
+    #[track_caller]
+    pub fn finds_exactly(self, topic: &str, verdict: &str, what: &str) -> Self {
+        assert_eq!(self.found(topic), (verdict, what));
+        self
+    }
+
+    /// Asserts that stderr has exactly one line.
+    #[track_caller]
+    pub fn says_one_line(self) -> Self {
+        assert_eq!(self.stderr.lines().count(), 1, "{}", self.stderr);
+        self
+    }
+
+    #[track_caller]
+    pub fn says_nothing(self) -> Self {
+        assert_eq!((self.stdout.as_str(), self.stderr.as_str()), ("", ""));
+        self
+    }
+
+    /// The events that a dry run printed.
+    #[track_caller]
+    pub fn events(&self) -> Vec<Value> {
+        let lines = self.stdout.lines();
+        lines.map(|line| serde_json::from_str(line).expect("one event per line")).collect()
+    }
+}
