@@ -12,14 +12,14 @@ use crate::events::common_fields::Context;
 use crate::events::observation::Observation;
 use crate::exit_code::Exit;
 use crate::metadata::git;
+use crate::spool::installation;
 use crate::spool::reconcile::reconcile;
 use crate::spool::state::State;
-use crate::spool::store;
 use crate::tilt::client::Tilt;
 use crate::tilt::exit_snapshot;
 
 pub fn run(config: &DryRunConfig) -> io::Result<Exit> {
-    let installation_id = config.state_dir.as_deref().and_then(store::known_installation_id);
+    let installation_id = config.state_dir.as_deref().and_then(installation::load);
     let context = Context { installation_id, ..config.context.clone() };
     match &config.source {
         DryRunSource::Snapshot(source) => Ok(print_snapshot(source, &context)),

@@ -13,7 +13,7 @@ use crate::honeycomb::client::NoResponse;
 use crate::honeycomb::endpoint::Endpoint;
 use crate::honeycomb::response::{self, Response};
 use crate::messages;
-use crate::spool::state::QueuedEvent;
+use crate::spool::queue::QueuedEvent;
 use crate::tilt::error::TiltError;
 use crate::tilt::model::Snapshot;
 

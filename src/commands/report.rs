@@ -15,9 +15,11 @@ use crate::exit_code::Exit;
 use crate::honeycomb::sender::{Delivery, DeliveryEnd};
 use crate::messages;
 use crate::metadata::git;
+use crate::spool::error::StoreError;
+use crate::spool::installation;
 use crate::spool::reconcile::reconcile;
 use crate::spool::state::Recorded;
-use crate::spool::store::{self, Store, StoreError};
+use crate::spool::store::Store;
 use crate::tilt::client::Tilt;
 
 /// How long a request may still take after a signal. Events whose response is lost are sent again.
@@ -67,7 +69,7 @@ fn poll(
 
 /// The context with this machine's id, which is created if needed. Logs why if that fails.
 pub fn with_installation_id(context: &Context, state_dir: &Path) -> Option<Context> {
-    match store::installation_id(state_dir) {
+    match installation::load_or_create(state_dir) {
         Ok(id) => Some(Context { installation_id: Some(id), ..context.clone() }),
         Err(error) => {
             log::error!("{error}");

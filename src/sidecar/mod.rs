@@ -39,7 +39,8 @@ use crate::sidecar::shutdown::Drain;
 use crate::sidecar::suspend::SuspendDetector;
 use crate::sidecar::watches::WatchSet;
 use crate::sidecar::worker::{Message, Worker};
-use crate::spool::store::{self, StoreError};
+use crate::spool::error::StoreError;
+use crate::spool::installation;
 use crate::tilt::client::Tilt;
 use crate::tilt::error::TiltError;
 use crate::tilt::model::Snapshot;
@@ -93,7 +94,7 @@ impl<'a> Sidecar<'a> {
         outbox: &SyncSender<Message>,
     ) -> io::Result<Self> {
         // A full disk must not end a sidecar. The id is created later in that case.
-        let installation_id = store::installation_id(&config.send.state_dir).ok();
+        let installation_id = installation::load_or_create(&config.send.state_dir).ok();
         let context = Context { installation_id, ..config.context.clone() };
         let mut tilt = Tilt::new(config.tilt.clone(), context.tilt_mode);
         let session = FollowedSession::new(context.tilt_mode.is_some());

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::honeycomb::sender::{Delivery, DeliveryEnd};
 use crate::messages;
-use crate::spool::store::StoreError;
+use crate::spool::error::StoreError;
 use crate::tilt::error::TiltError;
 
 /// The current problem with Tilt, with the state on disk and with deliveries.

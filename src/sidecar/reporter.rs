@@ -16,9 +16,11 @@ use crate::sidecar::problems::Problems;
 use crate::sidecar::schedule::STORE_RETRY;
 use crate::sidecar::send_summary::SendSummary;
 use crate::sidecar::watches::WatchSet;
+use crate::spool::error::StoreError;
+use crate::spool::installation;
 use crate::spool::reconcile::reconcile;
 use crate::spool::state::Recorded;
-use crate::spool::store::{self, Store, StoreError};
+use crate::spool::store::Store;
 use crate::tilt::model::Snapshot;
 use crate::tilt::watch::WatchTarget;
 
@@ -130,7 +132,7 @@ impl<'a> Reporter<'a> {
     /// Creates the installation id if that failed at the start, for example on a full disk.
     fn ensure_installation_id(&mut self) {
         if self.context.installation_id.is_none() {
-            self.context.installation_id = store::installation_id(self.state_dir).ok();
+            self.context.installation_id = installation::load_or_create(self.state_dir).ok();
         }
     }
 

@@ -12,7 +12,7 @@ use crate::honeycomb::sender::Delivery;
 use crate::sidecar::reporter::Reporter;
 use crate::sidecar::schedule::FINAL_STATUS_DELAY;
 use crate::sidecar::worker::{Message, Worker};
-use crate::spool::store::StoreError;
+use crate::spool::error::StoreError;
 use crate::tilt::error::TiltError;
 use crate::tilt::model::Snapshot;
 use crate::tilt::watch::{WatchEvent, WatchTarget};

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::base::shutdown::Shutdown;
 use crate::base::time;
 use crate::honeycomb::sender::Delivery;
-use crate::spool::store::StoreError;
+use crate::spool::error::StoreError;
 use crate::tilt::error::TiltError;
 use crate::tilt::model::Snapshot;
 use crate::tilt::watch::{WatchEvent, WatchTarget};

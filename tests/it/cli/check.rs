@@ -207,7 +207,7 @@ fn an_unsuitable_state_folder_is_reported() {
 
     let file = sandbox.path("work/file");
     fs::write(&file, "").expect("a file");
-    in_folder(&file).exits_with(1).finds("state", "bad", "--state-dir chooses another folder");
+    in_folder(&file).exits_with(1).finds("state", "bad", "choose another folder with --state-dir");
 
     let newer = sandbox.path("work/newer");
     fs::create_dir(&newer).expect("a folder");
