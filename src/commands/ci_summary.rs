@@ -156,7 +156,7 @@ fn outcome(resource: &Resource, run: Option<Outcome>) -> &'static str {
         // show that.
         Health::InProgress | Health::Pending if run == Some(Outcome::Success) => "ok",
         Health::InProgress | Health::Pending => UNFINISHED,
-        Health::Ok if resource.update_status.as_deref() == Some("none") => "not run",
+        Health::Idle => "not run",
         Health::Ok => "ok",
     }
 }

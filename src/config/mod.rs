@@ -27,6 +27,8 @@ use crate::spool::store::Store;
 use crate::tilt::command::{TiltCommand, TiltMode};
 use crate::tilt::model::Outcome;
 
+/// The default `name` of `honeycomb_collector()` in the Tiltfile.
+const DEFAULT_COLLECTOR: &str = "honeycomb-collector";
 const DEFAULT_PORT: &str = "10350";
 const DEFAULT_INTERVAL: Duration = Duration::from_mins(1);
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -248,6 +250,9 @@ fn context(cli: &Cli, environment: &Environment) -> Result<Context, ConfigError>
         send_error_text: cli.send_error_text,
         send_stage_text: cli.send_stage_text,
         tilt_mode,
+        collector: environment
+            .text("TILT_HONEYCOMB_RESOURCE")
+            .unwrap_or_else(|| DEFAULT_COLLECTOR.to_owned()),
         installation_id: None,
         cpu_count: environment.cpu_count,
         ci_fields: ci::fields(environment.ci_provider, &|name| environment.text(name)),

@@ -344,6 +344,12 @@ pub const FIELDS: &[Field] = &[
     number("resources_error", SESSION, "resources that are in error", "2"),
     number("resources_pending", SESSION, "resources that wait", "0"),
     number("resources_in_progress", SESSION, "resources that are being updated", "0"),
+    number(
+        "resources_idle",
+        SESSION,
+        "resources that never ran and do not start automatically",
+        "1",
+    ),
     number("resources_disabled", SESSION, "resources that are disabled", "0"),
     ms("uptime_ms", SESSION, "time since Tilt's start", "1764.152"),
     number(
