@@ -218,7 +218,7 @@ impl Cli {
         self.once || self.flush || self.snapshot.is_some() || self.command.is_some()
     }
 
-    /// Describes the first two options that cannot be combined, whatever the environment holds.
+    /// The error if options cannot be combined. It does not depend on the environment.
     fn conflict(&self) -> Option<String> {
         if self.outcome.is_some() && self.snapshot.is_none() {
             return Some("--outcome needs --snapshot".to_owned());
@@ -306,7 +306,8 @@ fn text_or_placeholder((index, argument): (usize, &OsString)) -> String {
     argument.to_str().map_or_else(|| format!("{PLACEHOLDER}{index}"), str::to_owned)
 }
 
-/// Puts the bytes of paths back that are not UTF-8. Anywhere else such bytes are an error.
+/// Replaces the placeholders in paths by the original bytes. In other arguments, bytes that are not
+/// UTF-8 are an error.
 fn restore_paths(cli: &mut Cli, arguments: &[OsString]) -> Result<(), EarlyExit> {
     let mut restored = Vec::new();
     for path in cli.paths().into_iter().flatten() {
@@ -354,8 +355,8 @@ fn split_at_equals(argument: &OsStr) -> Option<(OsString, OsString)> {
     Some((OsString::from_wide(&units[..at]), OsString::from_wide(&units[at + 1..])))
 }
 
-fn usage(mistake: &str) -> EarlyExit {
-    EarlyExit::Usage(format!("{mistake}; see tilt-honeycomb --help"))
+fn usage(message: &str) -> EarlyExit {
+    EarlyExit::Usage(format!("{message}; see tilt-honeycomb --help"))
 }
 
 /// argh explains an error over several lines; the log gets one.

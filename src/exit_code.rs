@@ -4,12 +4,15 @@ use std::process::ExitCode;
 
 use crate::tilt::error::TiltError;
 
+/// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
     Done = 0,
+    /// The state, the snapshot or the output of `tilt` cannot be read, or something else failed.
     Unexpected = 1,
     /// The arguments or the environment are invalid.
     Usage = 2,
+    /// `tilt` is missing, does not respond in time, or finds no running Tilt.
     NoTilt = 3,
     /// Events stay queued for the next run.
     NotDelivered = 4,

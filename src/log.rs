@@ -1,30 +1,27 @@
-//! What the person reads: one line each on stderr.
+//! Messages for people: one line each on stderr.
 //!
-//! Information comes bare, since Tilt and cron put their own names and times beside it; warnings
-//! and errors say whose they are. Of other crates only ureq's warnings are let through (an ignored
-//! proxy, say): below that it shows whole requests, the key among them.
+//! Warnings and errors start with the program's name. Other messages have no prefix, because Tilt and
+//! cron add their own names and times. The only messages of another crate are ureq's warnings, such as
+//! one about a proxy that is ignored. Its lower levels log whole requests, including the key.
 
 use std::io::Write;
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
-struct Stderr;
+struct StderrLogger;
 
-/// Starts talking, up to `level`.
+/// Starts logging messages up to `level`.
 pub fn init(level: LevelFilter) {
-    // A second call, which only a test could make, changes nothing.
-    let _ = log::set_logger(&Stderr);
+    // A second call, which only happens in tests, keeps the first logger.
+    let _ = log::set_logger(&StderrLogger);
     log::set_max_level(level);
 }
 
-fn is_for_the_person(metadata: &Metadata) -> bool {
-    let is_ureqs = metadata.target().starts_with("ureq");
-    metadata.target().starts_with("tilt_honeycomb") || is_ureqs && metadata.level() <= Level::Warn
-}
-
-impl Log for Stderr {
+impl Log for StderrLogger {
     fn enabled(&self, metadata: &Metadata) -> bool {
-        is_for_the_person(metadata)
+        let is_from_ureq = metadata.target().starts_with("ureq");
+        metadata.target().starts_with("tilt_honeycomb")
+            || is_from_ureq && metadata.level() <= Level::Warn
     }
 
     fn log(&self, record: &Record) {
@@ -32,7 +29,7 @@ impl Log for Stderr {
             return;
         }
         let prefix = if record.level() <= Level::Warn { "tilt-honeycomb: " } else { "" };
-        // Whoever closed stderr does not want to know.
+        // A closed stderr is not an error.
         let _ = writeln!(std::io::stderr(), "{prefix}{}", record.args());
     }
 

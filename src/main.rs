@@ -27,7 +27,7 @@ fn main() -> ExitCode {
     let environment = Environment::of_process();
     let exit = match cli::parse(&arguments) {
         Ok(cli) => {
-            tilt_honeycomb::log::init(level(&cli));
+            tilt_honeycomb::log::init(log_level(&cli));
             run(&cli, &environment)
         }
         Err(EarlyExit::Print(text)) => {
@@ -77,7 +77,7 @@ fn usage_error(message: &str) -> Exit {
 }
 
 /// cron mails everything that is printed, so a single report logs success only on a terminal.
-fn level(cli: &Cli) -> LevelFilter {
+fn log_level(cli: &Cli) -> LevelFilter {
     if cli.quiet {
         LevelFilter::Off
     } else if cli.verbose {

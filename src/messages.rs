@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::honeycomb::batch::Counts;
-use crate::spool::state::Dropped;
+use crate::spool::queue::Dropped;
 
 /// `sent 12 events (9 uiresource, 2 dockerimage, 1 cmdimage) in 84ms; 0 queued`
 pub fn delivered(sent: &Counts, took: Duration, queued: usize) -> String {
@@ -52,7 +52,8 @@ pub fn events(count: usize) -> String {
     counted(count, "event")
 }
 
-fn counted(count: usize, noun: &str) -> String {
+/// `1 resource`, `2 resources`
+pub fn counted(count: usize, noun: &str) -> String {
     let plural = if count == 1 { "" } else { "s" };
     format!("{count} {noun}{plural}")
 }

@@ -1,13 +1,14 @@
-//! `board`: makes the board in Honeycomb, or brings the one that is there up to date. It stops at the
-//! first trouble and undoes nothing; the next run goes on from there.
+//! `board`: creates the board in Honeycomb, or updates the existing one. Stops at the first error and
+//! keeps what it has created. The next run finds that and completes the board.
 
-use std::io::{self, Write};
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::base::text::one_line;
+use crate::commands::print_line;
 use crate::config::BoardConfig;
 use crate::exit_code::Exit;
 use crate::honeycomb::api_key::Shape;
@@ -19,272 +20,282 @@ use crate::honeycomb::endpoint::Destination;
 use crate::honeycomb::queries::{QUERIES, Query};
 use crate::honeycomb::response::{self, Response, http};
 
-const FIND_KEYS: &str = "make a configuration key in the environment's settings, with the \
-                         permissions \"Manage Queries and Columns\" and \"Manage Public Boards\"";
+const CREATE_KEY: &str = "create a configuration key in the environment's settings, with the \
+                          permissions \"Manage Queries and Columns\" and \"Manage Public Boards\"";
 
-/// Why there is no board, or no whole one: what to do, in one sentence.
+/// Why the board is missing or incomplete. The message is one line that says what to do.
 #[derive(Debug, PartialEq)]
 struct BoardError {
     exit: Exit,
-    says: String,
+    message: String,
 }
 
-fn trouble<T>(exit: Exit, says: impl Into<String>) -> Result<T, BoardError> {
-    Err(BoardError { exit, says: says.into() })
+type BoardResult<T> = Result<T, BoardError>;
+
+fn fail<T>(exit: Exit, message: impl Into<String>) -> BoardResult<T> {
+    Err(BoardError { exit, message: message.into() })
 }
 
+/// Creates or updates the board. With `--dry-run`, prints the requests that would create it.
 pub fn run(config: &BoardConfig) -> Exit {
     let Some(destination) = &config.destination else {
         for request in board::requests(&config.dataset) {
-            say(&request.to_string());
+            print_line(&request.to_string());
         }
         return Exit::Done;
     };
-    let maker = BoardBuilder {
+    let builder = BoardBuilder {
         api: Api::new(&destination.endpoint, Some(destination.key.clone())),
-        limit: config.timeout,
+        timeout: config.timeout,
         slug: dataset_link::slug(&config.dataset),
     };
-    match maker.make(destination) {
+    match builder.build(destination) {
         Ok(()) => Exit::Done,
-        Err(BoardError { exit, says }) => {
-            log::error!("{says}");
+        Err(BoardError { exit, message }) => {
+            log::error!("{message}");
             exit
         }
     }
 }
 
-/// Whoever closed stdout has seen enough.
-fn say(line: &str) {
-    let _ = writeln!(io::stdout(), "{line}");
-}
-
 struct BoardBuilder {
     api: Api,
-    limit: Duration,
+    /// The longest time for one request.
+    timeout: Duration,
+    /// The dataset's name in URLs.
     slug: String,
 }
 
 impl BoardBuilder {
-    fn make(&self, destination: &Destination) -> Result<(), BoardError> {
-        refuse_by_shape(Shape::of(&destination.key))?;
-        self.ask_whose()?;
+    fn build(&self, destination: &Destination) -> BoardResult<()> {
+        check_format(Shape::of(&destination.key))?;
+        self.check_permissions()?;
         let columns = self.columns(&destination.dataset)?;
         let annotations = self.annotations()?;
         let boards = self.boards()?;
-        let ours = match board::find_board(&boards, &self.slug) {
+        let existing = match board::find_board(&boards, &self.slug) {
             ExistingBoard::Ours(board) => Some(board),
             ExistingBoard::None => None,
             ExistingBoard::Foreign(board) => {
                 log::warn!(
-                    "a board of the name {:?} is there that was not made by {}: left as it is; \
-                     rename it to have one made",
+                    "a board named {:?} exists that was not created by {}, and is not changed; \
+                     rename it and run this again",
                     board::NAME,
                     board::MAKER
                 );
-                say_where(board);
+                print_link(board);
                 return Ok(());
             }
         };
-        let pins = self.pins(&columns, &annotations)?;
-        let made = if let Some(ours) = ours {
-            self.update(ours, &pins, &annotations)
+        let pins = self.pinned_queries(&columns, &annotations)?;
+        let board = if let Some(existing) = existing {
+            self.update(existing, &pins, &annotations)
         } else {
             let name = board::free_name(&boards, &destination.dataset);
             self.post(board::BOARDS_PATH, &board::new_board(&name, &self.slug, &pins), BOARDS)
         };
-        say_where(&made.map_err(resumable("the board"))?);
+        print_link(&board.map_err(resumable("the board"))?);
         Ok(())
     }
 
-    /// A gateway may not know; then the calls themselves tell.
-    fn ask_whose(&self) -> Result<(), BoardError> {
-        let response = self.api.get(auth::PATH, self.limit).map_err(no_response)?;
+    /// Fails if Honeycomb says that the key may not create the board. A gateway in between may not
+    /// support the request; then the later requests fail if a permission is missing.
+    fn check_permissions(&self) -> BoardResult<()> {
+        let response = self.api.get(auth::PATH, self.timeout).map_err(no_response)?;
         if response.status == 401 {
-            return trouble(
+            return fail(
                 Exit::Rejected,
                 format!("{} ({})", response::UNKNOWN_KEY, http(&response)),
             );
         }
         let auth = (response.status == 200).then(|| Auth::read(&response.body)).flatten();
         match auth {
-            Some(auth) if auth.is_ingest() => refuse_by_shape(Shape::Ingest),
+            Some(auth) if auth.is_ingest() => check_format(Shape::Ingest),
             Some(auth) if !auth.may_manage_queries() => {
-                trouble(Exit::Rejected, may_not(QUERIES_AND_COLUMNS))
+                fail(Exit::Rejected, missing_permission(QUERIES_AND_COLUMNS))
             }
-            Some(auth) if !auth.may_manage_boards() => trouble(Exit::Rejected, may_not(BOARDS)),
+            Some(auth) if !auth.may_manage_boards() => {
+                fail(Exit::Rejected, missing_permission(BOARDS))
+            }
             _ => Ok(()),
         }
     }
 
-    fn columns(&self, dataset: &str) -> Result<Vec<String>, BoardError> {
+    /// The dataset's columns. Fails if no query has all of its columns.
+    fn columns(&self, dataset: &str) -> BoardResult<Vec<String>> {
         #[derive(Deserialize)]
         struct Column {
             key_name: String,
         }
-        let response = self.api.get(&format!("/1/columns/{}", self.slug), self.limit);
+        let response = self.api.get(&format!("/1/columns/{}", self.slug), self.timeout);
         let response = response.map_err(no_response)?;
         if response.status == 404 {
-            return trouble(Exit::Rejected, nothing_sent(dataset));
+            return fail(Exit::Rejected, no_data(dataset));
         }
-        let columns: Vec<Column> = parsed(judged(&response, QUERIES_AND_COLUMNS)?)?;
+        let columns: Vec<Column> = decode(success_body(&response, QUERIES_AND_COLUMNS)?)?;
         let columns: Vec<_> = columns.into_iter().map(|column| column.key_name).collect();
         if QUERIES.iter().all(|query| !board::missing(query, &columns).is_empty()) {
-            return trouble(Exit::Rejected, nothing_sent(dataset));
+            return fail(Exit::Rejected, no_data(dataset));
         }
         Ok(columns)
     }
 
-    fn annotations(&self) -> Result<Vec<Annotation>, BoardError> {
+    fn annotations(&self) -> BoardResult<Vec<Annotation>> {
         let path = board::annotations_path(&self.slug) + "?include_board_annotations=true";
-        parsed(self.get(&path, QUERIES_AND_COLUMNS)?)
+        decode(self.get(&path, QUERIES_AND_COLUMNS)?)
     }
 
-    fn boards(&self) -> Result<Vec<Value>, BoardError> {
-        parsed(self.get(board::BOARDS_PATH, BOARDS)?)
+    fn boards(&self) -> BoardResult<Vec<Value>> {
+        decode(self.get(board::BOARDS_PATH, BOARDS)?)
     }
 
-    /// Each query that can be made, made or found.
-    fn pins(
+    /// Finds or creates every query whose columns exist.
+    fn pinned_queries(
         &self,
         columns: &[String],
         annotations: &[Annotation],
-    ) -> Result<Vec<PinnedQuery<'static>>, BoardError> {
+    ) -> BoardResult<Vec<PinnedQuery<'static>>> {
         let mut pins = Vec::new();
         for query in QUERIES {
             let missing = board::missing(query, columns);
             if !missing.is_empty() {
-                let missing = missing.join(", ");
-                say(&format!(
-                    "left out  {}: nothing with {missing} was sent yet; run this again once it was",
-                    query.name
+                let (name, missing) = (query.name, missing.join(", "));
+                print_line(&format!(
+                    "skipped   {name}: no event with {missing} yet; run this again later"
                 ));
                 continue;
             }
-            let known = annotations.iter().find(|annotation| annotation.is_of(query));
-            let word = if known.is_some() { "found" } else { "made" };
-            let pin = match known {
-                Some(known) => PinnedQuery {
+            let existing = annotations.iter().find(|annotation| annotation.is_of(query));
+            let action = if existing.is_some() { "found" } else { "created" };
+            let pin = match existing {
+                Some(existing) => PinnedQuery {
                     query,
-                    query_id: known.query_id.clone(),
-                    annotation_id: known.id.clone(),
+                    query_id: existing.query_id.clone(),
+                    annotation_id: existing.id.clone(),
                 },
-                None => self.pin(query).map_err(resumable(query.name))?,
+                None => self.create_query(query).map_err(resumable(query.name))?,
             };
-            say(&format!("{word:8}  {}", query.name));
+            print_line(&format!("{action:8}  {}", query.name));
             pins.push(pin);
         }
         Ok(pins)
     }
 
-    fn pin(&self, query: &'static Query) -> Result<PinnedQuery<'static>, BoardError> {
+    fn create_query(&self, query: &'static Query) -> BoardResult<PinnedQuery<'static>> {
         let path = board::queries_path(&self.slug);
         let query_id = id(&self.post(&path, &query.specification(), QUERIES_AND_COLUMNS)?)?;
         let path = board::annotations_path(&self.slug);
-        let made = self.post(&path, &board::annotation(query, &query_id), QUERIES_AND_COLUMNS)?;
-        Ok(PinnedQuery { query, query_id, annotation_id: id(&made)? })
+        let created =
+            self.post(&path, &board::annotation(query, &query_id), QUERIES_AND_COLUMNS)?;
+        Ok(PinnedQuery { query, query_id, annotation_id: id(&created)? })
     }
 
     fn update(
         &self,
-        ours: &Value,
+        existing: &Value,
         pins: &[PinnedQuery],
         annotations: &[Annotation],
-    ) -> Result<Value, BoardError> {
-        let Some(body) = board::updated_board(ours, pins, annotations) else {
-            return Ok(ours.clone());
+    ) -> BoardResult<Value> {
+        let Some(body) = board::updated_board(existing, pins, annotations) else {
+            return Ok(existing.clone());
         };
-        let path = format!("{}/{}", board::BOARDS_PATH, id(ours)?);
-        judged(&self.api.put(&path, &body, self.limit).map_err(no_response)?, BOARDS)
+        let path = format!("{}/{}", board::BOARDS_PATH, id(existing)?);
+        success_body(&self.api.put(&path, &body, self.timeout).map_err(no_response)?, BOARDS)
     }
 
-    fn get(&self, path: &str, permission: Permission) -> Result<Value, BoardError> {
-        judged(&self.api.get(path, self.limit).map_err(no_response)?, permission)
+    fn get(&self, path: &str, permission: Permission) -> BoardResult<Value> {
+        success_body(&self.api.get(path, self.timeout).map_err(no_response)?, permission)
     }
 
-    fn post(&self, path: &str, body: &Value, permission: Permission) -> Result<Value, BoardError> {
-        judged(&self.api.post(path, body, self.limit).map_err(no_response)?, permission)
+    fn post(&self, path: &str, body: &Value, permission: Permission) -> BoardResult<Value> {
+        success_body(&self.api.post(path, body, self.timeout).map_err(no_response)?, permission)
     }
 }
 
-/// What the key must be allowed: in words, and in Honeycomb's.
+/// A permission of a key.
 #[derive(Debug, Clone, Copy)]
 struct Permission {
-    deed: &'static str,
+    /// The action that it allows.
+    action: &'static str,
+    /// Its name in Honeycomb's UI.
     name: &'static str,
 }
 
 const QUERIES_AND_COLUMNS: Permission =
-    Permission { deed: "manage queries", name: "Manage Queries and Columns" };
-const BOARDS: Permission = Permission { deed: "manage boards", name: "Manage Public Boards" };
+    Permission { action: "manage queries", name: "Manage Queries and Columns" };
+const BOARDS: Permission = Permission { action: "manage boards", name: "Manage Public Boards" };
 
-fn may_not(permission: Permission) -> String {
-    let Permission { deed, name } = permission;
-    format!("the API key may not {deed}; give it the permission {name:?}, or {FIND_KEYS}")
+fn missing_permission(permission: Permission) -> String {
+    let Permission { action, name } = permission;
+    format!("the API key may not {action}; give it the permission {name:?}, or {CREATE_KEY}")
 }
 
-fn refuse_by_shape(shape: Shape) -> Result<(), BoardError> {
+/// Fails if a key of this format cannot create boards.
+fn check_format(shape: Shape) -> BoardResult<()> {
+    let kind = shape.as_str();
     if shape.only_sends() {
-        let kind = shape.as_str();
-        return trouble(Exit::Usage, format!("{kind} can make no board: {FIND_KEYS}"));
+        return fail(Exit::Usage, format!("{kind} cannot create a board; {CREATE_KEY}"));
     }
     match shape.advice() {
-        Some(advice) => {
-            trouble(Exit::Usage, format!("the API key is {}: {advice}", shape.as_str()))
-        }
+        Some(advice) => fail(Exit::Usage, format!("the API key is {kind}: {advice}")),
         None => Ok(()),
     }
 }
 
-fn nothing_sent(dataset: &str) -> String {
+fn no_data(dataset: &str) -> String {
     format!(
-        "there is nothing in the dataset {dataset} that a board could show; run tilt-honeycomb \
-         --once beside a running Tilt, then this again"
+        "the dataset {dataset} has no data for a board; start Tilt, run tilt-honeycomb --once, then \
+         run this again"
     )
 }
 
-fn say_where(board: &Value) {
+fn print_link(board: &Value) {
     match board["links"]["board_url"].as_str() {
-        Some(url) => say(&format!("board: {}", one_line(url, response::TEXT_LIMIT))),
-        None => say("the board is there; Honeycomb gave no link to it"),
+        Some(url) => {
+            let url = one_line(url, response::TEXT_LIMIT);
+            print_line(&format!("view in Honeycomb: {url}"));
+        }
+        None => print_line("the board exists; Honeycomb returned no link to it"),
     }
 }
 
 fn no_response(NoResponse(why): NoResponse) -> BoardError {
-    BoardError { exit: Exit::NotDelivered, says: why }
+    BoardError { exit: Exit::NotDelivered, message: why }
 }
 
-/// Nothing is undone: what is there is found again.
+/// Adds to an error what could not be created, and that a second run is safe.
 fn resumable(what: &str) -> impl FnOnce(BoardError) -> BoardError {
-    move |BoardError { exit, says }| {
-        let says = format!("{what}: {says}; run this again, it goes on from here");
-        BoardError { exit, says }
+    move |BoardError { exit, message }| {
+        let message = format!("{what}: {message}; run this again to continue");
+        BoardError { exit, message }
     }
 }
 
-/// Whose key it is has been asked before: here a 401 too is about what it may do.
-fn judged(response: &Response, permission: Permission) -> Result<Value, BoardError> {
+/// The body of a successful response. The key is known to be valid, so that a 401 means a missing
+/// permission here.
+fn success_body(response: &Response, permission: Permission) -> BoardResult<Value> {
     let http = http(response);
     match response.status {
-        200..=299 => serde_json::from_slice(&response.body).or_else(|_| strange()),
-        300..=399 => trouble(Exit::Rejected, response::redirected(response)),
-        401 | 403 => trouble(Exit::Rejected, format!("{} ({http})", may_not(permission))),
-        408 | 425 | 429 | 500..=599 => trouble(Exit::NotDelivered, http),
-        _ => trouble(Exit::Rejected, format!("Honeycomb does not take the request ({http})")),
+        200..=299 => serde_json::from_slice(&response.body).or_else(|_| unexpected_response()),
+        300..=399 => fail(Exit::Rejected, response::redirected(response)),
+        401 | 403 => fail(Exit::Rejected, format!("{} ({http})", missing_permission(permission))),
+        408 | 425 | 429 | 500..=599 => fail(Exit::NotDelivered, http),
+        _ => fail(Exit::Rejected, format!("Honeycomb rejected the request ({http})")),
     }
 }
 
-fn parsed<T: serde::de::DeserializeOwned>(value: Value) -> Result<T, BoardError> {
-    serde_json::from_value(value).or_else(|_| strange())
+fn decode<T: DeserializeOwned>(value: Value) -> BoardResult<T> {
+    serde_json::from_value(value).or_else(|_| unexpected_response())
 }
 
-fn id(made: &Value) -> Result<String, BoardError> {
-    made["id"].as_str().map_or_else(strange, |id| Ok(id.to_owned()))
+/// The id of something that Honeycomb has created.
+fn id(created: &Value) -> BoardResult<String> {
+    created["id"].as_str().map_or_else(unexpected_response, |id| Ok(id.to_owned()))
 }
 
-fn strange<T>() -> Result<T, BoardError> {
-    trouble(
+fn unexpected_response<T>() -> BoardResult<T> {
+    fail(
         Exit::NotDelivered,
-        "the answer is not Honeycomb's: is something else answering in its place?",
+        "the response is not Honeycomb's; check whether a proxy or a login page answers instead",
     )
 }

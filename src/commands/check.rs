@@ -1,7 +1,7 @@
-//! `check`: goes through all that a report needs, in order, and prints one line each: what it
-//! found, or what to do. Sends no event. Where Honeycomb says whose key it is, links follow.
+//! `check`: tests in order everything that a report needs, and prints one line about each part. Sends
+//! no event. If Honeycomb tells the key's team, links into its UI follow.
 
-use std::io::{self, Write};
+use std::io;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -9,10 +9,11 @@ use serde_json::{Value, json};
 use crate::base::shutdown::{self, Shutdown};
 use crate::base::time;
 use crate::commands::findings::{self, Finding};
+use crate::commands::print_line;
 use crate::config::CheckConfig;
+use crate::config::error::ConfigError;
 use crate::exit_code::Exit;
-use crate::honeycomb::api_key::ApiKey;
-use crate::honeycomb::api_key::Shape;
+use crate::honeycomb::api_key::{ApiKey, Shape};
 use crate::honeycomb::auth::{self, Auth};
 use crate::honeycomb::client::Api;
 use crate::honeycomb::dataset_link::{self, DatasetUrl};
@@ -24,33 +25,26 @@ use crate::spool::store::{self, Store};
 use crate::tilt::client::Tilt;
 use crate::tilt::error::TiltError;
 
-/// Lines on stdout as they are found, or JSON at the end.
+/// The findings so far. Prints each as it is added; as JSON, all at the end.
 struct CheckReport {
     json: bool,
     findings: Vec<Finding>,
 }
 
-impl CheckReport {
-    fn add(&mut self, finding: Finding) {
-        if !self.json {
-            say(&finding.line());
-        }
-        self.findings.push(finding);
-    }
+/// The API at the configured endpoint.
+struct Connection<'a> {
+    endpoint: &'a Endpoint,
+    api: Api,
+    /// The key, unless its format shows that it cannot work. Such a key is never sent.
+    key: Option<&'a ApiKey>,
 }
 
-/// Whoever closed stdout has seen enough.
-fn say(line: &str) {
-    let _ = writeln!(io::stdout(), "{line}");
-}
-
+/// Checks every part, even if an earlier one does not work. Returns the exit code that a report
+/// would have now.
 pub fn run(config: &CheckConfig) -> io::Result<Exit> {
-    let shape = config.key.as_ref().map(Shape::of);
-    // A key that cannot work is shown to nobody.
-    let key = config.key.as_ref().ok().filter(|key| Shape::of(key).advice().is_none());
-    let api = config.endpoint.as_ref().map(|endpoint| (endpoint, Api::new(endpoint, key.cloned())));
+    let connection = connect(config);
     let shutdown = Shutdown::default();
-    let interrupt = api.as_ref().ok().map(|(_, api)| api.interrupter());
+    let interrupt = connection.as_ref().ok().map(|connection| connection.api.interrupter());
     shutdown::on_signals(&shutdown, move || {
         if let Some(interrupt) = interrupt {
             interrupt();
@@ -58,48 +52,42 @@ pub fn run(config: &CheckConfig) -> io::Result<Exit> {
     })?;
 
     let mut report = CheckReport { json: config.json, findings: Vec::new() };
-    look_at_tilt(config, &shutdown, &mut report);
-    report.add(state(config));
-    report.add(match shape {
-        Ok(shape) => findings::key(shape),
-        Err(mistake) => Finding::mistake("key", mistake),
+    check_tilt(config, &shutdown, &mut report);
+    report.add(check_state(config));
+    report.add(match &config.key {
+        Ok(key) => findings::key(Shape::of(key)),
+        Err(error) => Finding::invalid("key", error),
     });
-    let auth = match &api {
-        Ok((endpoint, api)) => ask_whose(config, endpoint, api, key, &mut report),
-        Err(mistake) => {
-            report.add(Finding::mistake("endpoint", mistake));
-            report.add(findings::no_team("no endpoint"));
-            None
-        }
-    };
-    let api = api.as_ref().ok().map(|(_, api)| api);
-    report.add(dataset(config, api, auth.as_ref()));
-    if let Err(mistake) = &config.ui {
-        report.add(Finding::mistake("links", mistake));
+    let auth = check_endpoint(config, &connection, &mut report);
+    report.add(check_dataset(config, connection.as_ref().ok(), auth.as_ref()));
+    if let Err(error) = &config.ui {
+        report.add(Finding::invalid("links", error));
     }
-    let place = auth.as_ref().and_then(|auth| {
-        let ui = config.ui.as_ref().ok()?.as_deref()?;
-        DatasetUrl::of(ui, auth, config.dataset.as_ref().ok()?)
-    });
-    finish(&report, place.as_ref());
-    Ok(findings::exit(&report.findings))
+    report.print_end(dataset_url(config, auth.as_ref()).as_ref());
+    Ok(findings::exit_code(&report.findings))
 }
 
-fn look_at_tilt(config: &CheckConfig, shutdown: &Shutdown, report: &mut CheckReport) {
+fn connect(config: &CheckConfig) -> Result<Connection<'_>, &ConfigError> {
+    let endpoint = config.endpoint.as_ref()?;
+    let key = config.key.as_ref().ok().filter(|key| Shape::of(key).advice().is_none());
+    Ok(Connection { endpoint, api: Api::new(endpoint, key.cloned()), key })
+}
+
+fn check_tilt(config: &CheckConfig, shutdown: &Shutdown, report: &mut CheckReport) {
     let mut tilt = Tilt::new(config.tilt.clone(), None);
     let version = tilt.program_version(shutdown);
     report.add(findings::tilt(&version));
-    let looked = match version {
+    let polled = match version {
         Err(TiltError::NotInstalled { .. }) => None,
         _ => Some(tilt.poll(Duration::MAX, shutdown)),
     };
-    report.add(findings::session(looked.as_ref(), &config.port, &tilt.kinds()));
+    report.add(findings::session(polled.as_ref(), &config.port, &tilt.kinds()));
 }
 
-fn state(config: &CheckConfig) -> Finding {
+fn check_state(config: &CheckConfig) -> Finding {
     let dir = match &config.state_dir {
         Ok(dir) => dir,
-        Err(mistake) => return Finding::mistake("state", mistake),
+        Err(error) => return Finding::invalid("state", error),
     };
     let is_open = match store::try_folder(dir) {
         Ok(is_open) => is_open,
@@ -110,80 +98,113 @@ fn state(config: &CheckConfig) -> Finding {
         return findings::state(&folder, is_open, None, time::wall());
     };
     let store = Store::new(dir.clone(), endpoint.file_stem(dataset));
-    let told = |state: &State| findings::state(&folder, is_open, Some(state.queue()), time::wall());
-    store.read(told).unwrap_or_else(|error| findings::unusable_state(&error))
+    let finding =
+        |state: &State| findings::state(&folder, is_open, Some(state.queue()), time::wall());
+    store.read(finding).unwrap_or_else(|error| findings::unusable_state(&error))
 }
 
-/// One request for two findings: whether the endpoint answers, and what.
-fn ask_whose(
+/// Sends one request, which shows both whether the endpoint responds and whose key it is.
+fn check_endpoint(
     config: &CheckConfig,
-    endpoint: &Endpoint,
-    api: &Api,
-    key: Option<&ApiKey>,
+    connection: &Result<Connection, &ConfigError>,
     report: &mut CheckReport,
 ) -> Option<Auth> {
+    let Connection { endpoint, api, key } = match connection {
+        Ok(connection) => connection,
+        Err(error) => {
+            report.add(Finding::invalid("endpoint", error));
+            report.add(findings::skipped_team("invalid endpoint"));
+            return None;
+        }
+    };
     let started = time::now();
     let response = api.get(auth::PATH, config.timeout);
-    let took = time::now() - started;
-    let answered = response.as_ref().map(|_| took);
-    report.add(findings::endpoint(endpoint, api.proxy().as_deref(), answered));
-    let (finding, auth) = match (response, key, &config.key) {
-        (Err(_), ..) => (findings::no_team("nothing answers"), None),
-        (_, None, Err(_)) => (findings::no_team("no key"), None),
-        (_, None, Ok(_)) => (findings::no_team("the key cannot work"), None),
-        (Ok(response), Some(_), _) => findings::team(&response),
+    let took = response.as_ref().map(|_| time::now() - started);
+    report.add(findings::endpoint(endpoint, api.proxy().as_deref(), took));
+    let (finding, auth) = match response {
+        Err(_) => (findings::skipped_team("no response from the endpoint"), None),
+        Ok(_) if config.key.is_err() => (findings::skipped_team("no API key"), None),
+        Ok(_) if key.is_none() => (findings::skipped_team("the API key cannot work"), None),
+        Ok(response) => findings::team(&response),
     };
     report.add(finding);
     auth
 }
 
-fn dataset(config: &CheckConfig, api: Option<&Api>, auth: Option<&Auth>) -> Finding {
+fn check_dataset(
+    config: &CheckConfig,
+    connection: Option<&Connection>,
+    auth: Option<&Auth>,
+) -> Finding {
     let name = match &config.dataset {
         Ok(name) => name,
-        Err(mistake) => return Finding::mistake("dataset", mistake),
+        Err(error) => return Finding::invalid("dataset", error),
     };
-    let looked_up = api.zip(auth).and_then(|(api, auth)| look_up(name, api, auth, config.timeout));
-    findings::dataset(name, auth, looked_up.as_ref())
+    let response = connection
+        .zip(auth)
+        .and_then(|(connection, auth)| look_up(name, &connection.api, auth, config.timeout));
+    findings::dataset(name, auth, response.as_ref())
 }
 
-fn look_up(dataset: &str, api: &Api, auth: &Auth, limit: Duration) -> Option<Response> {
+/// The response to a request for the dataset. `None` for an ingest key, which may not ask for it.
+fn look_up(dataset: &str, api: &Api, auth: &Auth, timeout: Duration) -> Option<Response> {
     if auth.is_ingest() {
         return None;
     }
-    api.get(&format!("/1/datasets/{}", dataset_link::slug(dataset)), limit).ok()
+    api.get(&format!("/1/datasets/{}", dataset_link::slug(dataset)), timeout).ok()
 }
 
-fn finish(report: &CheckReport, place: Option<&DatasetUrl>) {
-    let is_connected = findings::is_connected(&report.findings);
-    if report.json {
-        say(&json(report, is_connected, place).to_string());
-        return;
-    }
-    match place {
-        Some(place) if is_connected => say(&format!("\nconnected: {}", place.dataset())),
-        None if is_connected => {
-            say("\nconnected; for links set HONEYCOMB_UI_URL to the address of Honeycomb's UI");
-        }
-        _ => {}
-    }
-    if let Some(place) = place {
-        say("\nQueries that run when you open them, once something was sent:");
-        for query in QUERIES {
-            say(&format!("  {}: {}\n    {}", query.name, query.question, place.query(query)));
-        }
-    }
+fn dataset_url(config: &CheckConfig, auth: Option<&Auth>) -> Option<DatasetUrl> {
+    let ui = config.ui.as_ref().ok()?.as_deref()?;
+    DatasetUrl::of(ui, auth?, config.dataset.as_ref().ok()?)
 }
 
-fn json(report: &CheckReport, is_connected: bool, place: Option<&DatasetUrl>) -> Value {
-    let queries = place.map(|place| {
-        let link = |query: &Query| json!({"name": query.name, "url": place.query(query)});
-        QUERIES.iter().map(link).collect::<Vec<_>>()
-    });
-    json!({
-        "exit_code": findings::exit(&report.findings) as u8,
-        "connected": is_connected,
-        "findings": report.findings.iter().map(Finding::json).collect::<Vec<_>>(),
-        "dataset_url": place.map(DatasetUrl::dataset),
-        "queries": queries.unwrap_or_default(),
-    })
+impl CheckReport {
+    fn add(&mut self, finding: Finding) {
+        if !self.json {
+            print_line(&finding.line());
+        }
+        self.findings.push(finding);
+    }
+
+    /// Prints the result and the links, or everything as JSON.
+    fn print_end(&self, url: Option<&DatasetUrl>) {
+        let is_connected = findings::is_connected(&self.findings);
+        if self.json {
+            print_line(&self.as_json(is_connected, url).to_string());
+            return;
+        }
+        match url {
+            Some(url) if is_connected => {
+                print_line(&format!("\nconnected; view in Honeycomb: {}", url.dataset()));
+            }
+            None if is_connected => {
+                print_line(
+                    "\nconnected; to get links, set HONEYCOMB_UI_URL to the URL of Honeycomb's UI",
+                );
+            }
+            _ => {}
+        }
+        if let Some(url) = url {
+            print_line("\nLinks to queries, which show results once events were sent:");
+            for query in QUERIES {
+                let Query { name, question, .. } = query;
+                print_line(&format!("  {name}: {question}\n    {}", url.query(query)));
+            }
+        }
+    }
+
+    fn as_json(&self, is_connected: bool, url: Option<&DatasetUrl>) -> Value {
+        let queries = url.map(|url| {
+            let link = |query: &Query| json!({"name": query.name, "url": url.query(query)});
+            QUERIES.iter().map(link).collect::<Vec<_>>()
+        });
+        json!({
+            "exit_code": findings::exit_code(&self.findings) as u8,
+            "connected": is_connected,
+            "findings": self.findings.iter().map(Finding::json).collect::<Vec<_>>(),
+            "dataset_url": url.map(DatasetUrl::dataset),
+            "queries": queries.unwrap_or_default(),
+        })
+    }
 }

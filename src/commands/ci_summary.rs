@@ -1,5 +1,6 @@
-//! What `tilt ci` did, as a person reads it in the job's log: each resource with how it ended and
-//! how long its last update took: what failed, then what took longest. As text and as Markdown. Pure.
+//! The table of a `tilt ci` for people: each resource with its outcome and the duration of its last
+//! update, as text for the job's log and as Markdown. Failed resources come first, then the slowest.
+//! Pure.
 
 use std::cmp::Reverse;
 use std::fmt::Write;
@@ -9,15 +10,18 @@ use crate::base::text::one_line;
 use crate::tilt::health::Health;
 use crate::tilt::model::{Outcome, Resource, Snapshot};
 
-/// A job's page takes no more than 1 MB.
-const ROWS: usize = 200;
-const BAR: u128 = 20;
-/// More would push the columns off the page, and `fmt` pads to no more than 65,535.
-const NAME: usize = 100;
+/// Rows of the table. GitHub accepts a summary of at most 1 MiB
+/// (<https://docs.github.com/actions/using-workflows/workflow-commands-for-github-actions>).
+const MAX_ROWS: usize = 200;
+/// Characters of the longest bar.
+const BAR_WIDTH: u128 = 20;
+/// Characters of a resource's name. A longer one would push the columns off the page, and `fmt` pads
+/// to at most 65,535.
+const MAX_NAME: usize = 100;
+/// Resources that the note about unfinished ones names.
+const MAX_NOTED: usize = 3;
 const FAILED: &str = "failed";
 const UNFINISHED: &str = "unfinished";
-/// More would hide what the line says of them.
-const NAMED: usize = 3;
 
 #[derive(Debug, PartialEq)]
 pub struct Summary {
@@ -34,14 +38,15 @@ struct Row {
 }
 
 impl Summary {
-    /// Of a run that ended `at`.
-    pub fn of(snapshot: &Snapshot, outcome: Option<Outcome>, at: SystemTime) -> Self {
+    /// Summarizes a run that ended at `ended_at`. `outcome` is `None` if it is unknown.
+    pub fn of(snapshot: &Snapshot, outcome: Option<Outcome>, ended_at: SystemTime) -> Self {
         let started_at = snapshot.session.as_ref().and_then(|s| s.tilt_started_at.as_ref());
-        let mut rows: Vec<_> = snapshot.resources.iter().map(|r| row(r, outcome, at)).collect();
-        rows.sort_by(|a, b| a.rank().cmp(&b.rank()));
+        let row = |resource| Row::of(resource, outcome, ended_at);
+        let mut rows: Vec<_> = snapshot.resources.iter().map(row).collect();
+        rows.sort_by(|a, b| a.sort_key().cmp(&b.sort_key()));
         Self {
             outcome,
-            took: started_at.and_then(|started| at.duration_since(started.at).ok()),
+            took: started_at.and_then(|started| ended_at.duration_since(started.at).ok()),
             rows,
         }
     }
@@ -51,99 +56,107 @@ impl Summary {
         format!("tilt ci: {}{took}", self.outcome.map_or("outcome unknown", Outcome::as_str))
     }
 
+    /// The table as aligned text. `link` leads to the run's trace.
     pub fn text(&self, link: Option<&str>) -> String {
         let mut text = format!("{}\n", self.heading());
-        let rows = &self.rows[..self.rows.len().min(ROWS)];
+        let rows = &self.rows[..self.rows.len().min(MAX_ROWS)];
         let longest = rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0);
         for Row { name, outcome, took } in rows {
             let took = took.map_or_else(|| "-".to_owned(), seconds);
             let _ = writeln!(text, "  {name:longest$}  {outcome:11}  {took:>9}");
         }
-        text.push_str(&self.left_out(""));
-        if let Some(unshown) = self.unshown() {
-            let _ = writeln!(text, "{unshown}");
+        if let Some(count) = self.omitted_rows() {
+            let _ = writeln!(text, "and {count} more");
+        }
+        if let Some(note) = self.note() {
+            let _ = writeln!(text, "{note}");
         }
         if let Some(link) = link {
-            let _ = writeln!(text, "trace: {link}");
+            let _ = writeln!(text, "view in Honeycomb: {link}");
         }
         text
     }
 
+    /// The table as Markdown, with a bar for each duration. `link` leads to the run's trace.
     pub fn markdown(&self, link: Option<&str>) -> String {
         let mut text = format!("### {}\n\n", self.heading());
         text.push_str("| resource | outcome | duration | |\n|---|---|---:|:---|\n");
         let longest = self.rows.iter().filter_map(|row| row.took).max().unwrap_or_default();
-        for Row { name, outcome, took } in self.rows.iter().take(ROWS) {
+        for Row { name, outcome, took } in self.rows.iter().take(MAX_ROWS) {
             let bar = took.map_or_else(String::new, |took| bar(took, longest));
             let took = took.map_or_else(String::new, seconds);
             let _ = writeln!(text, "| {} | {outcome} | {took} | {bar} |", escaped(name));
         }
-        text.push_str(&self.left_out("\n"));
-        if let Some(unshown) = self.unshown() {
-            let _ = writeln!(text, "\n{}", escaped(&unshown));
+        if let Some(count) = self.omitted_rows() {
+            let _ = writeln!(text, "\nand {count} more");
+        }
+        if let Some(note) = self.note() {
+            let _ = writeln!(text, "\n{}", escaped(&note));
         }
         if let Some(link) = link {
-            let _ = writeln!(text, "\n[The trace in Honeycomb]({link})");
+            let _ = writeln!(text, "\n[View the trace in Honeycomb]({link})");
         }
         text.push('\n');
         text
     }
 
-    fn left_out(&self, before: &str) -> String {
-        match self.rows.len().saturating_sub(ROWS) {
-            0 => String::new(),
-            more => format!("{before}and {more} more\n"),
-        }
+    fn omitted_rows(&self) -> Option<usize> {
+        self.rows.len().checked_sub(MAX_ROWS).filter(|count| *count > 0)
     }
 
-    /// Why something is not known.
-    fn unshown(&self) -> Option<String> {
+    /// Names what the snapshot does not show, and how to report the outcome if that is unknown.
+    fn note(&self) -> Option<String> {
         let unfinished = self.rows.iter().filter(|row| row.outcome == UNFINISHED);
         let names: Vec<_> = unfinished.map(|row| row.name.as_str()).collect();
         if names.is_empty() && self.outcome.is_some() {
             return None;
         }
         let what = match names.len() {
-            0 => "any resource".to_owned(),
-            1..=NAMED => format!("the end of {}", names.join(", ")),
-            count => format!("the end of {} and {} more", names[..NAMED].join(", "), count - NAMED),
+            0 => "tilt ci".to_owned(),
+            1..=MAX_NOTED => names.join(", "),
+            count => {
+                format!("{} and {} more", names[..MAX_NOTED].join(", "), count - MAX_NOTED)
+            }
         };
         let advice = match self.outcome {
             Some(_) => "",
             None => {
-                "; --outcome success or failure, or the collector beside it, can tell how it ended"
+                "; pass the exit code of tilt ci with --outcome, or run the collector beside it"
             }
         };
-        Some(format!("tilt ended before it showed {what}{advice}"))
+        Some(format!("the snapshot does not show how {what} ended{advice}"))
     }
 }
 
 impl Row {
-    fn rank(&self) -> (bool, Reverse<Option<Duration>>, &str) {
+    fn of(resource: &Resource, run: Option<Outcome>, ended_at: SystemTime) -> Self {
+        let current = resource.current_update.as_ref();
+        let so_far =
+            current.and_then(|current| ended_at.duration_since(current.started_at.at).ok());
+        let newest = resource.updates.first().filter(|_| !resource.only_serves());
+        let finished = newest.and_then(|update| update.finished_at.since(&update.started_at));
+        Self {
+            name: one_line(&resource.name, MAX_NAME),
+            outcome: outcome(resource, run),
+            took: so_far.or(finished),
+        }
+    }
+
+    fn sort_key(&self) -> (bool, Reverse<Option<Duration>>, &str) {
         (self.outcome != FAILED, Reverse(self.took), &self.name)
     }
 }
 
-fn row(resource: &Resource, run: Option<Outcome>, at: SystemTime) -> Row {
-    let current = resource.current_update.as_ref();
-    let under_way = current.and_then(|current| at.duration_since(current.started_at.at).ok());
-    let newest = resource.updates.first().filter(|_| !resource.only_serves());
-    let finished = newest.and_then(|update| update.finished_at.since(&update.started_at));
-    Row {
-        name: one_line(&resource.name, NAME),
-        outcome: outcome(resource, run),
-        took: under_way.or(finished),
-    }
-}
-
+/// The outcome of a resource in a run that ended with `run`.
 fn outcome(resource: &Resource, run: Option<Outcome>) -> &'static str {
     match Health::of(resource) {
         Health::Disabled => "disabled",
         Health::Error => FAILED,
-        // A run succeeds only once all is up, whether or not that is shown.
+        // A run succeeds only if every resource did, even if the snapshot was written too early to
+        // show that.
         Health::InProgress | Health::Pending if run == Some(Outcome::Success) => "ok",
         Health::InProgress | Health::Pending => UNFINISHED,
-        Health::Ok if resource.update_status.as_deref() == Some("none") => "not run",
+        Health::Idle => "not run",
         Health::Ok => "ok",
     }
 }
@@ -155,16 +168,16 @@ fn seconds(duration: Duration) -> String {
     if minutes == 0 { seconds } else { format!("{minutes}m {seconds}") }
 }
 
-/// As long as `took` is beside the longest; the least is one mark.
+/// A bar as long as `took` in proportion to the longest duration, and at least one character.
 fn bar(took: Duration, longest: Duration) -> String {
-    let marks = (took.as_millis() * BAR).div_ceil(longest.as_millis().max(1));
-    "█".repeat(usize::try_from(marks.clamp(1, BAR)).unwrap_or(1))
+    let length = (took.as_millis() * BAR_WIDTH).div_ceil(longest.as_millis().max(1));
+    "█".repeat(usize::try_from(length.clamp(1, BAR_WIDTH)).unwrap_or(1))
 }
 
-/// Markdown would take these for its own.
-fn escaped(name: &str) -> String {
-    let mut escaped = String::with_capacity(name.len());
-    for letter in name.chars() {
+/// `text` without characters that Markdown would interpret.
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for letter in text.chars() {
         match letter {
             '<' => escaped.push_str("&lt;"),
             '&' => escaped.push_str("&amp;"),
@@ -224,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn what_failed_comes_first_then_the_slowest_and_columns_line_up() {
+    fn failed_resources_come_first_then_the_slowest() {
         assert_eq!(
             summary(Some(Outcome::Failure)).text(Some("https://ui.honeycomb.io/x")),
             "tilt ci: failure, 1m 5.0s\n\
@@ -232,8 +245,8 @@ mod tests {
              \u{20} web       ok               40.0s\n\
              \u{20} building  unfinished        5.0s\n\
              \u{20} serves    ok                   -\n\
-             tilt ended before it showed the end of building\n\
-             trace: https://ui.honeycomb.io/x\n"
+             the snapshot does not show how building ended\n\
+             view in Honeycomb: https://ui.honeycomb.io/x\n"
         );
     }
 
@@ -247,50 +260,47 @@ mod tests {
              | web | ok | 40.0s | ████████████████████ |\n\
              | building | unfinished | 5.0s | ███ |\n\
              | serves | ok |  |  |\n\n\
-             tilt ended before it showed the end of building\n\n"
+             the snapshot does not show how building ended\n\n"
         );
     }
 
     #[test]
-    fn of_a_run_that_succeeded_all_is_up_whatever_was_shown() {
-        let told = summary(Some(Outcome::Success)).text(None);
-        assert!(told.contains("building  ok                5.0s"), "{told}");
-        assert!(!told.contains("unfinished") && !told.contains("tilt ended"), "{told}");
+    fn every_resource_of_a_successful_run_is_ok() {
+        let text = summary(Some(Outcome::Success)).text(None);
+        assert!(text.contains("building  ok                5.0s"), "{text}");
+        assert!(!text.contains("unfinished") && !text.contains("the snapshot"), "{text}");
     }
 
     #[test]
-    fn an_outcome_that_is_not_known_is_told_with_why_and_what_helps() {
+    fn a_note_says_why_the_outcome_is_unknown_and_what_to_do() {
         let busy = |count| (0..count).map(|n| resource(&format!("_{n}"), "pending", "00:01"));
-        for (count, unshown) in [
-            (0, "any resource"),
-            (1, "the end of _0"),
-            (3, "the end of _0, _1, _2"),
-            (5, "the end of _0, _1, _2 and 2 more"),
-        ] {
+        for (count, unknown) in
+            [(0, "tilt ci"), (1, "_0"), (3, "_0, _1, _2"), (5, "_0, _1, _2 and 2 more")]
+        {
             let snapshot = Snapshot { resources: busy(count).collect(), ..Snapshot::default() };
             let summary = Summary::of(&snapshot, None, at("01:00").at);
-            let why = format!(
-                "tilt ended before it showed {unshown}; --outcome success or failure, or the \
-                 collector beside it, can tell how it ended\n"
+            let note = format!(
+                "the snapshot does not show how {unknown} ended; pass the exit code of tilt ci \
+                 with --outcome, or run the collector beside it\n"
             );
-            assert!(summary.text(None).ends_with(&why), "{}", summary.text(None));
-            let why = format!("\n\n{}\n", why.replace('_', "\\_"));
-            assert!(summary.markdown(None).ends_with(&why), "{}", summary.markdown(None));
+            assert!(summary.text(None).ends_with(&note), "{}", summary.text(None));
+            let note = format!("\n\n{}\n", note.replace('_', "\\_"));
+            assert!(summary.markdown(None).ends_with(&note), "{}", summary.markdown(None));
         }
     }
 
     #[test]
-    fn an_endless_name_is_cut() {
+    fn a_long_name_is_cut() {
         let resources = vec![resource(&"n".repeat(100_000), "ok", "00:01")];
         let snapshot = Snapshot { resources, ..Snapshot::default() };
         let summary = Summary::of(&snapshot, None, at("01:00").at);
         for text in [summary.text(None), summary.markdown(None)] {
-            assert!(text.contains(&"n".repeat(NAME)) && text.len() < 1000, "{text}");
+            assert!(text.contains(&"n".repeat(MAX_NAME)) && text.len() < 1000, "{text}");
         }
     }
 
     #[test]
-    fn a_crowd_is_cut() {
+    fn a_long_table_is_cut() {
         let resources = (0..500).map(|n| resource(&format!("r{n}"), "ok", "00:01")).collect();
         let snapshot = Snapshot { resources, ..Snapshot::default() };
         let summary = Summary::of(&snapshot, None, at("01:00").at);

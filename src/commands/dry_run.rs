@@ -12,14 +12,14 @@ use crate::events::common_fields::Context;
 use crate::events::observation::Observation;
 use crate::exit_code::Exit;
 use crate::metadata::git;
+use crate::spool::installation;
 use crate::spool::reconcile::reconcile;
 use crate::spool::state::State;
-use crate::spool::store;
 use crate::tilt::client::Tilt;
 use crate::tilt::exit_snapshot;
 
 pub fn run(config: &DryRunConfig) -> io::Result<Exit> {
-    let installation_id = config.state_dir.as_deref().and_then(store::known_installation_id);
+    let installation_id = config.state_dir.as_deref().and_then(installation::load);
     let context = Context { installation_id, ..config.context.clone() };
     match &config.source {
         DryRunSource::Snapshot(source) => Ok(print_snapshot(source, &context)),
@@ -33,16 +33,16 @@ pub fn run(config: &DryRunConfig) -> io::Result<Exit> {
 }
 
 fn print_snapshot(source: &SnapshotSource, context: &Context) -> Exit {
-    let left = match exit_snapshot::read(&source.file, source.outcome) {
-        Ok(left) => left,
+    let at_exit = match exit_snapshot::read(&source.file, source.outcome) {
+        Ok(at_exit) => at_exit,
         Err(error) => {
             log::error!("{error}");
             return Exit::Unexpected;
         }
     };
     let mut state = State::default();
-    let context = git::with_checkout(context, left.snapshot.session.as_ref());
-    reconcile(&mut state, &snapshot::observation(&left), &context, time::wall());
+    let context = git::with_checkout(context, at_exit.snapshot.session.as_ref());
+    reconcile(&mut state, &snapshot::observation(&at_exit), &context, time::wall());
     print_queue(&mut state).map_or_else(|error| not_printed(&error), |()| Exit::Done)
 }
 

@@ -1,4 +1,4 @@
-//! What `check` says of each part: what it found, or what to do. Pure.
+//! The lines of `check`: what it found, and what to do. Pure.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,33 +13,37 @@ use crate::honeycomb::client::NoResponse;
 use crate::honeycomb::endpoint::Endpoint;
 use crate::honeycomb::response::{self, Response};
 use crate::messages;
-use crate::spool::state::QueuedEvent;
+use crate::spool::queue::QueuedEvent;
 use crate::tilt::error::TiltError;
 use crate::tilt::model::Snapshot;
 
+/// One line of `check`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Finding {
+    /// The part that was checked, such as `tilt` or `key`.
     pub topic: &'static str,
-    pub verdict: Level,
-    pub says: String,
+    pub verdict: Verdict,
+    /// One line that says what was found or what to do.
+    pub text: String,
 }
 
+/// Whether a part works.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Level {
-    Good,
-    /// It may be right, or wrong.
-    Doubtful,
-    /// A report would end so.
+pub enum Verdict {
+    Ok,
+    /// It may work. `check` cannot tell.
+    Note,
+    /// A report would fail with this exit code.
     Bad(Exit),
-    /// Not looked at, for want of another part.
+    /// It was not checked, because it depends on a part that does not work.
     Skipped,
 }
 
-impl Level {
+impl Verdict {
     fn as_str(self) -> &'static str {
         match self {
-            Self::Good => "ok",
-            Self::Doubtful => "note",
+            Self::Ok => "ok",
+            Self::Note => "note",
             Self::Bad(_) => "bad",
             Self::Skipped => "skipped",
         }
@@ -47,89 +51,92 @@ impl Level {
 }
 
 impl Finding {
-    fn new(topic: &'static str, verdict: Level, says: impl Into<String>) -> Self {
-        Self { topic, verdict, says: says.into() }
+    fn new(topic: &'static str, verdict: Verdict, text: impl Into<String>) -> Self {
+        Self { topic, verdict, text: text.into() }
     }
 
-    fn good(topic: &'static str, says: impl Into<String>) -> Self {
-        Self::new(topic, Level::Good, says)
+    fn ok(topic: &'static str, text: impl Into<String>) -> Self {
+        Self::new(topic, Verdict::Ok, text)
     }
 
-    fn bad(topic: &'static str, exit: Exit, says: impl Into<String>) -> Self {
-        Self::new(topic, Level::Bad(exit), says)
+    fn note(topic: &'static str, text: impl Into<String>) -> Self {
+        Self::new(topic, Verdict::Note, text)
     }
 
-    fn skipped(topic: &'static str, says: impl Into<String>) -> Self {
-        Self::new(topic, Level::Skipped, says)
+    fn bad(topic: &'static str, exit: Exit, text: impl Into<String>) -> Self {
+        Self::new(topic, Verdict::Bad(exit), text)
     }
 
-    /// What must be set, and is not or not rightly.
-    pub fn mistake(topic: &'static str, mistake: &ConfigError) -> Self {
-        Self::bad(topic, Exit::Usage, mistake.to_string())
+    fn skipped(topic: &'static str, text: impl Into<String>) -> Self {
+        Self::new(topic, Verdict::Skipped, text)
     }
 
+    /// An option or variable that is missing or invalid.
+    pub fn invalid(topic: &'static str, error: &ConfigError) -> Self {
+        Self::bad(topic, Exit::Usage, error.to_string())
+    }
+
+    /// The line for people: the verdict, the topic and the text in columns.
     pub fn line(&self) -> String {
-        format!("{:8}{:10}{}", self.verdict.as_str(), self.topic, self.says)
+        format!("{:8}{:10}{}", self.verdict.as_str(), self.topic, self.text)
     }
 
+    /// The entry of `check --json`.
     pub fn json(&self) -> Value {
-        json!({"topic": self.topic, "verdict": self.verdict.as_str(), "says": self.says})
+        json!({"topic": self.topic, "verdict": self.verdict.as_str(), "says": self.text})
     }
 }
 
-/// How one report would end, with all this.
-pub fn exit(findings: &[Finding]) -> Exit {
-    // A report meets a mistake first, then an unusable state, then Tilt, then Honeycomb.
+/// The exit code that a report would have now.
+pub fn exit_code(findings: &[Finding]) -> Exit {
+    // A report checks its options first, then the state, Tilt and Honeycomb.
     let order = [Exit::Usage, Exit::Unexpected, Exit::NoTilt, Exit::Rejected, Exit::NotDelivered];
-    let is_found = |exit: &Exit| findings.iter().any(|f| f.verdict == Level::Bad(*exit));
+    let is_found = |exit: &Exit| findings.iter().any(|f| f.verdict == Verdict::Bad(*exit));
     order.into_iter().find(is_found).unwrap_or(Exit::Done)
 }
 
-/// Whether events would get to Honeycomb, whatever Tilt does.
+/// Whether Honeycomb would receive events, regardless of Tilt.
 pub fn is_connected(findings: &[Finding]) -> bool {
-    let matters = |finding: &&Finding| !["tilt", "session"].contains(&finding.topic);
-    let stops = |finding: &Finding| matches!(finding.verdict, Level::Bad(_) | Level::Skipped);
-    !findings.iter().filter(matters).any(stops)
+    let is_about_tilt = |finding: &Finding| ["tilt", "session"].contains(&finding.topic);
+    let fails = |finding: &Finding| matches!(finding.verdict, Verdict::Bad(_) | Verdict::Skipped);
+    !findings.iter().any(|finding| fails(finding) && !is_about_tilt(finding))
 }
 
+/// Whether the `tilt` program runs.
 pub fn tilt(version: &Result<String, TiltError>) -> Finding {
     const TOPIC: &str = "tilt";
     match version {
-        Ok(version) => Finding::good(TOPIC, version),
+        Ok(version) => Finding::ok(TOPIC, version),
         Err(error @ TiltError::NotInstalled { .. }) => {
             Finding::bad(TOPIC, Exit::NoTilt, error.to_string())
         }
-        // A wrapper's trouble, say; what matters is whether it answers.
+        // A wrapper script may not know `tilt version`. A report does not need it.
         Err(error) => {
-            let why = error.to_string();
-            let says =
-                format!("its version is not known: {}", why.trim_start_matches("tilt get: "));
-            Finding::new(TOPIC, Level::Doubtful, says)
+            let error = error.to_string();
+            let error = error.trim_start_matches("tilt get: ");
+            Finding::note(TOPIC, format!("unknown version: {error}"))
         }
     }
 }
 
-/// Of a look through that program; `None` where there is none.
+/// Whether a Tilt runs on the port. `polled` is `None` if there is no `tilt` program.
 pub fn session(
-    looked: Option<&Result<Snapshot, TiltError>>,
+    polled: Option<&Result<Snapshot, TiltError>>,
     port: &str,
     kinds: &[&str],
 ) -> Finding {
     const TOPIC: &str = "session";
-    match looked {
-        None => Finding::skipped(TOPIC, "not looked for: there is no tilt to ask"),
+    match polled {
+        None => Finding::skipped(TOPIC, "not checked: no tilt program"),
         Some(Ok(snapshot)) => {
-            let count = snapshot.resources.len();
-            let resources =
-                if count == 1 { "1 resource".to_owned() } else { format!("{count} resources") };
-            let says = format!("port {port}: {resources}; it knows {}", kinds.join(", "));
-            Finding::good(TOPIC, says)
+            let resources = messages::counted(snapshot.resources.len(), "resource");
+            Finding::ok(TOPIC, format!("port {port}: {resources}; kinds: {}", kinds.join(", ")))
         }
         Some(Err(error)) => Finding::bad(TOPIC, Exit::of_failed_poll(error), error.to_string()),
     }
 }
 
-/// Of the folder, which takes files; with what waits there for the dataset, where that is known.
+/// A state folder that can be written. `queue` is `None` if the dataset or the endpoint is invalid.
 pub fn state(
     folder: &str,
     is_open: bool,
@@ -137,146 +144,151 @@ pub fn state(
     now: SystemTime,
 ) -> Finding {
     const TOPIC: &str = "state";
-    let waits = queue.map(|queue| waiting(queue, now)).unwrap_or_default();
+    let queued = queue.map(|queue| format!("; {}", queued(queue, now))).unwrap_or_default();
     if is_open {
-        let says = format!("{folder}: writable, but others may look into it; chmod 700 it{waits}");
-        return Finding::new(TOPIC, Level::Doubtful, says);
+        let problem = "writable, but other users can read it; run chmod 700 on it";
+        return Finding::note(TOPIC, format!("{folder}: {problem}{queued}"));
     }
-    Finding::good(TOPIC, format!("{folder}: writable, private{waits}"))
+    Finding::ok(TOPIC, format!("{folder}: writable, private{queued}"))
 }
 
-fn waiting(queue: &[QueuedEvent], now: SystemTime) -> String {
+/// `2 events queued, the oldest for 2h`
+fn queued(queue: &[QueuedEvent], now: SystemTime) -> String {
     if queue.is_empty() {
-        return "; nothing waits".to_owned();
+        return "queue empty".to_owned();
     }
-    // A clock may have been set back since.
+    // The clock may have been set back since.
     let oldest = queue.iter().filter_map(QueuedEvent::since).min().map_or(now, |at| at.min(now));
     let age = Duration::from_secs(now.duration_since(oldest).unwrap_or_default().as_secs());
-    let verb = if queue.len() == 1 { "waits" } else { "wait" };
-    format!(
-        "; {} {verb}, the oldest for at least {}",
-        messages::events(queue.len()),
-        humantime::format_duration(age)
-    )
+    let (events, age) = (messages::events(queue.len()), humantime::format_duration(age));
+    if queue.len() == 1 {
+        format!("{events} queued for {age}")
+    } else {
+        format!("{events} queued, the oldest for {age}")
+    }
 }
 
+/// A state folder or file that cannot be used.
 pub fn unusable_state(error: &impl ToString) -> Finding {
     Finding::bad("state", Exit::Unexpected, error.to_string())
 }
 
+/// Whether the key looks usable, by its format alone.
 pub fn key(shape: Shape) -> Finding {
     const TOPIC: &str = "key";
     let kind = shape.as_str();
     match (shape.advice(), shape.doubt()) {
         (Some(advice), _) => Finding::bad(TOPIC, Exit::Usage, format!("{kind}: {advice}")),
-        (None, Some(doubt)) => Finding::new(TOPIC, Level::Doubtful, format!("{kind}; {doubt}")),
-        (None, None) => Finding::good(TOPIC, kind),
+        (None, Some(doubt)) => Finding::note(TOPIC, format!("{kind}; {doubt}")),
+        (None, None) => Finding::ok(TOPIC, kind),
     }
 }
 
-/// Whether anything answers there, and how soon.
+/// Whether the endpoint responds, and how fast.
 pub fn endpoint(
     endpoint: &Endpoint,
     proxy: Option<&str>,
-    answered: Result<Duration, &NoResponse>,
+    took: Result<Duration, &NoResponse>,
 ) -> Finding {
     const TOPIC: &str = "endpoint";
-    let way = proxy.map_or("no proxy".to_owned(), |proxy| format!("by way of the proxy {proxy}"));
-    match answered {
+    let route = proxy.map_or("no proxy".to_owned(), |proxy| format!("via the proxy {proxy}"));
+    match took {
         Ok(took) => {
-            let safety = if endpoint.is_https { "TLS verified" } else { "without TLS" };
-            let says =
-                format!("{} answers in {} ms; {safety}; {way}", endpoint.url, took.as_millis());
-            Finding::good(TOPIC, says)
+            let tls = if endpoint.is_https { "TLS verified" } else { "no TLS" };
+            let (url, took) = (&endpoint.url, took.as_millis());
+            Finding::ok(TOPIC, format!("{url} responded in {took} ms; {tls}; {route}"))
         }
-        Err(NoResponse(why)) => Finding::bad(TOPIC, Exit::NotDelivered, format!("{why} ({way})")),
+        Err(NoResponse(why)) => Finding::bad(TOPIC, Exit::NotDelivered, format!("{why} ({route})")),
     }
 }
 
-pub fn no_team(why: &str) -> Finding {
-    Finding::skipped("team", format!("not asked for: {why}"))
+/// A team that could not be asked for.
+pub fn skipped_team(why: &str) -> Finding {
+    Finding::skipped("team", format!("not checked: {why}"))
 }
 
-/// Of the answer to `GET /1/auth`; and that answer, if it is one.
+/// Whether Honeycomb accepts the key, from the response to `GET /1/auth`. Also returns what the
+/// response says about the key, if it does.
 pub fn team(response: &Response) -> (Finding, Option<Auth>) {
     let http = response::http(response);
-    let bad = |exit, says: String| (Finding::bad("team", exit, says), None);
+    let bad = |exit, text: String| (Finding::bad("team", exit, text), None);
     match response.status {
         200 => match Auth::read(&response.body) {
-            Some(auth) => (access(&auth), Some(auth)),
+            Some(auth) => (permissions(&auth), Some(auth)),
             None => bad(
                 Exit::NotDelivered,
-                "HTTP 200, but not about a key: is something else answering in Honeycomb's place?"
+                "HTTP 200, but the response is not about a key; check whether a proxy or a login \
+                 page answers instead of Honeycomb"
                     .into(),
             ),
         },
         300..=399 => bad(Exit::Rejected, response::redirected(response)),
         401 => bad(Exit::Rejected, format!("{} ({http})", response::UNKNOWN_KEY)),
         404 | 405 | 501 => {
-            let says = format!(
-                "not known: no GET /1/auth here, as behind a Collector, and so no links ({http})"
+            let text = format!(
+                "unknown, and so no links: the endpoint, perhaps an OpenTelemetry Collector, does \
+                 not support GET /1/auth ({http})"
             );
-            (Finding::new("team", Level::Doubtful, says), None)
+            (Finding::note("team", text), None)
         }
         408 | 425 | 429 | 500..=599 => {
-            bad(Exit::NotDelivered, format!("not known: {http}; try again later"))
+            bad(Exit::NotDelivered, format!("unknown: {http}; try again later"))
         }
-        _ => bad(Exit::Rejected, format!("the request was refused ({http})")),
+        _ => bad(Exit::Rejected, format!("the endpoint rejected the request ({http})")),
     }
 }
 
-fn access(auth: &Auth) -> Finding {
+fn permissions(auth: &Auth) -> Finding {
     const TOPIC: &str = "team";
     let team = one_line(auth.team().unwrap_or("unknown"), response::TEXT_LIMIT);
-    let place = match auth.environment().map(|name| one_line(name, response::TEXT_LIMIT)) {
+    let team = match auth.environment().map(|name| one_line(name, response::TEXT_LIMIT)) {
         Some(environment) => format!("{team}, environment {environment}"),
-        None if auth.is_classic() => format!("{team}, in Honeycomb Classic without environments"),
+        None if auth.is_classic() => format!("{team}, Honeycomb Classic without environments"),
         None => team,
     };
     if !auth.may_send_events() {
-        let says = format!("{place}; {}", response::MAY_NOT_SEND);
-        return Finding::bad(TOPIC, Exit::Rejected, says);
+        let text = format!("{team}; {}", response::MAY_NOT_SEND);
+        return Finding::bad(TOPIC, Exit::Rejected, text);
     }
-    let mut may = vec!["send events"];
+    let mut permissions = vec!["send events"];
     if auth.may_create_datasets() == Some(true) {
-        may.push("create datasets");
+        permissions.push("create datasets");
     }
     if auth.may_manage_queries() {
-        may.push("manage queries");
+        permissions.push("manage queries");
     }
     if auth.may_manage_boards() {
-        may.push("manage boards");
+        permissions.push("manage boards");
     }
-    Finding::good(TOPIC, format!("{place}; the key may {}", may.join(", ")))
+    Finding::ok(TOPIC, format!("{team}; the key may {}", permissions.join(", ")))
 }
 
-/// Of the answer to `GET /1/datasets/SLUG`, which an ingest key may not ask for.
-pub fn dataset(name: &str, auth: Option<&Auth>, looked_up: Option<&Response>) -> Finding {
+/// Whether events can go to the dataset, from the response to `GET /1/datasets/SLUG`. An ingest key
+/// may not send that request.
+pub fn dataset(name: &str, auth: Option<&Auth>, response: Option<&Response>) -> Finding {
     const TOPIC: &str = "dataset";
     let Some(auth) = auth else {
-        return Finding::skipped(TOPIC, format!("{name}; not looked up"));
+        return Finding::skipped(TOPIC, format!("{name}: not checked"));
     };
     let may_create = auth.may_create_datasets();
-    match looked_up.map(|response| response.status) {
-        Some(200) => Finding::good(TOPIC, format!("{name} is there")),
+    match response.map(|response| response.status) {
+        Some(200) => Finding::ok(TOPIC, format!("{name} exists")),
         Some(404) if may_create == Some(false) => {
-            let says = format!(
-                "there is no {name}, and the key may not create it; create it, or let the key \
-                 create datasets"
+            let text = format!(
+                "{name} does not exist, and the key may not create it; create it, or allow the \
+                 key to create datasets"
             );
-            Finding::bad(TOPIC, Exit::Rejected, says)
+            Finding::bad(TOPIC, Exit::Rejected, text)
         }
         Some(404) => {
-            Finding::good(TOPIC, format!("{name} is not there yet; the first event makes it"))
+            Finding::ok(TOPIC, format!("{name} does not exist yet; the first event creates it"))
         }
         _ if may_create == Some(true) => {
-            let says = format!("{name}; the first event makes it if it is not there");
-            Finding::good(TOPIC, says)
+            Finding::ok(TOPIC, format!("{name}; the first event creates it if it does not exist"))
         }
         _ => {
-            let says =
-                format!("{name} must be there already: the key may neither look nor create it");
-            Finding::new(TOPIC, Level::Doubtful, says)
+            let text = format!("{name} must exist; the key may neither look it up nor create it");
+            Finding::note(TOPIC, text)
         }
     }
 }
@@ -286,7 +298,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_exit_code_is_that_of_what_a_report_meets_first() {
+    fn the_exit_code_is_that_of_the_first_step_that_would_fail() {
         let bad = |exits: &[Exit]| -> Vec<_> {
             exits.iter().map(|exit| Finding::bad("x", *exit, "")).collect()
         };
@@ -297,22 +309,24 @@ mod tests {
             (&[Exit::NoTilt, Exit::Usage, Exit::Rejected], Exit::Usage),
             (&[Exit::NotDelivered, Exit::Rejected], Exit::Rejected),
         ] {
-            assert_eq!(exit(&bad(exits)), expected, "{exits:?}");
+            assert_eq!(exit_code(&bad(exits)), expected, "{exits:?}");
         }
     }
 
     #[test]
-    fn what_waits_is_counted_from_the_oldest() {
+    fn the_queue_is_shown_with_the_age_of_its_oldest_event() {
         let wire = || serde_json::value::RawValue::from_string("{}".into()).expect("JSON");
         let at = |second| {
             QueuedEvent::new(second, crate::events::event::EventKind::Session, second, wire())
         };
         let now = SystemTime::UNIX_EPOCH + Duration::from_millis(7_400_500);
-        let says = state("/s", false, Some(&[at(7_000), at(200)]), now).says;
-        assert_eq!(says, "/s: writable, private; 2 events wait, the oldest for at least 2h");
-        assert_eq!(state("/s", false, Some(&[]), now).says, "/s: writable, private; nothing waits");
-        let odd = state("/s", false, Some(&[at(u64::MAX), at(8_000_000)]), now).says;
-        assert!(odd.ends_with("the oldest for at least 0s"), "{odd}");
-        assert_eq!(state("/s", true, None, now).verdict, Level::Doubtful);
+        let text = |queue: &[QueuedEvent]| state("/s", false, Some(queue), now).text;
+        let both = text(&[at(7_000), at(200)]);
+        assert_eq!(both, "/s: writable, private; 2 events queued, the oldest for 2h");
+        assert_eq!(text(&[at(200)]), "/s: writable, private; 1 event queued for 2h");
+        assert_eq!(text(&[]), "/s: writable, private; queue empty");
+        let from_the_future = text(&[at(u64::MAX), at(8_000_000)]);
+        assert!(from_the_future.ends_with("the oldest for 0s"), "{from_the_future}");
+        assert_eq!(state("/s", true, None, now).verdict, Verdict::Note);
     }
 }

@@ -49,12 +49,12 @@ fn is_beside_ci(environment: &Environment, ends_by_itself: bool) -> bool {
     !ends_by_itself && environment.tilt_mode() == Some(TiltMode::Ci)
 }
 
-/// Logs why once a signal is heard: whoever reads the line may send one.
+/// Waits for a signal. Logs `why` only once signals are handled, because its reader may send one.
 fn wait_for_signal(why: &str) {
     let shutdown = Shutdown::default();
-    let listens = shutdown::on_signals(&shutdown, || ()).is_ok();
+    let handles_signals = shutdown::on_signals(&shutdown, || ()).is_ok();
     log::warn!("{why}");
-    if listens {
+    if handles_signals {
         shutdown.wait();
     }
 }

@@ -1,5 +1,7 @@
 //! The commands that end by themselves.
 
+use std::io::{self, Write};
+
 pub mod board;
 pub mod check;
 pub mod ci_summary;
@@ -9,3 +11,8 @@ pub mod flush;
 pub mod idle;
 pub mod report;
 pub mod snapshot;
+
+/// Prints a line on stdout. A closed stdout (`| head`) is not an error.
+fn print_line(line: &str) {
+    let _ = writeln!(io::stdout(), "{line}");
+}

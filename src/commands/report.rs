@@ -2,6 +2,7 @@
 //! its exit code.
 
 use std::io;
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -14,14 +15,15 @@ use crate::exit_code::Exit;
 use crate::honeycomb::sender::{Delivery, DeliveryEnd};
 use crate::messages;
 use crate::metadata::git;
+use crate::spool::error::StoreError;
+use crate::spool::installation;
 use crate::spool::reconcile::reconcile;
 use crate::spool::state::Recorded;
-use crate::spool::store::{self, Store, StoreError};
+use crate::spool::store::Store;
 use crate::tilt::client::Tilt;
 
-/// After a signal, a request in flight may still take this long. Without its response, its events
-/// would be sent again.
-const LAST_RESPONSE: Duration = Duration::from_secs(1);
+/// How long a request may still take after a signal. Events whose response is lost are sent again.
+const RESPONSE_GRACE: Duration = Duration::from_secs(1);
 
 /// Reports once. Events from earlier runs are sent even if no Tilt is running.
 pub fn run(config: &ReportConfig) -> io::Result<Exit> {
@@ -66,8 +68,8 @@ fn poll(
 }
 
 /// The context with this machine's id, which is created if needed. Logs why if that fails.
-pub fn with_installation_id(context: &Context, state_dir: &std::path::Path) -> Option<Context> {
-    match store::installation_id(state_dir) {
+pub fn with_installation_id(context: &Context, state_dir: &Path) -> Option<Context> {
+    match installation::load_or_create(state_dir) {
         Ok(id) => Some(Context { installation_id: Some(id), ..context.clone() }),
         Err(error) => {
             log::error!("{error}");
@@ -76,17 +78,19 @@ pub fn with_installation_id(context: &Context, state_dir: &std::path::Path) -> O
     }
 }
 
-/// Calls `interrupt` some time after a signal, to end a request that gets no response.
+/// A function for the first signal: it calls `interrupt` after `RESPONSE_GRACE`, which ends a request
+/// that gets no response.
 #[expect(clippy::disallowed_methods, reason = "this thread only waits; the report does not")]
 pub fn interrupt_soon(interrupt: impl FnOnce() + Send + 'static) -> impl FnOnce() + Send + 'static {
     move || {
         log::debug!("asked to stop");
-        let waiting = thread::Builder::new().name("last response".into()).spawn(|| {
-            thread::sleep(LAST_RESPONSE);
+        let timer = thread::Builder::new().name("last response".into()).spawn(|| {
+            thread::sleep(RESPONSE_GRACE);
             interrupt();
         });
-        // Without a thread, the request has its own limit, and a second signal ends the program.
-        drop(waiting);
+        // If no thread can start, the request still has its timeout, and a second signal ends the
+        // program.
+        drop(timer);
     }
 }
 
@@ -106,7 +110,7 @@ pub fn unusable_state(error: &StoreError) -> Exit {
     Exit::Unexpected
 }
 
-/// Logs why events stay queued, if any do.
+/// The exit code of a delivery. Logs why events stay queued, if any do.
 pub fn exit_of(delivery: &Delivery, timeout: Duration) -> Exit {
     let kept = messages::kept(delivery.waiting);
     match &delivery.end {

@@ -39,12 +39,12 @@ pub fn run(config: &SnapshotConfig) -> io::Result<Exit> {
     let recorded = record(config, &context, &sender);
     let exit = flush(&mut sender, config.send.timeout, &shutdown);
     Ok(match recorded {
-        Ok((left, tracker)) => {
+        Ok((at_exit, tracker)) => {
             if let Some(summary) = &config.summary {
                 let link = (exit == Exit::Done)
-                    .then(|| trace_link(&left, &tracker, config, &sender))
+                    .then(|| trace_link(&at_exit, &tracker, config, &sender))
                     .flatten();
-                print_summary(&left, &tracker, summary, link.as_deref());
+                print_summary(&at_exit, &tracker, summary, link.as_deref());
             }
             exit
         }
@@ -52,10 +52,10 @@ pub fn run(config: &SnapshotConfig) -> io::Result<Exit> {
     })
 }
 
-/// What a snapshot shows, as the last observation of its session.
-pub fn observation(left: &ExitSnapshot) -> Observation<'_> {
-    let (phase, seen_at) = (Phase::Over(left.snapshot.outcome), left.created_at);
-    Observation { phase, seen_at, ..Observation::at(&left.snapshot) }
+/// The snapshot as the last observation of its session.
+pub fn observation(at_exit: &ExitSnapshot) -> Observation<'_> {
+    let (phase, seen_at) = (Phase::Over(at_exit.snapshot.outcome), at_exit.created_at);
+    Observation { phase, seen_at, ..Observation::at(&at_exit.snapshot) }
 }
 
 fn record(
@@ -64,30 +64,30 @@ fn record(
     sender: &Sender,
 ) -> Result<(ExitSnapshot, SessionTracker), Exit> {
     let source = &config.source;
-    let left = exit_snapshot::read(&source.file, source.outcome).map_err(|error| {
+    let at_exit = exit_snapshot::read(&source.file, source.outcome).map_err(|error| {
         log::error!("{error}");
         Exit::Unexpected
     })?;
-    let context = git::with_checkout(context, left.snapshot.session.as_ref());
+    let context = git::with_checkout(context, at_exit.snapshot.session.as_ref());
     let updated = sender.store().update(|state| {
-        let recorded = reconcile(state, &observation(&left), &context, time::wall());
-        (recorded, state.tracker(&session_id(&observation(&left))))
+        let recorded = reconcile(state, &observation(&at_exit), &context, time::wall());
+        (recorded, state.tracker(&session_id(&observation(&at_exit))))
     });
     let (recorded, tracker) = updated.map_err(|error| unusable_state(&error))?;
     log_dropped(recorded);
-    Ok((left, tracker))
+    Ok((at_exit, tracker))
 }
 
 /// Prints the summary on stdout, and appends it to GitHub's page.
 fn print_summary(
-    left: &ExitSnapshot,
+    at_exit: &ExitSnapshot,
     tracker: &SessionTracker,
     config: &SummaryConfig,
     link: Option<&str>,
 ) {
-    let at = left.created_at.unwrap_or_else(time::wall);
-    let outcome = outcome(&observation(left), tracker);
-    let summary = Summary::of(&left.snapshot, outcome, at);
+    let at = at_exit.created_at.unwrap_or_else(time::wall);
+    let outcome = outcome(&observation(at_exit), tracker);
+    let summary = Summary::of(&at_exit.snapshot, outcome, at);
     // A closed stdout is not an error.
     let _ = io::stdout().write_all(summary.text(link).as_bytes());
     if let Some(page) = &config.github_page
@@ -103,14 +103,14 @@ fn append(path: &Path, text: &str) -> io::Result<()> {
 
 /// The address of the run's trace in Honeycomb; `None` if the UI's address is unknown.
 fn trace_link(
-    left: &ExitSnapshot,
+    at_exit: &ExitSnapshot,
     tracker: &SessionTracker,
     config: &SnapshotConfig,
     sender: &Sender,
 ) -> Option<String> {
-    let started_at = left.snapshot.session.as_ref()?.tilt_started_at.as_ref()?.at;
-    let root = tracker.startup_span(&session_id(&observation(left)));
+    let started_at = at_exit.snapshot.session.as_ref()?.tilt_started_at.as_ref()?.at;
+    let root = tracker.startup_span(&session_id(&observation(at_exit)));
     let url = dataset_link::find(sender.client().api(), &config.send.destination, LINK_TIMEOUT)?;
-    let ended_at = left.created_at.unwrap_or_else(time::wall);
+    let ended_at = at_exit.created_at.unwrap_or_else(time::wall);
     Some(url.trace(&root.trace_id, (started_at, ended_at)))
 }

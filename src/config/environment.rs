@@ -1,4 +1,4 @@
-//! What the configuration reads beside the options: variables, files and the machine.
+//! Variables, files and facts about the machine that the configuration reads in addition to options.
 
 use std::ffi::OsString;
 use std::fmt;

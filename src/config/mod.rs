@@ -1,7 +1,8 @@
-//! What the program will do: options over environment over defaults, checked once.
+//! Resolves the options, the environment and the defaults into one [`Mode`]. An option wins over its
+//! variable.
 //!
 //! Pure: the environment and the key file are passed in as functions. Every error is one line that
-//! names the option or variable and says what to do. No message holds the key.
+//! names the option or variable and says what to do. No message contains the key.
 
 pub mod environment;
 pub mod error;
@@ -26,6 +27,8 @@ use crate::spool::store::Store;
 use crate::tilt::command::{TiltCommand, TiltMode};
 use crate::tilt::model::Outcome;
 
+/// The default `name` of `honeycomb_collector()` in the Tiltfile.
+const DEFAULT_COLLECTOR: &str = "honeycomb-collector";
 const DEFAULT_PORT: &str = "10350";
 const DEFAULT_INTERVAL: Duration = Duration::from_mins(1);
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -84,14 +87,14 @@ pub struct SnapshotSource {
     pub outcome: Option<Outcome>,
 }
 
-/// Where the summary of a `tilt ci` goes in addition to stdout.
+/// The targets of the summary of a `tilt ci`, in addition to stdout.
 #[derive(Debug, PartialEq)]
 pub struct SummaryConfig {
     /// `GITHUB_STEP_SUMMARY`: a Markdown file that GitHub Actions shows on the job's page.
     pub github_page: Option<PathBuf>,
 }
 
-/// Where events go, and where they wait until they are delivered.
+/// The destination of the events, and the folder of their queue.
 #[derive(Debug)]
 pub struct SendConfig {
     pub destination: Destination,
@@ -127,7 +130,7 @@ pub enum DryRunSource {
     Snapshot(SnapshotSource),
 }
 
-/// What `check` tests. Each part is resolved by itself, so that a missing one hides no other.
+/// The parts that `check` tests. Each is resolved by itself, so that no error hides another.
 #[derive(Debug)]
 pub struct CheckConfig {
     pub json: bool,
@@ -147,7 +150,7 @@ pub struct CheckConfig {
 #[derive(Debug)]
 pub struct BoardConfig {
     pub dataset: String,
-    /// Where to create the board; `None` with `--dry-run`.
+    /// The API and the key to create the board with; `None` with `--dry-run`.
     pub destination: Option<Destination>,
     /// The longest time for one request.
     pub timeout: Duration,
@@ -236,17 +239,20 @@ fn board(cli: &Cli, environment: &Environment) -> Result<BoardConfig, ConfigErro
     Ok(BoardConfig { dataset, destination, timeout: timeout(cli)? })
 }
 
-/// What every event carries in addition to what Tilt shows.
+/// The values that every event carries in addition to those from Tilt.
 fn context(cli: &Cli, environment: &Environment) -> Result<Context, ConfigError> {
     // Only `tilt ci` writes a snapshot when it exits.
-    let of_snapshot = cli.snapshot.as_ref().map(|_| TiltMode::Ci);
-    let tilt_mode = environment.tilt_mode().or(of_snapshot);
+    let mode_of_snapshot = cli.snapshot.as_ref().map(|_| TiltMode::Ci);
+    let tilt_mode = environment.tilt_mode().or(mode_of_snapshot);
     Ok(Context {
         user: cli.user.clone().or_else(|| environment.text("TILT_HONEYCOMB_USER")),
         own_fields: values::own_fields(&cli.field)?,
         send_error_text: cli.send_error_text,
         send_stage_text: cli.send_stage_text,
         tilt_mode,
+        collector: environment
+            .text("TILT_HONEYCOMB_RESOURCE")
+            .unwrap_or_else(|| DEFAULT_COLLECTOR.to_owned()),
         installation_id: None,
         cpu_count: environment.cpu_count,
         ci_fields: ci::fields(environment.ci_provider, &|name| environment.text(name)),

@@ -21,9 +21,9 @@ const NAME_LIMIT: usize = 255;
 pub const INTERVALS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_hours(24));
 pub const TIMEOUTS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_mins(5));
 
-type Result<T> = std::result::Result<T, ConfigError>;
+type ConfigResult<T> = Result<T, ConfigError>;
 
-fn invalid<T>(message: impl Into<String>) -> Result<T> {
+fn invalid<T>(message: impl Into<String>) -> ConfigResult<T> {
     Err(ConfigError::new(message))
 }
 
@@ -33,7 +33,7 @@ pub fn duration(
     text: Option<&str>,
     default: Duration,
     (min, max): (Duration, Duration),
-) -> Result<Duration> {
+) -> ConfigResult<Duration> {
     let Some(text) = text else { return Ok(default) };
     let duration = humantime::parse_duration(text).map_err(|error| {
         ConfigError::new(format!("{name} {text:?}: {error}; write it like 30s or 5m"))
@@ -46,7 +46,7 @@ pub fn duration(
 }
 
 /// Parses `--port`.
-pub fn port(text: &str) -> Result<u16> {
+pub fn port(text: &str) -> ConfigResult<u16> {
     match text.parse() {
         Ok(port) if port > 0 => Ok(port),
         _ => invalid(format!("--port {text:?}: must be a number from 1 to 65535")),
@@ -54,7 +54,7 @@ pub fn port(text: &str) -> Result<u16> {
 }
 
 /// Parses every `--field`. If a name is given twice, the last value wins.
-pub fn own_fields(options: &[String]) -> Result<Vec<(String, String)>> {
+pub fn own_fields(options: &[String]) -> ConfigResult<Vec<(String, String)>> {
     let mut fields: Vec<(String, String)> = Vec::new();
     for option in options {
         let field = own_field(option)?;
@@ -64,7 +64,7 @@ pub fn own_fields(options: &[String]) -> Result<Vec<(String, String)>> {
     Ok(fields)
 }
 
-fn own_field(text: &str) -> Result<(String, String)> {
+fn own_field(text: &str) -> ConfigResult<(String, String)> {
     let Some((name, value)) = text.split_once('=') else {
         return invalid(format!("--field {text:?}: must be key=value"));
     };
@@ -81,7 +81,7 @@ fn own_field(text: &str) -> Result<(String, String)> {
 }
 
 /// Reads the API key from the file, or else from the environment.
-pub fn api_key(file: Option<&Path>, environment: &Environment) -> Result<ApiKey> {
+pub fn api_key(file: Option<&Path>, environment: &Environment) -> ConfigResult<ApiKey> {
     let (source, text) = if let Some(path) = file {
         match (environment.read_file)(path) {
             Ok(text) => (format!("the key in {}", path.display()), text),
@@ -96,7 +96,7 @@ pub fn api_key(file: Option<&Path>, environment: &Environment) -> Result<ApiKey>
 }
 
 /// The dataset from the option, or else from the environment.
-pub fn dataset(option: Option<&str>, environment: &Environment) -> Result<String> {
+pub fn dataset(option: Option<&str>, environment: &Environment) -> ConfigResult<String> {
     let option = option.map(str::to_owned);
     let Some(dataset) = option.or_else(|| environment.text("HONEYCOMB_DATASET")) else {
         return invalid("no dataset: set HONEYCOMB_DATASET or give --dataset");
@@ -122,7 +122,7 @@ pub fn endpoint(
     option: Option<&str>,
     allow_insecure_http: bool,
     environment: &Environment,
-) -> Result<Endpoint> {
+) -> ConfigResult<Endpoint> {
     let text = option
         .map(str::to_owned)
         .or_else(|| environment.text("HONEYCOMB_API_ENDPOINT"))
@@ -135,7 +135,7 @@ pub fn endpoint(
 
 /// The address of Honeycomb's UI: `HONEYCOMB_UI_URL`, or else the one of the API's region. It only
 /// appears in links; no request goes there.
-pub fn ui_url(endpoint: &Endpoint, environment: &Environment) -> Result<Option<String>> {
+pub fn ui_url(endpoint: &Endpoint, environment: &Environment) -> ConfigResult<Option<String>> {
     let Some(text) = environment.text("HONEYCOMB_UI_URL") else {
         return Ok(dataset_link::ui_of(&endpoint.host));
     };
@@ -152,19 +152,19 @@ pub fn ui_url(endpoint: &Endpoint, environment: &Environment) -> Result<Option<S
 }
 
 /// `--state-dir`, or else the platform's folder for program state.
-pub fn state_dir(option: Option<&Path>, environment: &Environment) -> Result<PathBuf> {
+pub fn state_dir(option: Option<&Path>, environment: &Environment) -> ConfigResult<PathBuf> {
     if let Some(path) = option {
         return Ok(path.to_owned());
     }
-    let home = |below: &str| environment.path("HOME").map(|home| home.join(below));
+    let in_home = |path: &str| environment.path("HOME").map(|home| home.join(path));
     // The XDG specification says to ignore a relative path.
     let base = environment.path("XDG_STATE_HOME").filter(|path| path.is_absolute()).or_else(|| {
         if cfg!(windows) {
             environment.path("LOCALAPPDATA")
         } else if cfg!(target_os = "macos") {
-            home("Library/Application Support")
+            in_home("Library/Application Support")
         } else {
-            home(".local/state")
+            in_home(".local/state")
         }
     });
     match base {

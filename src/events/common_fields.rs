@@ -18,6 +18,8 @@ pub struct Context {
     /// Adds `stage_text`.
     pub send_stage_text: bool,
     pub tilt_mode: Option<TiltMode>,
+    /// The name of the collector's own resource. It does not count in any statistic.
+    pub collector: String,
     /// The random id of this machine. `None` in a dry run on a machine that has none yet.
     pub installation_id: Option<String>,
     /// The number of processors that this process can use.

@@ -1,5 +1,5 @@
-//! What one derivation works with. The files beside this one add the methods: `derive` the builds,
-//! `spans` their events, `startup` the startup, `status` the heartbeats. Pure.
+//! The data of one derivation. Other files add its methods: `derive` finds the builds, `spans` their
+//! events, `startup` the startup and `status` the heartbeats. Pure.
 
 use std::time::SystemTime;
 
@@ -18,7 +18,7 @@ pub struct Derivation<'a> {
     pub tracker: &'a mut SessionTracker,
     pub context: &'a Context,
     pub common: CommonFields,
-    /// What was derived so far.
+    /// The events derived so far.
     pub derived: DerivedEvents,
     /// The time of the heartbeats.
     pub now: SystemTime,

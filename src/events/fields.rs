@@ -179,7 +179,7 @@ pub const FIELDS: &[Field] = &[
     text(
         "error.hash",
         BUILDS,
-        "hash of the error text; the same for texts that differ only in numbers, ids and folders",
+        "hash of the class, the exit code and the error text; the same for texts that differ only in numbers, ids and home folders",
         "951f702d10ea822c",
     ),
     text(
@@ -208,7 +208,7 @@ pub const FIELDS: &[Field] = &[
     text(
         "instruction",
         STAGE,
-        "instruction of the Dockerfile (`RUN`, `COPY`, `ADD`, `FROM`, `WORKDIR`, `ENV`, `USER`, `ONBUILD`) or step of BuildKit (`internal`, `auth`, `resolve`, `load`, `import`, `prepare`, `export`, `push`); `other` for anything else",
+        "instruction of the Dockerfile (`RUN`, `COPY`, `ADD`, `FROM`, ...) or step of BuildKit (`internal`, `auth`, `context`, `source`, `resolve`, `load`, `import`, `prepare`, `merge`, `export`, `push`); `other` for anything else",
         "RUN",
     ),
     boolean("cached", STAGE, "whether the stage came from the cache", "false"),
@@ -344,6 +344,12 @@ pub const FIELDS: &[Field] = &[
     number("resources_error", SESSION, "resources that are in error", "2"),
     number("resources_pending", SESSION, "resources that wait", "0"),
     number("resources_in_progress", SESSION, "resources that are being updated", "0"),
+    number(
+        "resources_idle",
+        SESSION,
+        "resources that never ran and do not start automatically",
+        "1",
+    ),
     number("resources_disabled", SESSION, "resources that are disabled", "0"),
     ms("uptime_ms", SESSION, "time since Tilt's start", "1764.152"),
     number(

@@ -1,8 +1,8 @@
 //! The spans of one image build, before its place in a trace is known. Pure.
 //!
 //! An image build is a child of the update that ran it, but Tilt may show that update later than
-//! the build. The state keeps these spans until then. They hold the fields that are sent and
-//! nothing else that Tilt shows, so no build argument or error text reaches the disk by this way.
+//! the build. The state keeps these spans until then. They hold only fields that are sent, so
+//! nothing else that Tilt shows reaches the disk.
 
 use serde::{Deserialize, Serialize};
 

@@ -16,6 +16,7 @@ pub mod observation;
 pub mod outcome;
 pub mod session_id;
 pub mod spans;
+pub mod stage_label;
 pub mod startup;
 pub mod status;
 pub mod trace;

@@ -67,7 +67,7 @@ impl<'a> Observation<'a> {
     }
 }
 
-/// What the state holds about the session and about delivery.
+/// The parts of the state that a derivation reads.
 #[derive(Debug, Clone)]
 pub struct Backlog<'a> {
     /// The number of events that wait for delivery.

@@ -1,14 +1,15 @@
 //! The events of finished work: updates, the image builds that they ran, and the stages of those
 //! builds. Pure.
 
-use crate::base::ids;
+use crate::base::{ids, text};
 use crate::events::derivation::Derivation;
 use crate::events::derived::{Build, ProvisionalEvent};
 use crate::events::event::{Event, EventKind, Fields};
-use crate::events::failure::{self, Failure};
+use crate::events::failure::{Failure, Place, TEXT_LIMIT, Target};
 use crate::events::image_spans::{ImageBuildRef, ImageSpans, event_kind};
+use crate::events::stage_label::StageLabel;
 use crate::events::trace::{Span, UpdateId};
-use crate::tilt::model::{ImageBuild, Resource, ResourceType, Stage, Timestamp, Update};
+use crate::tilt::model::{ImageBuild, ImageKind, Resource, ResourceType, Stage, Timestamp, Update};
 
 impl Derivation<'_> {
     /// The event of a finished update.
@@ -29,9 +30,8 @@ impl Derivation<'_> {
         fields.set_ms("duration_ms", update.finished_at.since(&update.started_at));
         fields.set("warnings", update.warnings);
         if let Some(error) = &update.error {
-            let is_load = update_type(resource, &id.span_id) == Some("tiltfile");
-            let of = if is_load { Failure::of_tiltfile } else { Failure::of };
-            self.set_failure(&mut fields, of(error));
+            let place = place_of_update(resource, &id.span_id);
+            self.set_failure(&mut fields, Failure::classify(error, place));
         }
         fields.extend(&self.common.trailing);
         let event = Event { kind: EventKind::Update, time: update.started_at.at, fields };
@@ -105,13 +105,17 @@ impl Derivation<'_> {
             fields.set("stages_cached", build.stages.iter().filter(|stage| stage.cached).count());
         }
         if let Some(error) = &build.error {
-            self.set_failure(&mut fields, Failure::of(error));
+            let place = match build.kind {
+                ImageKind::Docker => Place::DockerImage,
+                ImageKind::Cmd => Place::CmdImage,
+            };
+            self.set_failure(&mut fields, Failure::classify(error, place));
         }
         Event { kind, time: build.started_at.at, fields }
     }
 
     fn stage_event(&self, build: &ImageBuild, position: usize, stage: &Stage) -> Event {
-        let instruction = instruction(&stage.name);
+        let instruction = StageLabel::of(&stage.name).instruction;
         // BuildKit shows a shared step with the times of the build that ran it first.
         let clamp = |time: &Timestamp| time.at.clamp(build.started_at.at, build.latest().at);
         let start = stage.started_at.as_ref().map_or(build.started_at.at, clamp);
@@ -126,12 +130,12 @@ impl Derivation<'_> {
         fields.set("instruction", instruction);
         fields.set("stage_hash", ids::id(&["stage", &stage.name], 16));
         if self.context.send_stage_text {
-            fields.set("stage_text", crate::base::text::cut(&stage.name, failure::TEXT_LIMIT));
+            fields.set("stage_text", text::cut(&stage.name, TEXT_LIMIT));
         }
         fields.set("cached", stage.cached);
         fields.set_ms("duration_ms", end.map(|end| end.duration_since(start).unwrap_or_default()));
         if let Some(error) = &stage.error {
-            self.set_failure(&mut fields, Failure::of(error));
+            self.set_failure(&mut fields, Failure::classify(error, Place::Stage));
         }
         Event { kind: EventKind::DockerImageStage, time: start, fields }
     }
@@ -164,35 +168,22 @@ fn update_type(resource: &Resource, span_id: &str) -> Option<&'static str> {
     }
 }
 
-/// Returns the kind of step that a stage is. It never contains text of the step.
-fn instruction(name: &str) -> &'static str {
-    const DOCKERFILE: [&str; 8] =
-        ["RUN", "COPY", "FROM", "ADD", "WORKDIR", "ENV", "USER", "ONBUILD"];
-    const BUILDKIT: [(&str, &str); 9] = [
-        ("exporting", "export"),
-        ("pushing", "push"),
-        ("docker push", "push"),
-        ("kind load", "load"),
-        ("importing", "import"),
-        ("loading", "load"),
-        ("resolve", "resolve"),
-        ("resolving", "resolve"),
-        ("preparing", "prepare"),
-    ];
-    if name.starts_with("[internal]") {
-        return "internal";
+/// The place of an error in the update history.
+fn place_of_update(resource: &Resource, span_id: &str) -> Place {
+    if span_id.starts_with("tiltfile:") {
+        return Place::Tiltfile;
     }
-    if name.starts_with("[auth]") {
-        return "auth";
+    if span_id.starts_with("liveupdate:") {
+        return Place::Update(Target::LiveUpdate);
     }
-    // `[build 2/3] COPY src /src`, or `exporting to image`.
-    let step =
-        name.strip_prefix('[').and_then(|rest| rest.split_once("] ")).map_or(name, |(_, s)| s);
-    let first = step.split_whitespace().next().unwrap_or_default();
-    if let Some(known) = DOCKERFILE.iter().find(|known| first.eq_ignore_ascii_case(known)) {
-        return known;
+    match resource.resource_type {
+        Some(ResourceType::Tiltfile) => Place::Tiltfile,
+        Some(ResourceType::K8s) => Place::Update(Target::Kubernetes),
+        Some(ResourceType::DockerCompose) => Place::Update(Target::DockerCompose),
+        Some(ResourceType::Local) => Place::Update(Target::Local),
+        Some(ResourceType::ImageOnly) => Place::Update(Target::Image),
+        None => Place::Update(Target::Unknown),
     }
-    BUILDKIT.iter().find(|(start, _)| step.starts_with(start)).map_or("other", |(_, known)| known)
 }
 
 #[cfg(test)]
@@ -217,7 +208,7 @@ mod tests {
             ("[", "other"),
             ("", "other"),
         ] {
-            assert_eq!(instruction(name), expected, "{name}");
+            assert_eq!(StageLabel::of(name).instruction, expected, "{name}");
         }
     }
 }

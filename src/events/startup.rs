@@ -45,7 +45,7 @@ impl Ended {
     }
 }
 
-/// What an observation means for the startup.
+/// The result of one observation of the startup.
 #[derive(Debug, Clone, PartialEq)]
 enum Progress {
     /// It was reported before, or cannot be measured.
@@ -171,7 +171,7 @@ impl<'a> StartupPoll<'a> {
             if let Some(outcome) = self.first_outcome(resource) {
                 let known = first_outcomes.entry(resource.name.clone()).or_insert(outcome);
                 if known.failed && is_tiltfile(resource) {
-                    // Until a Tiltfile loads, its resources are unknown. Only the load counts.
+                    // The resources of a Tiltfile are unknown until it loads. Only the load counts.
                     *known = outcome;
                 }
             } else if self.succeeded {

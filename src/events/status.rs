@@ -143,6 +143,7 @@ fn count_field(health: Health) -> &'static str {
         Health::Error => "resources_error",
         Health::Pending => "resources_pending",
         Health::InProgress => "resources_in_progress",
+        Health::Idle => "resources_idle",
         Health::Disabled => "resources_disabled",
     }
 }

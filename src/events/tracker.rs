@@ -1,6 +1,6 @@
-//! What must be remembered of one run of Tilt to interpret its next observation: the first update
-//! of each resource, the update of each image build, the progress of the startup, and the builds
-//! that were missed. Pure. The state stores it, so a restart of the collector changes nothing.
+//! Remembers one run of Tilt, to interpret its next observation: the first update of each resource,
+//! the update of each image build, the progress of the startup, and the builds that were missed.
+//! Pure. The state stores it, so a restart of the collector changes nothing.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -39,7 +39,7 @@ struct ResourceHistory {
     /// The last updates of a resource that builds images, newest last.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     recent_updates: Vec<RecentUpdate>,
-    /// What the resource waited for before its next update began.
+    /// The wait of the resource before its next update.
     #[serde(skip_serializing_if = "Option::is_none")]
     waited: Option<PastWait>,
     /// The resource belongs to the startup, and the time until it was ready is not reported yet.
@@ -48,7 +48,7 @@ struct ResourceHistory {
     /// The time until the resource was ready was reported.
     #[serde(skip_serializing_if = "is_false")]
     first_ready_reported: bool,
-    /// The last status that tells showed that the resource has a `serve_cmd` and no `cmd`.
+    /// The resource has a `serve_cmd` and no `cmd`, by its last unambiguous status.
     #[serde(skip_serializing_if = "is_false")]
     only_serves: bool,
 }
@@ -162,8 +162,8 @@ impl SessionTracker {
         self.resources.entry(resource.name.clone()).or_default()
     }
 
-    /// True if the resource only served when its status last told, and its current status does not
-    /// tell. Tilt shows the same statuses for any resource that is pending or disabled.
+    /// True if the resource only served before, and its current status is ambiguous: Tilt shows the
+    /// same statuses for any resource that is pending or disabled.
     pub fn may_only_serve(&self, resource: &Resource) -> bool {
         let is_ambiguous =
             matches!(resource.update_status.as_deref(), None | Some("pending" | "none"));
@@ -222,7 +222,7 @@ impl SessionTracker {
         Some(ParentUpdate { id: update.id.clone(), has_finished: update.finished_at.is_some() })
     }
 
-    /// What the resource waited for before this update began.
+    /// The wait of the resource that this update ended.
     pub fn waited(&self, resource: &str, id: &UpdateId) -> Option<&PastWait> {
         let waited = self.resources.get(resource)?.waited.as_ref();
         waited.filter(|waited| waited.until.as_ref() == Some(id))

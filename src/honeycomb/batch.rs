@@ -8,7 +8,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use crate::events::event::EventKind;
-use crate::spool::state::QueuedEvent;
+use crate::spool::queue::QueuedEvent;
 
 /// The most that goes into one request.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -10,8 +10,9 @@ use crate::base::time;
 use crate::honeycomb::batch::{Batch, BatchLimits, Counts, NextBatch, cut};
 use crate::honeycomb::client::{Client, NoResponse};
 use crate::honeycomb::response::{BatchResult, EventResult, judge};
-use crate::spool::state::QueuedEvent;
-use crate::spool::store::{SendLock, Store, StoreError};
+use crate::spool::error::StoreError;
+use crate::spool::queue::QueuedEvent;
+use crate::spool::store::{SendLock, Store};
 
 /// How often to look whether another collector has finished sending.
 const BUSY_POLL: Duration = Duration::from_millis(50);

@@ -73,7 +73,7 @@ impl LiveView {
         is_incomplete
     }
 
-    /// Where the resource `name` is, or where it would be inserted.
+    /// The index of the resource `name`, or as an error the index to insert it at.
     fn position(&self, name: &str) -> Result<usize, usize> {
         self.resources.binary_search_by(|resource| resource.name.as_str().cmp(name))
     }

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use divan::Bencher;
 use fakes::crowd;
 use tilt_honeycomb::events::common_fields::Context;
+use tilt_honeycomb::events::failure::{Failure, Place};
 use tilt_honeycomb::events::observation::Observation;
 use tilt_honeycomb::honeycomb::batch::{self, BatchLimits, NextBatch};
 use tilt_honeycomb::spool::reconcile::reconcile;
@@ -90,4 +91,14 @@ fn cut_batch(bencher: Bencher, resources: usize) {
         NextBatch::Batch(batch) => batch.body.len(),
         NextBatch::Empty | NextBatch::TooLarge(_) => 0,
     });
+}
+
+/// A text of 1 MB, as a tool with much to say may leave: lines of BuildKit's and of a program's.
+#[divan::bench]
+fn classify_failure(bencher: Bencher) {
+    let line = "ImageBuild: failed to compute cache key: failed to calculate checksum of ref \
+        pzhz5wxhfuk4nt6gvf90y7xb3::uydm9wxbcjq4otmpf0mm502cn: \"/src/app.json\": lookup in \
+        /home/dev/shop by pod web-7bcc7d5c5d-hfwkg [step 3/9] said 'nothing here'\n";
+    let text = line.repeat(1_000_000 / line.len());
+    bencher.bench(|| Failure::classify(&text, Place::DockerImage));
 }

@@ -1209,7 +1209,8 @@ fn on_disk(scratch: &Path) -> HashSet<String> {
     });
     let Some(state) = found else { return HashSet::new() };
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
-    let mut keys: HashSet<_> = list(&state["queue"]).iter().map(|e| key(&e["wire"])).collect();
+    let mut keys: HashSet<_> =
+        list(&state["queue"]["events"]).iter().map(|e| key(&e["wire"])).collect();
     for session in state["sessions"].as_object().into_iter().flat_map(serde_json::Map::values) {
         for orphan in list(&session["orphan_images"]) {
             let events = list(&orphan["spans"]["events"]);

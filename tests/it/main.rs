@@ -32,6 +32,7 @@ mod ci {
 
 /// The fields of each event.
 mod events {
+    mod failures;
     mod git_fields;
     mod payloads;
     mod properties;
@@ -69,5 +70,7 @@ mod tilt {
 /// Rules for the files of this repository.
 mod repository {
     mod documents;
+    mod imports;
+    mod size;
     mod tidy;
 }

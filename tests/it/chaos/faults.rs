@@ -234,11 +234,11 @@ fn a_flipped_bit_moves_the_state_aside() {
     let whole = fs::read(sandbox.state_file()).expect("a state");
     let text = String::from_utf8(whole.clone()).expect("text");
     // A changed version would look like a newer program. A changed event would be another event.
-    let version = text.find("\"version\":1").expect("a version") + "\"version\":".len();
+    let version = text.find("\"version\":2").expect("a version") + "\"version\":".len();
     let event = text.find("dockerimage").expect("an event") + 1;
     for at in [version, event] {
         let mut flipped = whole.clone();
-        flipped[at] ^= 2;
+        flipped[at] ^= 1;
         fs::write(sandbox.state_file(), flipped).expect("a damaged state");
         let report = sandbox.report_to(&server).finish().exits_with(0);
         report.says("was damaged; moved it to");

@@ -57,7 +57,8 @@ fn changes(api: &Api) -> Vec<String> {
     world.changes.iter().map(|(method, path, _)| format!("{method} {path}")).collect()
 }
 
-const LINK: &str = "board: https://ui.honeycomb.io/acme/environments/dev-machines/board/id";
+const LINK: &str =
+    "view in Honeycomb: https://ui.honeycomb.io/acme/environments/dev-machines/board/id";
 
 #[test]
 fn board_creates_the_board_with_every_query() {
@@ -125,7 +126,7 @@ fn a_board_of_the_same_name_by_someone_else_is_not_changed() {
     let theirs = json!({"id": "theirs", "type": "flexible", "name": "Dev environment health",
         "links": {"board_url": "https://ui.honeycomb.io/acme/board/theirs"}});
     api.world().boards.push(theirs.clone());
-    let outcome = board(&sandbox, &server).finish().exits_with(0).says("not made by");
+    let outcome = board(&sandbox, &server).finish().exits_with(0).says("not created by");
     assert!(outcome.stdout.ends_with("/board/theirs\n"), "{}", outcome.stdout);
     assert_eq!((the_board(&api), changes(&api).len()), (theirs, 0));
 }
@@ -168,7 +169,7 @@ fn a_run_that_failed_at_any_request_is_completed_by_the_next() {
         let (sandbox, server, api) = ready();
         api.world().fails = Some((made_before, Reply::new(503, "")));
         let failed = board(&sandbox, &server).finish().exits_with(4);
-        failed.says("HTTP 503; run this again, it goes on from here").says_one_line();
+        failed.says("HTTP 503; run this again to continue").says_one_line();
         assert_eq!(changes(&api).len(), made_before);
         api.world().fails = None;
         board(&sandbox, &server).finish().exits_with(0);
@@ -185,8 +186,8 @@ fn a_query_without_data_is_added_once_its_columns_exist() {
     api.has_columns(every_column().filter(|name| !["cached", "image_name"].contains(name)));
     let outcome = board(&sandbox, &server).finish().exits_with(0);
     for line in [
-        "left out  Image builds: nothing with image_name was sent yet; run this again once it was",
-        "left out  Cache misses: nothing with cached, image_name was sent yet",
+        "skipped   Image builds: no event with image_name yet; run this again later",
+        "skipped   Cache misses: no event with cached, image_name yet",
     ] {
         assert!(outcome.stdout.contains(line), "{}", outcome.stdout);
     }
@@ -211,7 +212,7 @@ fn refused(outcome: Outcome, api: &Api, code: i32, says: &str) {
 #[test]
 fn board_fails_while_the_dataset_has_no_data() {
     let (sandbox, server, api) = ready();
-    let says = "there is nothing in the dataset dev-environments that a board could show; run";
+    let says = "the dataset dev-environments has no data for a board; start Tilt";
     api.world().columns = None;
     refused(board(&sandbox, &server).finish(), &api, 5, says);
     api.has_columns(["something", "else"]);
@@ -222,7 +223,7 @@ fn board_fails_while_the_dataset_has_no_data() {
 fn an_unsuitable_key_is_refused_with_the_missing_permission() {
     let (sandbox, server, api) = ready();
     let with_key = |key: &str| board(&sandbox, &server).env("HONEYCOMB_API_KEY", key).finish();
-    let needs = "an ingest key can make no board: make a configuration key";
+    let needs = "an ingest key cannot create a board; create a configuration key";
     refused(with_key(INGEST_KEY), &api, 2, needs);
     assert_eq!(server.requests().len(), 0, "the key's format is enough");
     refused(with_key("hcamk_01j1824es7n4evcmv81cn392jb"), &api, 2, "a management key");
@@ -273,7 +274,9 @@ fn a_classic_key_creates_the_board_for_the_whole_team() {
     assert_eq!(pinned(&api, &the_board(&api)), names());
 
     let classic_ingest = INGEST_KEY.replace("hcaik_", "hcaic_");
-    with_key(&classic_ingest).exits_with(2).says("an ingest key of Honeycomb Classic can make no");
+    with_key(&classic_ingest)
+        .exits_with(2)
+        .says("an ingest key of Honeycomb Classic cannot create");
 }
 
 #[test]
@@ -283,7 +286,7 @@ fn a_rejected_request_is_reported_with_honeycombs_message() {
         (problem(422, "too many boards"), 5, "(HTTP 422: too many boards)"),
         (Reply::new(400, r#"{"error":"invalid Query data"}"#), 5, "(HTTP 400: invalid Query data)"),
         (problem(429, "Please try again later"), 4, "HTTP 429: Please try again later"),
-        (Reply::new(200, "<html>log in</html>"), 4, "is something else answering in its place"),
+        (Reply::new(200, "<html>log in</html>"), 4, "a proxy or a login page answers instead"),
         (
             Reply::new(307, "").header("location", "https://x.example/y"),
             5,

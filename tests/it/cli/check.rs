@@ -40,23 +40,23 @@ fn ready() -> (Sandbox, Server, Api) {
 fn check_passes_when_everything_is_set_up() {
     let (sandbox, server, _api) = ready();
     let outcome = check(&sandbox, &server, INGEST_KEY).finish().exits_with(0);
-    let state = format!("{}: writable, private; nothing waits", sandbox.state_dir().display());
+    let state = format!("{}: writable, private; queue empty", sandbox.state_dir().display());
     let outcome = outcome
         .finds_exactly("tilt", "ok", "0.37.6, built 2026-07-01")
         .finds_exactly(
             "session",
             "ok",
-            "port 10350: 9 resources; it knows uisession, uiresources, dockerimages, cmdimages",
+            "port 10350: 9 resources; kinds: uisession, uiresources, dockerimages, cmdimages",
         )
         .finds_exactly("state", "ok", &state)
         .finds_exactly("key", "ok", "an ingest key")
-        .finds("endpoint", "ok", "without TLS; no proxy")
+        .finds("endpoint", "ok", "no TLS; no proxy")
         .finds_exactly(
             "team",
             "ok",
             "Acme, environment Dev Machines; the key may send events, create datasets",
         )
-        .finds("dataset", "ok", "dev-environments; the first event makes it");
+        .finds("dataset", "ok", "dev-environments; the first event creates it");
     assert_eq!(outcome.stderr, "");
     let topics: Vec<_> = outcome.stdout.lines().take(7).map(|line| line[8..18].trim()).collect();
     assert_eq!(topics, ["tilt", "session", "state", "key", "endpoint", "team", "dataset"]);
@@ -101,11 +101,11 @@ fn each_failed_line_says_what_to_do() {
         .exits_with(2);
     outcome
         .finds("tilt", "bad", "install Tilt or give --tilt")
-        .finds("session", "skipped", "no tilt to ask")
+        .finds("session", "skipped", "no tilt program")
         .finds("state", "bad", "set HOME or give --state-dir")
         .finds("key", "bad", "set HONEYCOMB_API_KEY")
         .finds("endpoint", "bad", "no answer from 127.0.0.1:1")
-        .finds("team", "skipped", "nothing answers")
+        .finds("team", "skipped", "no response from the endpoint")
         .finds("dataset", "bad", "set HONEYCOMB_DATASET");
 }
 
@@ -143,7 +143,7 @@ fn an_unknown_tilt_version_is_only_a_note() {
     check(&sandbox, &server, INGEST_KEY)
         .finish()
         .exits_with(0)
-        .finds("tilt", "note", "its version is not known")
+        .finds("tilt", "note", "unknown version")
         .finds("session", "ok", "9 resources");
 }
 
@@ -169,7 +169,7 @@ fn check_lists_the_kinds_that_an_older_tilt_knows() {
     run().finish().exits_with(0).finds(
         "session",
         "ok",
-        "it knows uisession, uiresources, dockerimages",
+        "kinds: uisession, uiresources, dockerimages",
     );
     sandbox.tilt().unset("uiresources.json");
     run().finish().exits_with(1).finds("session", "bad", "update Tilt to 0.20.2 or later");
@@ -184,7 +184,7 @@ fn check_shows_the_queue_and_the_age_of_its_oldest_event() {
     sandbox.report_within("200ms", &server).finish().exits_with(4);
     let api = Api::on(&server);
     let outcome = check(&sandbox, &server, INGEST_KEY).finish().exits_with(0);
-    outcome.finds("state", "ok", "private; 39 events wait, the oldest for at least ");
+    outcome.finds("state", "ok", "private; 39 events queued, the oldest for ");
     assert_eq!(sandbox.queued(), RECORDED_EVENTS, "check leaves the queue unchanged");
     assert!(api.world().changes.is_empty());
 }
@@ -207,12 +207,12 @@ fn an_unsuitable_state_folder_is_reported() {
 
     let file = sandbox.path("work/file");
     fs::write(&file, "").expect("a file");
-    in_folder(&file).exits_with(1).finds("state", "bad", "--state-dir chooses another folder");
+    in_folder(&file).exits_with(1).finds("state", "bad", "choose another folder with --state-dir");
 
     let newer = sandbox.path("work/newer");
     fs::create_dir(&newer).expect("a folder");
     fs::set_permissions(&newer, mode(0o700)).expect("a file mode");
-    in_folder(&newer).exits_with(0).finds("state", "ok", "private; nothing waits");
+    in_folder(&newer).exits_with(0).finds("state", "ok", "private; queue empty");
     let left: Vec<_> =
         fs::read_dir(&newer).expect("a folder").map(|e| e.expect("an entry").path()).collect();
     assert_eq!(left.len(), 1, "only the lock file is left: {left:?}");
@@ -240,8 +240,8 @@ fn the_kind_of_key_is_recognized_by_its_format() {
             .finish()
             .exits_with(2)
             .finds("key", "bad", says)
-            .finds("endpoint", "ok", "answers in")
-            .finds("team", "skipped", "the key cannot work");
+            .finds("endpoint", "ok", "responded in")
+            .finds("team", "skipped", "the API key cannot work");
     }
     for request in &server.requests()[asked..] {
         assert_eq!(request.header("x-honeycomb-team"), None, "the key is not sent");
@@ -285,7 +285,7 @@ fn an_unreachable_endpoint_is_reported_with_the_reason() {
     run("ftp://x").exits_with(2).finds("endpoint", "bad", "ftp:// is not supported").finds(
         "team",
         "skipped",
-        "no endpoint",
+        "invalid endpoint",
     );
     for then in [Mishap::Stall, Mishap::Close] {
         server.usually(Answer::Broken { after: Part::Nothing, then });
@@ -315,14 +315,18 @@ fn a_bad_certificate_is_reported_and_gets_no_key() {
         ("wrong-name.pem", "name"),
     ] {
         let (outcome, heard) = run(shown);
-        outcome.finds("endpoint", "bad", says).finds("team", "skipped", "nothing answers");
+        outcome.finds("endpoint", "bad", says).finds(
+            "team",
+            "skipped",
+            "no response from the endpoint",
+        );
         assert_eq!(heard, [""; 0], "the key was not sent");
     }
     let (outcome, heard) = run("good.pem");
     outcome.finds("endpoint", "ok", "TLS verified; no proxy").finds(
         "team",
         "bad",
-        "not about a key",
+        "the response is not about a key",
     );
     assert_eq!(heard, [INGEST_KEY]);
 }
@@ -335,9 +339,9 @@ fn the_proxy_is_shown_without_its_password() {
         check_at(&sandbox, &server, "http://api.honeycomb.io").env("HTTP_PROXY", proxy).finish()
     };
     let outcome = run(&proxy).exits_with(0);
-    let outcome = outcome.finds("endpoint", "ok", "by way of the proxy 127.0.0.1:");
+    let outcome = outcome.finds("endpoint", "ok", "via the proxy 127.0.0.1:");
     assert!(!outcome.stdout.contains("pa55word") && !outcome.stderr.contains("pa55word"));
-    run(UNREACHABLE).exits_with(4).finds("endpoint", "bad", "by way of the proxy 127.0.0.1:1");
+    run(UNREACHABLE).exits_with(4).finds("endpoint", "bad", "via the proxy 127.0.0.1:1");
     check_at(&sandbox, &server, "http://no-such-host.invalid")
         .env("NO_PROXY", "no-such-host.invalid")
         .finish()
@@ -359,7 +363,7 @@ fn check_shows_the_keys_team_and_permissions() {
     let mut classic = configuration_auth();
     classic["environment"] = json!({"name": "", "slug": ""});
     api.set_key_details(&classic);
-    run(CLASSIC_KEY).exits_with(0).finds("team", "ok", "Acme, in Honeycomb Classic without env");
+    run(CLASSIC_KEY).exits_with(0).finds("team", "ok", "Acme, Honeycomb Classic without env");
     let mut odd = configuration_auth();
     odd["team"]["name"] = json!("Acme\u{1b}[2J\nok team");
     api.set_key_details(&odd);
@@ -381,8 +385,13 @@ fn a_rejected_key_is_reported_with_honeycombs_message() {
         (Reply::new(403, "nope"), 5, "bad", "HTTP 403: nope"),
         (problem(429, "Please try again"), 4, "bad", "HTTP 429: Please try again; try again later"),
         (Reply::new(503, "<html>"), 4, "bad", "HTTP 503; try again later"),
-        (Reply::new(404, "404 page not found"), 0, "note", "no GET /1/auth here"),
-        (Reply::new(200, "<html>log in</html>"), 4, "bad", "is something else answering"),
+        (Reply::new(404, "404 page not found"), 0, "note", "does not support GET /1/auth"),
+        (
+            Reply::new(200, "<html>log in</html>"),
+            4,
+            "bad",
+            "a proxy or a login page answers instead",
+        ),
         (
             Reply::new(302, "").header("location", "https://login.example/?t=s3cr3t"),
             5,
@@ -392,7 +401,7 @@ fn a_rejected_key_is_reported_with_honeycombs_message() {
     ] {
         api.answers_auth(reply);
         let outcome = check(&sandbox, &server, INGEST_KEY).finish().exits_with(code);
-        let outcome = outcome.finds("team", verdict, says).finds("endpoint", "ok", "answers in");
+        let outcome = outcome.finds("team", verdict, says).finds("endpoint", "ok", "responded in");
         assert!(!outcome.stdout.contains("s3cr3t") && !outcome.stdout.contains("https://ui"));
     }
 }
@@ -403,18 +412,18 @@ fn check_tells_if_the_dataset_exists_or_can_be_created() {
     let run = |key: &str| check(&sandbox, &server, key).finish();
     let mut auth = configuration_auth();
     api.set_key_details(&auth).has_columns(["kind"]);
-    run(CONFIGURATION_KEY).exits_with(0).finds_exactly(
+    run(CONFIGURATION_KEY).exits_with(0).finds_exactly("dataset", "ok", "dev-environments exists");
+    api.world().columns = None;
+    run(CONFIGURATION_KEY).exits_with(0).finds(
         "dataset",
         "ok",
-        "dev-environments is there",
+        "does not exist yet; the first event",
     );
-    api.world().columns = None;
-    run(CONFIGURATION_KEY).exits_with(0).finds("dataset", "ok", "not there yet; the first event");
     auth["api_key_access"]["createDatasets"] = json!(false);
     api.set_key_details(&auth);
     run(CONFIGURATION_KEY).exits_with(5).finds("dataset", "bad", "the key may not create it");
     api.set_key_details(&auth_of("ingest", &json!({"createDatasets": false})));
-    run(INGEST_KEY).exits_with(0).finds("dataset", "note", "must be there already");
+    run(INGEST_KEY).exits_with(0).finds("dataset", "note", "must exist");
     check(&sandbox, &server, INGEST_KEY).args(&["--dataset", "a/b"]).finish().exits_with(2).finds(
         "dataset",
         "bad",
@@ -436,7 +445,7 @@ fn a_working_setup_is_shown_with_links_to_its_queries() {
         ("http://refinery.example", "https://ui.eu1.honeycomb.io", "https://ui.eu1.honeycomb.io"),
     ] {
         let outcome = links(endpoint, ui_url);
-        let connected = format!("\nconnected: {}\n", dataset(ui));
+        let connected = format!("\nconnected; view in Honeycomb: {}\n", dataset(ui));
         assert!(outcome.stdout.contains(&connected), "{}", outcome.stdout);
         for query in QUERIES {
             assert!(outcome.stdout.contains(&format!("  {}: {}", query.name, query.question)));
@@ -453,7 +462,7 @@ fn a_working_setup_is_shown_with_links_to_its_queries() {
     classic["environment"] = json!({"name": "", "slug": ""});
     api.set_key_details(&classic);
     let outcome = links("http://api.honeycomb.io", "");
-    let connected = format!("connected: https://ui.honeycomb.io/acme/datasets/{DATASET}\n");
+    let connected = format!("view in Honeycomb: https://ui.honeycomb.io/acme/datasets/{DATASET}\n");
     assert!(outcome.stdout.contains(&connected), "{}", outcome.stdout);
 }
 

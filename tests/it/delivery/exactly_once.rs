@@ -158,6 +158,23 @@ fn a_damaged_state_is_moved_aside_and_reported() {
 }
 
 #[test]
+fn a_state_of_an_older_version_is_moved_aside() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    sandbox.queue_report(&server);
+    let older = br#"{"version":1,"next":7,"dropped":0,"sessions":{},"queue":[]}"#;
+    fs::write(sandbox.state_file(), older).expect("an older state");
+    let report = sandbox.report_to(&server).finish().exits_with(0);
+    let report = report.says("is from another version of tilt-honeycomb; moved it to");
+    assert!(!report.stderr.contains("damaged"), "{}", report.stderr);
+    let is_copy = |path: &std::path::PathBuf| {
+        path.to_string_lossy().contains(".version-1-") && fs::read(path).expect("a copy") == older
+    };
+    assert_eq!(sandbox.state_files().into_iter().filter(is_copy).count(), 1);
+    let last = server.requests().last().expect("a request").events.clone();
+    assert_eq!(builds(&last), recorded_builds());
+}
+
+#[test]
 fn a_state_of_a_newer_version_is_not_changed() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     sandbox.queue_report(&server);

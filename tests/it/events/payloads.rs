@@ -235,7 +235,7 @@ fn a_damaged_installation_id_is_replaced_and_reported() {
         sandbox.report_to(&server).finish().exits_with(0);
         std::fs::write(&path, damaged).expect("a file");
         let report = sandbox.report_to(&server).finish().exits_with(0);
-        report.says("installation-id held no id: this machine has a new one").says_one_line();
+        report.says("installation-id contained no id; created a new one").says_one_line();
         let id = std::fs::read_to_string(&path).expect("a file");
         let last = server.accepted().pop().expect("an event");
         assert_eq!(last["data"]["installation.id"], id.as_str());

@@ -230,6 +230,16 @@ fn apply(document: &mut Value, (path, value): &Change) {
     }
 }
 
+#[test]
+fn the_fuzz_seeds_are_states_of_this_version() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fuzz/seeds/state");
+    for seed in fs::read_dir(folder).expect("the seeds") {
+        let path = seed.expect("a file").path();
+        let state = State::decode(&fs::read(&path).expect("a seed"));
+        assert!(state.is_ok_and(|state| !state.queue().is_empty()), "{}", path.display());
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 

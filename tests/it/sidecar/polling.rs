@@ -285,7 +285,7 @@ fn events_have_an_installation_id_once_the_disk_is_usable() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     std::fs::write(sandbox.state_dir(), "").expect("a file instead of the folder");
     let sidecar = sandbox.polling_sidecar_to(&server).start();
-    sidecar.says("--state-dir chooses another folder");
+    sidecar.says("choose another folder with --state-dir");
     std::fs::remove_file(sandbox.state_dir()).expect("the file");
     eventually("a report", || !server.accepted().is_empty());
     for event in server.accepted() {

@@ -532,7 +532,7 @@ fn change_without_a_disk(tilt_restarts: bool) {
     fs::write(&aside, "").expect("a file");
     swap_paths(&folder, &aside);
     sandbox.tilt().add("watch-uiresources.jsonl", &updated("lint", "build:41"));
-    sidecar.says("--state-dir chooses another folder");
+    sidecar.says("choose another folder with --state-dir");
     if tilt_restarts {
         sandbox.tilt().change("uisession", |sessions| {
             sessions[0]["metadata"]["uid"] = json!("another run of Tilt");

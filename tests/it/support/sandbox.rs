@@ -79,7 +79,7 @@ impl Sandbox {
     pub fn queued(&self) -> usize {
         let state = fs::read(self.state_file()).expect("a state");
         let state: Value = serde_json::from_slice(&state).expect("JSON");
-        state["queue"].as_array().expect("a queue").len()
+        state["queue"]["events"].as_array().expect("a queue").len()
     }
 
     /// The program with these options, which are separated by spaces.

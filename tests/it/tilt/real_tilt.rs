@@ -87,8 +87,7 @@ fn resources_of_a_real_tilt_are_reported() {
     let check = sandbox.run("check --api-endpoint http://127.0.0.1:1");
     let check = isolated(check, &sandbox, port).finish().exits_with(2);
     let check = check.finds("tilt", "ok", ", built ").finds("key", "bad", "no API key");
-    let session =
-        format!("port {port}: 5 resources; it knows uisession, uiresources, dockerimages");
+    let session = format!("port {port}: 5 resources; kinds: uisession, uiresources, dockerimages");
     check.finds("session", "ok", &session);
 
     // Like Ctrl-C. A killed Tilt would leave its `serve_cmd` running.

@@ -1,0 +1,160 @@
+//! Collects what polls and watches show and writes it to disk as events. The running sidecar and
+//! its shutdown share this.
+
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use crate::base::time;
+use crate::config::SidecarConfig;
+use crate::events::common_fields::Context;
+use crate::events::observation::{Heartbeats, Observation, Phase};
+use crate::honeycomb::sender::Delivery;
+use crate::messages;
+use crate::metadata::git::{self, Checkout};
+use crate::sidecar::live_view::LiveView;
+use crate::sidecar::problems::Problems;
+use crate::sidecar::schedule::STORE_RETRY;
+use crate::sidecar::send_summary::SendSummary;
+use crate::sidecar::watches::WatchSet;
+use crate::spool::error::StoreError;
+use crate::spool::installation;
+use crate::spool::reconcile::reconcile;
+use crate::spool::state::Recorded;
+use crate::spool::store::Store;
+use crate::tilt::model::Snapshot;
+use crate::tilt::watch::WatchTarget;
+
+/// The observed environment, and where its events go.
+///
+/// `report`, `record_changes` and `record_end` write to disk. They return the time after which to
+/// record again even if nothing changes, or `None`.
+pub(super) struct Reporter<'a> {
+    state_dir: &'a Path,
+    store: Store,
+    context: Context,
+    checkout: Option<Checkout>,
+    pub(super) watches: WatchSet,
+    pub(super) view: LiveView,
+    pub(super) problems: Problems,
+    summary: SendSummary,
+    /// When Tilt last showed the current state.
+    seen_at: SystemTime,
+}
+
+impl<'a> Reporter<'a> {
+    pub(super) fn new(
+        config: &'a SidecarConfig,
+        context: Context,
+        store: Store,
+        watches: WatchSet,
+    ) -> Self {
+        Self {
+            state_dir: &config.send.state_dir,
+            store,
+            context,
+            checkout: None,
+            watches,
+            view: LiveView::default(),
+            problems: Problems::default(),
+            summary: SendSummary::new(),
+            seen_at: time::wall(),
+        }
+    }
+
+    /// The number of queued events.
+    pub(super) fn queue_length(&self) -> Result<usize, StoreError> {
+        self.store.read(|state| state.queue().len())
+    }
+
+    /// Takes in a poll.
+    pub(super) fn replace(&mut self, snapshot: Snapshot) {
+        self.view.replace(snapshot);
+        self.seen_at = time::wall();
+    }
+
+    /// Takes in an object that a watch showed.
+    pub(super) fn apply(&mut self, target: WatchTarget, fragment: Snapshot) {
+        self.watches.on_object(target);
+        self.view.apply(fragment);
+        self.seen_at = time::wall();
+    }
+
+    /// Records the status of every resource, and every build since the last record.
+    pub(super) fn report(&mut self, phase: Phase) -> Option<Duration> {
+        // The state is current even without a poll: the watches would have ended with Tilt.
+        self.seen_at = time::wall();
+        self.summary.request_line();
+        self.record(Heartbeats::All, None, phase)
+    }
+
+    /// Records the resources whose status changed, and every build since the last record.
+    pub(super) fn record_changes(&mut self, phase: Phase) -> Option<Duration> {
+        let changes = self.view.changes();
+        self.record(Heartbeats::Changed(&changes), None, phase)
+    }
+
+    /// Like [`Reporter::record_changes`], for a Tilt that is gone: the events carry the time at
+    /// which it last showed something.
+    pub(super) fn record_end(&mut self, phase: Phase) -> Option<Duration> {
+        let changes = self.view.changes();
+        self.record(Heartbeats::Changed(&changes), Some(self.seen_at), phase)
+    }
+
+    fn record(
+        &mut self,
+        heartbeats: Heartbeats,
+        seen_at: Option<SystemTime>,
+        phase: Phase,
+    ) -> Option<Duration> {
+        self.ensure_installation_id();
+        let observation = Observation {
+            is_watched: phase == Phase::Running && self.watches.has_resource_watch(),
+            send_error: self.problems.delivery(),
+            phase,
+            seen_at,
+            ..self.view.observation(heartbeats)
+        };
+        git::update_checkout(&mut self.context, observation.session, &mut self.checkout);
+        match self.store.update(|state| reconcile(state, &observation, &self.context, time::wall()))
+        {
+            Ok(recorded) => {
+                self.on_recorded(recorded);
+                recorded.poll_again_after
+            }
+            // The view keeps the builds until they can be written.
+            Err(error) => {
+                self.problems.on_store_error(&error);
+                Some(STORE_RETRY)
+            }
+        }
+    }
+
+    /// Creates the installation id if that failed at the start, for example on a full disk.
+    fn ensure_installation_id(&mut self) {
+        if self.context.installation_id.is_none() {
+            self.context.installation_id = installation::load_or_create(self.state_dir).ok();
+        }
+    }
+
+    fn on_recorded(&mut self, recorded: Recorded) {
+        if recorded.new_builds > 0 || !self.view.changes().is_empty() {
+            self.summary.add_news();
+        }
+        self.view.mark_reported();
+        self.problems.on_store_success();
+        if let Some(dropped) = messages::dropped(recorded.dropped) {
+            log::warn!("{dropped}");
+        }
+    }
+
+    /// Logs what a delivery changed. `retry_in` is the time until the next one, if there will be
+    /// one.
+    pub(super) fn on_delivery(&mut self, delivery: &Delivery, retry_in: Option<Duration>) {
+        if self.problems.on_delivery(delivery, retry_in) {
+            self.summary.request_line();
+        }
+        if let Some((level, line)) = self.summary.add(delivery) {
+            log::log!(level, "{line}");
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Private files and folders: files that only their owner can read, replaced as a whole, and file
+//! locks.
+//!
+//! A file is replaced in four steps: write a new file beside it, sync that, rename it, and sync
+//! the folder. A reader sees the old content or the new. A lock counts only while its path still
+//! leads to the locked file: if someone removes the file, others lock a new one.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use crate::spool::error::{LOCK_TIMEOUT, StoreError, StoreResult, failed};
+
+const LOCK_POLL: Duration = Duration::from_millis(5);
+
+/// Reads a file of at most `limit` bytes. Returns it open, with its content.
+pub fn read_bounded(path: &Path, limit: usize) -> io::Result<(Vec<u8>, File)> {
+    let mut bytes = Vec::new();
+    let file = open_private(OpenOptions::new().read(true), path)?;
+    (&file).take(limit as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > limit {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "too large to be a state file"));
+    }
+    Ok((bytes, file))
+}
+
+/// Replaces the file at `path` by a new one, which is written to `fresh` first. After an error the
+/// old file is still there.
+pub fn replace(path: &Path, fresh: &Path, bytes: &[u8]) -> io::Result<File> {
+    let file = write_synced(fresh, bytes)
+        .and_then(|file| fs::rename(fresh, path).map(|()| file))
+        .inspect_err(|_| drop(fs::remove_file(fresh)))?;
+    sync_folder(path)?;
+    Ok(file)
+}
+
+/// Writes a new file, and returns once it is on disk.
+pub fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<File> {
+    let file = write_new(path, bytes)?;
+    file.sync_all()?;
+    Ok(file)
+}
+
+/// Writes a new file. A file that a crash or someone else left there is removed first, never
+/// written to.
+pub fn write_new(path: &Path, bytes: &[u8]) -> io::Result<File> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = open_private(OpenOptions::new().write(true).create_new(true), path)?;
+    file.write_all(bytes)?;
+    Ok(file)
+}
+
+/// Locks the file at `path`, and waits for at most [`LOCK_TIMEOUT`].
+#[expect(clippy::disallowed_methods, reason = "std has no lock with a deadline")]
+pub fn lock(path: &Path) -> StoreResult<File> {
+    let mut file = open_lock(path)?;
+    let mut waited = Duration::ZERO;
+    loop {
+        match file.try_lock() {
+            Ok(()) if is_file_at(&file, path) => return Ok(file),
+            // The file was removed, so the next collector would lock another.
+            Ok(()) => file = open_lock(path)?,
+            Err(TryLockError::WouldBlock) if waited < LOCK_TIMEOUT => {
+                std::thread::sleep(LOCK_POLL);
+                waited += LOCK_POLL;
+                if !is_file_at(&file, path) {
+                    file = open_lock(path)?;
+                }
+            }
+            Err(TryLockError::WouldBlock) => {
+                return Err(StoreError::Busy { path: path.to_owned() });
+            }
+            Err(TryLockError::Error(error)) => return Err(failed("lock", path)(error)),
+        }
+    }
+}
+
+/// Locks the file at `path`, or returns `None` if another process has locked it.
+pub fn try_lock(path: &Path) -> StoreResult<Option<File>> {
+    let file = open_lock(path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file).filter(|file| is_file_at(file, path))),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(failed("lock", path)(error)),
+    }
+}
+
+fn open_lock(path: &Path) -> StoreResult<File> {
+    open_private(OpenOptions::new().read(true).write(true).create(true), path)
+        .map_err(failed("open", path))
+}
+
+/// Opens a file that only its owner can read. Fails for a link, a pipe or a device, and does not
+/// wait for one.
+#[cfg(unix)]
+fn open_private(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    use rustix::fs::OFlags;
+    use std::os::unix::fs::OpenOptionsExt;
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    let file = options.mode(0o600).custom_flags(flags).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a plain file"));
+    }
+    Ok(file)
+}
+
+#[cfg(not(unix))]
+fn open_private(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    options.open(path)
+}
+
+/// True if the path still leads to this open file.
+#[cfg(unix)]
+pub fn is_file_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let named = fs::symlink_metadata(path).and_then(|named| Ok((named, file.metadata()?)));
+    named.is_ok_and(|(named, open)| (named.dev(), named.ino()) == (open.dev(), open.ino()))
+}
+
+/// Windows does not remove a file that is open.
+#[cfg(not(unix))]
+pub fn is_file_at(_file: &File, _path: &Path) -> bool {
+    true
+}
+
+/// Creates a folder that only its owner can use, if it is missing. Fails if every user of the
+/// machine can write to it.
+#[cfg(unix)]
+pub fn create_private(dir: &Path) -> StoreResult<()> {
+    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed("create", dir))?;
+    let mode = fs::metadata(dir).map_err(failed("inspect", dir))?.permissions().mode();
+    if mode & 0o002 == 0 { Ok(()) } else { Err(StoreError::Exposed { path: dir.to_owned() }) }
+}
+
+#[cfg(not(unix))]
+pub fn create_private(dir: &Path) -> StoreResult<()> {
+    fs::create_dir_all(dir).map_err(failed("create", dir))
+}
+
+/// True if others can read the folder or write to it.
+#[cfg(unix)]
+pub fn is_open_to_others(dir: &Path) -> StoreResult<bool> {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = fs::metadata(dir).map_err(failed("inspect", dir))?.permissions().mode();
+    Ok(mode & 0o077 != 0)
+}
+
+#[cfg(not(unix))]
+#[expect(clippy::unnecessary_wraps, reason = "it can fail on other systems")]
+pub fn is_open_to_others(_dir: &Path) -> StoreResult<bool> {
+    Ok(false)
+}
+
+/// Syncs the folder of a file, which makes a rename in it permanent.
+#[cfg(unix)]
+fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+}
+
+#[cfg(not(unix))]
+#[expect(clippy::unnecessary_wraps, reason = "it can fail on other systems")]
+fn sync_folder(_path: &Path) -> io::Result<()> {
+    Ok(())
+}
