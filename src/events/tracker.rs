@@ -48,15 +48,23 @@ struct ResourceHistory {
     /// The time until the resource was ready was reported.
     #[serde(skip_serializing_if = "is_false")]
     first_ready_reported: bool,
-    /// The resource has a `serve_cmd` and no `cmd`, by its last unambiguous status.
-    #[serde(skip_serializing_if = "is_false")]
-    only_serves: bool,
-    /// The local resource has run a `cmd`, so it has had its first update.
-    #[serde(skip_serializing_if = "is_false")]
-    ran_command: bool,
+    #[serde(skip_serializing_if = "UpdateCommand::is_unknown")]
+    command: UpdateCommand,
     /// The newest of the empty updates before the first `cmd`. They only started the `serve_cmd`.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_serve: Option<UpdateId>,
+}
+
+/// Whether a local resource has a `cmd`, by its last unambiguous status.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+enum UpdateCommand {
+    #[default]
+    Unknown,
+    Present,
+    /// The resource has a `serve_cmd` and never had a `cmd`.
+    Never,
+    /// The resource has a `serve_cmd`. It had a `cmd` before, and with it its first update.
+    Removed,
 }
 
 /// The first update of a resource.
@@ -150,7 +158,7 @@ impl SessionTracker {
             self.build_numbers.insert(&update.span_id);
         }
         let history = self.history(resource);
-        history.observe_serving(resource);
+        history.observe_command(resource);
         history.observe_first_update(resource);
         history.awaits_first_ready &= resource.disabled != Some(true);
         if resource.builds_images {
@@ -173,7 +181,8 @@ impl SessionTracker {
     pub fn may_only_serve(&self, resource: &Resource) -> bool {
         let is_ambiguous =
             matches!(resource.update_status.as_deref(), None | Some("pending" | "none"));
-        is_ambiguous && self.resources.get(&resource.name).is_some_and(|known| known.only_serves)
+        let known = self.resources.get(&resource.name).map(|known| known.command);
+        is_ambiguous && matches!(known, Some(UpdateCommand::Never | UpdateCommand::Removed))
     }
 
     /// Tells whether this update is the first one of its resource. `None` if that is unknown
@@ -295,16 +304,20 @@ impl ResourceHistory {
         };
     }
 
-    fn observe_serving(&mut self, resource: &Resource) {
-        if matches!(resource.update_status.as_deref(), Some("ok" | "in_progress" | "error")) {
-            self.only_serves = false;
-            self.ran_command |= resource.resource_type == Some(ResourceType::Local);
-        } else if resource.only_serves() {
-            self.only_serves = true;
-            if !self.ran_command {
-                self.first_update = FirstUpdate::NotStarted;
-                self.last_serve = newest_update(resource);
+    fn observe_command(&mut self, resource: &Resource) {
+        let may_tell = resource.resource_type == Some(ResourceType::Local)
+            || self.command != UpdateCommand::Unknown;
+        self.command = match resource.update_status.as_deref() {
+            Some("ok" | "in_progress" | "error") if may_tell => UpdateCommand::Present,
+            _ if !resource.only_serves() => return,
+            _ if matches!(self.command, UpdateCommand::Present | UpdateCommand::Removed) => {
+                UpdateCommand::Removed
             }
+            _ => UpdateCommand::Never,
+        };
+        if self.command == UpdateCommand::Never {
+            self.first_update = FirstUpdate::NotStarted;
+            self.last_serve = newest_update(resource);
         }
     }
 
@@ -325,6 +338,13 @@ impl ResourceHistory {
             Some(known) => known.finished_at = finished_at.or(known.finished_at.take()),
             None => self.recent_updates.push(RecentUpdate { id, finished_at, images: Vec::new() }),
         }
+    }
+}
+
+impl UpdateCommand {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+    fn is_unknown(&self) -> bool {
+        *self == Self::Unknown
     }
 }
 
