@@ -84,7 +84,7 @@ impl Derivation<'_> {
         fields.set("kind", EventKind::Startup.as_str());
         fields.set("name", self.common.startup_name);
         fields.extend(own_fields);
-        let outcome = outcome(self.observation, self.tracker);
+        let outcome = outcome(self.observation, self.tracker, &self.context.collector);
         if let (true, Some(outcome)) = (self.observation.is_over(), outcome) {
             fields.set("outcome", outcome.as_str());
             if let (Some(error_type), None) = (outcome.error_type(), fields.get("error")) {
