@@ -94,6 +94,8 @@ struct SnapshotView<'a> {
     #[serde(borrow)]
     ui_session: Option<&'a RawValue>,
     ui_resources: Option<Vec<&'a RawValue>>,
+    #[serde(borrow)]
+    clusters: Option<Vec<&'a RawValue>>,
 }
 
 fn parse(bytes: &[u8]) -> Result<ExitSnapshot, SnapshotProblem> {
@@ -109,11 +111,12 @@ fn parse(bytes: &[u8]) -> Result<ExitSnapshot, SnapshotProblem> {
             SnapshotProblem::NotJson { line: error.line(), column: error.column() }
         }
     })?;
-    let Some(SnapshotView { ui_session, ui_resources: Some(resources) }) = file.view else {
+    let Some(SnapshotView { ui_session, ui_resources: Some(resources), clusters }) = file.view
+    else {
         return Err(SnapshotProblem::NoResources);
     };
     let mut snapshot = Snapshot::default();
-    let objects = ui_session.into_iter().chain(resources);
+    let objects = ui_session.into_iter().chain(resources).chain(clusters.into_iter().flatten());
     let skipped = objects.filter(|object| !snapshot.add(object.get())).count();
     if skipped > 0 {
         log::debug!("skipped {skipped} objects of an unknown shape");
