@@ -128,7 +128,10 @@ fn follow(observation: &Observation, tracker: &mut SessionTracker, now: SystemTi
     // If the clock was set back, the updates that were reported as part of the startup remain so.
     let newest_start = observation.resources.iter().flat_map(update_starts);
     let newest_start = newest_start.map(|start| unix_micros(start.at)).max().unwrap_or_default();
-    tracker.startup = Startup::Finished { at: unix_micros(now).max(newest_start) };
+    tracker.startup = Startup::Finished {
+        at: unix_micros(now).max(newest_start),
+        timed_out: ended == Ended::TimedOut,
+    };
     Progress::Final(fields)
 }
 

@@ -33,6 +33,7 @@ mod ci {
 mod events {
     mod failures;
     mod git_fields;
+    mod kubernetes;
     mod payloads;
     mod properties;
     mod successive_polls;
