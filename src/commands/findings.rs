@@ -145,9 +145,12 @@ pub fn cluster(snapshot: &Snapshot) -> Option<Finding> {
         let advice = "Tilt cannot connect to its Kubernetes cluster: repair it and restart Tilt";
         return Some(Finding::note(TOPIC, advice));
     }
-    let [product, version] =
-        [&cluster.product, &cluster.version].map(|text| text.as_deref().unwrap_or("unknown"));
-    Some(Finding::ok(TOPIC, format!("Tilt is connected to {product}, Kubernetes {version}")))
+    let version = cluster.version.as_deref().unwrap_or("of an unknown version");
+    let product = match cluster.product.as_deref() {
+        None | Some("unknown") => "unknown product",
+        Some(product) => product,
+    };
+    Some(Finding::ok(TOPIC, format!("Tilt is connected to Kubernetes {version} ({product})")))
 }
 
 /// A state folder that can be written. `queue` is `None` if the dataset or the endpoint is invalid.

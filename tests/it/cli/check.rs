@@ -275,7 +275,11 @@ fn an_unreachable_endpoint_is_reported_with_the_reason() {
     let run = |endpoint: &str| run_within("500ms", endpoint);
     let run_for_a_minute = |endpoint: &str| run_within("1m", endpoint);
     run_for_a_minute(UNREACHABLE).exits_with(4).finds("endpoint", "bad", "refused");
-    run("https://no-such-host.invalid").exits_with(4).finds("endpoint", "bad", "no response from no");
+    run("https://no-such-host.invalid").exits_with(4).finds(
+        "endpoint",
+        "bad",
+        "no response from no",
+    );
     run(&server.url().replace("http", "https")).exits_with(4).finds("endpoint", "bad", "timed out");
     run_for_a_minute(&speaks_no_tls()).exits_with(4).finds(
         "endpoint",
