@@ -241,7 +241,7 @@ pub const FIELDS: &[Field] = &[
     boolean(
         "incomplete",
         UPDATE,
-        "true if the collector saw image builds of the update but not its end; absent otherwise",
+        "true if the update was in progress when the session ended, or if the collector missed its end; absent otherwise",
         "true",
     ),
     text(
