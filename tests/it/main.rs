@@ -35,6 +35,7 @@ mod events {
     mod git_fields;
     mod payloads;
     mod properties;
+    mod startups;
     mod successive_polls;
 }
 
