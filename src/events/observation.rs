@@ -56,6 +56,14 @@ impl<'a> Observation<'a> {
         }
     }
 
+    /// The resources that count: all but the collector's own, which has this name.
+    pub fn counted_resources(
+        &self,
+        collector: &'a str,
+    ) -> impl Iterator<Item = &'a Resource> + Clone + use<'a> {
+        self.resources.iter().filter(move |resource| resource.name != collector)
+    }
+
     /// When Tilt started, as the session says.
     pub fn tilt_started_at(&self) -> Option<&'a Timestamp> {
         self.session.and_then(|session| session.tilt_started_at.as_ref())

@@ -98,16 +98,19 @@ impl Derivation<'_> {
     /// The environment as a whole.
     fn session_event(&self) -> Event {
         let observation = self.observation;
-        let counts = count_by_health(observation.resources);
+        let counts = count_by_health(self.counted_resources());
         let mut fields = self.common.leading.clone();
         fields.set("kind", EventKind::Session.as_str());
-        fields.set("resources", observation.resources.len());
+        fields.set("resources", self.counted_resources().count());
         for health in Health::ALL {
             fields.set(count_field(health), counts.get(health));
         }
         fields.set("healthy", counts.get(Health::Error) == 0);
         if observation.is_over() {
-            fields.set_some("outcome", outcome(observation, self.tracker).map(Outcome::as_str));
+            fields.set_some(
+                "outcome",
+                outcome(observation, self.tracker, &self.context.collector).map(Outcome::as_str),
+            );
         }
         let started_at = observation.tilt_started_at();
         let uptime = started_at.and_then(|start| self.now.duration_since(start.at).ok());
@@ -122,7 +125,7 @@ impl Derivation<'_> {
 
     /// Identifies the final status of the session.
     fn final_session_key(&self) -> String {
-        let counts = count_by_health(self.observation.resources).in_order();
+        let counts = count_by_health(self.counted_resources()).in_order();
         let counts = counts.map(|count| count.to_string()).join(",");
         let outcome = self.tracker.outcome.map_or("", Outcome::as_str);
         ids::id(&["final session", outcome, &counts], 16)

@@ -73,7 +73,7 @@ impl Derivation<'_> {
         fields.set("name", self.common.startup_name);
         fields.extend(own_fields);
         if self.observation.is_over() {
-            let outcome = outcome(self.observation, self.tracker);
+            let outcome = outcome(self.observation, self.tracker, &self.context.collector);
             fields.set_some("outcome", outcome.map(Outcome::as_str));
         }
         self.common.startup.describe(&mut fields);
@@ -83,18 +83,18 @@ impl Derivation<'_> {
 }
 
 /// Follows the startup of a session, in `tracker`. The resource named `collector` does not count.
-fn follow(
-    observation: &Observation,
+fn follow<'a>(
+    observation: &Observation<'a>,
     tracker: &mut SessionTracker,
-    collector: &str,
+    collector: &'a str,
     now: SystemTime,
 ) -> Progress {
     let Some(started_at) = observation.tilt_started_at() else { return Progress::None };
-    let is_counted = |resource: &&Resource| resource.name != collector;
+    let outcome = outcome(observation, tracker, collector);
     let poll = StartupPoll {
-        resources: observation.resources.iter().filter(is_counted).collect(),
+        resources: observation.counted_resources(collector).collect(),
         started_at,
-        outcome: observation.is_over().then_some(tracker.outcome).flatten(),
+        outcome: outcome.filter(|_| observation.is_over()),
         moment: Moment {
             now,
             is_over: observation.is_over(),
@@ -132,7 +132,7 @@ struct StartupPoll<'a> {
     /// All resources except the collector's own.
     resources: Vec<&'a Resource>,
     started_at: &'a Timestamp,
-    /// How the run ended, if it has ended and Tilt or `--outcome` said so.
+    /// How the run ended, if it has ended.
     outcome: Option<Outcome>,
     moment: Moment,
 }

@@ -570,3 +570,11 @@ fn unready_names_at_most_20_resources() {
     let names: Vec<_> = names.as_str().expect("names").split(',').collect();
     assert_eq!((names.len(), names[0], names[19]), (20, "r10", "r29"));
 }
+
+#[test]
+fn a_run_that_failed_for_a_manual_resource_failed_no_counted_one() {
+    let manual = Resource { trigger_mode: Some(2), ..resource("e2e", false, "00:02", "error") };
+    let event = last_poll(&[loaded(), manual], None, "00:05");
+    assert_eq!(counts(&event), [1, 0, 0, 0]);
+    assert_eq!(value(&event, "error.type"), "_OTHER");
+}
