@@ -113,6 +113,10 @@ fn follow<'a>(
     };
     poll.observe(resources);
     let (ended, counts) = poll.result(resources);
+    if ended == Ended::TimedOut && !poll.shows_conditions() {
+        tracker.startup = Startup::Missed;
+        return Progress::None;
+    }
     let fields = poll.fields(&counts, ended);
     if ended == Ended::WithSession && !poll.moment.is_over {
         return Progress::Provisional(fields);
@@ -217,6 +221,11 @@ impl<'a> StartupPoll<'a> {
         };
         let mut tiltfiles = self.resources.iter().filter(|r| is_tiltfile(r)).peekable();
         tiltfiles.peek().is_some() && tiltfiles.all(|tiltfile| is_loaded(tiltfile))
+    }
+
+    /// False for a Tilt before 0.23.2, which never shows that a resource is ready.
+    fn shows_conditions(&self) -> bool {
+        self.resources.iter().any(|resource| resource.ready.is_some())
     }
 
     fn timed_out(&self, ended: Ended) -> bool {

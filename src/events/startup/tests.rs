@@ -578,3 +578,13 @@ fn a_run_that_failed_for_a_manual_resource_failed_no_counted_one() {
     assert_eq!(counts(&event), [1, 0, 0, 0]);
     assert_eq!(value(&event, "error.type"), "_OTHER");
 }
+
+#[test]
+fn a_tilt_without_conditions_does_not_time_out() {
+    let old = |name: &str| Resource { ready: None, ..resource(name, false, "00:02", "ok") };
+    let all = [old("(Tiltfile)"), old("web")];
+    let tracker = &mut SessionTracker::default();
+    assert_eq!(poll(tracker, &all, "00:10").0, "provisional");
+    assert_eq!(poll(tracker, &all, "10:01").0, "none");
+    assert_eq!(tracker.startup, Startup::Missed);
+}

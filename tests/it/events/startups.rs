@@ -273,6 +273,21 @@ fn a_command_that_hangs_in_ci_is_an_incomplete_update() {
 }
 
 #[test]
+fn an_update_that_tilt_interrupted_is_sent_by_the_next_command() {
+    let recording = Recording::load("command-hangs");
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    show(&sandbox, recording.last());
+    let sidecar = start(sandbox.sidecar_to(&server), &server);
+    sidecar.ends_after(Signal::TERM).0.exits_with(0);
+    assert_eq!(incomplete(&server.accepted()), [], "Tilt may still run");
+    for _ in 0..2 {
+        sandbox.run("--flush").sending_to(&server).finish().exits_with(0);
+    }
+    let [(name, took)] = &incomplete(&server.accepted())[..] else { panic!("one update") };
+    assert!(name == "hang" && *took > 1.0, "{name} {took}");
+}
+
+#[test]
 fn an_update_whose_end_the_snapshot_shows_is_sent_in_full() {
     let recording = Recording::load("command-hangs");
     let (sandbox, server) = (Sandbox::new(), Server::start());
