@@ -194,7 +194,8 @@ pub const FIELDS: &[Field] = &[
         "name of the resource; of the image for an image build; position and instruction for a stage; `tilt up` or `tilt ci` for a start-up",
         "api",
     ),
-    text("image_name", IMAGES_AND_STAGES, "image, as the Tiltfile names it", "shop-api"),
+    text("image_name", IMAGES, "image, as the Tiltfile names it", "shop-api"),
+    text("image", STAGE, "image that the stage belongs to, as the Tiltfile names it", "shop-api"),
     text("resource", IMAGES_AND_STAGES, "resource that the image is built for", "api"),
     text(
         "image_tag",

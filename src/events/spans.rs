@@ -128,7 +128,7 @@ impl Derivation<'_> {
         let mut fields = self.common.leading.clone();
         fields.set("kind", EventKind::DockerImageStage.as_str());
         fields.set("name", format!("{position}/{} {instruction}", build.stages.len()));
-        fields.set_some("image_name", build.image.clone());
+        fields.set_some("image", build.image.clone());
         fields.set_some("resource", build.resource.clone());
         fields.set("stage", position);
         fields.set("instruction", instruction);

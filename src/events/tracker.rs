@@ -49,9 +49,23 @@ struct ResourceHistory {
     /// The time until the resource was ready was reported.
     #[serde(skip_serializing_if = "is_false")]
     first_ready_reported: bool,
-    /// The resource has a `serve_cmd` and no `cmd`, by its last unambiguous status.
-    #[serde(skip_serializing_if = "is_false")]
-    only_serves: bool,
+    #[serde(skip_serializing_if = "UpdateCommand::is_unknown")]
+    command: UpdateCommand,
+    /// The newest of the empty updates before the first `cmd`. They only started the `serve_cmd`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_serve: Option<UpdateId>,
+}
+
+/// Whether a local resource has a `cmd`, by its last unambiguous status.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+enum UpdateCommand {
+    #[default]
+    Unknown,
+    Present,
+    /// The resource has a `serve_cmd` and never had a `cmd`.
+    Never,
+    /// The resource has a `serve_cmd`. It had a `cmd` before, and with it its first update.
+    Removed,
 }
 
 /// The first update of a resource.
@@ -141,8 +155,8 @@ impl SessionTracker {
             self.build_numbers.insert(&update.span_id);
         }
         let history = self.history(resource);
+        history.observe_command(resource);
         history.observe_first_update(resource);
-        history.observe_serving(resource);
         history.awaits_first_ready &= resource.disabled != Some(true);
         if resource.builds_images {
             history.observe_recent_updates(resource);
@@ -164,7 +178,8 @@ impl SessionTracker {
     pub fn may_only_serve(&self, resource: &Resource) -> bool {
         let is_ambiguous =
             matches!(resource.update_status.as_deref(), None | Some("pending" | "none"));
-        is_ambiguous && self.resources.get(&resource.name).is_some_and(|known| known.only_serves)
+        let known = self.resources.get(&resource.name).map(|known| known.command);
+        is_ambiguous && matches!(known, Some(UpdateCommand::Never | UpdateCommand::Removed))
     }
 
     /// Tells whether this update is the first one of its resource. `None` if that is unknown
@@ -262,7 +277,12 @@ impl ResourceHistory {
             return;
         }
         let is_tiltfile = resource.resource_type == Some(ResourceType::Tiltfile);
-        self.first_update = match &resource.updates[..] {
+        let only_served = |id: UpdateId| self.last_serve.as_ref() == Some(&id);
+        let updates = resource.updates.iter();
+        let updates: Vec<_> = updates
+            .take_while(|update| !only_served(UpdateId::new(&update.span_id, &update.started_at)))
+            .collect();
+        self.first_update = match updates[..] {
             [] => match &resource.current_update {
                 Some(current) => {
                     FirstUpdate::Observed(UpdateId::new(&current.span_id, &current.started_at))
@@ -281,11 +301,21 @@ impl ResourceHistory {
         };
     }
 
-    fn observe_serving(&mut self, resource: &Resource) {
-        self.only_serves = match resource.update_status.as_deref() {
-            Some("ok" | "in_progress" | "error") => false,
-            _ => self.only_serves || resource.only_serves(),
+    fn observe_command(&mut self, resource: &Resource) {
+        let may_tell = resource.resource_type == Some(ResourceType::Local)
+            || self.command != UpdateCommand::Unknown;
+        self.command = match resource.update_status.as_deref() {
+            Some("ok" | "in_progress" | "error") if may_tell => UpdateCommand::Present,
+            _ if !resource.only_serves() => return,
+            _ if matches!(self.command, UpdateCommand::Present | UpdateCommand::Removed) => {
+                UpdateCommand::Removed
+            }
+            _ => UpdateCommand::Never,
         };
+        if self.command == UpdateCommand::Never {
+            self.first_update = FirstUpdate::NotStarted;
+            self.last_serve = newest_update(resource);
+        }
     }
 
     fn observe_recent_updates(&mut self, resource: &Resource) {
@@ -305,6 +335,13 @@ impl ResourceHistory {
             Some(known) => known.finished_at = finished_at.or(known.finished_at.take()),
             None => self.recent_updates.push(RecentUpdate { id, finished_at, images: Vec::new() }),
         }
+    }
+}
+
+impl UpdateCommand {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+    fn is_unknown(&self) -> bool {
+        *self == Self::Unknown
     }
 }
 
@@ -382,6 +419,38 @@ mod tests {
         assert!(!tracker.may_only_serve(&shows("error")));
         tracker.observe(&shows("in_progress"));
         assert!(!tracker.may_only_serve(&shows("pending")), "it has a command now");
+    }
+
+    #[test]
+    fn the_first_command_after_serving_is_the_first_update() {
+        let shows = |status: &str, updates, current| Resource {
+            resource_type: Some(ResourceType::Local),
+            update_status: Some(status.into()),
+            builds_images: false,
+            ..resource(updates, current)
+        };
+        let serves = [
+            shows("pending", vec![], Some((1, 1))),
+            shows("not_applicable", vec![update(1, 1, 1)], None),
+            shows("not_applicable", vec![update(2, 2, 2), update(1, 1, 1)], None),
+        ];
+        let runs = shows("in_progress", vec![update(2, 2, 2), update(1, 1, 1)], Some((3, 5)));
+        let ran = shows("ok", vec![update(3, 5, 6), update(2, 2, 2)], None);
+        let ran_twice = shows("ok", vec![update(4, 7, 8), update(3, 5, 6)], None);
+        for (command, expected) in
+            [(vec![&runs], Some(true)), (vec![&ran], Some(true)), (vec![], None)]
+        {
+            let mut tracker = SessionTracker::default();
+            for version in serves.iter().chain(command).chain([&ran_twice]) {
+                tracker.observe(version);
+            }
+            assert_eq!(is_first(&tracker, &ran_twice, 3, 5), expected);
+            assert_eq!(is_first(&tracker, &ran_twice, 4, 7), Some(false));
+            tracker.observe(&shows("not_applicable", vec![update(5, 9, 9), update(4, 7, 8)], None));
+            let runs_again = shows("ok", vec![update(6, 10, 11), update(5, 9, 9)], None);
+            tracker.observe(&runs_again);
+            assert_eq!(is_first(&tracker, &runs_again, 6, 10), Some(false), "it ran before");
+        }
     }
 
     fn is_first(

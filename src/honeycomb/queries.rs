@@ -183,7 +183,7 @@ pub const QUERIES: &[Query] = &[
         filters: &[kind("dockerimage_stage")],
         combination: Combination::All,
         calculations: &[of("SUM", "duration_ms"), of("P90", "duration_ms")],
-        breakdowns: &["image_name", "name"],
+        breakdowns: &["image", "name"],
         order: of("SUM", "duration_ms"),
         days: 7,
         style: Style::Table,
@@ -198,7 +198,7 @@ pub const QUERIES: &[Query] = &[
         ],
         combination: Combination::All,
         calculations: &[COUNT, of("SUM", "duration_ms")],
-        breakdowns: &["image_name", "name"],
+        breakdowns: &["image", "name"],
         order: COUNT,
         days: 7,
         style: Style::Combo,
@@ -300,7 +300,7 @@ mod tests {
         assert_eq!(
             misses.specification(),
             json!({
-                "breakdowns": ["image_name", "name"],
+                "breakdowns": ["image", "name"],
                 "calculations": [{"op": "COUNT"}, {"op": "SUM", "column": "duration_ms"}],
                 "filters": [
                     {"column": "kind", "op": "=", "value": "dockerimage_stage"},

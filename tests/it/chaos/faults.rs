@@ -13,7 +13,7 @@ use fakes::honeycomb::{Answer, Mishap, Part, Reply, Server, batch_reply, read_bo
 use fakes::tls::{self, certificate};
 use rustix::process::Signal;
 
-use crate::delivery::responses::refuse_batches_with_web;
+use crate::delivery::responses::{is_of_web, refuse_batches_with_web};
 use crate::support::{
     Invocation, KEY, PROGRAM, Sandbox, UNREACHABLE, builds, eventually, of_kind, recorded_builds,
     retry, swap_paths, takes_less_than,
@@ -252,8 +252,7 @@ fn one_event_with_status_400_does_not_block_the_rest() {
     refuse_batches_with_web(&server, Reply::new(400, "{\"error\":\"malformed\"}"));
     let waiting = {
         let dry = sandbox.run("--once --dry-run").finish().exits_with(0).events();
-        let is_of_web = |event: &&serde_json::Value| event["data"]["image_name"] == "web";
-        dry.len() - dry.iter().filter(is_of_web).count()
+        dry.len() - dry.iter().filter(|event| is_of_web(event)).count()
     };
     let report = sandbox.report_to(&server).finish();
     assert!([Some(4), Some(5)].contains(&report.code), "{report:?}");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use fakes::honeycomb::{Answer, Mishap, Part, Reply, Server};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{
     KEY, Outcome, RECORDED_EVENTS, Sandbox, UNREACHABLE, builds, of_kind, recorded_builds, retry,
@@ -24,11 +24,15 @@ fn report_with_short_timeout(sandbox: &Sandbox, server: &Server, answers: usize)
     })
 }
 
+/// True for a build of the image `web` and for its stages.
+pub fn is_of_web(event: &Value) -> bool {
+    event["data"]["image_name"] == "web" || event["data"]["image"] == "web"
+}
+
 /// Makes the server answer every batch that contains the image `web` with this reply.
 pub fn refuse_batches_with_web(server: &Server, reply: Reply) {
     server.usually(Answer::By(Arc::new(move |request| {
-        let has_web = request.events.iter().any(|event| event["data"]["image_name"] == "web");
-        if has_web { reply.clone().into() } else { Answer::Accept }
+        if request.events.iter().any(is_of_web) { reply.clone().into() } else { Answer::Accept }
     })));
 }
 

@@ -7,6 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use fakes::honeycomb::Server;
 use serde_json::{Value, json};
+use tilt_honeycomb::events::event::EventKind;
+use tilt_honeycomb::events::fields::{self, ValueType};
 
 use crate::support::{RECORDED_EVENTS, Sandbox, capture, of_kind};
 
@@ -136,7 +138,30 @@ fn fields_of_the_original_extension_keep_names_and_values() {
             fields.iter().all(|(name, value)| event["data"][name] == *value)
         };
         assert_eq!(events.iter().filter(has_all).count(), 1, "{original}");
+        for (name, value) in original.as_object().expect("fields") {
+            let value_type = fields::find(name).expect("a listed field").value_type;
+            assert_eq!(value_type == ValueType::Number, value.is_number(), "{name}");
+        }
     }
+    let counts = ["uiresource", "dockerimage", "cmdimage"].map(|kind| of_kind(&events, kind).len());
+    assert_eq!(counts, [9, 2, 1], "nothing else has the kind of an original event");
+}
+
+/// Queries for the original extension select image builds by these two fields.
+#[test]
+fn only_image_builds_have_an_image_name_and_a_duration() {
+    let mut events = Sandbox::new().run("--once --dry-run").finish().exits_with(0).events();
+    let recording = std::fs::read_to_string(capture("bring-up/events.jsonl")).expect("a capture");
+    events.extend(recording.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON")));
+    for event in &events {
+        let data = &event["data"];
+        let has_both = data["image_name"].is_string() && data["duration_ms"].is_number();
+        let is_image_build = ["dockerimage", "cmdimage"].iter().any(|kind| data["kind"] == *kind);
+        assert_eq!(has_both, is_image_build, "{event}");
+        assert_eq!(data["image"].is_string(), data["kind"] == "dockerimage_stage", "{event}");
+    }
+    let image_name = fields::find("image_name").expect("a listed field");
+    assert_eq!(image_name.kinds, [EventKind::DockerImage, EventKind::CmdImage]);
 }
 
 #[test]

@@ -144,6 +144,19 @@ fn the_first_update_after_serving_only_is_reported() {
 }
 
 #[test]
+fn the_first_command_after_serving_only_is_initial() {
+    let (empty, real) = (done(1, 0.0, 0.0), done(2, 70.0, 71.0));
+    let events = report(vec![
+        (1.0, shown(vec![local("not_applicable", vec![empty.clone()])], vec![])),
+        (72.0, shown(vec![local("ok", vec![real.clone(), empty])], vec![])),
+        (120.0, shown(vec![local("ok", vec![done(3, 80.0, 81.0), real])], vec![])),
+    ]);
+    let updates = of_kind(&events, "update");
+    let initial: Vec<_> = updates.iter().map(|update| &update["data"]["initial"]).collect();
+    assert_eq!(initial, [true, false]);
+}
+
+#[test]
 fn a_clock_set_back_during_startup_keeps_one_trace() {
     let ready = |holds| Some(ready(holds, 1.0));
     let under_way =
