@@ -75,7 +75,7 @@ impl<'a> Derivation<'a> {
         }
     }
 
-    /// Keeps an event for each update in progress, in case nobody sees its end.
+    /// Derives a provisional event for each update in progress. Its end may never be seen.
     fn derive_running_updates(&mut self) {
         for resource in self.observation.resources {
             let Some(current) = &resource.current_update else { continue };

@@ -572,7 +572,7 @@ fn unready_names_at_most_20_resources() {
 }
 
 #[test]
-fn a_run_that_failed_for_a_manual_resource_failed_no_counted_one() {
+fn a_manual_resource_in_error_is_not_a_failed_one() {
     let manual = Resource { trigger_mode: Some(2), ..resource("e2e", false, "00:02", "error") };
     let event = last_poll(&[loaded(), manual], None, "00:05");
     assert_eq!(counts(&event), [1, 0, 0, 0]);
