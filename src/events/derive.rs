@@ -11,8 +11,8 @@ use crate::events::common_fields::Context;
 use crate::events::derivation::Derivation;
 use crate::events::derived::{Build, DerivedEvents};
 use crate::events::image_spans::ImageBuildRef;
-use crate::events::observation::{Backlog, Heartbeats, Observation};
-use crate::events::trace::Span;
+use crate::events::observation::{Backlog, Heartbeats, Observation, Phase};
+use crate::events::trace::{Span, UpdateId};
 use crate::events::tracker::{SessionTracker, update_starts};
 use crate::tilt::model::{ImageBuild, Resource, Timestamp};
 
@@ -69,6 +69,23 @@ impl<'a> Derivation<'a> {
         unparented.retain(|build| !self.find_parent(build, Parents::Any));
         for build in unparented {
             self.defer(build);
+        }
+        if observation.phase != Phase::Running {
+            self.derive_running_updates();
+        }
+    }
+
+    /// Derives a provisional event for each update in progress. Its end may never be seen.
+    fn derive_running_updates(&mut self) {
+        for resource in self.observation.resources {
+            let Some(current) = &resource.current_update else { continue };
+            // An empty update only starts a server.
+            if resource.only_serves() || self.tracker.may_only_serve(resource) {
+                continue;
+            }
+            let id = UpdateId::new(&current.span_id, &current.started_at);
+            let provisional = self.incomplete_update(resource, &id);
+            self.derived.provisional.extend(provisional);
         }
     }
 

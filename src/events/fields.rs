@@ -242,7 +242,7 @@ pub const FIELDS: &[Field] = &[
     boolean(
         "incomplete",
         UPDATE,
-        "true if the collector saw image builds of the update but not its end; absent otherwise",
+        "true if the update was in progress when the session ended, or if the collector missed its end; absent otherwise",
         "true",
     ),
     text(
@@ -342,13 +342,37 @@ pub const FIELDS: &[Field] = &[
         "4647.475",
     ),
     text("slowest_resource", STARTUP, "resource that became ready last", "api"),
-    number("resources_ready", STARTUP, "resources that became ready during the start-up", "9"),
-    number("resources_failed", STARTUP, "resources that failed during the start-up", "1"),
+    number("resources_ready", STARTUP, "resources that came up by the end of the start-up", "7"),
+    number(
+        "resources_failed",
+        STARTUP,
+        "resources in error at the end of the start-up; a pod counts after 30 s of trouble or at the end",
+        "1",
+    ),
     number(
         "resources_blocked",
         STARTUP,
-        "resources that could not begin because they waited for a failed one",
+        "resources that could not begin: they waited for one that failed, is disabled or does not start automatically",
+        "1",
+    ),
+    number(
+        "resources_unready",
+        STARTUP,
+        "resources that had neither come up nor failed when the start-up ended, and were not blocked",
         "0",
+    ),
+    number("resources_recovered", STARTUP, "resources that failed first and then came up", "0"),
+    text(
+        "unready",
+        STARTUP_AND_SESSION,
+        "enabled resources that start automatically and are not ready, sorted, joined by commas, at most 20; for a start-up, those that neither came up nor failed, blocked ones included",
+        "seed,smoke-test",
+    ),
+    boolean(
+        "tiltfile_failed",
+        STARTUP,
+        "true if the first load of a Tiltfile failed and was fixed later; absent otherwise",
+        "true",
     ),
     text(
         "ended_by",
@@ -381,12 +405,6 @@ pub const FIELDS: &[Field] = &[
         "48211.310",
     ),
     text(
-        "unready",
-        SESSION,
-        "enabled resources that start automatically and are not ready, sorted, joined by commas, at most 20",
-        "api,worker",
-    ),
-    text(
         "cluster.product",
         SESSION,
         "Kubernetes product, as Tilt recognizes it: `kind`, `minikube`, `docker-desktop`, `k3d`, `gke`, ... or `unknown`; only with Kubernetes resources",
@@ -394,7 +412,12 @@ pub const FIELDS: &[Field] = &[
     ),
     text("cluster.version", SESSION, "version of Kubernetes", "v1.32.9"),
     text("cluster.arch", SESSION, "processor architecture of the cluster", "arm64"),
-    number("resources", SESSION, "number of resources, without the collector's own", "9"),
+    number(
+        "resources",
+        STARTUP_AND_SESSION,
+        "number of resources, without the collector's own; for a start-up, of those that start automatically",
+        "9",
+    ),
     number("resources_ok", SESSION, "enabled resources that are neither in error nor busy", "7"),
     number("resources_error", SESSION, "resources whose update, runtime or pod is in error", "2"),
     number("resources_pending", SESSION, "resources that wait, or have no status yet", "0"),

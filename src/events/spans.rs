@@ -7,6 +7,7 @@ use crate::events::derived::{Build, ProvisionalEvent};
 use crate::events::event::{Event, EventKind, Fields};
 use crate::events::failure::{Failure, Place, TEXT_LIMIT, Target};
 use crate::events::image_spans::{ImageBuildRef, ImageSpans, event_kind};
+use crate::events::observation::Phase;
 use crate::events::stage_label::StageLabel;
 use crate::events::trace::{Span, UpdateId};
 use crate::tilt::model::{ImageBuild, ImageKind, Resource, ResourceType, Stage, Timestamp, Update};
@@ -38,8 +39,8 @@ impl Derivation<'_> {
         Some(Build { key, events: vec![event] })
     }
 
-    /// The event of an update that has not ended but has image builds as children. It is sent if
-    /// the end of the update is never seen.
+    /// The event of an update that has not ended. It is sent if the end of the update is never
+    /// seen. At the end of the session, it carries the time that the update had.
     pub fn incomplete_update(
         &self,
         resource: &Resource,
@@ -48,6 +49,9 @@ impl Derivation<'_> {
         let started_at = Timestamp::parse(&id.started_at)?;
         let mut fields = self.update_fields(resource, id);
         fields.set("incomplete", true);
+        if self.observation.phase != Phase::Running {
+            fields.set_ms("duration_ms", self.now.duration_since(started_at.at).ok());
+        }
         fields.extend(&self.common.trailing);
         let event = Event { kind: EventKind::Update, time: started_at.at, fields };
         let key = update_key(&resource.name, id);

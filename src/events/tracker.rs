@@ -12,6 +12,7 @@ use crate::events::build_numbers::BuildNumbers;
 use crate::events::environment_state::EnvironmentState;
 use crate::events::image_spans::ImageBuildRef;
 use crate::events::observation::ResourceStatus;
+use crate::events::startup::progress::ResourceProgress;
 use crate::events::trace::{RemoteParent, Span, UpdateId};
 use crate::tilt::model::{Outcome, Resource, ResourceType, Timestamp, Waiting};
 
@@ -106,22 +107,14 @@ pub enum Startup {
     NotObserved,
     /// It ended before the first observation, so it cannot be measured.
     Missed,
-    /// The first outcomes so far, by resource name.
-    InProgress { first_outcomes: BTreeMap<String, FirstOutcome> },
-    /// Updates that began until then, in Unix microseconds, belong to it.
+    /// What each resource has reached so far, by name.
+    InProgress { resources: BTreeMap<String, ResourceProgress> },
     Finished {
+        /// Updates that began until then, in Unix microseconds, belong to it.
         at: u64,
         /// Time ran out before every resource was ready, had failed or could not begin.
         timed_out: bool,
     },
-}
-
-/// How a resource first became ready or failed.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct FirstOutcome {
-    /// Unix microseconds.
-    pub at: u64,
-    pub failed: bool,
 }
 
 /// An update that may be the parent of an image build.

@@ -218,6 +218,15 @@ struct WaitingOnRef {
 struct K8sInfo {
     pod_status: Option<String>,
     pod_restarts: Option<i64>,
+    /// `name:kind`, and more parts if two objects would have the same name.
+    display_names: Option<Vec<String>>,
+}
+
+impl K8sInfo {
+    fn is_job(&self) -> bool {
+        let names = self.display_names.as_deref().unwrap_or_default();
+        names.iter().any(|name| name.split(':').nth(1) == Some("job"))
+    }
 }
 
 #[derive(Deserialize)]
@@ -320,6 +329,7 @@ impl Object {
             trigger_mode: status.trigger_mode,
             waiting: status.waiting.map(RawWaiting::into_waiting),
             pod_status: k8s.as_ref().and_then(|info| non_empty(info.pod_status.clone())),
+            is_job: k8s.as_ref().is_some_and(K8sInfo::is_job),
             pod_restarts: k8s.and_then(|info| info.pod_restarts),
             health_status: status
                 .compose_resource_info

@@ -45,15 +45,6 @@ impl Outcome {
         }
     }
 
-    /// The value of the field `error.type`. `None` for a success.
-    pub fn error_type(self) -> Option<&'static str> {
-        match self {
-            Self::Success => None,
-            Self::Failure => Some("resource_failed"),
-            Self::Timeout => Some("timeout"),
-        }
-    }
-
     /// Reads a job status of GitHub or GitLab, or an exit code.
     ///
     /// Returns `None` if the text means neither success nor failure, such as the status of a
@@ -126,6 +117,8 @@ pub struct Resource {
     pub pod_status: Option<String>,
     /// The restarts of the active pod. Tilt omits 0.
     pub pod_restarts: Option<i64>,
+    /// True if the resource deploys a Kubernetes Job. Its pod is not restarted after a failure.
+    pub is_job: bool,
     /// The health of a Docker Compose service.
     pub health_status: Option<String>,
     /// True if the resource builds at least one image.

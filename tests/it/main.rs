@@ -37,6 +37,7 @@ mod events {
     mod kubernetes;
     mod payloads;
     mod properties;
+    mod startups;
     mod successive_polls;
 }
 

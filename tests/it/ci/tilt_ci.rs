@@ -385,7 +385,7 @@ fn a_timed_out_run_has_no_failed_resource() {
     for (error, error_type) in [
         ("Timeout after 4s: 1 resources waiting (b:update)", "timeout"),
         ("Readiness timeout after 3s: target b not ready", "timeout"),
-        ("Resource b failed", "resource_failed"),
+        ("Resource b failed", "_OTHER"),
     ] {
         let (sandbox, server) = (Sandbox::new(), Server::start());
         show(&sandbox, &just_now(unfinished()));

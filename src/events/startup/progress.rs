@@ -1,0 +1,170 @@
+//! The progress of one resource in the startup, kept from one observation to the next. Pure.
+
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::time::unix_micros;
+use crate::tilt::model::{Resource, ResourceType};
+
+/// How long a pod must be in trouble without a break to count as failed. Init containers that wait
+/// for a database fail and recover all the time.
+const POD_GRACE: Duration = Duration::from_secs(30);
+
+/// The progress of one resource.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ResourceProgress {
+    /// When it became ready, in Unix microseconds. `None` if it has failed since.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ready_at: Option<u64>,
+    /// It was ready at some time. Tilt then starts the resources that depend on it, even if it has
+    /// crashed since.
+    pub was_ready: bool,
+    /// It failed at some time.
+    pub has_failed: bool,
+    /// The failure that it shows now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failure: Option<CurrentFailure>,
+    /// The resources that its first update waits for, as Tilt last listed them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub waits_for: Vec<String>,
+}
+
+/// A failure that lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+struct CurrentFailure {
+    /// When it began, in Unix microseconds.
+    at: u64,
+    /// When it was first seen, in Unix microseconds.
+    seen_at: u64,
+}
+
+/// The state of a resource in the startup. Times are in Unix microseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reached {
+    Ready { at: u64 },
+    Failed { at: u64 },
+    Neither,
+}
+
+/// The circumstances of one observation.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    pub now: SystemTime,
+    /// Tilt has ended.
+    pub is_over: bool,
+    /// Tilt reported a success, so everything is ready even if it did not come to show that.
+    pub succeeded: bool,
+    pub was_polled_before: bool,
+}
+
+impl ResourceProgress {
+    /// Records what an observation shows of the resource.
+    pub fn observe(&mut self, resource: &Resource, moment: &Moment) {
+        self.observe_dependencies(resource);
+        let now = unix_micros(moment.now);
+        let is_failing = shows_failure(resource, moment);
+        if !is_failing {
+            self.failure = None;
+        } else if self.failure.is_none() {
+            let at = unix_micros(self.failure_time(resource, moment));
+            self.failure = Some(CurrentFailure { at, seen_at: now });
+        }
+        if self.counts_as_failed(resource, moment) {
+            (self.has_failed, self.ready_at) = (true, None);
+        }
+        // Tilt shows the former load of a Tiltfile, and the former update, with their errors.
+        self.has_failed |= resource.updates.iter().any(|update| update.error.is_some());
+        let ready = resource.ready.as_ref().filter(|ready| ready.holds);
+        let since = ready.map(|ready| ready.since.as_ref().map_or(moment.now, |since| since.at));
+        let since = since.or((moment.succeeded && !is_failing).then_some(moment.now));
+        if let Some(since) = since {
+            self.was_ready = true;
+            self.ready_at.get_or_insert(unix_micros(since));
+        }
+    }
+
+    /// The state of the resource. With `without_grace`, a pod in trouble counts as failed at
+    /// once.
+    pub fn reached(&self, resource: &Resource, moment: &Moment, without_grace: bool) -> Reached {
+        match (self.failure, self.ready_at) {
+            (Some(failure), _) if without_grace || self.counts_as_failed(resource, moment) => {
+                Reached::Failed { at: failure.at }
+            }
+            // A pod in trouble has not come up for good, even if it was ready for a moment.
+            (Some(_), _) | (None, None) => Reached::Neither,
+            (None, Some(at)) => Reached::Ready { at },
+        }
+    }
+
+    /// Tilt shows only the first of several reasons to wait, so the dependencies stay known while
+    /// it shows another one. They no longer matter once an update has begun.
+    fn observe_dependencies(&mut self, resource: &Resource) {
+        let waiting = resource.waiting.as_ref();
+        if let Some(waiting) = waiting.filter(|w| w.reason.as_deref() == Some("waiting-for-dep")) {
+            self.waits_for.clone_from(&waiting.on);
+        } else if resource.update_status.as_deref() != Some("pending") {
+            self.waits_for.clear();
+        }
+    }
+
+    /// When the resource became ready or began to fail, in Unix microseconds, and whether it fails.
+    /// `None` if it did neither.
+    pub fn end(&self) -> Option<(u64, bool)> {
+        let failed = self.failure.map(|failure| (failure.at, true));
+        failed.or(self.ready_at.map(|at| (at, false)))
+    }
+
+    fn counts_as_failed(&self, resource: &Resource, moment: &Moment) -> bool {
+        self.failure.is_some_and(|failure| {
+            let grace = u64::try_from(POD_GRACE.as_micros()).unwrap_or(u64::MAX);
+            let lasts = unix_micros(moment.now).saturating_sub(failure.seen_at);
+            moment.is_over || !may_recover(resource) || lasts >= grace
+        })
+    }
+
+    /// Tilt does not tell when a resource failed at run time. The condition `Ready` of one that was
+    /// ready dates from its crash. Otherwise it dates from the creation of the resource, so the
+    /// failure came no earlier than the end of the update.
+    fn failure_time(&self, resource: &Resource, moment: &Moment) -> SystemTime {
+        let updated_at = resource.updates.first().map(|update| update.finished_at.at);
+        if is_error(resource.update_status.as_ref()) {
+            return updated_at.unwrap_or(moment.now);
+        }
+        let since = resource.ready.as_ref().and_then(|ready| ready.since.as_ref());
+        let since = since.map(|since| since.at);
+        match self.ready_at {
+            Some(ready_at) => since.filter(|since| unix_micros(*since) > ready_at),
+            None if moment.was_polled_before => None,
+            None => since.max(updated_at),
+        }
+        .unwrap_or(moment.now)
+    }
+}
+
+/// True if the resource is failing, unless an update that may fix it runs or waits.
+fn shows_failure(resource: &Resource, moment: &Moment) -> bool {
+    let update_status = resource.update_status.as_deref();
+    let is_ready = resource.ready.as_ref().is_some_and(|ready| ready.holds);
+    let is_being_fixed =
+        !moment.is_over && matches!(update_status, Some("pending" | "in_progress"));
+    let runtime_failed = is_error(resource.runtime_status.as_ref()) || resource.has_pod_trouble();
+    !is_ready && (update_status == Some("error") || runtime_failed && !is_being_fixed)
+}
+
+/// True if Kubernetes may fix the failure by itself: it restarts pods, but not those of a failed Job.
+fn may_recover(resource: &Resource) -> bool {
+    let job_failed = resource.is_job && is_error(resource.runtime_status.as_ref());
+    resource.resource_type == Some(ResourceType::K8s)
+        && !is_error(resource.update_status.as_ref())
+        && !job_failed
+}
+
+fn is_error(status: Option<&String>) -> bool {
+    status.is_some_and(|status| status == "error")
+}
+
+pub fn is_tiltfile(resource: &Resource) -> bool {
+    resource.resource_type == Some(ResourceType::Tiltfile)
+}
