@@ -108,7 +108,7 @@ fn snapshot_of_tilt_0_33_yields_session_startup_and_table() {
             "session",
             ["session.id", "resources", "resources_ok", "healthy", "outcome"]
         ),
-        [json!([session_id, 6, 6, true, "success"])]
+        [json!([session_id, 5, 5, true, "success"])]
     );
     assert_eq!(of_kind(&events, "session")[0]["time"], "2026-11-28T17:40:55.146195Z");
     assert_eq!(
@@ -203,7 +203,7 @@ fn snapshot_of_tilt_0_20_yields_resources_and_updates() {
     assert_eq!(values(&events, "update", ["name", "initial"]).len(), 5);
     let load = json!(["(Tiltfile)", "tiltfile", true]);
     assert!(values(&events, "update", ["name", "update_type", "initial"]).contains(&load));
-    assert_eq!(values(&events, "session", ["resources", "outcome"]), [json!([6, "success"])]);
+    assert_eq!(values(&events, "session", ["resources", "outcome"]), [json!([5, "success"])]);
 }
 
 #[test]
