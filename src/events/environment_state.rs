@@ -26,7 +26,7 @@ impl EnvironmentState {
         }
     }
 
-    /// The value of the field `healthy`. `None` while nobody can tell.
+    /// The value of the field `healthy`. `None` during the start-up.
     pub fn is_healthy(self) -> Option<bool> {
         match self {
             Self::Starting => None,

@@ -64,7 +64,7 @@ impl Derivation<'_> {
         count_by_health(self.counted_resources())
     }
 
-    /// Without Tilt's start, nobody can measure a start-up.
+    /// A start-up cannot be measured without the time of Tilt's start.
     fn is_starting(&self) -> bool {
         match self.tracker.startup {
             Startup::NotObserved => self.observation.tilt_started_at().is_some(),
@@ -86,7 +86,7 @@ impl Derivation<'_> {
     }
 
     /// The resources that cannot begin: they wait, directly or indirectly, for one that is disabled or
-    /// that nobody has started.
+    /// was never started.
     fn blocked(&self) -> BTreeSet<&str> {
         let resources = self.observation.resources;
         let is_off = |r: &&Resource| matches!(Health::of(r), Health::Idle | Health::Disabled);
