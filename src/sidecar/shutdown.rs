@@ -13,17 +13,28 @@ use crate::sidecar::reporter::Reporter;
 use crate::sidecar::schedule::FINAL_STATUS_DELAY;
 use crate::sidecar::worker::{Message, Worker};
 use crate::spool::error::StoreError;
+use crate::tilt::command::TiltMode;
 use crate::tilt::error::TiltError;
 use crate::tilt::model::Snapshot;
 use crate::tilt::watch::{WatchEvent, WatchTarget};
 
-/// Tilt warns about a process that takes longer than 1.5 s to exit.
-const SHUTDOWN_BUDGET: Duration = Duration::from_millis(1100);
-/// The part of the budget for one final poll. The rest is for the delivery.
-const FINAL_POLL_TIMEOUT: Duration = Duration::from_millis(600);
-/// Budget after a `tilt ci` that ended by itself. It waits up to 30 s for its processes, but the CI
-/// job waits with it. Unsent events may be lost with the machine.
-const CI_SHUTDOWN_BUDGET: Duration = Duration::from_secs(5);
+/// How long a shutdown may take.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Budget {
+    /// For one final poll.
+    poll: Duration,
+    /// For the final polls and the delivery together.
+    total: Duration,
+}
+
+/// Under `tilt up`, Tilt warns about a process that takes longer than 1.5 s to exit.
+const UP_BUDGET: Budget =
+    Budget { poll: Duration::from_millis(600), total: Duration::from_millis(1100) };
+/// `tilt ci` waits up to 30 s for its processes, and the CI job waits with it. The final poll is slow
+/// on a busy machine, and only it shows how the run ended. Unsent events may be lost with the machine.
+const CI_BUDGET: Budget = Budget { poll: Duration::from_secs(3), total: Duration::from_secs(5) };
+/// The part of the budget that no poll may use. It is for writing to disk.
+const RECORD_TIME: Duration = Duration::from_millis(400);
 /// Further polls if Tilt does not show the final status of all resources.
 const EXTRA_POLLS: u8 = 1;
 
@@ -33,7 +44,7 @@ pub(super) struct Drain<'a> {
     poller: Worker,
     sender: Worker,
     started: Instant,
-    deadline: Instant,
+    budget: Budget,
     polls_running: usize,
     deliveries_running: usize,
     final_polls_left: u8,
@@ -45,22 +56,23 @@ pub(super) struct Drain<'a> {
 
 impl<'a> Drain<'a> {
     /// The workers must already have been asked to stop. They return at once unless they hang.
-    /// `has_unrecorded` is true if the view holds changes that are not on disk.
+    /// `mode` is the command that runs Tilt, if it is known. `has_unrecorded` is true if the view
+    /// holds changes that are not on disk.
     pub(super) fn new(
         reporter: Reporter<'a>,
         poller: Worker,
         sender: Worker,
+        mode: Option<TiltMode>,
         has_unrecorded: bool,
     ) -> Self {
-        let started = time::now();
         Self {
             polls_running: usize::from(poller.is_busy()),
             deliveries_running: usize::from(sender.is_busy()),
             reporter,
             poller,
             sender,
-            started,
-            deadline: started + SHUTDOWN_BUDGET,
+            started: time::now(),
+            budget: if mode == Some(TiltMode::Ci) { CI_BUDGET } else { UP_BUDGET },
             final_polls_left: EXTRA_POLLS,
             has_unrecorded,
             no_shutdown: Shutdown::default(),
@@ -88,11 +100,13 @@ impl<'a> Drain<'a> {
     }
 
     fn time_left(&self) -> Duration {
-        self.deadline.saturating_duration_since(time::now())
+        (self.started + self.budget.total).saturating_duration_since(time::now())
     }
 
     fn poll_after(&mut self, delay: Duration) {
-        self.poller.start_work_after(delay, FINAL_POLL_TIMEOUT, &self.no_shutdown);
+        let time_left = self.time_left().saturating_sub(delay + RECORD_TIME);
+        let time_limit = self.budget.poll.min(time_left);
+        self.poller.start_work_after(delay, time_limit, &self.no_shutdown);
         self.polls_running += 1;
     }
 
@@ -113,7 +127,7 @@ impl<'a> Drain<'a> {
             return;
         }
         if self.reporter.view.outcome().is_some() {
-            self.deadline = self.started + CI_SHUTDOWN_BUDGET;
+            self.budget = CI_BUDGET;
         }
         if self.final_status_pending() {
             log::debug!("tilt exits but does not show its final status yet; polling once more");
@@ -130,7 +144,7 @@ impl<'a> Drain<'a> {
             Ok(snapshot) => self.record_snapshot(snapshot),
             Err(TiltError::Stopped) => {}
             Err(error) => {
-                self.reporter.problems.on_tilt_error(&error);
+                self.reporter.problems.on_final_poll_error(&error);
                 self.record_without_poll();
             }
         }
