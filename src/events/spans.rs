@@ -169,7 +169,7 @@ fn update_type(resource: &Resource, span_id: &str) -> Option<&'static str> {
 }
 
 /// The place of an error in the update history.
-fn place_of_update(resource: &Resource, span_id: &str) -> Place {
+pub fn place_of_update(resource: &Resource, span_id: &str) -> Place {
     if span_id.starts_with("tiltfile:") {
         return Place::Tiltfile;
     }

@@ -532,6 +532,28 @@ fn a_run_that_ends_during_the_first_poll_leaves_its_events() {
 }
 
 #[test]
+fn the_table_shows_reasons_and_leaves_out_the_collector() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    write_snapshot(&sandbox, failed().to_string());
+    let page = sandbox.path("work/summary.md");
+    let step = post_step(&sandbox, &server).env("TILT_HONEYCOMB_RESOURCE", "collector");
+    let step = step.env("GITHUB_STEP_SUMMARY", &page);
+    let table = step.finish().exits_with(0).stdout;
+    let row = table.lines().nth(1).expect("a row");
+    assert!(row.starts_with("  b ") && row.ends_with("  command_failed, exit code 7"), "{table}");
+    let page = fs::read_to_string(page).expect("a page");
+    assert!(page.contains(r"| b | failed | command\_failed, exit code 7 | "), "{page}");
+    for text in [table, page] {
+        assert!(!text.contains("collector") && !text.contains("t0ken"), "{text}");
+    }
+
+    write_snapshot(&sandbox, unfinished().to_string());
+    let table = post_step(&sandbox, &server).finish().exits_with(0).stdout;
+    let row = table.lines().find(|line| line.starts_with("  b ")).expect("a row");
+    assert!(row.contains("unfinished") && row.ends_with("s  running"), "{table}");
+}
+
+#[test]
 fn flush_sends_the_events_queued_by_a_cancelled_run() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let mut snapshot = just_now(recorded());
@@ -751,7 +773,7 @@ fn the_table_goes_to_the_github_summary_unless_quiet() {
     run().finish().exits_with(0);
     let page = fs::read_to_string(&page).expect("the page");
     assert!(page.starts_with("before\n### tilt ci: failure, "), "{page}");
-    assert!(page.contains("| b | failed | 2.3s | ████████████████████ |"), "{page}");
+    assert!(page.contains("exit code 7 | 2.3s | ████████████████████ |"), "{page}");
 }
 
 #[test]
