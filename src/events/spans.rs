@@ -101,8 +101,10 @@ impl Derivation<'_> {
         fields.set_some("resource", build.resource.clone());
         fields.set_some("image_tag", build.tag.clone());
         if !build.stages.is_empty() {
-            fields.set("stages", build.stages.len());
-            fields.set("stages_cached", build.stages.iter().filter(|stage| stage.cached).count());
+            let is_cacheable = |stage: &&Stage| StageLabel::of(&stage.name).is_cacheable();
+            let steps: Vec<_> = build.stages.iter().filter(is_cacheable).collect();
+            fields.set("stages", steps.len());
+            fields.set("stages_cached", steps.iter().filter(|stage| stage.cached).count());
         }
         if let Some(error) = &build.error {
             let place = match build.kind {
@@ -115,7 +117,7 @@ impl Derivation<'_> {
     }
 
     fn stage_event(&self, build: &ImageBuild, position: usize, stage: &Stage) -> Event {
-        let instruction = StageLabel::of(&stage.name).instruction;
+        let StageLabel { label, instruction } = StageLabel::of(&stage.name);
         // BuildKit shows a shared step with the times of the build that ran it first.
         let clamp = |time: &Timestamp| time.at.clamp(build.started_at.at, build.latest().at);
         let start = stage.started_at.as_ref().map_or(build.started_at.at, clamp);
@@ -123,8 +125,9 @@ impl Derivation<'_> {
 
         let mut fields = self.common.leading.clone();
         fields.set("kind", EventKind::DockerImageStage.as_str());
-        fields.set("name", format!("{position}/{} {instruction}", build.stages.len()));
-        fields.set_some("image_name", build.image.clone());
+        fields.set("name", label);
+        // Not `image_name`: queries for the `honeycomb` extension select image builds by that.
+        fields.set_some("image", build.image.clone());
         fields.set_some("resource", build.resource.clone());
         fields.set("stage", position);
         fields.set("instruction", instruction);
