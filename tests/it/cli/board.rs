@@ -183,11 +183,13 @@ fn a_run_that_failed_at_any_request_is_completed_by_the_next() {
 #[test]
 fn a_query_without_data_is_added_once_its_columns_exist() {
     let (sandbox, server, api) = ready();
-    api.has_columns(every_column().filter(|name| !["cached", "image_name"].contains(name)));
+    api.has_columns(
+        every_column().filter(|name| !["cached", "image", "image_name"].contains(name)),
+    );
     let outcome = board(&sandbox, &server).finish().exits_with(0);
     for line in [
         "skipped   Image builds: no event with image_name yet; run this again later",
-        "skipped   Cache misses: no event with cached, image_name yet",
+        "skipped   Cache misses: no event with cached, image yet",
     ] {
         assert!(outcome.stdout.contains(line), "{}", outcome.stdout);
     }
