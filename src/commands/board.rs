@@ -15,10 +15,11 @@ use crate::honeycomb::api_key::Shape;
 use crate::honeycomb::auth::{self, Auth};
 use crate::honeycomb::board::{self, Annotation, ExistingBoard, PinnedQuery};
 use crate::honeycomb::client::{Api, NoResponse};
-use crate::honeycomb::dataset_link;
 use crate::honeycomb::endpoint::Destination;
 use crate::honeycomb::queries::{QUERIES, Query};
 use crate::honeycomb::response::{self, Response, http};
+use crate::honeycomb::status::StatusClass;
+use crate::honeycomb::urls;
 
 const CREATE_KEY: &str = "create a configuration key in the environment's settings, with the \
                           permissions \"Manage Queries and Columns\" and \"Manage Public Boards\"";
@@ -47,7 +48,7 @@ pub fn run(config: &BoardConfig) -> Exit {
     let builder = BoardBuilder {
         api: Api::new(&destination.endpoint, Some(destination.key.clone())),
         timeout: config.timeout,
-        slug: dataset_link::slug(&config.dataset),
+        slug: urls::slug(&config.dataset),
     };
     match builder.build(destination) {
         Ok(()) => Exit::Done,
@@ -275,11 +276,15 @@ fn resumable(what: &str) -> impl FnOnce(BoardError) -> BoardError {
 /// permission here.
 fn success_body(response: &Response, permission: Permission) -> BoardResult<Value> {
     let http = http(response);
-    match response.status {
-        200..=299 => serde_json::from_slice(&response.body).or_else(|_| unexpected_response()),
-        300..=399 => fail(Exit::Rejected, response::redirected(response)),
-        401 | 403 => fail(Exit::Rejected, format!("{} ({http})", missing_permission(permission))),
-        408 | 425 | 429 | 500..=599 => fail(Exit::NotDelivered, http),
+    match StatusClass::of(response.status) {
+        StatusClass::Success => {
+            serde_json::from_slice(&response.body).or_else(|_| unexpected_response())
+        }
+        StatusClass::Redirect => fail(Exit::Rejected, response::redirected(response)),
+        StatusClass::UnknownKey | StatusClass::Forbidden => {
+            fail(Exit::Rejected, format!("{} ({http})", missing_permission(permission)))
+        }
+        StatusClass::Temporary => fail(Exit::NotDelivered, http),
         _ => fail(Exit::Rejected, format!("Honeycomb rejected the request ({http})")),
     }
 }

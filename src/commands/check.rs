@@ -16,10 +16,11 @@ use crate::exit_code::Exit;
 use crate::honeycomb::api_key::{ApiKey, Shape};
 use crate::honeycomb::auth::{self, Auth};
 use crate::honeycomb::client::Api;
-use crate::honeycomb::dataset_link::{self, DatasetUrl};
+use crate::honeycomb::dataset_link::DatasetUrl;
 use crate::honeycomb::endpoint::Endpoint;
 use crate::honeycomb::queries::{QUERIES, Query};
 use crate::honeycomb::response::Response;
+use crate::honeycomb::urls;
 use crate::spool::state::State;
 use crate::spool::store::{self, Store};
 use crate::tilt::client::Tilt;
@@ -151,7 +152,7 @@ fn look_up(dataset: &str, api: &Api, auth: &Auth, timeout: Duration) -> Option<R
     if auth.is_ingest() {
         return None;
     }
-    api.get(&format!("/1/datasets/{}", dataset_link::slug(dataset)), timeout).ok()
+    api.get(&format!("/1/datasets/{}", urls::slug(dataset)), timeout).ok()
 }
 
 fn dataset_url(config: &CheckConfig, auth: Option<&Auth>) -> Option<DatasetUrl> {

@@ -12,6 +12,7 @@ use crate::honeycomb::auth::Auth;
 use crate::honeycomb::client::NoResponse;
 use crate::honeycomb::endpoint::Endpoint;
 use crate::honeycomb::response::{self, Response};
+use crate::honeycomb::status::StatusClass;
 use crate::messages;
 use crate::spool::queue::QueuedEvent;
 use crate::tilt::error::TiltError;
@@ -212,26 +213,30 @@ pub fn skipped_team(why: &str) -> Finding {
 pub fn team(response: &Response) -> (Finding, Option<Auth>) {
     let http = response::http(response);
     let bad = |exit, text: String| (Finding::bad("team", exit, text), None);
-    match response.status {
-        200 => match Auth::read(&response.body) {
+    match StatusClass::of(response.status) {
+        StatusClass::Success => match Auth::read(&response.body) {
             Some(auth) => (permissions(&auth), Some(auth)),
             None => bad(
                 Exit::NotDelivered,
-                "HTTP 200, but the response is not about a key; check whether a proxy or a login \
-                 page answers instead of Honeycomb"
-                    .into(),
+                format!(
+                    "HTTP {}, but the response is not about a key; check whether a proxy or a login \
+                     page answers instead of Honeycomb",
+                    response.status
+                ),
             ),
         },
-        300..=399 => bad(Exit::Rejected, response::redirected(response)),
-        401 => bad(Exit::Rejected, format!("{} ({http})", response::UNKNOWN_KEY)),
-        404 | 405 | 501 => {
+        StatusClass::Redirect => bad(Exit::Rejected, response::redirected(response)),
+        StatusClass::UnknownKey => {
+            bad(Exit::Rejected, format!("{} ({http})", response::UNKNOWN_KEY))
+        }
+        _ if [404, 405, 501].contains(&response.status) => {
             let text = format!(
                 "unknown, and so no links: the endpoint, perhaps an OpenTelemetry Collector, does \
                  not support GET /1/auth ({http})"
             );
             (Finding::note("team", text), None)
         }
-        408 | 425 | 429 | 500..=599 => {
+        StatusClass::Temporary => {
             bad(Exit::NotDelivered, format!("unknown: {http}; try again later"))
         }
         _ => bad(Exit::Rejected, format!("the endpoint rejected the request ({http})")),

@@ -12,7 +12,7 @@ use crate::config::ReportConfig;
 use crate::events::common_fields::Context;
 use crate::events::observation::Observation;
 use crate::exit_code::Exit;
-use crate::honeycomb::sender::{Delivery, DeliveryEnd};
+use crate::honeycomb::delivery::{Delivery, DeliveryEnd};
 use crate::messages;
 use crate::metadata::git;
 use crate::spool::error::StoreError;

@@ -1,14 +1,13 @@
-//! What kind of API key it is, as far as its shape tells; Honeycomb decides. Pure, and says
-//! nothing of the key itself.
+//! The API key: its type, its shape and its redaction. Pure. No message shows a key.
 //!
-//! The shapes are those of Honeycomb's documentation and libraries: 32 hex digits for Classic, 22
-//! letters and digits for an environment's configuration key, `hc?ik_` and `hc?ic_` for ingest keys
-//! of 64 characters (an id of 32, then a secret of 32), `hc?mk_` for management keys, where `?`
-//! stands for a letter.
+//! The shapes are those of Honeycomb's documentation and libraries. A Classic key has 32 hex digits,
+//! and a configuration key of an environment has 22 letters and digits. Ingest keys start with
+//! `hc?ik_` or `hc?ic_` and have 64 characters: an id of 32, then a secret of 32. Management keys
+//! start with `hc?mk_`. The `?` stands for a letter. Only Honeycomb can decide whether a key is valid.
 
 use std::fmt;
 
-/// The key. Shown by nothing: it has no `Display`, and its `Debug` says nothing.
+/// An API key. It has no `Display`, and its `Debug` output hides it.
 #[derive(Clone, PartialEq)]
 pub struct ApiKey(String);
 
@@ -31,9 +30,18 @@ impl ApiKey {
         Self(text.to_owned())
     }
 
-    /// For the one header that carries it.
+    /// The text of the key, for the one header that carries it.
     pub fn expose(&self) -> &str {
         &self.0
+    }
+
+    /// Replaces the key in a text from a server, which may quote it.
+    pub fn redact(&self, text: String) -> String {
+        // A text shorter than any key could be an ordinary word.
+        if self.0.len() < 8 || !text.contains(&self.0) {
+            return text;
+        }
+        text.replace(&self.0, "<key>")
     }
 }
 
@@ -43,22 +51,23 @@ impl fmt::Debug for ApiKey {
     }
 }
 
+/// The kind of a key, as far as its text shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
-    /// Of Honeycomb Classic, which knows no environments.
+    /// A configuration key of Honeycomb Classic, which has no environments.
     Classic,
     Configuration,
     Ingest,
     ClassicIngest,
-    /// The public half of an ingest key, without its secret.
+    /// The public first half of an ingest key, without the secret.
     IngestId,
-    /// Perhaps the secret half of an ingest key; perhaps something else of that length.
+    /// A text as long as the secret half of an ingest key. It may be something else.
     IngestSecret,
-    /// It manages keys and environments, and can send nothing.
+    /// A key that manages keys and environments and cannot send events.
     Management,
-    /// The public name of a configuration key.
+    /// The public id of a configuration key.
     ConfigurationId,
-    /// Behind a Refinery it may be right.
+    /// Any other text. A Refinery may accept it.
     Unknown,
 }
 
@@ -90,44 +99,46 @@ impl Shape {
             Self::Ingest => "an ingest key",
             Self::ClassicIngest => "an ingest key of Honeycomb Classic",
             Self::IngestId => "only the first half of an ingest key, its id",
-            Self::IngestSecret => "of the length of the second half of an ingest key, its secret",
+            Self::IngestSecret => "as long as the second half of an ingest key, its secret",
             Self::Management => "a management key",
             Self::ConfigurationId => "the id of a configuration key",
-            Self::Unknown => "of a shape that Honeycomb's own keys do not have",
+            Self::Unknown => "of a form that Honeycomb's keys do not have",
         }
     }
 
-    /// What to do about a key that cannot work.
+    /// What to do about a key that cannot work; `None` if it may work.
     pub fn advice(self) -> Option<&'static str> {
         match self {
             Self::IngestId => Some(
-                "an ingest key is its id and its secret joined, 64 characters; copy it whole when \
-                 you make it, it is shown only then",
+                "an ingest key consists of its id and its secret, 64 characters; copy the whole \
+                 key when you create it, because it is shown only once",
             ),
             Self::Management => {
-                Some("it can send no events; make an ingest key in the environment's settings")
+                Some("it cannot send events; create an ingest key in the environment's settings")
             }
-            Self::ConfigurationId => Some("that is its name, not the key; copy the key itself"),
+            Self::ConfigurationId => Some("this is its id; copy the key itself"),
             _ => None,
         }
     }
 
-    /// What may be wrong with it, and may not.
+    /// A hint if the key is probably wrong.
     pub fn doubt(self) -> Option<&'static str> {
         match self {
-            Self::IngestSecret => Some("the whole key begins with hc and has 64 characters"),
-            Self::Unknown => Some("behind a Refinery that may be right"),
+            Self::IngestSecret => {
+                Some("a complete ingest key starts with hc and has 64 characters")
+            }
+            Self::Unknown => Some("a Refinery may accept it"),
             _ => None,
         }
     }
 
-    /// Whether it can send events and nothing else.
+    /// True for ingest keys: they can send events and nothing else.
     pub fn only_sends(self) -> bool {
         matches!(self, Self::Ingest | Self::ClassicIngest)
     }
 }
 
-/// The two letters of `hc?xx_`.
+/// The letters `xx` of a prefix `hc?xx_`.
 fn prefix(key: &str) -> Option<&str> {
     let (prefix, _) = key.split_once('_')?;
     let region = prefix.strip_prefix("hc")?;
@@ -140,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_kind_of_key_is_known_by_its_shape() {
+    fn a_key_is_classified_by_its_shape() {
         let id = "01j1824es7n4evcmv81cn392jb";
         let secret = "k9e1q8z1x4c7v0b3n6m9a2s5d8f1g4h7";
         for (key, shape) in [

@@ -1,8 +1,9 @@
-//! Whose key it is and what it may do: the answer to `GET /1/auth`. Pure.
+//! The team, the environment and the permissions of a key: the response to `GET /1/auth`
+//! (<https://docs.honeycomb.io/api/tag/Auth>). Pure.
 //!
-//! Honeycomb's description has every member; an ingest key's permissions are one, a Classic key's
-//! environment has empty names, and a gateway in between may answer with less. So everything may
-//! be missing, and the one permission that is spelled in two ways is read in both.
+//! Every member may be missing. An ingest key has a single permission, the environment of a Classic
+//! key has empty names, and a gateway may send less. The permission to create datasets has two
+//! spellings, and both are read.
 
 use serde::Deserialize;
 
@@ -28,7 +29,7 @@ struct Access {
     boards: Option<bool>,
     #[serde(rename = "createDatasets")]
     create_datasets_as_documented: Option<bool>,
-    /// As Honeycomb's Terraform provider reads it.
+    /// The spelling that Honeycomb's Terraform provider reads.
     create_datasets: Option<bool>,
 }
 
@@ -43,14 +44,14 @@ impl Named {
         self.slug.as_deref().filter(|slug| !slug.is_empty())
     }
 
-    /// For the person.
+    /// The name to show to a person.
     fn shown(&self) -> Option<&str> {
         self.name.as_deref().filter(|name| !name.is_empty()).or_else(|| self.slug())
     }
 }
 
 impl Auth {
-    /// `None` if the answer is not about a key: a login page, say.
+    /// `None` if the response does not describe a key, for example because it is a login page.
     pub fn read(body: &[u8]) -> Option<Self> {
         let auth: Self = serde_json::from_slice(body).ok()?;
         (auth.team.slug().is_some() || auth.kind.is_some()).then_some(auth)
@@ -72,7 +73,7 @@ impl Auth {
         self.environment.as_ref().and_then(Named::slug)
     }
 
-    /// Of Honeycomb Classic, which has no environments.
+    /// True for a key of Honeycomb Classic, which has no environments.
     pub fn is_classic(&self) -> bool {
         self.environment.as_ref().is_some_and(|named| named.slug.as_deref() == Some(""))
     }
@@ -81,12 +82,12 @@ impl Auth {
         self.kind.as_deref() == Some("ingest")
     }
 
-    /// An ingest key may, and has no word for it.
+    /// An ingest key may send events although it has no permission of that name.
     pub fn may_send_events(&self) -> bool {
         self.is_ingest() || self.api_key_access.events != Some(false)
     }
 
-    /// `None` where the answer does not say.
+    /// `None` if the response does not say.
     pub fn may_create_datasets(&self) -> Option<bool> {
         let access = &self.api_key_access;
         access.create_datasets_as_documented.or(access.create_datasets)
@@ -117,7 +118,7 @@ mod tests {
                 "createDatasets":true},"environment":{"name":"Dev Envs","slug":"dev-envs"},
                 "team":{"name":"Acme","slug":"acme"}}"#,
         )
-        .expect("an answer");
+        .expect("permissions");
         assert_eq!((auth.team(), auth.team_slug()), (Some("Acme"), Some("acme")));
         assert_eq!(auth.environment(), Some("Dev Envs"));
         assert_eq!(auth.environment_slug(), Some("dev-envs"));
@@ -126,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn the_permission_to_create_datasets_is_read_in_both_spellings() {
+    fn both_spellings_of_create_datasets_are_read() {
         for (access, expected) in [
             (r#"{"createDatasets":true}"#, Some(true)),
             (r#"{"create_datasets":true}"#, Some(true)),
@@ -141,20 +142,20 @@ mod tests {
     #[test]
     fn an_ingest_key_may_send_and_manage_nothing() {
         let auth = read(r#"{"type":"ingest","api_key_access":{"createDatasets":true}}"#);
-        let auth = auth.expect("an answer");
+        let auth = auth.expect("permissions");
         assert!(auth.may_send_events() && !auth.may_manage_boards() && !auth.may_manage_queries());
     }
 
     #[test]
     fn classic_has_an_environment_without_a_name() {
         let classic = r#"{"team":{"slug":"acme"},"environment":{"name":"","slug":""}}"#;
-        assert!(read(classic).expect("an answer").is_classic());
-        assert_eq!(read(classic).expect("an answer").environment_slug(), None);
-        assert!(!read(r#"{"team":{"slug":"acme"}}"#).expect("an answer").is_classic());
+        assert!(read(classic).expect("permissions").is_classic());
+        assert_eq!(read(classic).expect("permissions").environment_slug(), None);
+        assert!(!read(r#"{"team":{"slug":"acme"}}"#).expect("permissions").is_classic());
     }
 
     #[test]
-    fn what_is_no_answer_about_a_key_is_not_taken_for_one() {
+    fn other_responses_do_not_describe_a_key() {
         for body in ["", "[]", "{}", r#"{"team":{}}"#, r#"{"team":{"slug":""}}"#, "<html>", "17"] {
             assert!(read(body).is_none(), "{body}");
         }

@@ -1,5 +1,5 @@
-//! Cuts the queue into request bodies that Honeycomb takes: a JSON array of events, gzipped,
-//! oldest first. Pure.
+//! Cuts the queue into request bodies for Honeycomb: gzipped JSON arrays of events, oldest first.
+//! Pure.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -10,45 +10,48 @@ use flate2::write::GzEncoder;
 use crate::events::event::EventKind;
 use crate::spool::queue::QueuedEvent;
 
-/// The most that goes into one request.
+/// The limits of one request.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BatchLimits {
+    /// The most events.
     pub events: usize,
-    /// Of JSON, before compression.
+    /// The most bytes of JSON, before compression.
     pub bytes: usize,
 }
 
 impl BatchLimits {
-    /// Well inside Honeycomb's 5 MB for a body and 1 MB for an event; 500 events is what
-    /// Refinery itself puts into a batch.
+    /// Well below Honeycomb's limits of 5 MB for a body and 1 MB for an event
+    /// (<https://docs.honeycomb.io/api/tag/Events>). Refinery also sends 500 events in a batch.
     pub const DEFAULT: Self = Self { events: 500, bytes: 1_000_000 };
 
-    /// For a server that found a batch of `events` too large; `None` when there is no less.
+    /// Half of a batch of `events` that was too large; `None` for a single event.
     pub fn halved(self, events: usize) -> Option<Self> {
         (events > 1).then_some(Self { events: events / 2, ..self })
     }
 }
 
-/// One request's worth of events.
+/// The events of one request.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
-    /// Their numbers, in the order in which they stand in the body.
+    /// The sequence numbers, in the order of the body.
     pub seqs: Vec<u64>,
     pub kinds: Vec<EventKind>,
     /// The gzipped JSON array.
     pub body: Vec<u8>,
 }
 
-/// The front of the queue, cut to the limits.
+/// The next events of the queue, within the limits.
 #[derive(Debug, Clone, PartialEq)]
 pub enum NextBatch {
-    /// Nothing waits.
+    /// The queue is empty.
     Empty,
     Batch(Batch),
-    /// The first event alone is over the limit: it can never be sent.
+    /// The first event exceeds the limit by itself, so it can never be sent. This is its sequence
+    /// number.
     TooLarge(u64),
 }
 
+/// Cuts the next batch off the front of the queue.
 pub fn cut(queue: &[QueuedEvent], limits: BatchLimits) -> NextBatch {
     let Some(first) = queue.first() else { return NextBatch::Empty };
     let mut bytes = "[]".len();
@@ -73,13 +76,13 @@ pub fn cut(queue: &[QueuedEvent], limits: BatchLimits) -> NextBatch {
 
 fn body(events: &[QueuedEvent]) -> std::io::Result<Vec<u8>> {
     let events: Vec<_> = events.iter().map(|event| event.wire.get()).collect();
-    // At once: flate2 clears 32 KB for each write.
+    // One write, because flate2 clears 32 KB for each.
     let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
     gzip.write_all(format!("[{}]", events.join(",")).as_bytes())?;
     gzip.finish()
 }
 
-/// How many events of each kind.
+/// The number of events of each kind.
 pub type Counts = BTreeMap<EventKind, usize>;
 
 #[cfg(test)]
@@ -105,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_the_front_of_the_queue_within_both_limits() {
+    fn a_batch_respects_both_limits() {
         let queue = queue(&[10; 8]);
         for (limits, expected) in [
             (BatchLimits { events: 3, bytes: 1000 }, 3),
@@ -125,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_that_never_fits_is_named_and_an_empty_queue_is_empty() {
+    fn an_event_over_the_limit_is_named() {
         let limits = BatchLimits { events: 10, bytes: 20 };
         assert_eq!(cut(&queue(&[30, 5]), limits), NextBatch::TooLarge(7));
         assert_eq!(cut(&[], limits), NextBatch::Empty);

@@ -1,26 +1,26 @@
-//! The board of [`crate::honeycomb::queries`] in Honeycomb: what is sent for it, and what of it is there
-//! already. Pure.
+//! The board of [`crate::honeycomb::queries`]: the requests that create it, and how to find and update
+//! an existing one. Pure.
 //!
-//! Honeycomb pins no query itself, only an annotation of one, and changes no query that it has; so
-//! each annotation says in its description which version of which query it is of. By that a second
-//! run finds what the first one made, however far that came. The board is known by its tags: it may
-//! be renamed, its panels moved, others put beside them.
+//! A panel of a board shows a query annotation, and Honeycomb never changes a saved query. So the
+//! description of each annotation names the version of its query, and a later run finds what an
+//! earlier one created, even if that one stopped halfway. The board is recognised by its tags:
+//! people may rename it, move its panels and add others.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::honeycomb::dataset_link;
 use crate::honeycomb::queries::{QUERIES, Query};
+use crate::honeycomb::urls;
 
 pub const NAME: &str = "Dev environment health";
-const DESCRIPTION: &str = "Are our environments healthy, and where does the time go? Made by \
-                           `tilt-honeycomb board`, which also brings it up to date.";
+const DESCRIPTION: &str = "Are our environments healthy, and where does the time go? Created by \
+                           `tilt-honeycomb board`, which also updates it.";
 pub const MAKER: &str = "tilt-honeycomb";
-/// In the units of Honeycomb's boards: twelve columns, and four rows for a graph.
+/// The size of a board in Honeycomb's units: twelve columns, and four rows for a panel.
 const WIDTH: usize = 12;
 const HEIGHT: usize = 4;
 
-/// Where the board's parts are made and listed; `slug` is the dataset's.
+/// The path that lists and creates boards.
 pub const BOARDS_PATH: &str = "/1/boards";
 
 pub fn queries_path(slug: &str) -> String {
@@ -31,10 +31,9 @@ pub fn annotations_path(slug: &str) -> String {
     format!("/1/query_annotations/{slug}")
 }
 
-/// All that is sent where nothing is there yet, with names in the place of the ids that Honeycomb
-/// would give.
+/// The requests that create a new board. Placeholders stand for the ids that Honeycomb assigns.
 pub fn requests(dataset: &str) -> Vec<Value> {
-    let slug = dataset_link::slug(dataset);
+    let slug = urls::slug(dataset);
     let post = |path: &str, body: Value| json!({"method": "POST", "path": path, "body": body});
     let mut requests = Vec::new();
     let mut pins = Vec::new();
@@ -53,7 +52,7 @@ pub fn requests(dataset: &str) -> Vec<Value> {
     requests
 }
 
-/// A query with its annotation, as Honeycomb has them.
+/// A saved query and its annotation.
 #[derive(Debug)]
 pub struct PinnedQuery<'a> {
     pub query: &'a Query,
@@ -61,7 +60,7 @@ pub struct PinnedQuery<'a> {
     pub annotation_id: String,
 }
 
-/// An annotation that Honeycomb has.
+/// An existing annotation.
 #[derive(Debug, Deserialize)]
 pub struct Annotation {
     pub id: String,
@@ -77,7 +76,7 @@ impl Annotation {
         self.description.as_deref() == Some(&description(query))
     }
 
-    /// Of this or another version of it.
+    /// True for an annotation of any version of the query.
     fn is_of_some(&self, query: &Query) -> bool {
         let is_ours = self.description.as_deref().is_some_and(|text| text.contains(&marker("")));
         self.is_of(query) || is_ours && self.name == query.name
@@ -103,7 +102,8 @@ fn tags(slug: &str) -> Value {
     ])
 }
 
-/// Begins with a letter, and goes on in letters, digits and dashes.
+/// Honeycomb requires that a tag value starts with a letter and has only lower-case letters,
+/// digits and dashes.
 fn tag_value(slug: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
     let value: String = slug.chars().map(plain).collect();
@@ -122,7 +122,8 @@ pub fn new_board(name: &str, slug: &str, pins: &[PinnedQuery]) -> Value {
     })
 }
 
-/// Two beside each other, in the order of the queries; the last one may have a row of its own.
+/// The position of the panel of a query: two panels in a row, in the order of the queries. A last
+/// single panel fills its row.
 fn place(query: &Query) -> Value {
     let number = QUERIES.iter().position(|known| known.name == query.name).unwrap_or_default();
     let is_alone = number + 1 == QUERIES.len() && number % 2 == 0;
@@ -146,7 +147,7 @@ fn panel(pin: &PinnedQuery, position: &Value) -> Value {
     })
 }
 
-/// A board that is there, with the pins put in; `None` if they are there already.
+/// An existing board with the panels added; `None` if it has them already.
 pub fn updated_board(
     board: &Value,
     pins: &[PinnedQuery],
@@ -166,8 +167,8 @@ pub fn updated_board(
     Some(body)
 }
 
-/// Nothing else changes: a panel of another version of a query stays where it is, and a new one
-/// comes below all others.
+/// Adds the panels. The panel of another version of a query is updated in its position, and a new
+/// panel goes below all others.
 fn updated_panels(
     panels: &[Value],
     pins: &[PinnedQuery],
@@ -200,7 +201,7 @@ fn lower_edge(panel: &Value) -> u64 {
         + position("height").filter(|height| *height > 0).unwrap_or(HEIGHT as u64)
 }
 
-/// The columns that the query names and the dataset has not.
+/// The columns of the query that do not exist in the dataset.
 pub fn missing(query: &Query, columns: &[String]) -> Vec<&'static str> {
     let is_missing = |column: &&str| !columns.iter().any(|known| known == column);
     query.columns().into_iter().filter(is_missing).collect()
@@ -209,7 +210,7 @@ pub fn missing(query: &Query, columns: &[String]) -> Vec<&'static str> {
 #[derive(Debug)]
 pub enum ExistingBoard<'a> {
     Ours(&'a Value),
-    /// Of the name, and made by someone else.
+    /// It has the same name, but someone else created it.
     Foreign(&'a Value),
     None,
 }
@@ -229,7 +230,7 @@ pub fn find_board<'a>(boards: &'a [Value], slug: &str) -> ExistingBoard<'a> {
     boards.iter().find(is_foreign).map_or(ExistingBoard::None, ExistingBoard::Foreign)
 }
 
-/// Another dataset of the same environment may have its own board.
+/// A name that no board has. Another dataset of the environment may have a board already.
 pub fn free_name(boards: &[Value], dataset: &str) -> String {
     let is_taken = boards.iter().any(|board| board["name"] == NAME);
     let name = if is_taken { format!("{NAME}: {dataset}") } else { NAME.to_owned() };
@@ -255,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn no_panel_lies_over_another_and_the_first_four_are_the_first_screen() {
+    fn panels_do_not_overlap_and_four_fit_on_a_screen() {
         let board = new_board(NAME, "dev", &[]);
         assert_eq!(board["panels"], json!([]));
         let places: Vec<_> = QUERIES.iter().map(place).collect();
@@ -274,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_board_keeps_what_a_person_has_made_of_it() {
+    fn an_update_keeps_the_changes_of_people() {
         let text = json!({"type": "text", "text_panel": {"content": "ours"},
             "position": {"x_coordinate": 0, "y_coordinate": 40, "width": 12, "height": 2}});
         let moved = json!({"x_coordinate": 3, "y_coordinate": 30, "width": 9, "height": 7});
@@ -298,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_is_one_that_honeycomb_takes() {
+    fn a_tag_value_follows_honeycombs_rules() {
         for (slug, tag) in [
             ("dev-environments", "dev-environments"),
             ("dev_envs.1~x", "dev-envs-1-x"),
@@ -311,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn the_board_is_known_by_its_tags_and_no_other_is_taken_for_it() {
+    fn a_board_is_recognised_by_its_tags_only() {
         let ours = json!({"name": "Renamed", "tags": tags("dev")});
         let elsewhere = [json!({"name": NAME, "tags": tags("other")})];
         let foreign = json!({"name": NAME, "tags": [{"key": "team", "value": "x"}]});

@@ -1,8 +1,8 @@
-//! The only file that speaks HTTP: batches of events, and plain calls of the API; whatever was
-//! answered goes back as it is.
+//! The HTTP client, and the only file that uses HTTP: batches of events, and other calls of the API.
+//! It returns each response without judging it.
 //!
-//! The key goes into one header of each request to one host: redirects are not followed, TLS is
-//! verified against the system's roots, and nothing that leaves here can hold it.
+//! The key goes into one header of each request to one host. Redirects are not followed, TLS is
+//! verified against the system's roots, and the key is redacted in everything that this file returns.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,10 +19,10 @@ use crate::honeycomb::endpoint::{Destination, Endpoint};
 use crate::honeycomb::response::Response;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// A status per event is about 16 bytes, but one with its reason may have kilobytes, and without all
-/// of them the events would be sent for ever.
+/// The most bytes of a response to a batch. A status takes about 16 bytes, but its reason may have
+/// kilobytes. A list that is cut off cannot be parsed, and its events would be sent again forever.
 const RESPONSE_LIMIT: u64 = 4 * 1024 * 1024;
-/// Lists come whole: of 2000 columns, or of all boards of a team with their panels.
+/// The most bytes of a list: 2,000 columns, or all boards of a team with their panels.
 const LIST_LIMIT: u64 = 32 * 1024 * 1024;
 
 /// Sends batches to one dataset.
@@ -32,7 +32,7 @@ pub struct Client {
     batch_url: String,
 }
 
-/// Honeycomb's API, or what stands in its place.
+/// Honeycomb's API, or a server that behaves like it.
 #[derive(Clone)]
 pub struct Api {
     agent: Agent,
@@ -47,7 +47,7 @@ impl fmt::Debug for Api {
     }
 }
 
-/// No answer came: one line that names the host and the cause.
+/// There was no response: one line that names the host and the cause.
 #[derive(Debug, PartialEq)]
 pub struct NoResponse(pub String);
 
@@ -63,8 +63,8 @@ impl Client {
         &self.api
     }
 
-    /// Sends one batch, a gzipped JSON array; `limit` bounds everything from the name's look-up
-    /// to the answer's last byte.
+    /// Sends one batch, a gzipped JSON array. `limit` bounds everything from the DNS lookup to the
+    /// last byte of the response.
     pub fn post(&self, body: &[u8], limit: Duration) -> Result<Response, NoResponse> {
         let request = self
             .api
@@ -83,13 +83,13 @@ impl Api {
         let mut config = Agent::config_builder()
             .user_agent(user_agent())
             .http_status_as_error(false)
-            // ureq would carry the key's header along to the new host.
+            // ureq would send the key's header to the new host.
             .max_redirects(0)
             .https_only(endpoint.is_https)
             .timeout_connect(Some(CONNECT_TIMEOUT))
             .tls_config(tls.build());
         if endpoint.is_loopback {
-            // A proxy has another idea of what this machine is.
+            // For a proxy, loopback is another machine.
             config = config.proxy(None);
         }
         Self {
@@ -100,7 +100,7 @@ impl Api {
         }
     }
 
-    /// `path` begins with a slash and is encoded.
+    /// Sends a GET request. `path` starts with a slash and is already encoded.
     pub fn get(&self, path: &str, limit: Duration) -> Result<Response, NoResponse> {
         self.read(self.prepare(self.agent.get(self.at(path)), limit).call(), LIST_LIMIT)
     }
@@ -113,14 +113,14 @@ impl Api {
         self.send(self.agent.put(self.at(path)), body, limit)
     }
 
-    /// The proxy that requests go through, without its credentials.
+    /// The host and port of the proxy that requests use, without credentials.
     pub fn proxy(&self) -> Option<String> {
         let proxy = self.agent.config().proxy()?;
         let is_passed_by = self.url.parse::<Uri>().is_ok_and(|url| proxy.is_no_proxy(&url));
         (!is_passed_by).then(|| format!("{}:{}", proxy.host(), proxy.port()))
     }
 
-    /// Ends a request under way, from another thread, and all later ones.
+    /// A function that aborts the current request and all later ones, from another thread.
     pub fn interrupter(&self) -> impl FnOnce() + Send + use<> {
         let agent = self.agent.clone();
         move || agent.shutdown()
@@ -159,36 +159,36 @@ impl Api {
             Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
         };
         let (retry_after, date, location) = (header(RETRY_AFTER), header(DATE), header(LOCATION));
-        let location = location.map(|text| self.without_key(text));
+        let location = location.map(|text| self.redact(text));
         let status = response.status().as_u16();
         let body = response.body_mut().with_config().limit(most).read_to_vec();
         let body = match body {
             Ok(body) => body,
-            // An error's status says enough without its text; a 200 without its list says nothing.
+            // The status of an error is enough without its text. A 200 needs its list.
             Err(_) if !(200..300).contains(&status) => Vec::new(),
             Err(error) => return Err(self.no_response(&error)),
         };
-        let body = self.without_key(String::from_utf8_lossy(&body).into_owned()).into_bytes();
+        let body = self.redact(String::from_utf8_lossy(&body).into_owned()).into_bytes();
         Ok(Response { status, retry_after, date, location, body })
     }
 
-    /// A server may quote the key in its answer, of which a part is shown to the person.
-    fn without_key(&self, text: String) -> String {
-        let key = self.key.as_ref().map_or("", ApiKey::expose);
-        // What is too short to be a key could be any part of an answer.
-        if key.len() < 8 || !text.contains(key) { text } else { text.replace(key, "<key>") }
+    fn redact(&self, text: String) -> String {
+        match &self.key {
+            Some(key) => key.redact(text),
+            None => text,
+        }
     }
 
     fn no_response(&self, error: &ureq::Error) -> NoResponse {
         let cause = cause(error);
-        NoResponse(format!("no answer from {}: {cause}{}", self.authority, hint(&cause)))
+        NoResponse(format!("no response from {}: {cause}{}", self.authority, hint(&cause)))
     }
 }
 
 fn cause(error: &ureq::Error) -> String {
     match error {
         ureq::Error::Timeout(Timeout::Connect) => "timed out while connecting".to_owned(),
-        // Of the whole request: no other limit is set.
+        // Only the whole request has another limit.
         ureq::Error::Timeout(_) => "timed out".to_owned(),
         ureq::Error::HostNotFound => "no such host".to_owned(),
         ureq::Error::Io(error) => error.to_string(),
@@ -197,7 +197,7 @@ fn cause(error: &ureq::Error) -> String {
     }
 }
 
-/// What to do about a cause, where there is more to do than to wait.
+/// What to do about the cause, if waiting does not help.
 fn hint(cause: &str) -> &'static str {
     let cause = cause.to_lowercase();
     let says = |phrases: &[&str]| phrases.iter().any(|phrase| cause.contains(phrase));
@@ -229,7 +229,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_timed_out_is_said_in_plain_words() {
+    fn a_timeout_names_its_phase() {
         for (step, expected) in
             [(Timeout::Global, "timed out"), (Timeout::Connect, "timed out while connecting")]
         {

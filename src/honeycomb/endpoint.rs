@@ -6,30 +6,32 @@ use http::Uri;
 
 use crate::base::ids;
 use crate::honeycomb::api_key::ApiKey;
-use crate::honeycomb::dataset_link;
+use crate::honeycomb::urls;
 
-/// One dataset behind one endpoint. What waits for one is never sent to another.
+/// One dataset behind one endpoint. Events for one destination are never sent to another.
 #[derive(Debug, Clone)]
 pub struct Destination {
     pub endpoint: Endpoint,
     pub dataset: String,
     pub key: ApiKey,
-    /// The address of Honeycomb's UI, where it is known.
+    /// The address of Honeycomb's UI, if it is known.
     pub ui: Option<String>,
 }
 
 impl Destination {
+    /// The address of the batch endpoint.
     pub fn batch_url(&self) -> String {
-        format!("{}/1/batch/{}", self.endpoint.url, dataset_link::encoded(&self.dataset))
+        format!("{}/1/batch/{}", self.endpoint.url, urls::encoded(&self.dataset))
     }
 }
 
-/// Honeycomb's address, without a slash at its end.
+/// The address of Honeycomb's API, or of a server in front of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Endpoint {
+    /// The address without a slash at its end.
     pub url: String,
     pub host: String,
-    /// The host with its port, where one is given.
+    /// The host, and the port if one is given.
     pub authority: String,
     pub is_https: bool,
     pub is_loopback: bool,
@@ -73,8 +75,8 @@ impl Endpoint {
         Ok(Self { url, host, authority, is_https, is_loopback })
     }
 
-    /// A file name for the state of one dataset here: readable, and unlike any other's.
-    /// Honeycomb compares dataset names without regard to case.
+    /// A readable and unique file name for the state of one dataset at this endpoint. Honeycomb
+    /// ignores case in dataset names.
     pub fn file_stem(&self, dataset: &str) -> String {
         let dataset = dataset.to_lowercase();
         let readable: String = format!("{}-{dataset}", self.host)

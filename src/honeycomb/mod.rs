@@ -1,4 +1,4 @@
-//! Everything that knows Honeycomb: its API, its answers, its queries and boards.
+//! Everything that knows Honeycomb: its API, its responses, its queries and boards.
 
 pub mod api_key;
 pub mod auth;
@@ -6,7 +6,11 @@ pub mod batch;
 pub mod board;
 pub mod client;
 pub mod dataset_link;
+pub mod delivery;
 pub mod endpoint;
+pub mod poison;
 pub mod queries;
 pub mod response;
 pub mod sender;
+pub mod status;
+pub mod urls;

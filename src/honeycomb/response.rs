@@ -1,8 +1,8 @@
-//! What an answer of Honeycomb's means for the events of a request. Pure.
+//! What Honeycomb's response to a request means for its events. Pure.
 //!
-//! An answer need not come from Honeycomb: a proxy, a load balancer, a Refinery or a hotel's
-//! login page may speak in its place. So nothing but a per-event 2xx counts as accepted, and
-//! nothing but a per-event 4xx as rejected; whatever is unclear keeps the events.
+//! A response may come from something else: a proxy, a load balancer, a Refinery or a login page.
+//! So an event counts as accepted only if its own status is 2xx, and as rejected only if its own
+//! status is 4xx. In every other case it stays queued.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,111 +10,113 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::base::text::one_line;
+use crate::honeycomb::status::StatusClass;
 
 /// The longest text from a server that a message quotes, in characters.
 pub const TEXT_LIMIT: usize = 200;
 
-/// The parts of an HTTP answer that matter.
+/// The parts of an HTTP response that matter.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Response {
     pub status: u16,
     pub retry_after: Option<String>,
-    /// The server's own idea of now.
+    /// The server's clock.
     pub date: Option<String>,
     pub location: Option<String>,
     pub body: Vec<u8>,
 }
 
-/// What to do with the request's events.
+/// What to do with the events of a batch.
 #[derive(Debug, Clone, PartialEq)]
 pub enum BatchResult {
-    /// One fate per event, in order; events beyond the last were not answered for.
+    /// One result per event, in order. Events beyond the last have none.
     Judged(Vec<EventResult>),
-    /// The same request may go through later.
+    /// The same batch may succeed later.
     Retry { why: String, after: Option<Duration> },
-    /// This request will never go through, as malformed or too large; one with fewer events, or
-    /// others, may.
+    /// The batch is malformed or too large. A smaller or another one may succeed.
     Malformed { advice: String },
-    /// The same request will not go through until a person acts: what to fix.
+    /// The same batch will not succeed until a person follows the advice.
     Refused { advice: String },
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum EventResult {
     Accepted,
-    /// It stays in the queue.
+    /// It stays queued.
     Later {
         status: u16,
     },
-    /// It leaves the queue: it will never be taken.
+    /// It leaves the queue, because Honeycomb will never accept it.
     Rejected {
         reason: String,
     },
 }
 
-/// What a 401 means.
+/// The advice for a 401.
 pub const UNKNOWN_KEY: &str = "the API key is not known here; check HONEYCOMB_API_KEY or the \
                                file of --api-key-file, and that HONEYCOMB_API_ENDPOINT is the key's \
                                region";
-/// What a 403 to events means.
+/// The advice for a 403 to a batch of events.
 pub const MAY_NOT_SEND: &str =
     "the API key may not send events; give it the permission \"send events\"";
 
-/// `HTTP 503`, with what the server says of it.
+/// `HTTP 503`, followed by what the server says about it.
 pub fn http(response: &Response) -> String {
-    format!("HTTP {}{}", response.status, prefixed(": ", &said(&response.body)))
+    format!("HTTP {}{}", response.status, prefixed(": ", &error_text(&response.body)))
 }
 
-/// What a 3xx means.
+/// The advice for a 3xx.
 pub fn redirected(response: &Response) -> String {
     format!(
-        "the endpoint redirects{}, and the key does not follow; set HONEYCOMB_API_ENDPOINT to \
+        "the endpoint redirects{}, and the key is not sent there; set HONEYCOMB_API_ENDPOINT to \
          Honeycomb's own address",
         prefixed(" to ", response.location.as_deref().map_or("", without_query)),
     )
 }
 
-/// Judges the answer to a request; `now` is for a `Retry-After` that names a date, where the server
-/// does not say what time it has: our clock may be wrong.
+/// Judges the response to a batch. `now` resolves a date in `Retry-After` if the server does not send
+/// its own time; the local clock may be wrong.
 pub fn judge(response: &Response, now: SystemTime) -> BatchResult {
     let now = response.date.as_deref().and_then(date).unwrap_or(now);
     let after = response.retry_after.as_deref().and_then(|text| retry_after(text, now));
     let refused =
         |advice: &str| BatchResult::Refused { advice: format!("{advice} ({})", http(response)) };
-    match response.status {
-        200..=299 => match results(&response.body) {
+    match StatusClass::of(response.status) {
+        StatusClass::Success => match results(&response.body) {
             Some(results) if !results.is_empty() => BatchResult::Judged(results),
-            _ => BatchResult::Retry {
-                why: format!(
-                    "HTTP {} without a status per event: is something else answering in \
-                     Honeycomb's place?",
-                    response.status
-                ),
-                after,
-            },
+            _ => BatchResult::Retry { why: without_statuses(response.status), after },
         },
-        300..=399 => refused(&redirected(response)),
-        400 | 413 => BatchResult::Malformed {
-            advice: format!("the request was refused ({})", http(response)),
+        StatusClass::Redirect => refused(&redirected(response)),
+        StatusClass::Malformed => BatchResult::Malformed {
+            advice: format!("the server rejects the request ({})", http(response)),
         },
-        401 => refused(UNKNOWN_KEY),
-        403 => refused(MAY_NOT_SEND),
-        404 => refused(
+        StatusClass::UnknownKey => refused(UNKNOWN_KEY),
+        StatusClass::Forbidden => refused(MAY_NOT_SEND),
+        StatusClass::NotFound => refused(
             "no such dataset, and the API key may not create it; check HONEYCOMB_DATASET and \
              HONEYCOMB_API_ENDPOINT",
         ),
-        407 => refused("the proxy wants credentials; set them in HTTPS_PROXY"),
-        408 | 425 | 429 | 500..=599 => BatchResult::Retry { why: http(response), after },
-        _ => refused("the request was refused"),
+        StatusClass::ProxyCredentials => {
+            refused("the proxy needs credentials; set them in HTTPS_PROXY")
+        }
+        StatusClass::Temporary => BatchResult::Retry { why: http(response), after },
+        StatusClass::Refused => refused("the server rejects the request"),
     }
 }
 
-/// The per-event statuses; `None` if the body is not such a list.
+fn without_statuses(status: u16) -> String {
+    format!(
+        "HTTP {status} without a status per event; check that HONEYCOMB_API_ENDPOINT is the address \
+         of Honeycomb and not of a proxy or a login page"
+    )
+}
+
+/// The results of the single events; `None` if the body is not a list of statuses.
 fn results(body: &[u8]) -> Option<Vec<EventResult>> {
     #[derive(Deserialize)]
     struct EventStatus {
         status: u16,
-        /// A text, unless something else than Honeycomb says it.
+        /// Honeycomb sends a text here. Other servers may send anything.
         error: Option<Value>,
     }
     let statuses: Vec<EventStatus> = serde_json::from_slice(body).ok()?;
@@ -132,10 +134,10 @@ fn results(body: &[u8]) -> Option<Vec<EventResult>> {
     Some(results.collect())
 }
 
-/// What an error's body says, in one line: Honeycomb's own `error`, the `detail` or `title` of an
-/// RFC 7807 body, else the start of a plain text. A body may hold a second document after the
-/// first (Refinery), or be a page of HTML, which says nothing.
-fn said(body: &[u8]) -> String {
+/// The text of an error in one line: Honeycomb's `error`, the `detail` or `title` of RFC 7807, or
+/// the start of a plain text. Refinery may append a second document, which is ignored. HTML pages
+/// give no text.
+fn error_text(body: &[u8]) -> String {
     #[derive(Deserialize)]
     struct Problem {
         error: Option<String>,
@@ -161,12 +163,12 @@ fn prefixed(prefix: &str, text: &str) -> String {
     if text.is_empty() { String::new() } else { format!("{prefix}{text}") }
 }
 
-/// A redirect's query may hold a token.
+/// The query of a redirect may hold a token.
 fn without_query(location: &str) -> &str {
     location.split(['?', '#']).next().unwrap_or_default()
 }
 
-/// Seconds or an HTTP date; a date in the past asks for no pause.
+/// Parses seconds or an HTTP date. A date in the past asks for no pause.
 fn retry_after(text: &str, now: SystemTime) -> Option<Duration> {
     if let Ok(seconds) = text.trim().parse() {
         return Some(Duration::from_secs(seconds));
@@ -191,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn every_event_has_its_own_fate() {
+    fn every_event_has_its_own_result() {
         let body = r#"[{"status":202},{"status":400,"error":"too many\ncolumns"},{"status":429},
                        {"status":500,"error":"something went wrong!"},{"status":400},
                        {"status":202,"error":{}},{"status":400,"error":{"code":7}}]"#;
@@ -211,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_200_that_is_not_honeycombs_accepts_nothing() {
+    fn a_200_without_statuses_accepts_nothing() {
         for body in
             ["", "[]", "<html>please log in</html>", "{}", r#"{"status":202}"#, "[17]", "\u{0}"]
         {
@@ -220,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_person_must_fix_is_said_in_one_sentence() {
+    fn a_refusal_is_one_line_of_advice() {
         for (status, named) in [
             (401, "HONEYCOMB_API_KEY or the file of --api-key-file"),
             (403, "permission"),
@@ -241,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_redirect_is_refused_and_named_without_its_query() {
+    fn a_redirect_is_refused_and_shown_without_its_query() {
         for status in [301, 302, 303, 307, 308] {
             let mut moved = response(status, "");
             moved.location = Some("https://elsewhere.example/login?token=s3cr3t".into());
@@ -254,14 +256,14 @@ mod tests {
     }
 
     #[test]
-    fn a_server_in_trouble_is_tried_again() {
+    fn a_temporary_status_is_retried() {
         for status in [408, 429, 500, 502, 503, 504, 599] {
             assert!(matches!(judged(status, "<html>"), BatchResult::Retry { .. }), "{status}");
         }
     }
 
     #[test]
-    fn the_reason_is_found_in_every_shape_of_body() {
+    fn the_error_text_is_found_in_every_kind_of_body() {
         for (body, expected) in [
             (r#"{"error":"unknown API key"}"#, "unknown API key"),
             (
@@ -274,14 +276,14 @@ mod tests {
             ("<html><body>502", ""),
             (r#"{"error":17}"#, ""),
         ] {
-            assert_eq!(said(body.as_bytes()), expected, "{body}");
+            assert_eq!(error_text(body.as_bytes()), expected, "{body}");
         }
-        assert_eq!(said(&[0xff; 4]).chars().count(), 4);
-        assert_eq!(said("x".repeat(900).as_bytes()).len(), 200);
+        assert_eq!(error_text(&[0xff; 4]).chars().count(), 4);
+        assert_eq!(error_text("x".repeat(900).as_bytes()).len(), 200);
     }
 
     #[test]
-    fn a_date_to_retry_after_is_by_the_servers_own_clock() {
+    fn a_retry_after_date_uses_the_servers_clock() {
         let dated = Response {
             status: 429,
             retry_after: Some("Sun, 06 Nov 1994 08:49:37 GMT".into()),

@@ -1,148 +1,37 @@
-//! One delivery: what waits goes to Honeycomb, batch by batch, oldest first, until nothing waits
-//! or the time is up. An event is settled, on disk, as soon as it has been answered for.
+//! Sends the queue to Honeycomb, batch by batch, oldest events first, until it is empty or the time
+//! is up. An event leaves the queue on disk as soon as the server has accepted or rejected it.
 
-use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::base::backoff;
 use crate::base::shutdown::Shutdown;
 use crate::base::time;
 use crate::honeycomb::batch::{Batch, BatchLimits, Counts, NextBatch, cut};
 use crate::honeycomb::client::{Client, NoResponse};
-use crate::honeycomb::response::{BatchResult, EventResult, judge};
+use crate::honeycomb::delivery::{Delivery, DeliveryEnd, SendProgress, Settled, TimeBudget};
+use crate::honeycomb::response::{BatchResult, judge};
 use crate::spool::error::StoreError;
-use crate::spool::queue::QueuedEvent;
 use crate::spool::store::{SendLock, Store};
 
-/// How often to look whether another collector has finished sending.
+/// How often to check whether another collector has finished sending.
 const BUSY_POLL: Duration = Duration::from_millis(50);
 
-/// Carries events from the store to Honeycomb.
+/// Sends the events of one store to one dataset.
 #[derive(Debug)]
 pub struct Sender {
     store: Store,
     client: Client,
-    /// Not yet written down: a full disk must not make duplicates.
-    unsettled: Answered,
-    /// Kept from one delivery to the next as long as anything is unsettled: whoever sent
-    /// meanwhile would repeat it.
-    sending: Option<SendLock>,
-}
-
-/// Events that Honeycomb has answered for.
-#[derive(Debug, Default)]
-struct Answered {
-    seqs: Vec<u64>,
-    /// How many of them it will never take.
-    refused: usize,
-}
-
-/// How a delivery went.
-#[derive(Debug)]
-pub struct Delivery {
-    /// What Honeycomb accepted.
-    pub sent: Counts,
-    /// Events that left the queue because Honeycomb will never take them.
-    pub rejected: usize,
-    pub waiting: usize,
-    pub took: Duration,
-    pub end: DeliveryEnd,
-}
-
-impl Delivery {
-    /// Not an event was answered for.
-    pub fn got_no_answer(&self) -> bool {
-        self.sent.is_empty() && self.rejected == 0
-    }
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub enum DeliveryEnd {
-    /// Nothing waits any more.
-    Empty,
-    /// The rest stays, for this reason; the server may have asked for a pause.
-    Kept {
-        why: String,
-        retry_after: Option<Duration>,
-    },
-    /// The rest stays until a person has done this.
-    Refused {
-        advice: String,
-    },
-    /// The rest stays because the time was up, and for no other reason.
-    OutOfTime,
-    /// Another collector was sending all the while.
-    Busy,
-    Stopped,
-}
-
-/// The time that one delivery may take, unless it is stopped before.
-#[derive(Debug, Clone, Copy)]
-struct Allowance<'a> {
-    limit: Duration,
-    deadline: Instant,
-    shutdown: &'a Shutdown,
-}
-
-impl Allowance<'_> {
-    fn is_over(self) -> bool {
-        self.left().is_zero() || self.shutdown.requested()
-    }
-
-    fn left(self) -> Duration {
-        self.deadline.saturating_duration_since(time::now())
-    }
-
-    /// What is left is too little to wait for an answer: a request that is given up at the
-    /// deadline may have been taken, and goes out again.
-    fn is_used_up(self) -> bool {
-        self.is_used_up_at(time::now())
-    }
-
-    fn is_used_up_at(self, at: Instant) -> bool {
-        self.deadline.saturating_duration_since(at) < self.limit / 4
-    }
-}
-
-/// Events that the server, which calls the whole request malformed or too large, does not even take
-/// alone.
-#[derive(Debug, Default)]
-struct PoisonSuspects {
-    /// They are the front of the queue.
-    seqs: Vec<u64>,
-    /// The server has taken others: it is these events that it does not like.
-    has_proof: bool,
-}
-
-impl PoisonSuspects {
-    /// What to send instead: all others; or, as long as the server may dislike everything, the
-    /// newest event, which has the least to do with these.
-    fn beyond<'a>(&self, queue: &'a [QueuedEvent]) -> &'a [QueuedEvent] {
-        let is_doubted = |waiting: &&QueuedEvent| self.seqs.contains(&waiting.seq);
-        let others = &queue[queue.iter().take_while(is_doubted).count()..];
-        if self.seqs.is_empty() || self.has_proof {
-            others
-        } else {
-            &others[others.len().saturating_sub(1)..]
-        }
-    }
-
-    /// Sets one more aside; false when the server dislikes whatever it is sent.
-    fn add(&mut self, seq: u64) -> bool {
-        self.seqs.push(seq);
-        self.has_proof || self.seqs.len() == 1
-    }
-
-    /// Whether these are the first that were taken beside what is in doubt.
-    fn confirm(&mut self, results: &[EventResult]) -> bool {
-        let is_proof = !self.seqs.is_empty() && results.contains(&EventResult::Accepted);
-        is_proof && !std::mem::replace(&mut self.has_proof, true)
-    }
+    /// Settled events that could not be removed from the queue yet, for example because the disk
+    /// is full. They are never sent again by this process.
+    unsaved: Settled,
+    /// Held from one delivery to the next while anything is unsaved, so that no other collector
+    /// sends those events again.
+    lock: Option<SendLock>,
 }
 
 impl Sender {
     pub fn new(store: Store, client: Client) -> Self {
-        Self { store, client, unsettled: Answered::default(), sending: None }
+        Self { store, client, unsaved: Settled::default(), lock: None }
     }
 
     /// Where the events wait.
@@ -154,41 +43,37 @@ impl Sender {
         &self.client
     }
 
-    /// Delivers for at most `limit`, retries included.
+    /// Delivers for at most `limit`, including retries.
     pub fn deliver(
         &mut self,
         limit: Duration,
         shutdown: &Shutdown,
     ) -> Result<Delivery, StoreError> {
         let started = time::now();
-        let mut delivery = Delivery {
-            sent: Counts::new(),
-            rejected: 0,
-            waiting: 0,
-            took: Duration::ZERO,
-            end: DeliveryEnd::Busy,
-        };
-        let time = Allowance { limit, deadline: started + limit, shutdown };
-        if let Some(sending) = self.wait_for_turn(time)? {
-            let end = self.send_batches(&mut delivery, &sending, time);
-            self.sending = (!self.unsettled.seqs.is_empty()).then_some(sending);
-            delivery.end = end?;
+        let budget = TimeBudget { limit, deadline: started + limit, shutdown };
+        let (mut sent, mut rejected, mut end) = (Counts::new(), 0, DeliveryEnd::Busy);
+        if let Some(lock) = self.wait_for_turn(budget)? {
+            let mut progress = SendProgress::new(budget);
+            let result = self.send_batches(&mut progress, &lock);
+            self.lock = (!self.unsaved.seqs.is_empty()).then_some(lock);
+            end = result?;
+            (sent, rejected) = (progress.sent, progress.rejected);
         }
-        delivery.waiting = self.store.read(|state| state.queue().len())?;
-        delivery.took = time::now() - started;
-        Ok(delivery)
+        let waiting = self.store.read(|state| state.queue().len())?;
+        Ok(Delivery { sent, rejected, waiting, took: time::now() - started, end })
     }
 
-    fn wait_for_turn(&mut self, time: Allowance) -> Result<Option<SendLock>, StoreError> {
-        if let Some(kept) = self.sending.take().filter(SendLock::holds) {
+    /// `None` if another collector is sending until the time is up.
+    fn wait_for_turn(&mut self, budget: TimeBudget) -> Result<Option<SendLock>, StoreError> {
+        if let Some(kept) = self.lock.take().filter(SendLock::holds) {
             return Ok(Some(kept));
         }
         loop {
-            if let Some(sending) = self.store.try_sending()? {
-                return Ok(Some(sending));
+            if let Some(lock) = self.store.try_sending()? {
+                return Ok(Some(lock));
             }
-            let again_at = time.deadline.min(time::now() + BUSY_POLL);
-            if time.is_over() || time.shutdown.wait_until(again_at) {
+            let retry_at = budget.deadline.min(time::now() + BUSY_POLL);
+            if budget.is_over() || budget.shutdown.wait_until(retry_at) {
                 return Ok(None);
             }
         }
@@ -196,116 +81,80 @@ impl Sender {
 
     fn send_batches(
         &mut self,
-        delivery: &mut Delivery,
-        sending: &SendLock,
-        time: Allowance,
+        progress: &mut SendProgress,
+        lock: &SendLock,
     ) -> Result<DeliveryEnd, StoreError> {
-        let mut limits = BatchLimits::DEFAULT;
-        let mut failures = 0;
-        let mut last_failure = None;
-        let mut suspects = PoisonSuspects::default();
-        let mut answered = Answered::default();
-        if !self.is_empty()? {
+        if !self.queue_is_empty()? {
             self.store.try_writing()?;
         }
         loop {
-            // Read again each time, just before it is sent: it may be another state by now.
-            let batch = match self.settle(answered, &suspects, limits, time)? {
-                NextBatch::Empty if suspects.seqs.is_empty() => return Ok(DeliveryEnd::Empty),
-                NextBatch::Empty => return self.settle_suspects(&suspects, delivery, time),
+            // The queue is read just before each request, because it may have changed.
+            let batch = match self.save_and_cut(progress)? {
+                NextBatch::Empty if progress.suspects.is_empty() => return Ok(DeliveryEnd::Empty),
+                NextBatch::Empty => return self.send_suspects(progress),
                 NextBatch::Batch(batch) => batch,
                 NextBatch::TooLarge(seq) => {
-                    answered = drop_too_large(seq, delivery);
+                    progress.drop_event(seq, "is too large for Honeycomb");
                     continue;
                 }
             };
-            answered = Answered::default();
-            if time.shutdown.requested() {
-                return Ok(DeliveryEnd::Stopped);
+            if let Some(end) = reason_to_stop(progress, lock) {
+                return Ok(end);
             }
-            if time.is_used_up() {
-                let kept = |(why, retry_after)| DeliveryEnd::Kept { why, retry_after };
-                return Ok(last_failure.map_or(DeliveryEnd::OutOfTime, kept));
-            }
-            if !sending.holds() {
-                return Ok(DeliveryEnd::Busy);
-            }
-            let (why, retry_after) = match self.send(&batch, time) {
-                BatchResult::Judged(results) => {
-                    if results.len() < batch.seqs.len() {
-                        // Which events such a server took is sure only as far as it answers.
-                        limits.events = results.len();
-                    }
-                    if suspects.confirm(&results) {
-                        limits = BatchLimits::DEFAULT;
-                    }
-                    let later;
-                    (answered, later) = judged(&batch, &results, delivery);
-                    let Some(status) = later else {
-                        (failures, last_failure) = (0, None);
-                        continue;
-                    };
-                    (format!("HTTP {status} for some events"), None)
-                }
-                BatchResult::Malformed { advice } => {
-                    if let Some(less) = limits.halved(batch.seqs.len()) {
-                        limits = less;
-                    } else if suspects.add(batch.seqs[0]) {
-                        limits = BatchLimits::DEFAULT;
-                    } else {
-                        return Ok(DeliveryEnd::Refused { advice });
-                    }
-                    continue;
+            let (why, retry_after) = match self.send(&batch, progress.budget) {
+                BatchResult::Judged(results) => match progress.add_results(&batch, &results) {
+                    Some(status) => (some_events_later(status), None),
+                    None => continue,
+                },
+                BatchResult::Malformed { .. } if progress.shrink(&batch) => continue,
+                BatchResult::Malformed { advice } | BatchResult::Refused { advice } => {
+                    return Ok(DeliveryEnd::Refused { advice });
                 }
                 BatchResult::Retry { why, after } => (why, after),
-                BatchResult::Refused { advice } => return Ok(DeliveryEnd::Refused { advice }),
             };
-            self.settle(std::mem::take(&mut answered), &suspects, limits, time)?;
-            failures += 1;
-            let again_at = time::now() + backoff::pause(failures, retry_after, backoff::jitter());
-            if time.is_used_up_at(again_at) {
-                return Ok(DeliveryEnd::Kept { why, retry_after });
-            }
-            log::debug!("{why}; trying again");
-            last_failure = Some((why, retry_after));
-            if time.shutdown.wait_until(again_at) {
-                return Ok(DeliveryEnd::Stopped);
+            if let Some(end) = self.pause(progress, why, retry_after)? {
+                return Ok(end);
             }
         }
     }
 
-    /// The events that the server took no request with: once more by themselves, if it has taken
-    /// others meanwhile. Then they are at fault, and must not block the queue for ever.
-    fn settle_suspects(
+    /// Waits before the next try. Returns the end of the delivery if there is no time for one.
+    fn pause(
         &mut self,
-        suspects: &PoisonSuspects,
-        delivery: &mut Delivery,
-        time: Allowance,
-    ) -> Result<DeliveryEnd, StoreError> {
-        for &seq in &suspects.seqs {
+        progress: &mut SendProgress,
+        why: String,
+        retry_after: Option<Duration>,
+    ) -> Result<Option<DeliveryEnd>, StoreError> {
+        self.save_and_cut(progress)?;
+        progress.failures += 1;
+        let pause = backoff::pause(progress.failures, retry_after, backoff::jitter());
+        let retry_at = time::now() + pause;
+        if progress.budget.is_used_up_at(retry_at) {
+            return Ok(Some(DeliveryEnd::Kept { why, retry_after }));
+        }
+        log::debug!("{why}; trying again");
+        progress.last_failure = Some((why, retry_after));
+        let stopped = progress.budget.shutdown.wait_until(retry_at);
+        Ok(stopped.then_some(DeliveryEnd::Stopped))
+    }
+
+    /// Sends each suspect alone once more. If the server has accepted other events meanwhile, a
+    /// suspect that it rejects again is dropped, so that it cannot block the queue forever.
+    fn send_suspects(&mut self, progress: &mut SendProgress) -> Result<DeliveryEnd, StoreError> {
+        for seq in progress.suspects.seqs().to_vec() {
             let alone = self.store.read(|state| {
-                let one = state.queue().iter().find(|waiting| waiting.seq == seq);
-                one.map(|one| cut(std::slice::from_ref(one), BatchLimits::DEFAULT))
+                let event = state.queue().iter().find(|event| event.seq == seq);
+                event.map(|event| cut(std::slice::from_ref(event), BatchLimits::DEFAULT))
             })?;
             let Some(NextBatch::Batch(batch)) = alone else { continue };
-            if time.is_used_up() {
+            if progress.budget.is_used_up() {
                 return Ok(DeliveryEnd::OutOfTime);
             }
-            match self.send(&batch, time) {
-                BatchResult::Judged(results) => {
-                    let (answered, later) = judged(&batch, &results, delivery);
-                    self.settle(answered, suspects, BatchLimits::DEFAULT, time)?;
-                    if let Some(status) = later {
-                        let why = format!("HTTP {status} for some events");
-                        return Ok(DeliveryEnd::Kept { why, retry_after: None });
-                    }
-                }
-                BatchResult::Malformed { .. } if suspects.has_proof => {
-                    log::warn!(
-                        "dropped an event with which honeycomb takes no request, malformed or too large"
-                    );
-                    let answered = refused(seq, delivery);
-                    self.settle(answered, suspects, BatchLimits::DEFAULT, time)?;
+            let later = match self.send(&batch, progress.budget) {
+                BatchResult::Judged(results) => progress.add_results(&batch, &results),
+                BatchResult::Malformed { advice } if progress.suspects.is_confirmed() => {
+                    progress.drop_event(seq, &format!("Honeycomb rejects: {advice}"));
+                    None
                 }
                 BatchResult::Malformed { advice } | BatchResult::Refused { advice } => {
                     return Ok(DeliveryEnd::Refused { advice });
@@ -313,88 +162,65 @@ impl Sender {
                 BatchResult::Retry { why, after } => {
                     return Ok(DeliveryEnd::Kept { why, retry_after: after });
                 }
+            };
+            self.save_and_cut(progress)?;
+            if let Some(status) = later {
+                return Ok(DeliveryEnd::Kept { why: some_events_later(status), retry_after: None });
             }
         }
-        Ok(if self.is_empty()? { DeliveryEnd::Empty } else { DeliveryEnd::OutOfTime })
+        let is_empty = self.queue_is_empty()?;
+        Ok(if is_empty { DeliveryEnd::Empty } else { DeliveryEnd::OutOfTime })
     }
 
-    fn is_empty(&self) -> Result<bool, StoreError> {
+    fn queue_is_empty(&self) -> Result<bool, StoreError> {
         self.store.read(|state| state.queue().is_empty())
     }
 
-    fn send(&self, batch: &Batch, time: Allowance) -> BatchResult {
-        match self.client.post(&batch.body, time.left()) {
+    fn send(&self, batch: &Batch, budget: TimeBudget) -> BatchResult {
+        match self.client.post(&batch.body, budget.left()) {
             Ok(response) => judge(&response, time::wall()),
             Err(NoResponse(why)) => BatchResult::Retry { why, after: None },
         }
     }
 
-    /// Writes down what was answered for; gives the next batch, in the same step since each reads
-    /// the whole state.
-    fn settle(
-        &mut self,
-        answered: Answered,
-        suspects: &PoisonSuspects,
-        limits: BatchLimits,
-        time: Allowance,
-    ) -> Result<NextBatch, StoreError> {
-        self.unsettled.seqs.extend(answered.seqs);
-        self.unsettled.refused += answered.refused;
-        if self.unsettled.seqs.is_empty() {
-            return self.store.read(|state| cut(suspects.beyond(state.queue()), limits));
+    /// Removes the settled events from the queue on disk, and cuts the next batch in the same step,
+    /// because each step reads the whole state.
+    fn save_and_cut(&mut self, progress: &mut SendProgress) -> Result<NextBatch, StoreError> {
+        let settled = std::mem::take(&mut progress.settled);
+        self.unsaved.seqs.extend(settled.seqs);
+        self.unsaved.rejected += settled.rejected;
+        let (suspects, limits) = (&progress.suspects, progress.limits);
+        if self.unsaved.seqs.is_empty() {
+            return self.store.read(|state| cut(suspects.remaining(state.queue()), limits));
         }
         loop {
-            let noted = self.store.update(|state| {
-                state.settle(&self.unsettled.seqs, self.unsettled.refused);
-                cut(suspects.beyond(state.queue()), limits)
+            let saved = self.store.update(|state| {
+                state.settle(&self.unsaved.seqs, self.unsaved.rejected);
+                cut(suspects.remaining(state.queue()), limits)
             });
-            // What is not noted goes out again: worth all the time that there is.
-            if matches!(noted, Err(StoreError::Busy { .. })) && !time.is_over() {
+            // An event that is not removed would be sent again, so this uses all the time there is.
+            if matches!(saved, Err(StoreError::Busy { .. })) && !progress.budget.is_over() {
                 continue;
             }
-            let next = noted?;
-            self.unsettled = Answered::default();
+            let next = saved?;
+            self.unsaved = Settled::default();
             return Ok(next);
         }
     }
 }
 
-fn drop_too_large(seq: u64, delivery: &mut Delivery) -> Answered {
-    log::warn!("dropped an event that is too large for Honeycomb even by itself");
-    refused(seq, delivery)
+/// Why the next batch must not be sent now, if there is a reason.
+fn reason_to_stop(progress: &mut SendProgress, lock: &SendLock) -> Option<DeliveryEnd> {
+    if progress.budget.shutdown.requested() {
+        return Some(DeliveryEnd::Stopped);
+    }
+    if progress.budget.is_used_up() {
+        let kept = |(why, retry_after)| DeliveryEnd::Kept { why, retry_after };
+        return Some(progress.last_failure.take().map_or(DeliveryEnd::OutOfTime, kept));
+    }
+    (!lock.holds()).then_some(DeliveryEnd::Busy)
 }
 
-fn refused(seq: u64, delivery: &mut Delivery) -> Answered {
-    delivery.rejected += 1;
-    Answered { seqs: vec![seq], refused: 1 }
-}
-
-/// The events that are settled, accepted or rejected; and the status of one that stays, if any.
-fn judged(
-    batch: &Batch,
-    results: &[EventResult],
-    delivery: &mut Delivery,
-) -> (Answered, Option<u16>) {
-    let mut answered = Answered::default();
-    let mut reasons = BTreeMap::<&str, usize>::new();
-    let mut later = None;
-    for ((seq, kind), result) in batch.seqs.iter().zip(&batch.kinds).zip(results) {
-        match result {
-            EventResult::Accepted => {
-                *delivery.sent.entry(*kind).or_default() += 1;
-                answered.seqs.push(*seq);
-            }
-            EventResult::Rejected { reason } => {
-                *reasons.entry(reason).or_default() += 1;
-                answered.seqs.push(*seq);
-            }
-            EventResult::Later { status } => later = Some(*status),
-        }
-    }
-    for (reason, count) in reasons {
-        delivery.rejected += count;
-        answered.refused += count;
-        log::warn!("honeycomb rejected {count} event(s) for good: {reason}");
-    }
-    (answered, later)
+fn some_events_later(status: u16) -> String {
+    format!("HTTP {status} for some events")
 }

@@ -29,7 +29,8 @@ use crate::events::common_fields::Context;
 use crate::events::observation::Phase;
 use crate::exit_code::Exit;
 use crate::honeycomb::dataset_link;
-use crate::honeycomb::sender::{Delivery, Sender};
+use crate::honeycomb::delivery::Delivery;
+use crate::honeycomb::sender::Sender;
 use crate::messages;
 use crate::sidecar::parent_process::ParentProcess;
 use crate::sidecar::reporter::Reporter;
@@ -64,7 +65,7 @@ pub fn run(config: &SidecarConfig) -> io::Result<Exit> {
     let client = sender.client().clone();
     let mut sidecar = Sidecar::start(config, shutdown, sender, &outbox)?;
     sidecar.log_start();
-    dataset_link::say_when_known(client.api(), &config.send.destination);
+    dataset_link::log_when_known(client.api(), &config.send.destination);
     let exit = sidecar.run_until_shutdown(&messages);
     if exit == Exit::Done {
         sidecar.shut_down(&messages);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::honeycomb::sender::{Delivery, DeliveryEnd};
+use crate::honeycomb::delivery::{Delivery, DeliveryEnd};
 use crate::messages;
 use crate::spool::error::StoreError;
 use crate::tilt::error::TiltError;
@@ -62,7 +62,9 @@ impl Problems {
             DeliveryEnd::Kept { why, .. } => ("kept", why),
             DeliveryEnd::Refused { advice } => ("refused", advice),
             // Without a response, the state of Honeycomb is unknown.
-            DeliveryEnd::Busy | DeliveryEnd::OutOfTime if delivery.got_no_answer() => return false,
+            DeliveryEnd::Busy | DeliveryEnd::OutOfTime if delivery.is_without_result() => {
+                return false;
+            }
             DeliveryEnd::Empty
             | DeliveryEnd::Stopped
             | DeliveryEnd::Busy

@@ -8,7 +8,7 @@ use crate::base::time;
 use crate::config::SidecarConfig;
 use crate::events::common_fields::Context;
 use crate::events::observation::{Heartbeats, Observation, Phase};
-use crate::honeycomb::sender::Delivery;
+use crate::honeycomb::delivery::Delivery;
 use crate::messages;
 use crate::metadata::git::{self, Checkout};
 use crate::sidecar::live_view::LiveView;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::base::backoff;
-use crate::honeycomb::sender::{Delivery, DeliveryEnd};
+use crate::honeycomb::delivery::{Delivery, DeliveryEnd};
 use crate::sidecar::suspend;
 
 /// A poll of everything is due this often even if all watches run: a watch may hang unnoticed.
@@ -171,7 +171,9 @@ impl Schedule {
     fn pause_after(&mut self, delivery: &Delivery, jitter: f64) -> Duration {
         match &delivery.end {
             // The disk or another collector used up the time. The state of Honeycomb is unknown.
-            DeliveryEnd::Busy | DeliveryEnd::OutOfTime if delivery.got_no_answer() => STORE_RETRY,
+            DeliveryEnd::Busy | DeliveryEnd::OutOfTime if delivery.is_without_result() => {
+                STORE_RETRY
+            }
             DeliveryEnd::Empty
             | DeliveryEnd::Stopped
             | DeliveryEnd::Busy

@@ -5,7 +5,7 @@ use std::time::Duration;
 use log::Level;
 
 use crate::honeycomb::batch::Counts;
-use crate::honeycomb::sender::Delivery;
+use crate::honeycomb::delivery::Delivery;
 use crate::messages;
 
 /// Events sent since the last line.
@@ -55,7 +55,7 @@ impl SendSummary {
 mod tests {
     use super::*;
     use crate::events::event::EventKind;
-    use crate::honeycomb::sender::DeliveryEnd;
+    use crate::honeycomb::delivery::DeliveryEnd;
 
     fn delivery(count: usize) -> Delivery {
         let sent = [(EventKind::UiResource, count)].into_iter().filter(|(_, count)| *count > 0);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::base::shutdown::Shutdown;
 use crate::base::time;
 use crate::events::observation::Phase;
-use crate::honeycomb::sender::Delivery;
+use crate::honeycomb::delivery::Delivery;
 use crate::sidecar::reporter::Reporter;
 use crate::sidecar::schedule::FINAL_STATUS_DELAY;
 use crate::sidecar::worker::{Message, Worker};

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::base::shutdown::Shutdown;
 use crate::base::time;
-use crate::honeycomb::sender::Delivery;
+use crate::honeycomb::delivery::Delivery;
 use crate::spool::error::StoreError;
 use crate::tilt::error::TiltError;
 use crate::tilt::model::Snapshot;

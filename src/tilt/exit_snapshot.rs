@@ -2,9 +2,14 @@
 //!
 //! The file contains the session, the resources and all logs, but no image builds. The logs are
 //! skipped. Tilt overwrites an older file without truncating it, so only the first JSON value counts.
+//!
+//! Every Tilt since 0.20.2 writes a `view` with `uiSession` and `uiResources` (`pkg/webview` in Tilt).
+//! Before 0.37.0, the objects in it have no `kind`. Before 0.30.0, there is no `createdAt`. Before
+//! 0.20.5, the objects have no `metadata.uid`.
 
 use std::fmt;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -13,11 +18,11 @@ use serde_json::value::RawValue;
 
 use crate::tilt::model::{Outcome, Snapshot, Timestamp};
 
-/// The content of an exit snapshot.
+/// The content of an exit snapshot. It has at least one resource.
 #[derive(Debug, PartialEq)]
 pub struct ExitSnapshot {
     pub snapshot: Snapshot,
-    /// When Tilt wrote the file, by its own clock.
+    /// When Tilt wrote the file: by its own clock, or else the file's modification time.
     pub created_at: Option<SystemTime>,
 }
 
@@ -42,6 +47,10 @@ enum SnapshotProblem {
         column: usize,
     },
     NoResources,
+    /// The file contains resources, but all have an unexpected shape.
+    NoReadableResources {
+        resources: usize,
+    },
 }
 
 impl fmt::Display for ExitSnapshotError {
@@ -62,7 +71,10 @@ impl fmt::Display for ExitSnapshotError {
                 write!(f, "{path} is not a snapshot (line {line}, column {column}); {advice}")
             }
             SnapshotProblem::NoResources => {
-                write!(f, "{path} contains no Tilt resources; {advice}")
+                write!(f, "{path} contains no Tilt resources; {advice}, with Tilt 0.20.2 or later")
+            }
+            SnapshotProblem::NoReadableResources { resources } => {
+                write!(f, "cannot read any resource in {path} (it shows {resources}); {advice}")
             }
         }
     }
@@ -71,13 +83,24 @@ impl fmt::Display for ExitSnapshotError {
 impl std::error::Error for ExitSnapshotError {}
 
 /// Reads an exit snapshot. `outcome` is how the run ended, which the file does not contain. Fails if
-/// the file cannot be read, is empty or truncated, or is not a snapshot.
+/// the file cannot be read, is empty or truncated, is not a snapshot, or shows no resource.
 pub fn read(path: &Path, outcome: Option<Outcome>) -> Result<ExitSnapshot, ExitSnapshotError> {
     let failed = |problem| ExitSnapshotError { path: path.to_owned(), problem };
-    let bytes = std::fs::read(path).map_err(|error| failed(SnapshotProblem::Io(error)))?;
+    let (bytes, modified_at) =
+        read_file(path).map_err(|error| failed(SnapshotProblem::Io(error)))?;
     let mut exit_snapshot = parse(&bytes).map_err(failed)?;
     exit_snapshot.snapshot.outcome = outcome;
+    exit_snapshot.created_at = exit_snapshot.created_at.or(modified_at);
     Ok(exit_snapshot)
+}
+
+/// Returns the content of a file and the time of its last change.
+fn read_file(path: &Path) -> io::Result<(Vec<u8>, Option<SystemTime>)> {
+    let mut file = File::open(path)?;
+    let modified_at = file.metadata().and_then(|metadata| metadata.modified()).ok();
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok((bytes, modified_at))
 }
 
 #[derive(Deserialize)]
@@ -109,16 +132,27 @@ fn parse(bytes: &[u8]) -> Result<ExitSnapshot, SnapshotProblem> {
             SnapshotProblem::NotJson { line: error.line(), column: error.column() }
         }
     })?;
-    let Some(SnapshotView { ui_session, ui_resources: Some(resources) }) = file.view else {
-        return Err(SnapshotProblem::NoResources);
-    };
+    let created_at = file.created_at.as_deref().and_then(Timestamp::parse).map(|time| time.at);
+    let snapshot = file.view.map_or(Err(SnapshotProblem::NoResources), read_view)?;
+    Ok(ExitSnapshot { snapshot, created_at })
+}
+
+/// Reads the objects of a view. Skips those with an unexpected shape, unless that is every resource.
+fn read_view(view: SnapshotView) -> Result<Snapshot, SnapshotProblem> {
     let mut snapshot = Snapshot::default();
-    let objects = ui_session.into_iter().chain(resources);
-    let skipped = objects.filter(|object| !snapshot.add(object.get())).count();
+    let skips_session = view.ui_session.is_some_and(|text| !snapshot.add_session(text.get()));
+    let resources = view.ui_resources.unwrap_or_default();
+    let skipped = resources.iter().filter(|text| !snapshot.add_resource(text.get())).count();
+    if resources.is_empty() {
+        return Err(SnapshotProblem::NoResources);
+    }
+    if skipped == resources.len() {
+        return Err(SnapshotProblem::NoReadableResources { resources: skipped });
+    }
+    let skipped = skipped + usize::from(skips_session);
     if skipped > 0 {
-        log::debug!("skipped {skipped} objects of an unknown shape");
+        log::warn!("skipped {skipped} objects of an unknown shape in the snapshot");
     }
     snapshot.sort();
-    let created_at = file.created_at.as_deref().and_then(Timestamp::parse).map(|time| time.at);
-    Ok(ExitSnapshot { snapshot, created_at })
+    Ok(snapshot)
 }

@@ -27,15 +27,33 @@ impl Snapshot {
         match object.kind.as_deref() {
             Some("Session") => self.outcome = object.into_outcome(),
             Some("UISession") => self.session = Some(object.into_session()),
-            Some("UIResource") => match object.into_resource() {
-                Some(resource) => self.resources.push(resource),
-                None => return false,
-            },
+            Some("UIResource") => return self.push_resource(object),
             Some("DockerImage") => self.add_image(object, ImageKind::Docker),
             Some("CmdImage") => self.add_image(object, ImageKind::Cmd),
             _ => {}
         }
         true
+    }
+
+    /// Adds the `UISession` in this JSON text and ignores its `kind`. Returns false if the text
+    /// cannot be read.
+    pub(super) fn add_session(&mut self, object: &str) -> bool {
+        let object = serde_json::from_slice::<Object>(object.as_bytes());
+        self.session = object.map(Object::into_session).ok();
+        self.session.is_some()
+    }
+
+    /// Adds the `UIResource` in this JSON text and ignores its `kind`. Returns false if the text
+    /// cannot be read or the resource has no name.
+    pub(super) fn add_resource(&mut self, object: &str) -> bool {
+        serde_json::from_slice(object.as_bytes()).is_ok_and(|object| self.push_resource(object))
+    }
+
+    fn push_resource(&mut self, object: Object) -> bool {
+        let resource = object.into_resource();
+        let is_named = resource.is_some();
+        self.resources.extend(resource);
+        is_named
     }
 
     fn add_image(&mut self, object: Object, kind: ImageKind) {

@@ -26,6 +26,7 @@ mod sidecar {
 
 /// Builds reported from `tilt ci`.
 mod ci {
+    mod old_snapshots;
     mod tilt_ci;
 }
 

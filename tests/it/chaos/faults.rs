@@ -264,7 +264,7 @@ fn one_event_with_status_400_does_not_block_the_rest() {
         server.accepted().len() >= waiting
     });
     assert_eq!(sandbox.queued(), 0, "the rejected events are dropped");
-    assert!(report.stderr.contains("with which honeycomb takes no request"), "{report:?}");
+    assert!(report.stderr.contains("that Honeycomb rejects"), "{report:?}");
 }
 
 #[test]
@@ -272,7 +272,7 @@ fn a_server_that_rejects_every_batch_gets_few_requests() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     server.usually(Reply::new(400, "{\"error\":\"malformed\"}"));
     let report = sandbox.report_to(&server).finish().exits_with(5);
-    report.says("the request was refused (HTTP 400: malformed)").says_one_line();
+    report.says("the server rejects the request (HTTP 400: malformed)").says_one_line();
     let waiting = sandbox.queued();
     assert!(waiting >= 12, "{waiting}");
     assert!(server.requests().len() <= 10, "{}", server.requests().len());

@@ -300,7 +300,7 @@ fn a_rejected_request_is_reported_with_honeycombs_message() {
         outcome.says("Healthy environments: ").says(says).says_one_line();
     }
     let nowhere = board(&sandbox, &server).env("HONEYCOMB_API_ENDPOINT", "http://127.0.0.1:1");
-    nowhere.finish().exits_with(4).says("no answer from 127.0.0.1:1").says_one_line();
+    nowhere.finish().exits_with(4).says("no response from 127.0.0.1:1").says_one_line();
 }
 
 /// The requests that a dry run prints, one JSON object each.

@@ -104,7 +104,7 @@ fn each_failed_line_says_what_to_do() {
         .finds("session", "skipped", "no tilt program")
         .finds("state", "bad", "set HOME or give --state-dir")
         .finds("key", "bad", "set HONEYCOMB_API_KEY")
-        .finds("endpoint", "bad", "no answer from 127.0.0.1:1")
+        .finds("endpoint", "bad", "no response from 127.0.0.1:1")
         .finds("team", "skipped", "no response from the endpoint")
         .finds("dataset", "bad", "set HONEYCOMB_DATASET");
 }
@@ -225,7 +225,7 @@ fn the_kind_of_key_is_recognized_by_its_format() {
         (INGEST_KEY, "ok", "an ingest key"),
         (CONFIGURATION_KEY, "ok", "a configuration key"),
         (CLASSIC_KEY, "ok", "a configuration key of Honeycomb Classic"),
-        ("something-else", "note", "behind a Refinery that may be right"),
+        ("something-else", "note", "a Refinery may accept it"),
         (&INGEST_KEY[32..], "note", "the second half of an ingest key"),
     ] {
         check(&sandbox, &server, key).finish().exits_with(0).finds("key", verdict, says);
@@ -233,7 +233,7 @@ fn the_kind_of_key_is_recognized_by_its_format() {
     let asked = server.requests().len();
     for (key, says) in [
         (&INGEST_KEY[..32], "only the first half of an ingest key"),
-        ("hcamk_01j1824es7n4evcmv81cn392jb", "a management key: it can send no events"),
+        ("hcamk_01j1824es7n4evcmv81cn392jb", "a management key: it cannot send events"),
         ("hcalk_01j1824es7n4evcmv81cn392jb", "the id of a configuration key"),
     ] {
         check(&sandbox, &server, key)
@@ -275,7 +275,11 @@ fn an_unreachable_endpoint_is_reported_with_the_reason() {
     let run = |endpoint: &str| run_within("500ms", endpoint);
     let run_for_a_minute = |endpoint: &str| run_within("1m", endpoint);
     run_for_a_minute(UNREACHABLE).exits_with(4).finds("endpoint", "bad", "refused");
-    run("https://no-such-host.invalid").exits_with(4).finds("endpoint", "bad", "no answer from no");
+    run("https://no-such-host.invalid").exits_with(4).finds(
+        "endpoint",
+        "bad",
+        "no response from no",
+    );
     run(&server.url().replace("http", "https")).exits_with(4).finds("endpoint", "bad", "timed out");
     run_for_a_minute(&speaks_no_tls()).exits_with(4).finds(
         "endpoint",
@@ -289,7 +293,7 @@ fn an_unreachable_endpoint_is_reported_with_the_reason() {
     );
     for then in [Mishap::Stall, Mishap::Close] {
         server.usually(Answer::Broken { after: Part::Nothing, then });
-        run(&server.url()).exits_with(4).finds("endpoint", "bad", "no answer from 127.0.0.1");
+        run(&server.url()).exits_with(4).finds("endpoint", "bad", "no response from 127.0.0.1");
     }
 }
 
@@ -396,7 +400,7 @@ fn a_rejected_key_is_reported_with_honeycombs_message() {
             Reply::new(302, "").header("location", "https://login.example/?t=s3cr3t"),
             5,
             "bad",
-            "the endpoint redirects to https://login.example/, and the key does not follow",
+            "the endpoint redirects to https://login.example/, and the key is not sent there",
         ),
     ] {
         api.answers_auth(reply);

@@ -212,7 +212,7 @@ fn the_dataset_link_is_printed_once() {
     };
     let sidecar = start();
     sidecar.says(
-        "to be seen at https://ui.honeycomb.io/acme/environments/dev-machines/datasets/dev-environments",
+        "view in Honeycomb: https://ui.honeycomb.io/acme/environments/dev-machines/datasets/dev-environments",
     );
     eventually("two reports", || server.accepted().len() >= 21);
     let (outcome, _) = sidecar.ends_after(Signal::TERM);
