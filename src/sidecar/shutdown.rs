@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::base::shutdown::Shutdown;
 use crate::base::time;
-use crate::events::observation::Phase;
+use crate::events::observation::{Heartbeats, Phase};
 use crate::honeycomb::delivery::Delivery;
 use crate::sidecar::reporter::Reporter;
 use crate::sidecar::schedule::FINAL_STATUS_DELAY;
@@ -15,7 +15,8 @@ use crate::sidecar::worker::{Message, Worker};
 use crate::spool::error::StoreError;
 use crate::tilt::command::TiltMode;
 use crate::tilt::error::TiltError;
-use crate::tilt::model::Snapshot;
+use crate::tilt::health::{Health, count_by_health};
+use crate::tilt::model::{Outcome, Snapshot};
 use crate::tilt::watch::{WatchEvent, WatchTarget};
 
 /// How long a shutdown may take.
@@ -48,6 +49,8 @@ pub(super) struct Drain<'a> {
     polls_running: usize,
     deliveries_running: usize,
     final_polls_left: u8,
+    /// True if the last poll did not show the final status, and another one may.
+    polls_again: bool,
     /// True if changes still have to be written to disk.
     has_unrecorded: bool,
     /// Never requested: final polls and deliveries end at their time limits only.
@@ -74,6 +77,7 @@ impl<'a> Drain<'a> {
             started: time::now(),
             budget: if mode == Some(TiltMode::Ci) { CI_BUDGET } else { UP_BUDGET },
             final_polls_left: EXTRA_POLLS,
+            polls_again: false,
             has_unrecorded,
             no_shutdown: Shutdown::default(),
         }
@@ -92,6 +96,11 @@ impl<'a> Drain<'a> {
                 Message::Polled(result) => self.on_poll(result),
                 Message::Delivered(result) => self.on_delivery(result),
             }
+        }
+        if self.polls_again {
+            // That poll took too long.
+            self.polls_again = false;
+            self.record_without_poll();
         }
         if self.has_unrecorded {
             // Written for the next collector, which sends it.
@@ -129,9 +138,9 @@ impl<'a> Drain<'a> {
         if self.reporter.view.outcome().is_some() {
             self.budget = CI_BUDGET;
         }
-        if self.final_status_pending() {
+        if self.polls_again {
             log::debug!("tilt exits but does not show its final status yet; polling once more");
-            self.final_polls_left -= 1;
+            self.final_polls_left = self.final_polls_left.saturating_sub(1);
             self.poll_after(FINAL_STATUS_DELAY);
         } else {
             self.sender.start_work(self.time_left(), &self.no_shutdown);
@@ -145,6 +154,7 @@ impl<'a> Drain<'a> {
             Err(TiltError::Stopped) => {}
             Err(error) => {
                 self.reporter.problems.on_final_poll_error(&error);
+                self.polls_again = self.final_status_pending();
                 self.record_without_poll();
             }
         }
@@ -162,7 +172,8 @@ impl<'a> Drain<'a> {
             self.record_end();
         }
         self.reporter.replace(snapshot);
-        if self.final_status_pending() {
+        self.polls_again = self.final_status_pending();
+        if self.polls_again {
             self.record_changes();
         } else {
             self.report();
@@ -200,13 +211,24 @@ impl<'a> Drain<'a> {
 
     fn phase(&self) -> Phase {
         match self.reporter.view.outcome() {
-            Some(outcome) if !self.final_status_pending() => Phase::Over(Some(outcome)),
+            Some(outcome) if !self.polls_again => Phase::Over(Some(outcome)),
             _ => Phase::Leaving,
         }
     }
 
     /// True if another poll may show what made Tilt exit.
     fn final_status_pending(&self) -> bool {
-        self.final_polls_left > 0 && self.reporter.view.final_status_pending()
+        let has_time = time::now() < self.started + CI_BUDGET.poll;
+        self.reporter.view.final_status_pending()
+            && (self.final_polls_left > 0 || has_time && self.failure_is_hidden())
+    }
+
+    /// True if `tilt ci` failed and no resource shows why. On a busy machine, Tilt shows it up to a
+    /// few seconds late. After a timeout there may be nothing more to show.
+    fn failure_is_hidden(&self) -> bool {
+        let view = &self.reporter.view;
+        let resources = view.observation(Heartbeats::All).resources;
+        view.outcome() == Some(Outcome::Failure)
+            && count_by_health(resources).get(Health::Error) == 0
     }
 }

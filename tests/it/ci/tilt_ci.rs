@@ -494,6 +494,31 @@ fn a_slow_final_poll_under_tilt_ci_delivers_the_outcome() {
 }
 
 #[test]
+fn a_failure_that_tilt_shows_late_is_delivered() {
+    retry("the final polls are quick enough", || {
+        let (sandbox, server) = (Sandbox::new(), Server::start());
+        show(&sandbox, &before_the_end_of_b(&just_now(failed())));
+        end_session(&sandbox, "Resource b failed");
+        let sidecar = sandbox.run("--no-watch --interval 1h").sending_to(&server);
+        let sidecar = sidecar.env("TILT_HONEYCOMB_MODE", "ci").start();
+        sidecar.says("sent ");
+        let before = sandbox.tilt().calls().len();
+        sidecar.signal(Signal::TERM);
+        // The second poll does not show it either.
+        let has_polled = || sandbox.tilt().calls().len() >= before + 3;
+        eventually("three final polls", || has_polled() || !sidecar.is_running());
+        show(&sandbox, &just_now(failed()));
+        end_session(&sandbox, "Resource b failed");
+        sidecar.finish().exits_with(0);
+        let all = server.accepted();
+        let outcomes =
+            of_kind(&all, "session").into_iter().filter_map(|s| s["data"].get("outcome").cloned());
+        assert_eq!(outcomes.collect::<Vec<_>>(), ["failure"]);
+        (names(&all, "update") == ["(Tiltfile)", "a", "b"]).then_some(())
+    });
+}
+
+#[test]
 fn a_failed_final_poll_is_logged_in_one_line() {
     for (mode, budget) in [("up", "600ms"), ("ci", "3s")] {
         let (sandbox, server) = (Sandbox::new(), Server::start());
