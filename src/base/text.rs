@@ -5,12 +5,32 @@ pub fn cut(text: &str, max_bytes: usize) -> &str {
     &text[..text.floor_char_boundary(max_bytes)]
 }
 
-/// `text` as one line for a person: each run of white space becomes one space, other control
+/// `text` as one line for a person: each run of white space becomes one space, control and invisible
 /// characters are removed, and at most `max_chars` characters stay. So text from elsewhere cannot
-/// control the terminal.
+/// control the terminal, and cannot look like other text.
 pub fn one_line(text: &str, max_chars: usize) -> String {
     let words: Vec<_> = text.split_whitespace().collect();
-    words.join(" ").chars().filter(|c| !c.is_control()).take(max_chars).collect()
+    let is_shown = |c: &char| !c.is_control() && !is_invisible(*c);
+    words.join(" ").chars().filter(is_shown).take(max_chars).collect()
+}
+
+/// True for characters without a shape of their own, such as those that change the direction of the
+/// text (Unicode's category `Cf`, without those that begin a number sign).
+fn is_invisible(character: char) -> bool {
+    matches!(
+        character,
+        '\u{ad}'
+            | '\u{61c}'
+            | '\u{180e}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}'
+            | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e007f}'
+    )
 }
 
 /// A URL or an image reference without `user:password@` before its host.
@@ -44,11 +64,12 @@ mod tests {
     }
 
     #[test]
-    fn one_line_has_single_spaces_and_no_control_characters() {
+    fn one_line_has_single_spaces_and_only_visible_characters() {
         for (text, expected) in [
             ("", ""),
             ("  two \r\n\t words ", "two words"),
             ("\u{1b}[31mred\u{7}", "[31mred"),
+            ("\u{202e}da\u{200b}b\u{2066}\u{feff}", "dab"),
             ("ééééé", "éééé"),
             ("abc def", "abc "),
         ] {

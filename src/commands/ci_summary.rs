@@ -1,14 +1,16 @@
-//! The table of a `tilt ci` for people: each resource with its outcome and the duration of its last
-//! update, as text for the job's log and as Markdown. Failed resources come first, then the slowest.
-//! Pure.
+//! The table of a `tilt ci` for people: each resource with its outcome, the duration of its last update
+//! and the reason of a failure, as text for the job's log and as Markdown. Failed resources come first,
+//! then those that had not finished, then the slowest. Pure.
 
 use std::cmp::Reverse;
 use std::fmt::Write;
 use std::time::{Duration, SystemTime};
 
 use crate::base::text::one_line;
+use crate::events::failure::{Failure, classes, pod_status};
+use crate::events::spans::place_of_update;
 use crate::tilt::health::Health;
-use crate::tilt::model::{Outcome, Resource, Snapshot};
+use crate::tilt::model::{Outcome, Resource, ResourceType, Snapshot, Waiting};
 
 /// Rows of the table. GitHub accepts a summary of at most 1 MiB
 /// (<https://docs.github.com/actions/using-workflows/workflow-commands-for-github-actions>).
@@ -20,6 +22,8 @@ const BAR_WIDTH: u128 = 20;
 const MAX_NAME: usize = 100;
 /// Resources that the note about unfinished ones names.
 const MAX_NOTED: usize = 3;
+/// Characters of a reason, which may hold names.
+const MAX_REASON: usize = 100;
 const FAILED: &str = "failed";
 const UNFINISHED: &str = "unfinished";
 
@@ -34,15 +38,25 @@ pub struct Summary {
 struct Row {
     name: String,
     outcome: &'static str,
+    /// The time of the last update. For an unfinished resource, the time until the run ended.
     took: Option<Duration>,
+    /// Why the resource failed or did not finish. Empty if it did, or if Tilt does not show it.
+    reason: String,
 }
 
 impl Summary {
-    /// Summarizes a run that ended at `ended_at`. `outcome` is `None` if it is unknown.
-    pub fn of(snapshot: &Snapshot, outcome: Option<Outcome>, ended_at: SystemTime) -> Self {
+    /// Summarizes a run that ended at `ended_at`. `outcome` is `None` if it is unknown. The resource
+    /// `collector` has no row.
+    pub fn of(
+        snapshot: &Snapshot,
+        outcome: Option<Outcome>,
+        ended_at: SystemTime,
+        collector: &str,
+    ) -> Self {
         let started_at = snapshot.session.as_ref().and_then(|s| s.tilt_started_at.as_ref());
         let row = |resource| Row::of(resource, outcome, ended_at);
-        let mut rows: Vec<_> = snapshot.resources.iter().map(row).collect();
+        let resources = snapshot.resources.iter().filter(|resource| resource.name != collector);
+        let mut rows: Vec<_> = resources.map(row).collect();
         rows.sort_by(|a, b| a.sort_key().cmp(&b.sort_key()));
         Self {
             outcome,
@@ -61,9 +75,10 @@ impl Summary {
         let mut text = format!("{}\n", self.heading());
         let rows = &self.rows[..self.rows.len().min(MAX_ROWS)];
         let longest = rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0);
-        for Row { name, outcome, took } in rows {
+        for Row { name, outcome, took, reason } in rows {
             let took = took.map_or_else(|| "-".to_owned(), seconds);
-            let _ = writeln!(text, "  {name:longest$}  {outcome:11}  {took:>9}");
+            let row = format!("  {name:longest$}  {outcome:11}  {took:>9}  {reason}");
+            let _ = writeln!(text, "{}", row.trim_end());
         }
         if let Some(count) = self.omitted_rows() {
             let _ = writeln!(text, "and {count} more");
@@ -80,12 +95,13 @@ impl Summary {
     /// The table as Markdown, with a bar for each duration. `link` leads to the run's trace.
     pub fn markdown(&self, link: Option<&str>) -> String {
         let mut text = format!("### {}\n\n", self.heading());
-        text.push_str("| resource | outcome | duration | |\n|---|---|---:|:---|\n");
+        text.push_str("| resource | outcome | reason | duration | |\n|---|---|---|---:|:---|\n");
         let longest = self.rows.iter().filter_map(|row| row.took).max().unwrap_or_default();
-        for Row { name, outcome, took } in self.rows.iter().take(MAX_ROWS) {
+        for Row { name, outcome, took, reason } in self.rows.iter().take(MAX_ROWS) {
+            let (name, reason) = (escaped(name), escaped(reason));
             let bar = took.map_or_else(String::new, |took| bar(took, longest));
             let took = took.map_or_else(String::new, seconds);
-            let _ = writeln!(text, "| {} | {outcome} | {took} | {bar} |", escaped(name));
+            let _ = writeln!(text, "| {name} | {outcome} | {reason} | {took} | {bar} |");
         }
         if let Some(count) = self.omitted_rows() {
             let _ = writeln!(text, "\nand {count} more");
@@ -130,20 +146,72 @@ impl Summary {
 
 impl Row {
     fn of(resource: &Resource, run: Option<Outcome>, ended_at: SystemTime) -> Self {
-        let current = resource.current_update.as_ref();
-        let so_far =
-            current.and_then(|current| ended_at.duration_since(current.started_at.at).ok());
-        let newest = resource.updates.first().filter(|_| !resource.only_serves());
-        let finished = newest.and_then(|update| update.finished_at.since(&update.started_at));
+        let outcome = outcome(resource, run);
+        let reason = match outcome {
+            FAILED => failure_reason(resource),
+            UNFINISHED => unfinished_reason(resource),
+            _ => None,
+        };
         Self {
             name: one_line(&resource.name, MAX_NAME),
-            outcome: outcome(resource, run),
-            took: so_far.or(finished),
+            outcome,
+            took: took(resource, outcome, ended_at),
+            reason: one_line(&reason.unwrap_or_default(), MAX_REASON),
         }
     }
 
-    fn sort_key(&self) -> (bool, Reverse<Option<Duration>>, &str) {
-        (self.outcome != FAILED, Reverse(self.took), &self.name)
+    fn sort_key(&self) -> (bool, bool, Reverse<Option<Duration>>, &str) {
+        let (has_failed, is_unfinished) = (self.outcome == FAILED, self.outcome == UNFINISHED);
+        (!has_failed, !is_unfinished, Reverse(self.took), &self.name)
+    }
+}
+
+/// The duration of the last update. For one that runs, the time that it had. For a server that is not
+/// ready, the time since its start.
+fn took(resource: &Resource, outcome: &str, ended_at: SystemTime) -> Option<Duration> {
+    if let Some(current) = &resource.current_update {
+        return ended_at.duration_since(current.started_at.at).ok();
+    }
+    let newest = resource.updates.first()?;
+    if outcome == UNFINISHED && is_updated(resource) {
+        return ended_at.duration_since(newest.finished_at.at).ok();
+    }
+    if resource.only_serves() { None } else { newest.finished_at.since(&newest.started_at) }
+}
+
+/// True if the last update succeeded, so that only the server or the pod is not ready.
+fn is_updated(resource: &Resource) -> bool {
+    matches!(resource.update_status.as_deref(), Some("ok" | "not_applicable"))
+}
+
+/// The class of a failure and the exit code: `command_failed, exit code 7`. Never the error text, which
+/// may hold secrets.
+fn failure_reason(resource: &Resource) -> Option<String> {
+    if resource.update_status.as_deref() == Some("error") {
+        let update = resource.updates.first()?;
+        let place = place_of_update(resource, &update.span_id);
+        let Failure { class, exit_code, .. } = Failure::classify(update.error.as_ref()?, place);
+        let exit_code = exit_code.map_or_else(String::new, |code| format!(", exit code {code}"));
+        return Some(format!("{class}{exit_code}"));
+    }
+    let of_pod = pod_status::class_of(resource.pod_status.as_deref().unwrap_or_default());
+    let is_local = resource.resource_type == Some(ResourceType::Local);
+    of_pod.or(is_local.then_some(classes::COMMAND_FAILED)).map(str::to_owned)
+}
+
+/// What a resource was doing when the run ended: `running`, `not ready` or `waiting for db`.
+fn unfinished_reason(resource: &Resource) -> Option<String> {
+    if resource.current_update.is_some() {
+        return Some("running".to_owned());
+    }
+    if is_updated(resource) {
+        return Some("not ready".to_owned());
+    }
+    match &resource.waiting {
+        Some(Waiting { on, .. }) if !on.is_empty() => {
+            Some(format!("waiting for {}", on.join(", ")))
+        }
+        _ => None,
     }
 }
 
@@ -174,15 +242,18 @@ fn bar(took: Duration, longest: Duration) -> String {
     "█".repeat(usize::try_from(length.clamp(1, BAR_WIDTH)).unwrap_or(1))
 }
 
-/// `text` without characters that Markdown would interpret.
+/// `text` as Markdown that shows the same text: no markup, HTML, formula, link or mention.
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for letter in text.chars() {
         match letter {
             '<' => escaped.push_str("&lt;"),
             '&' => escaped.push_str("&amp;"),
+            // GitHub finds mentions and mail addresses in the text that is left after escapes.
+            '@' => escaped.push_str("@<!-- -->"),
             letter => {
-                if "\\|`*_[]()~#!".contains(letter) {
+                // A dot or a colon may belong to an address, which would become a link.
+                if "\\|`*_[]()~#!$:.".contains(letter) {
                     escaped.push('\\');
                 }
                 escaped.push(letter);
@@ -219,6 +290,8 @@ mod tests {
     }
 
     fn summary(outcome: Option<Outcome>) -> Summary {
+        let mut broken = resource("a|b", "error", "00:10.25");
+        broken.updates[0].error = Some("Command \"curl t0ken\" failed: exit status 7".into());
         let mut building = resource("building", "in_progress", "00:01");
         building.current_update =
             Some(CurrentUpdate { span_id: "build:2".into(), started_at: at("01:00") });
@@ -226,24 +299,25 @@ mod tests {
         let snapshot = Snapshot {
             session: Some(session),
             resources: vec![
-                resource("a|b", "error", "00:10.25"),
+                broken,
                 building,
                 resource("serves", "not_applicable", "00:00.1"),
                 resource("web", "ok", "00:40"),
+                resource("collector", "error", "00:50"),
             ],
             ..Snapshot::default()
         };
-        Summary::of(&snapshot, outcome, at("01:05").at)
+        Summary::of(&snapshot, outcome, at("01:05").at, "collector")
     }
 
     #[test]
-    fn failed_resources_come_first_then_the_slowest() {
+    fn failed_resources_come_first_then_unfinished_ones() {
         assert_eq!(
             summary(Some(Outcome::Failure)).text(Some("https://ui.honeycomb.io/x")),
             "tilt ci: failure, 1m 5.0s\n\
-             \u{20} a|b       failed           10.3s\n\
+             \u{20} a|b       failed           10.3s  command_failed, exit code 7\n\
+             \u{20} building  unfinished        5.0s  running\n\
              \u{20} web       ok               40.0s\n\
-             \u{20} building  unfinished        5.0s\n\
              \u{20} serves    ok                   -\n\
              the snapshot does not show how building ended\n\
              view in Honeycomb: https://ui.honeycomb.io/x\n"
@@ -255,13 +329,92 @@ mod tests {
         assert_eq!(
             summary(Some(Outcome::Failure)).markdown(None),
             "### tilt ci: failure, 1m 5.0s\n\n\
-             | resource | outcome | duration | |\n|---|---|---:|:---|\n\
-             | a\\|b | failed | 10.3s | ██████ |\n\
-             | web | ok | 40.0s | ████████████████████ |\n\
-             | building | unfinished | 5.0s | ███ |\n\
-             | serves | ok |  |  |\n\n\
+             | resource | outcome | reason | duration | |\n|---|---|---|---:|:---|\n\
+             | a\\|b | failed | command\\_failed, exit code 7 | 10.3s | ██████ |\n\
+             | building | unfinished | running | 5.0s | ███ |\n\
+             | web | ok |  | 40.0s | ████████████████████ |\n\
+             | serves | ok |  |  |  |\n\n\
              the snapshot does not show how building ended\n\n"
         );
+    }
+
+    /// The reason that the table shows for a resource of a failed run, and the time.
+    fn reason(resource: Resource) -> (String, String) {
+        let snapshot = Snapshot { resources: vec![resource], ..Snapshot::default() };
+        let summary = Summary::of(&snapshot, Some(Outcome::Failure), at("01:00").at, "collector");
+        let row = &summary.rows[0];
+        (row.reason.clone(), row.took.map(seconds).unwrap_or_default())
+    }
+
+    #[test]
+    fn a_failed_resource_has_the_class_of_its_failure() {
+        let runtime = |resource_type, pod_status: Option<&str>| Resource {
+            runtime_status: Some("error".into()),
+            resource_type: Some(resource_type),
+            pod_status: pod_status.map(str::to_owned),
+            ..resource("web", "ok", "00:01")
+        };
+        for (resource, expected) in [
+            (runtime(ResourceType::K8s, Some("CrashLoopBackOff")), "crash_loop"),
+            (runtime(ResourceType::K8s, Some("Init:ImagePullBackOff")), "image_pull"),
+            (runtime(ResourceType::K8s, Some("Running")), ""),
+            (runtime(ResourceType::Local, None), "command_failed"),
+            (runtime(ResourceType::DockerCompose, None), ""),
+            (resource("no text", "error", "00:01"), ""),
+        ] {
+            assert_eq!(reason(resource).0, expected);
+        }
+    }
+
+    #[test]
+    fn an_unfinished_resource_shows_what_it_did_and_how_long() {
+        let running = Resource {
+            current_update: Some(CurrentUpdate {
+                span_id: "build:2".into(),
+                started_at: at("00:20"),
+            }),
+            ..resource("hang", "in_progress", "00:01")
+        };
+        let not_ready = Resource {
+            runtime_status: Some("pending".into()),
+            ..resource("never", "not_applicable", "00:03")
+        };
+        let on = vec!["db".to_owned(), "\u{1b}]8;;evil\u{202e}".to_owned()];
+        let waiting = Resource {
+            waiting: Some(Waiting { reason: Some("waiting-for-dep".into()), on }),
+            updates: Vec::new(),
+            ..resource("api", "pending", "00:01")
+        };
+        let pending = Resource { updates: Vec::new(), ..resource("api", "pending", "00:01") };
+        for (resource, expected, took) in [
+            (running, "running", "40.0s"),
+            (not_ready, "not ready", "57.0s"),
+            (waiting, "waiting for db, ]8;;evil", ""),
+            (pending, "", ""),
+        ] {
+            assert_eq!(reason(resource), (expected.to_owned(), took.to_owned()));
+        }
+    }
+
+    #[test]
+    fn markdown_shows_a_name_as_it_is() {
+        for (name, expected) in [
+            ("[x](https://evil.example)", "\\[x\\]\\(https\\://evil\\.example\\)"),
+            ("$a$ www.x.y", "\\$a\\$ www\\.x\\.y"),
+            ("@ann <b>&amp;`", "@<!-- -->ann &lt;b>&amp;amp;\\`"),
+            ("![i](j) #1 ~s~", "\\!\\[i\\]\\(j\\) \\#1 \\~s\\~"),
+            ("a-b/c", "a-b/c"),
+        ] {
+            assert_eq!(escaped(name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn names_are_shown_without_invisible_characters() {
+        let resources = vec![resource("w\u{202e}e\u{200b}b\n\u{1b}[31m", "ok", "00:01")];
+        let snapshot = Snapshot { resources, ..Snapshot::default() };
+        let summary = Summary::of(&snapshot, None, at("01:00").at, "collector");
+        assert_eq!(summary.rows[0].name, "web [31m");
     }
 
     #[test]
@@ -278,7 +431,7 @@ mod tests {
             [(0, "tilt ci"), (1, "_0"), (3, "_0, _1, _2"), (5, "_0, _1, _2 and 2 more")]
         {
             let snapshot = Snapshot { resources: busy(count).collect(), ..Snapshot::default() };
-            let summary = Summary::of(&snapshot, None, at("01:00").at);
+            let summary = Summary::of(&snapshot, None, at("01:00").at, "collector");
             let note = format!(
                 "the snapshot does not show how {unknown} ended; pass the exit code of tilt ci \
                  with --outcome, or run the collector beside it\n"
@@ -293,7 +446,7 @@ mod tests {
     fn a_long_name_is_cut() {
         let resources = vec![resource(&"n".repeat(100_000), "ok", "00:01")];
         let snapshot = Snapshot { resources, ..Snapshot::default() };
-        let summary = Summary::of(&snapshot, None, at("01:00").at);
+        let summary = Summary::of(&snapshot, None, at("01:00").at, "collector");
         for text in [summary.text(None), summary.markdown(None)] {
             assert!(text.contains(&"n".repeat(MAX_NAME)) && text.len() < 1000, "{text}");
         }
@@ -303,7 +456,7 @@ mod tests {
     fn a_long_table_is_cut() {
         let resources = (0..500).map(|n| resource(&format!("r{n}"), "ok", "00:01")).collect();
         let snapshot = Snapshot { resources, ..Snapshot::default() };
-        let summary = Summary::of(&snapshot, None, at("01:00").at);
+        let summary = Summary::of(&snapshot, None, at("01:00").at, "collector");
         for text in [summary.text(None), summary.markdown(None)] {
             assert!(text.contains("outcome unknown") && text.contains("and 300 more"), "{text}");
         }

@@ -23,7 +23,6 @@ use crate::honeycomb::sender::Sender;
 use crate::metadata::git;
 use crate::spool::reconcile::reconcile;
 use crate::tilt::exit_snapshot::{self, ExitSnapshot};
-use crate::tilt::model::Outcome;
 
 /// How long the summary waits for the link to the trace.
 const LINK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -41,12 +40,12 @@ pub fn run(config: &SnapshotConfig) -> io::Result<Exit> {
     let exit = flush(&mut sender, config.send.timeout, &shutdown);
     Ok(match recorded {
         Ok((at_exit, tracker)) => {
-            if let Some(summary) = &config.summary {
+            if let Some(summary_config) = &config.summary {
                 let link = (exit == Exit::Done)
                     .then(|| trace_link(&at_exit, &tracker, config, &sender))
                     .flatten();
-                let outcome = outcome(&observation(&at_exit), &tracker, &context.collector);
-                print_summary(&at_exit, outcome, summary, link.as_deref());
+                let summary = summary(&at_exit, &tracker, &context);
+                print_summary(&summary, summary_config, link.as_deref());
             }
             exit
         }
@@ -80,15 +79,15 @@ fn record(
     Ok((at_exit, tracker))
 }
 
+/// The table of a run, without the row of the collector.
+fn summary(at_exit: &ExitSnapshot, tracker: &SessionTracker, context: &Context) -> Summary {
+    let ended_at = at_exit.created_at.unwrap_or_else(time::wall);
+    let outcome = outcome(&observation(at_exit), tracker, &context.collector);
+    Summary::of(&at_exit.snapshot, outcome, ended_at, &context.collector)
+}
+
 /// Prints the summary on stdout, and appends it to GitHub's page.
-fn print_summary(
-    at_exit: &ExitSnapshot,
-    outcome: Option<Outcome>,
-    config: &SummaryConfig,
-    link: Option<&str>,
-) {
-    let at = at_exit.created_at.unwrap_or_else(time::wall);
-    let summary = Summary::of(&at_exit.snapshot, outcome, at);
+fn print_summary(summary: &Summary, config: &SummaryConfig, link: Option<&str>) {
     // A closed stdout is not an error.
     let _ = io::stdout().write_all(summary.text(link).as_bytes());
     if let Some(page) = &config.github_page

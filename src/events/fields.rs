@@ -191,7 +191,7 @@ pub const FIELDS: &[Field] = &[
     text(
         "name",
         NAMED,
-        "name of the resource; of the image for an image build; position and instruction for a stage; `tilt up` or `tilt ci` for a start-up",
+        "name of the resource; of the image for an image build; Docker's label for a stage (`build 3/3 RUN`); `tilt up` or `tilt ci` for a start-up",
         "api",
     ),
     text("image_name", IMAGES, "image, as the Tiltfile names it", "shop-api"),
@@ -203,8 +203,13 @@ pub const FIELDS: &[Field] = &[
         "tag that Tilt gave to the image; absent if the build failed",
         "tilt-ca188ad29184246d",
     ),
-    number("stages", DOCKER_IMAGE, "number of stages; absent for the legacy builder", "9"),
-    number("stages_cached", DOCKER_IMAGE, "number of stages that came from the cache", "4"),
+    number(
+        "stages",
+        DOCKER_IMAGE,
+        "number of cacheable steps of the Dockerfile (`RUN`, `COPY`, `ADD` and `WORKDIR`); absent for the legacy builder",
+        "4",
+    ),
+    number("stages_cached", DOCKER_IMAGE, "number of these steps that came from the cache", "3"),
     number("stage", STAGE, "position of the stage, counted from 1", "8"),
     text(
         "instruction",

@@ -105,8 +105,10 @@ impl Derivation<'_> {
         fields.set_some("resource", build.resource.clone());
         fields.set_some("image_tag", build.tag.clone());
         if !build.stages.is_empty() {
-            fields.set("stages", build.stages.len());
-            fields.set("stages_cached", build.stages.iter().filter(|stage| stage.cached).count());
+            let is_cacheable = |stage: &&Stage| StageLabel::of(&stage.name).is_cacheable();
+            let steps: Vec<_> = build.stages.iter().filter(is_cacheable).collect();
+            fields.set("stages", steps.len());
+            fields.set("stages_cached", steps.iter().filter(|stage| stage.cached).count());
         }
         if let Some(error) = &build.error {
             let place = match build.kind {
@@ -119,7 +121,7 @@ impl Derivation<'_> {
     }
 
     fn stage_event(&self, build: &ImageBuild, position: usize, stage: &Stage) -> Event {
-        let instruction = StageLabel::of(&stage.name).instruction;
+        let StageLabel { label, instruction } = StageLabel::of(&stage.name);
         // BuildKit shows a shared step with the times of the build that ran it first.
         let clamp = |time: &Timestamp| time.at.clamp(build.started_at.at, build.latest().at);
         let start = stage.started_at.as_ref().map_or(build.started_at.at, clamp);
@@ -127,7 +129,8 @@ impl Derivation<'_> {
 
         let mut fields = self.common.leading.clone();
         fields.set("kind", EventKind::DockerImageStage.as_str());
-        fields.set("name", format!("{position}/{} {instruction}", build.stages.len()));
+        fields.set("name", label);
+        // Not `image_name`: queries for the `honeycomb` extension select image builds by that.
         fields.set_some("image", build.image.clone());
         fields.set_some("resource", build.resource.clone());
         fields.set("stage", position);
@@ -173,7 +176,7 @@ fn update_type(resource: &Resource, span_id: &str) -> Option<&'static str> {
 }
 
 /// The place of an error in the update history.
-fn place_of_update(resource: &Resource, span_id: &str) -> Place {
+pub fn place_of_update(resource: &Resource, span_id: &str) -> Place {
     if span_id.starts_with("tiltfile:") {
         return Place::Tiltfile;
     }

@@ -23,6 +23,10 @@ const INSTRUCTIONS: [&str; 18] = [
     "WORKDIR",
 ];
 
+/// The instructions that change the file system of an image. `BuildKit` runs or caches each of them;
+/// it always resolves `FROM` and always exports.
+pub const CACHEABLE: [&str; 4] = ["RUN", "COPY", "ADD", "WORKDIR"];
+
 /// How BuildKit and Tilt name the steps that no instruction asks for.
 const STEPS: [(&str, &str); 17] = [
     ("exporting", "export"),
@@ -74,6 +78,11 @@ impl StageLabel {
         let mut label = places.into_iter().filter(|place| may_be_shown(place)).collect::<Vec<_>>();
         label.push(instruction);
         Self { label: label.join(" "), instruction }
+    }
+
+    /// True for a step of a Dockerfile that takes time and that a cache can skip.
+    pub fn is_cacheable(&self) -> bool {
+        CACHEABLE.contains(&self.instruction)
     }
 
     fn of_step(kind: &'static str) -> Self {
@@ -186,6 +195,19 @@ mod tests {
         for (name, label) in NAMES {
             assert_eq!(StageLabel::of(name).label, *label, "{name}");
         }
+    }
+
+    #[test]
+    fn only_steps_that_change_the_image_are_cacheable() {
+        let is_cacheable = |name: &&(&str, &str)| StageLabel::of(name.0).is_cacheable();
+        let labels: Vec<_> = NAMES.iter().filter(is_cacheable).map(|(_, label)| *label).collect();
+        for label in &labels {
+            assert!(CACHEABLE.iter().any(|word| label.ends_with(word)), "{label}");
+        }
+        for label in ["internal", "export", "prod-10 1/2 FROM", "7/9 ENV", "other"] {
+            assert!(!labels.contains(&label), "{label}");
+        }
+        assert_eq!(labels.len(), 14, "{labels:?}");
     }
 
     #[test]

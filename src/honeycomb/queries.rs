@@ -1,12 +1,13 @@
 //! The questions worth asking of a dataset, as data: what `check` links to, what `board` pins, and
 //! what the README lists. Each has Honeycomb's query specification. Pure.
 //!
-//! Their order is that of the board: the first four are its first screen, and answer whether the
-//! environments are healthy and where the time goes.
+//! Their order is that of the board. The first four are its first screen, and answer whether the
+//! environments are healthy and where the time goes. The next four explain a failed start.
 
 use serde_json::{Value, json};
 
 use crate::base::ids;
+use crate::events::stage_label;
 
 const DAY: u32 = 24 * 60 * 60;
 
@@ -36,7 +37,10 @@ pub enum FilterValue {
     OneOf(&'static [&'static str]),
     True,
     False,
-    Zero,
+    /// Any value, as long as the event has the column.
+    Exists,
+    /// A number above 0.
+    Positive,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -81,18 +85,28 @@ const fn kind(kind: &'static str) -> Filter {
     Filter { column: "kind", is: FilterValue::Text(kind) }
 }
 
+const fn exists(column: &'static str) -> Filter {
+    Filter { column, is: FilterValue::Exists }
+}
+
 /// Start-ups that were given up have not met their slowest resource.
 const SETTLED: Filter = Filter { column: "ended_by", is: FilterValue::Text("settled") };
+/// The time after the start of an environment.
+const NOT_INITIAL: Filter = Filter { column: "initial", is: FilterValue::False };
+/// Pods in trouble that Tilt shows as pending, not as an error.
+const HIDDEN_POD_TROUBLE: &[&str] =
+    &["CrashLoopBackOff", "OOMKilled", "Error", "CreateContainerConfigError", "RunContainerError"];
+const ENVIRONMENTS: Calculation = of("COUNT_DISTINCT", "session.id");
 
 pub const QUERIES: &[Query] = &[
     Query {
         name: "Healthy environments",
-        question: "How many environments had nothing in error, and how many something? One that had both is in both.",
+        question: "How many environments were healthy, and how many starting, updating or unhealthy? One that changed its state is in both.",
         filters: &[kind("session")],
         combination: Combination::All,
-        calculations: &[of("COUNT_DISTINCT", "session.id")],
-        breakdowns: &["healthy"],
-        order: of("COUNT_DISTINCT", "session.id"),
+        calculations: &[ENVIRONMENTS],
+        breakdowns: &["state"],
+        order: ENVIRONMENTS,
         days: 1,
         style: Style::Graph,
     },
@@ -102,54 +116,119 @@ pub const QUERIES: &[Query] = &[
         filters: &[
             Filter { column: "update_status", is: FilterValue::Text("error") },
             Filter { column: "runtime_status", is: FilterValue::Text("error") },
+            Filter { column: "pod_status", is: FilterValue::OneOf(HIDDEN_POD_TROUBLE) },
         ],
         combination: Combination::Any,
-        calculations: &[of("COUNT_DISTINCT", "session.id")],
+        calculations: &[ENVIRONMENTS],
         breakdowns: &["name"],
-        order: of("COUNT_DISTINCT", "session.id"),
+        order: ENVIRONMENTS,
         days: 1,
         style: Style::Graph,
     },
     Query {
-        name: "Time until ready",
-        question: "How long from the start of Tilt until all works, where all came to work?",
-        filters: &[
-            kind("startup"),
-            SETTLED,
-            Filter { column: "resources_failed", is: FilterValue::Zero },
-        ],
+        name: "Time until healthy",
+        question: "How long from the start of Tilt until everything works, including failures that were fixed on the way?",
+        filters: &[kind("session"), exists("time_to_healthy_ms")],
         combination: Combination::All,
         calculations: &[
-            of("HEATMAP", "time_to_ready_ms"),
-            of("P50", "time_to_ready_ms"),
-            of("P90", "time_to_ready_ms"),
+            of("HEATMAP", "time_to_healthy_ms"),
+            of("P50", "time_to_healthy_ms"),
+            of("P90", "time_to_healthy_ms"),
         ],
-        breakdowns: &["name"],
-        order: of("P90", "time_to_ready_ms"),
+        breakdowns: &["tilt_mode"],
+        order: of("P90", "time_to_healthy_ms"),
         days: 7,
         style: Style::Graph,
     },
     Query {
-        name: "What rebuilds cost",
-        question: "How long do the updates after the first take, and which resource costs most?",
-        filters: &[kind("update"), Filter { column: "initial", is: FilterValue::False }],
+        name: "Time waited",
+        question: "How long do people wait after a change, and for which resource: for its update, and then until it is ready?",
+        filters: &[
+            Filter { column: "kind", is: FilterValue::OneOf(&["update", "rollout"]) },
+            NOT_INITIAL,
+        ],
         combination: Combination::All,
         calculations: &[of("SUM", "duration_ms"), of("P90", "duration_ms")],
-        breakdowns: &["name"],
+        breakdowns: &["name", "kind"],
         order: of("SUM", "duration_ms"),
         days: 7,
         style: Style::Combo,
     },
     Query {
-        name: "Failures by resource and class",
-        question: "What fails, and why?",
-        filters: &[kind("update"), Filter { column: "error", is: FilterValue::True }],
+        name: "Failed starts",
+        question: "Which starts failed or timed out, and which resources were not ready at the end?",
+        filters: &[kind("startup"), Filter { column: "error", is: FilterValue::True }],
         combination: Combination::All,
         calculations: &[COUNT],
-        breakdowns: &["name", "error.type"],
+        breakdowns: &["name", "error.type", "unready"],
         order: COUNT,
         days: 7,
         style: Style::Combo,
+    },
+    Query {
+        name: "Failures by resource and class",
+        question: "Which updates fail, and why?",
+        filters: &[kind("update"), Filter { column: "error", is: FilterValue::True }],
+        combination: Combination::All,
+        calculations: &[COUNT],
+        breakdowns: &["name", "error.type", "exit_code"],
+        order: COUNT,
+        days: 7,
+        style: Style::Combo,
+    },
+    Query {
+        name: "Runtime failures by class",
+        question: "Which resources fail after their update, and why?",
+        filters: &[kind("uiresource"), exists("error.type")],
+        combination: Combination::All,
+        calculations: &[ENVIRONMENTS],
+        breakdowns: &["name", "error.type", "exit_code"],
+        order: ENVIRONMENTS,
+        days: 7,
+        style: Style::Combo,
+    },
+    Query {
+        name: "What is not ready",
+        question: "Which resources do unhealthy environments lack?",
+        filters: &[
+            kind("session"),
+            Filter { column: "state", is: FilterValue::Text("unhealthy") },
+            exists("unready"),
+        ],
+        combination: Combination::All,
+        calculations: &[ENVIRONMENTS],
+        breakdowns: &["unready"],
+        order: ENVIRONMENTS,
+        days: 1,
+        style: Style::Combo,
+    },
+    Query {
+        name: "How long resources stay broken",
+        question: "How long were resources in error until that changed?",
+        filters: &[
+            Filter { column: "previous_update_status", is: FilterValue::Text("error") },
+            Filter { column: "previous_runtime_status", is: FilterValue::Text("error") },
+        ],
+        combination: Combination::Any,
+        calculations: &[of("SUM", "previous_state_ms"), of("P50", "previous_state_ms")],
+        breakdowns: &["name"],
+        order: of("SUM", "previous_state_ms"),
+        days: 7,
+        style: Style::Combo,
+    },
+    Query {
+        name: "Restarts",
+        question: "Which pods restart, and how often?",
+        filters: &[
+            kind("uiresource"),
+            Filter { column: "pod_restarts", is: FilterValue::Positive },
+        ],
+        combination: Combination::All,
+        calculations: &[of("MAX", "pod_restarts")],
+        breakdowns: &["name"],
+        order: of("MAX", "pod_restarts"),
+        days: 7,
+        style: Style::Graph,
     },
     Query {
         name: "What holds up the start",
@@ -158,6 +237,43 @@ pub const QUERIES: &[Query] = &[
         combination: Combination::All,
         calculations: &[COUNT, of("P50", "time_to_ready_ms")],
         breakdowns: &["slowest_resource"],
+        order: COUNT,
+        days: 7,
+        style: Style::Combo,
+    },
+    Query {
+        name: "CI against laptops",
+        question: "How long do starts take, and how many fail, under tilt ci and under tilt up?",
+        filters: &[kind("startup")],
+        combination: Combination::All,
+        calculations: &[COUNT, of("P50", "time_to_ready_ms"), of("P90", "time_to_ready_ms")],
+        breakdowns: &["name", "error.type"],
+        order: COUNT,
+        days: 7,
+        style: Style::Combo,
+    },
+    Query {
+        name: "Tilt versions",
+        question: "Which versions of Tilt are in use, and on how many machines?",
+        filters: &[kind("session")],
+        combination: Combination::All,
+        calculations: &[of("COUNT_DISTINCT", "installation.id")],
+        breakdowns: &["tilt_version"],
+        order: of("COUNT_DISTINCT", "installation.id"),
+        days: 7,
+        style: Style::Combo,
+    },
+    Query {
+        name: "Live updates against full builds",
+        question: "How often is a change a live update in place of an image build, and how long do both take?",
+        filters: &[
+            kind("update"),
+            NOT_INITIAL,
+            Filter { column: "update_type", is: FilterValue::OneOf(&["live-update", "image"]) },
+        ],
+        combination: Combination::All,
+        calculations: &[COUNT, of("P50", "duration_ms"), of("P90", "duration_ms")],
+        breakdowns: &["update_type"],
         order: COUNT,
         days: 7,
         style: Style::Combo,
@@ -190,11 +306,11 @@ pub const QUERIES: &[Query] = &[
     },
     Query {
         name: "Cache misses",
-        question: "Which stages were built again, although a cache could have had them?",
+        question: "Which steps were built again, although a cache could have had them?",
         filters: &[
             kind("dockerimage_stage"),
             Filter { column: "cached", is: FilterValue::False },
-            Filter { column: "instruction", is: FilterValue::OneOf(&["RUN", "COPY", "ADD"]) },
+            Filter { column: "instruction", is: FilterValue::OneOf(&stage_label::CACHEABLE) },
         ],
         combination: Combination::All,
         calculations: &[COUNT, of("SUM", "duration_ms")],
@@ -257,7 +373,8 @@ fn filter(filter: &Filter) -> Value {
         FilterValue::OneOf(texts) => ("in", json!(texts)),
         FilterValue::True => ("=", json!(true)),
         FilterValue::False => ("=", json!(false)),
-        FilterValue::Zero => ("=", json!(0)),
+        FilterValue::Exists => return json!({"column": filter.column, "op": "exists"}),
+        FilterValue::Positive => (">", json!(0)),
     };
     json!({"column": filter.column, "op": op, "value": value})
 }
@@ -295,6 +412,18 @@ mod tests {
     }
 
     #[test]
+    fn a_filter_on_presence_has_no_value() {
+        let healthy = QUERIES.iter().find(|query| query.name == "Time until healthy");
+        assert_eq!(
+            healthy.expect("a query").specification()["filters"],
+            json!([
+                {"column": "kind", "op": "=", "value": "session"},
+                {"column": "time_to_healthy_ms", "op": "exists"},
+            ])
+        );
+    }
+
+    #[test]
     fn a_specification_is_honeycombs() {
         let misses = QUERIES.last().expect("a query");
         assert_eq!(
@@ -305,7 +434,7 @@ mod tests {
                 "filters": [
                     {"column": "kind", "op": "=", "value": "dockerimage_stage"},
                     {"column": "cached", "op": "=", "value": false},
-                    {"column": "instruction", "op": "in", "value": ["RUN", "COPY", "ADD"]},
+                    {"column": "instruction", "op": "in", "value": ["RUN", "COPY", "ADD", "WORKDIR"]},
                 ],
                 "filter_combination": "AND",
                 "orders": [{"op": "COUNT", "order": "descending"}],

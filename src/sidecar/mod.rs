@@ -326,6 +326,7 @@ impl<'a> Sidecar<'a> {
     fn shut_down(self, messages: &Receiver<Message>) {
         self.shutdown.request();
         let has_unrecorded = self.schedule.has_unrecorded();
-        Drain::new(self.reporter, self.poller, self.sender, has_unrecorded).run(messages);
+        let mode = self.config.context.tilt_mode;
+        Drain::new(self.reporter, self.poller, self.sender, mode, has_unrecorded).run(messages);
     }
 }

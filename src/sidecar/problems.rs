@@ -23,6 +23,14 @@ impl Problems {
         }
     }
 
+    /// Logs that the last state of Tilt is unknown, even if the same problem was logged before.
+    pub(super) fn on_final_poll_error(&mut self, error: &TiltError) {
+        let message = format!("the final poll failed, so the last changes may be missing: {error}");
+        if changes_to(&mut self.tilt, message.clone()) {
+            log::warn!("{message}");
+        }
+    }
+
     pub(super) fn on_tilt_answer(&mut self) {
         if self.tilt.take().is_some() {
             log::info!("tilt answers again");

@@ -7,23 +7,35 @@ use std::time::{Duration, Instant};
 
 use crate::base::shutdown::Shutdown;
 use crate::base::time;
-use crate::events::observation::Phase;
+use crate::events::observation::{Heartbeats, Phase};
 use crate::honeycomb::delivery::Delivery;
 use crate::sidecar::reporter::Reporter;
 use crate::sidecar::schedule::FINAL_STATUS_DELAY;
 use crate::sidecar::worker::{Message, Worker};
 use crate::spool::error::StoreError;
+use crate::tilt::command::TiltMode;
 use crate::tilt::error::TiltError;
-use crate::tilt::model::Snapshot;
+use crate::tilt::health::{Health, count_by_health};
+use crate::tilt::model::{Outcome, Snapshot};
 use crate::tilt::watch::{WatchEvent, WatchTarget};
 
-/// Tilt warns about a process that takes longer than 1.5 s to exit.
-const SHUTDOWN_BUDGET: Duration = Duration::from_millis(1100);
-/// The part of the budget for one final poll. The rest is for the delivery.
-const FINAL_POLL_TIMEOUT: Duration = Duration::from_millis(600);
-/// Budget after a `tilt ci` that ended by itself. It waits up to 30 s for its processes, but the CI
-/// job waits with it. Unsent events may be lost with the machine.
-const CI_SHUTDOWN_BUDGET: Duration = Duration::from_secs(5);
+/// How long a shutdown may take.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Budget {
+    /// For one final poll.
+    poll: Duration,
+    /// For the final polls and the delivery together.
+    total: Duration,
+}
+
+/// Under `tilt up`, Tilt warns about a process that takes longer than 1.5 s to exit.
+const UP_BUDGET: Budget =
+    Budget { poll: Duration::from_millis(600), total: Duration::from_millis(1100) };
+/// `tilt ci` waits up to 30 s for its processes, and the CI job waits with it. The final poll is slow
+/// on a busy machine, and only it shows how the run ended. Unsent events may be lost with the machine.
+const CI_BUDGET: Budget = Budget { poll: Duration::from_secs(3), total: Duration::from_secs(5) };
+/// The part of the budget that no poll may use. It is for writing to disk.
+const RECORD_TIME: Duration = Duration::from_millis(400);
 /// Further polls if Tilt does not show the final status of all resources.
 const EXTRA_POLLS: u8 = 1;
 
@@ -33,10 +45,12 @@ pub(super) struct Drain<'a> {
     poller: Worker,
     sender: Worker,
     started: Instant,
-    deadline: Instant,
+    budget: Budget,
     polls_running: usize,
     deliveries_running: usize,
     final_polls_left: u8,
+    /// True if the last poll did not show the final status, and another one may.
+    polls_again: bool,
     /// True if changes still have to be written to disk.
     has_unrecorded: bool,
     /// Never requested: final polls and deliveries end at their time limits only.
@@ -45,23 +59,25 @@ pub(super) struct Drain<'a> {
 
 impl<'a> Drain<'a> {
     /// The workers must already have been asked to stop. They return at once unless they hang.
-    /// `has_unrecorded` is true if the view holds changes that are not on disk.
+    /// `mode` is the command that runs Tilt, if it is known. `has_unrecorded` is true if the view
+    /// holds changes that are not on disk.
     pub(super) fn new(
         reporter: Reporter<'a>,
         poller: Worker,
         sender: Worker,
+        mode: Option<TiltMode>,
         has_unrecorded: bool,
     ) -> Self {
-        let started = time::now();
         Self {
             polls_running: usize::from(poller.is_busy()),
             deliveries_running: usize::from(sender.is_busy()),
             reporter,
             poller,
             sender,
-            started,
-            deadline: started + SHUTDOWN_BUDGET,
+            started: time::now(),
+            budget: if mode == Some(TiltMode::Ci) { CI_BUDGET } else { UP_BUDGET },
             final_polls_left: EXTRA_POLLS,
+            polls_again: false,
             has_unrecorded,
             no_shutdown: Shutdown::default(),
         }
@@ -81,6 +97,11 @@ impl<'a> Drain<'a> {
                 Message::Delivered(result) => self.on_delivery(result),
             }
         }
+        if self.polls_again {
+            // That poll took too long.
+            self.polls_again = false;
+            self.record_without_poll();
+        }
         if self.has_unrecorded {
             // Written for the next collector, which sends it.
             self.record_changes();
@@ -88,11 +109,13 @@ impl<'a> Drain<'a> {
     }
 
     fn time_left(&self) -> Duration {
-        self.deadline.saturating_duration_since(time::now())
+        (self.started + self.budget.total).saturating_duration_since(time::now())
     }
 
     fn poll_after(&mut self, delay: Duration) {
-        self.poller.start_work_after(delay, FINAL_POLL_TIMEOUT, &self.no_shutdown);
+        let time_left = self.time_left().saturating_sub(delay + RECORD_TIME);
+        let time_limit = self.budget.poll.min(time_left);
+        self.poller.start_work_after(delay, time_limit, &self.no_shutdown);
         self.polls_running += 1;
     }
 
@@ -113,11 +136,11 @@ impl<'a> Drain<'a> {
             return;
         }
         if self.reporter.view.outcome().is_some() {
-            self.deadline = self.started + CI_SHUTDOWN_BUDGET;
+            self.budget = CI_BUDGET;
         }
-        if self.final_status_pending() {
+        if self.polls_again {
             log::debug!("tilt exits but does not show its final status yet; polling once more");
-            self.final_polls_left -= 1;
+            self.final_polls_left = self.final_polls_left.saturating_sub(1);
             self.poll_after(FINAL_STATUS_DELAY);
         } else {
             self.sender.start_work(self.time_left(), &self.no_shutdown);
@@ -130,7 +153,8 @@ impl<'a> Drain<'a> {
             Ok(snapshot) => self.record_snapshot(snapshot),
             Err(TiltError::Stopped) => {}
             Err(error) => {
-                self.reporter.problems.on_tilt_error(&error);
+                self.reporter.problems.on_final_poll_error(&error);
+                self.polls_again = self.final_status_pending();
                 self.record_without_poll();
             }
         }
@@ -148,7 +172,8 @@ impl<'a> Drain<'a> {
             self.record_end();
         }
         self.reporter.replace(snapshot);
-        if self.final_status_pending() {
+        self.polls_again = self.final_status_pending();
+        if self.polls_again {
             self.record_changes();
         } else {
             self.report();
@@ -186,13 +211,24 @@ impl<'a> Drain<'a> {
 
     fn phase(&self) -> Phase {
         match self.reporter.view.outcome() {
-            Some(outcome) if !self.final_status_pending() => Phase::Over(Some(outcome)),
+            Some(outcome) if !self.polls_again => Phase::Over(Some(outcome)),
             _ => Phase::Leaving,
         }
     }
 
     /// True if another poll may show what made Tilt exit.
     fn final_status_pending(&self) -> bool {
-        self.final_polls_left > 0 && self.reporter.view.final_status_pending()
+        let has_time = time::now() < self.started + CI_BUDGET.poll;
+        self.reporter.view.final_status_pending()
+            && (self.final_polls_left > 0 || has_time && self.failure_is_hidden())
+    }
+
+    /// True if `tilt ci` failed and no resource shows why. On a busy machine, Tilt shows it up to a
+    /// few seconds late. After a timeout there may be nothing more to show.
+    fn failure_is_hidden(&self) -> bool {
+        let view = &self.reporter.view;
+        let resources = view.observation(Heartbeats::All).resources;
+        view.outcome() == Some(Outcome::Failure)
+            && count_by_health(resources).get(Health::Error) == 0
     }
 }

@@ -95,6 +95,7 @@ fn follow<'a>(
         resources: observation.counted_resources(collector).collect(),
         started_at,
         outcome: outcome.filter(|_| observation.is_over()),
+        cluster_is_unavailable: observation.cluster().is_some_and(|c| c.is_unavailable),
         moment: Moment {
             now,
             is_over: observation.is_over(),
@@ -138,6 +139,8 @@ struct StartupPoll<'a> {
     started_at: &'a Timestamp,
     /// How the run ended, if it has ended.
     outcome: Option<Outcome>,
+    /// Tilt could not connect to the cluster that it deploys to.
+    cluster_is_unavailable: bool,
     moment: Moment,
 }
 
@@ -255,7 +258,9 @@ impl<'a> StartupPoll<'a> {
 
     /// Why the startup counts as an error. `None` if it does not.
     fn error_type(&self, counts: &StartupCounts, ended: Ended) -> Option<&'static str> {
-        if self.timed_out(ended) {
+        if self.cluster_is_unavailable && !counts.is_complete() {
+            Some("cluster_unavailable")
+        } else if self.timed_out(ended) {
             Some("timeout")
         } else if counts.has_failed() {
             Some("resource_failed")

@@ -469,6 +469,116 @@ fn the_final_poll_is_repeated_while_the_result_is_not_visible() {
 }
 
 #[test]
+fn a_slow_final_poll_under_tilt_ci_delivers_the_outcome() {
+    retry("the final poll finishes in time", || {
+        let (sandbox, server) = (Sandbox::new(), Server::start());
+        show(&sandbox, &before_the_end_of_b(&just_now(failed())));
+        let sidecar = sandbox.run("--no-watch --interval 1h").sending_to(&server);
+        let sidecar = sidecar.env("TILT_HONEYCOMB_MODE", "ci").start();
+        sidecar.says("sent ");
+        show(&sandbox, &just_now(failed()));
+        end_session(&sandbox, "Resource b failed");
+        // Longer than the whole shutdown under `tilt up`.
+        sandbox.tilt().set("sleep", "1500");
+        let ended = sidecar.ends_after(Signal::TERM).0.exits_with(0);
+        if ended.stderr.contains(FINAL_POLL_TIMED_OUT) {
+            return None;
+        }
+        let all = server.accepted();
+        assert!(names(&all, "update").contains(&"b".to_owned()), "{}", ended.stderr);
+        let outcomes =
+            of_kind(&all, "session").into_iter().filter_map(|s| s["data"].get("outcome").cloned());
+        assert_eq!(outcomes.collect::<Vec<_>>(), ["failure"]);
+        Some(())
+    });
+}
+
+#[test]
+fn a_failure_that_tilt_shows_late_is_delivered() {
+    retry("the final polls are quick enough", || {
+        let (sandbox, server) = (Sandbox::new(), Server::start());
+        show(&sandbox, &before_the_end_of_b(&just_now(failed())));
+        end_session(&sandbox, "Resource b failed");
+        let sidecar = sandbox.run("--no-watch --interval 1h").sending_to(&server);
+        let sidecar = sidecar.env("TILT_HONEYCOMB_MODE", "ci").start();
+        sidecar.says("sent ");
+        let before = sandbox.tilt().calls().len();
+        sidecar.signal(Signal::TERM);
+        // The second poll does not show it either.
+        let has_polled = || sandbox.tilt().calls().len() >= before + 3;
+        eventually("three final polls", || has_polled() || !sidecar.is_running());
+        show(&sandbox, &just_now(failed()));
+        end_session(&sandbox, "Resource b failed");
+        sidecar.finish().exits_with(0);
+        let all = server.accepted();
+        let outcomes =
+            of_kind(&all, "session").into_iter().filter_map(|s| s["data"].get("outcome").cloned());
+        assert_eq!(outcomes.collect::<Vec<_>>(), ["failure"]);
+        (names(&all, "update") == ["(Tiltfile)", "a", "b"]).then_some(())
+    });
+}
+
+#[test]
+fn a_failed_final_poll_is_logged_in_one_line() {
+    for (mode, budget) in [("up", "600ms"), ("ci", "3s")] {
+        let (sandbox, server) = (Sandbox::new(), Server::start());
+        let sidecar = sandbox.sidecar_to(&server).env("TILT_HONEYCOMB_MODE", mode).start();
+        sidecar.says("sent ");
+        sandbox.tilt().set("hang", "");
+        let (outcome, took) = sidecar.ends_after(Signal::TERM);
+        let outcome = outcome.exits_with(0).says(&format!("{FINAL_POLL_TIMED_OUT} {budget}"));
+        assert_eq!(outcome.stderr.matches("the final poll failed").count(), 1, "{outcome:?}");
+        assert!(mode == "up" || took >= Duration::from_secs(3), "{took:?}");
+    }
+}
+
+#[test]
+fn a_run_that_ends_during_the_first_poll_leaves_its_events() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    show(&sandbox, &just_now(failed()));
+    end_session(&sandbox, "Resource b failed");
+    server.usually(Reply::new(503, ""));
+    retry("the final poll finishes in time", || {
+        sandbox.tilt().set("sleep", "700");
+        let calls = sandbox.tilt().calls().len();
+        let sidecar = sandbox.sidecar_to(&server).env("TILT_HONEYCOMB_MODE", "ci").start();
+        eventually("a poll", || sandbox.tilt().calls().len() > calls);
+        let ended = sidecar.ends_after(Signal::TERM).0.exits_with(0);
+        (!ended.stderr.contains(FINAL_POLL_TIMED_OUT)).then_some(())
+    });
+
+    server.usually(Answer::Accept);
+    sandbox.run("--flush").sending_to(&server).finish().exits_with(0);
+    let all = server.accepted();
+    assert_eq!(names(&all, "update"), ["(Tiltfile)", "a", "b"]);
+    for kind in ["startup", "session"] {
+        assert_eq!(of_kind(&all, kind)[0]["data"]["outcome"], "failure", "{kind}");
+    }
+}
+
+#[test]
+fn the_table_shows_reasons_and_leaves_out_the_collector() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    write_snapshot(&sandbox, failed().to_string());
+    let page = sandbox.path("work/summary.md");
+    let step = post_step(&sandbox, &server).env("TILT_HONEYCOMB_RESOURCE", "collector");
+    let step = step.env("GITHUB_STEP_SUMMARY", &page);
+    let table = step.finish().exits_with(0).stdout;
+    let row = table.lines().nth(1).expect("a row");
+    assert!(row.starts_with("  b ") && row.ends_with("  command_failed, exit code 7"), "{table}");
+    let page = fs::read_to_string(page).expect("a page");
+    assert!(page.contains(r"| b | failed | command\_failed, exit code 7 | "), "{page}");
+    for text in [table, page] {
+        assert!(!text.contains("collector") && !text.contains("t0ken"), "{text}");
+    }
+
+    write_snapshot(&sandbox, unfinished().to_string());
+    let table = post_step(&sandbox, &server).finish().exits_with(0).stdout;
+    let row = table.lines().find(|line| line.starts_with("  b ")).expect("a row");
+    assert!(row.contains("unfinished") && row.ends_with("s  running"), "{table}");
+}
+
+#[test]
 fn flush_sends_the_events_queued_by_a_cancelled_run() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let mut snapshot = just_now(recorded());
@@ -688,7 +798,7 @@ fn the_table_goes_to_the_github_summary_unless_quiet() {
     run().finish().exits_with(0);
     let page = fs::read_to_string(&page).expect("the page");
     assert!(page.starts_with("before\n### tilt ci: failure, "), "{page}");
-    assert!(page.contains("| b | failed | 2.3s | ████████████████████ |"), "{page}");
+    assert!(page.contains("exit code 7 | 2.3s | ████████████████████ |"), "{page}");
 }
 
 #[test]

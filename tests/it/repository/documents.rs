@@ -241,7 +241,8 @@ fn query_row(query: &Query) -> String {
         FilterValue::OneOf(texts) => format!("{} in {}", filter.column, texts.join(", ")),
         FilterValue::True => format!("{} = true", filter.column),
         FilterValue::False => format!("{} = false", filter.column),
-        FilterValue::Zero => format!("{} = 0", filter.column),
+        FilterValue::Exists => format!("{} exists", filter.column),
+        FilterValue::Positive => format!("{} > 0", filter.column),
     };
     let calculation = |Calculation { op, column }: &Calculation| match column {
         Some(column) => format!("{op}({column})"),
