@@ -175,4 +175,17 @@ mod tests {
             assert_eq!(Shape::of(&ApiKey::new(&key)), shape, "{key}");
         }
     }
+
+    #[test]
+    fn a_key_is_redacted_unless_it_is_too_short() {
+        let text = || "no key secret12 here, secret12".to_owned();
+        assert_eq!(ApiKey::new("secret12").redact(text()), "no key <key> here, <key>");
+        assert_eq!(ApiKey::new("unknown1").redact(text()), text());
+        assert_eq!(ApiKey::new("secret1").redact(text()), text());
+    }
+
+    #[test]
+    fn debug_output_hides_the_key() {
+        assert_eq!(format!("{:?}", ApiKey::new("secret12")), "ApiKey(hidden)");
+    }
 }

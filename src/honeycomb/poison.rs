@@ -53,3 +53,60 @@ impl PoisonSuspects {
         accepted && !std::mem::replace(&mut self.is_confirmed, true)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::event::EventKind;
+    use serde_json::value::RawValue;
+
+    fn queue(seqs: std::ops::Range<u64>) -> Vec<QueuedEvent> {
+        let wire = || RawValue::from_string("{}".into()).expect("JSON");
+        seqs.map(|seq| QueuedEvent::new(seq, EventKind::Update, 0, wire())).collect()
+    }
+
+    fn remaining(suspects: &PoisonSuspects, queue: &[QueuedEvent]) -> Vec<u64> {
+        suspects.remaining(queue).iter().map(|event| event.seq).collect()
+    }
+
+    #[test]
+    fn without_suspects_the_whole_queue_remains() {
+        assert_eq!(remaining(&PoisonSuspects::default(), &queue(4..7)), [4, 5, 6]);
+    }
+
+    #[test]
+    fn the_newest_event_is_tried_until_one_is_accepted() {
+        let mut suspects = PoisonSuspects::default();
+        assert!(suspects.add(4));
+        assert_eq!(remaining(&suspects, &queue(4..8)), [7]);
+        assert!(!suspects.confirm(&[EventResult::Later { status: 429 }]));
+        assert!(suspects.confirm(&[EventResult::Accepted]));
+        assert!(!suspects.confirm(&[EventResult::Accepted]), "they were confirmed before");
+        assert_eq!(remaining(&suspects, &queue(4..7)), [5, 6]);
+        assert!(suspects.add(5), "other events are accepted");
+        assert_eq!(remaining(&suspects, &queue(4..7)), [6]);
+    }
+
+    #[test]
+    fn two_events_rejected_alone_mean_a_server_that_rejects_all() {
+        let mut suspects = PoisonSuspects::default();
+        assert!(suspects.add(4));
+        assert!(!suspects.add(7));
+        assert!(!suspects.is_confirmed());
+    }
+
+    #[test]
+    fn nothing_remains_if_all_events_are_suspects() {
+        let mut suspects = PoisonSuspects::default();
+        suspects.add(4);
+        assert_eq!(remaining(&suspects, &queue(4..5)), [0; 0]);
+        assert_eq!(remaining(&suspects, &[]), [0; 0]);
+    }
+
+    #[test]
+    fn an_accepted_event_without_suspects_confirms_nothing() {
+        let mut suspects = PoisonSuspects::default();
+        assert!(!suspects.confirm(&[EventResult::Accepted]));
+        assert!(!suspects.is_confirmed());
+    }
+}

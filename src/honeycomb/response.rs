@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::base::text::one_line;
-use crate::honeycomb::status::StatusClass;
+use crate::honeycomb::status::{StatusClass, is_final_for_event};
 
 /// The longest text from a server that a message quotes, in characters.
 pub const TEXT_LIMIT: usize = 200;
@@ -122,8 +122,7 @@ fn results(body: &[u8]) -> Option<Vec<EventResult>> {
     let statuses: Vec<EventStatus> = serde_json::from_slice(body).ok()?;
     let results = statuses.into_iter().map(|event| match event.status {
         200..=299 => EventResult::Accepted,
-        status @ (429 | 401 | 403 | 404 | 408) => EventResult::Later { status },
-        400..=499 => {
+        status if is_final_for_event(status) => {
             let reason = event.error.as_ref().and_then(Value::as_str);
             EventResult::Rejected {
                 reason: one_line(reason.unwrap_or("no reason given"), TEXT_LIMIT),
