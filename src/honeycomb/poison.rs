@@ -21,16 +21,18 @@ impl PoisonSuspects {
         self.seqs.is_empty()
     }
 
+    /// The sequence numbers of the suspects, oldest first.
     pub fn seqs(&self) -> &[u64] {
         &self.seqs
     }
 
+    /// True if the suspects are at fault, because the server has accepted another event.
     pub fn is_confirmed(&self) -> bool {
         self.is_confirmed
     }
 
-    /// The events to send next: all others. Until the suspects are confirmed, only the newest
-    /// event, which has the least in common with them.
+    /// The events to send next: all others. Until the suspects are confirmed, it returns only the
+    /// newest event, because that one has the least in common with them.
     pub fn remaining<'a>(&self, queue: &'a [QueuedEvent]) -> &'a [QueuedEvent] {
         let is_suspect = |event: &&QueuedEvent| self.seqs.contains(&event.seq);
         let others = &queue[queue.iter().take_while(is_suspect).count()..];
@@ -41,13 +43,14 @@ impl PoisonSuspects {
         }
     }
 
-    /// Adds a suspect. False if the server seems to reject everything.
+    /// Adds a suspect. Returns false if the server seems to reject everything: it has rejected
+    /// two events alone and accepted none.
     pub fn add(&mut self, seq: u64) -> bool {
         self.seqs.push(seq);
         self.is_confirmed || self.seqs.len() == 1
     }
 
-    /// Confirms the suspects if the server accepted another event. True the first time.
+    /// Confirms the suspects if the server has accepted another event. Returns true the first time.
     pub fn confirm(&mut self, results: &[EventResult]) -> bool {
         let accepted = !self.seqs.is_empty() && results.contains(&EventResult::Accepted);
         accepted && !std::mem::replace(&mut self.is_confirmed, true)
@@ -79,7 +82,7 @@ mod tests {
         let mut suspects = PoisonSuspects::default();
         assert!(suspects.add(4));
         assert_eq!(remaining(&suspects, &queue(4..8)), [7]);
-        assert!(!suspects.confirm(&[EventResult::Later { status: 429 }]));
+        assert!(!suspects.confirm(&[EventResult::Retry { status: 429 }]));
         assert!(suspects.confirm(&[EventResult::Accepted]));
         assert!(!suspects.confirm(&[EventResult::Accepted]), "they were confirmed before");
         assert_eq!(remaining(&suspects, &queue(4..7)), [5, 6]);
