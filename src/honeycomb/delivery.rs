@@ -18,6 +18,7 @@ pub struct Delivery {
     pub rejected: usize,
     /// The number of events that are still queued.
     pub waiting: usize,
+    /// The time that the delivery took, including waits.
     pub took: Duration,
     pub end: DeliveryEnd,
 }

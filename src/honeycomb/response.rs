@@ -15,7 +15,8 @@ use crate::honeycomb::status::{StatusClass, is_final_for_event};
 /// The longest text from a server that a message quotes, in characters.
 pub const TEXT_LIMIT: usize = 200;
 
-/// The parts of an HTTP response that matter. The API key is redacted in all of them.
+/// The parts of an HTTP response that matter. The API key is redacted in `location`
+/// and `body`, which messages may quote.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Response {
     pub status: u16,
@@ -57,7 +58,7 @@ impl RequestFailure {
     }
 }
 
-/// What Honeycomb says about one event.
+/// The outcome of one event of a batch.
 #[derive(Debug, Clone, PartialEq)]
 pub enum EventResult {
     Accepted,
