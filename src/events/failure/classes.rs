@@ -1,7 +1,7 @@
 //! The table of failure classes: what each means, which words name it, and examples of it.
 //!
 //! To teach the program a new wording, add one phrase and one example. A phrase is compared with
-//! the words that [`super::words`] leaves: lower case, `:` where a part of the text ends, `<quoted>`
+//! the words that `words.rs` leaves: lower case, `:` where a part of the text ends, `<quoted>`
 //! or `<name>` where the user's own words stood, `<docker>` for the socket of Docker or podman, and
 //! `5xx` for an HTTP status of a server error. If phrases of several classes are found, the class
 //! that comes first in the table wins, so causes stand before their consequences.

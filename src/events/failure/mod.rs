@@ -5,9 +5,9 @@
 //! text names, and a hash that is equal for equal failures. The text itself is kept only for users
 //! who ask for it. Pure.
 //!
-//! The steps, one file each: [`origin`] finds out what Tilt was doing, [`quoting`] and [`words`]
-//! take out everything the user wrote, [`phrases`] compares the rest with the table, [`exit_code`]
-//! and [`hash`] do what their names say. [`pod_status`] does the same for Kubernetes pods, which
+//! The steps, one file each: [`origin`] finds out what Tilt was doing, `quoting` and `words`
+//! take out everything the user wrote, `phrases` compares the rest with the table, `exit_code` and
+//! `hash` do what their names say. [`pod_status`] does the same for Kubernetes pods, which
 //! have a status word in place of a text.
 
 pub mod classes;

@@ -179,6 +179,10 @@ impl<'a> Quotes<'a> {
 
     fn end_of_unescaped_command(&mut self, open: usize) -> Option<usize> {
         let text = self.text;
+        if text[open..].starts_with("[\"") {
+            // A list of quoted words, as docker_compose() prints it. Its quotes are escaped.
+            return None;
+        }
         let (_, endings) = UNESCAPED.iter().find(|(start, _)| text[..=open].ends_with(start))?;
         endings.iter().find_map(|ending| self.last(ending, open))
     }
@@ -290,6 +294,10 @@ mod tests {
             (r#"Command "echo \"a\" [b" failed: x"#, "Command <quoted> failed: x"),
             (r#"Command "echo "a" b" failed: x"#, "Command <quoted> failed: x"),
             ("command [\"docker-compose\" \"a]b\" \"up\"] failed.", "command <quoted> failed."),
+            (
+                "command [\"a\" \"[b] returned a non-zero code: 3\"] failed.",
+                "command <quoted> failed.",
+            ),
             (
                 "failed running [/bin/sh -c [ -f a ] || case x in [a]) b]: exit code: 1",
                 "failed running <quoted>: exit code: 1",
