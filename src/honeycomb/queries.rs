@@ -1,35 +1,44 @@
-//! The questions worth asking of a dataset, as data: what `check` links to, what `board` pins, and
-//! what the README lists. Each has Honeycomb's query specification. Pure.
+//! The queries that `check` links to, `board` pins and `docs/queries.md` lists. Pure.
 //!
-//! Their order is that of the board: the first four are its first screen, and answer whether the
-//! environments are healthy and where the time goes.
+//! They have the order of their panels on the board. The first four fit on its first screen: they
+//! show whether the environments are healthy and where the time goes.
+//!
+//! Honeycomb documents the format of a query at <https://docs.honeycomb.io/api/tag/Queries>.
 
 use serde_json::{Value, json};
 
 use crate::base::ids;
 
+/// One day, in seconds.
 const DAY: u32 = 24 * 60 * 60;
 
+/// A query with its name and the question that it answers.
 #[derive(Debug)]
 pub struct Query {
     pub name: &'static str,
     pub question: &'static str,
+    /// `WHERE` in Honeycomb's UI.
     pub filters: &'static [Filter],
     pub combination: Combination,
+    /// `VISUALIZE` in Honeycomb's UI.
     pub calculations: &'static [Calculation],
+    /// The columns of `GROUP BY` in Honeycomb's UI.
     pub breakdowns: &'static [&'static str],
-    /// What the groups are ordered by, greatest first.
+    /// The calculation that orders the groups, greatest first. It is one of `calculations`.
     pub order: Calculation,
+    /// The time range, in days until now.
     pub days: u32,
     pub style: Style,
 }
 
+/// A condition on a column.
 #[derive(Debug)]
 pub struct Filter {
     pub column: &'static str,
     pub is: FilterValue,
 }
 
+/// The value that a column must have.
 #[derive(Debug)]
 pub enum FilterValue {
     Text(&'static str),
@@ -39,29 +48,31 @@ pub enum FilterValue {
     Zero,
 }
 
+/// Which filters an event must match.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Combination {
     All,
     Any,
 }
 
-/// Honeycomb's operator, and what it is applied to; `COUNT` alone needs no column.
+/// An operator of Honeycomb and its column. `COUNT` has no column.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Calculation {
     pub op: &'static str,
     pub column: Option<&'static str>,
 }
 
-/// How a board shows it.
+/// How a board shows a query.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Style {
     Graph,
-    /// A graph with its table below.
+    /// A graph above a table.
     Combo,
     Table,
 }
 
 impl Style {
+    /// The style as Honeycomb's API names it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Graph => "graph",
@@ -81,13 +92,14 @@ const fn kind(kind: &'static str) -> Filter {
     Filter { column: "kind", is: FilterValue::Text(kind) }
 }
 
-/// Start-ups that were given up have not met their slowest resource.
+/// Startups that ended when every resource had settled. One that ended early did not wait for its
+/// slowest resource.
 const SETTLED: Filter = Filter { column: "ended_by", is: FilterValue::Text("settled") };
 
 pub const QUERIES: &[Query] = &[
     Query {
         name: "Healthy environments",
-        question: "How many environments had nothing in error, and how many something? One that had both is in both.",
+        question: "How many environments were healthy, and how many had errors? An environment that was both counts twice.",
         filters: &[kind("session")],
         combination: Combination::All,
         calculations: &[of("COUNT_DISTINCT", "session.id")],
@@ -112,7 +124,7 @@ pub const QUERIES: &[Query] = &[
     },
     Query {
         name: "Time until ready",
-        question: "How long from the start of Tilt until all works, where all came to work?",
+        question: "How long does it take from the start of Tilt until every resource is ready? Only startups without failed resources count.",
         filters: &[
             kind("startup"),
             SETTLED,
@@ -130,8 +142,8 @@ pub const QUERIES: &[Query] = &[
         style: Style::Graph,
     },
     Query {
-        name: "What rebuilds cost",
-        question: "How long do the updates after the first take, and which resource costs most?",
+        name: "Rebuild time",
+        question: "How long do rebuilds take, and which resource takes the most time?",
         filters: &[kind("update"), Filter { column: "initial", is: FilterValue::False }],
         combination: Combination::All,
         calculations: &[of("SUM", "duration_ms"), of("P90", "duration_ms")],
@@ -152,7 +164,7 @@ pub const QUERIES: &[Query] = &[
         style: Style::Combo,
     },
     Query {
-        name: "What holds up the start",
+        name: "Slowest resource at startup",
         question: "Which resource became ready last?",
         filters: &[kind("startup"), SETTLED],
         combination: Combination::All,
@@ -179,7 +191,7 @@ pub const QUERIES: &[Query] = &[
     },
     Query {
         name: "Slowest build stages",
-        question: "Which stage of which image takes the time?",
+        question: "Which build stages take the most time?",
         filters: &[kind("dockerimage_stage")],
         combination: Combination::All,
         calculations: &[of("SUM", "duration_ms"), of("P90", "duration_ms")],
@@ -190,7 +202,7 @@ pub const QUERIES: &[Query] = &[
     },
     Query {
         name: "Cache misses",
-        question: "Which stages were built again, although a cache could have had them?",
+        question: "Which RUN, COPY and ADD stages were not in the cache?",
         filters: &[
             kind("dockerimage_stage"),
             Filter { column: "cached", is: FilterValue::False },
@@ -206,7 +218,7 @@ pub const QUERIES: &[Query] = &[
 ];
 
 impl Query {
-    /// Honeycomb's query specification: the body of `POST /1/queries`, and what stands in a link.
+    /// The query in Honeycomb's format: the body of `POST /1/queries`, and a part of a link.
     pub fn specification(&self) -> Value {
         json!({
             "breakdowns": self.breakdowns,
@@ -221,7 +233,7 @@ impl Query {
         })
     }
 
-    /// Each column that it names, once.
+    /// The columns that the query uses, each once.
     pub fn columns(&self) -> Vec<&'static str> {
         let filtered = self.filters.iter().map(|filter| filter.column);
         let calculated = self.calculations.iter().filter_map(|calculation| calculation.column);
@@ -232,7 +244,8 @@ impl Query {
         columns
     }
 
-    /// Another value for each version of it: Honeycomb changes no query, it only makes new ones.
+    /// An id that differs for each version of the query. Honeycomb cannot change a saved query, so a
+    /// new version is a new query.
     pub fn version(&self) -> String {
         let specification = self.specification().to_string();
         ids::id(&[self.name, self.question, &specification], 8)
@@ -268,7 +281,7 @@ mod tests {
     use crate::events::fields;
 
     #[test]
-    fn every_column_is_one_that_is_sent() {
+    fn every_column_is_a_field_of_an_event() {
         for query in QUERIES {
             for column in query.columns() {
                 assert!(fields::find(column).is_some(), "{}: {column}", query.name);
@@ -277,17 +290,17 @@ mod tests {
     }
 
     #[test]
-    fn the_groups_are_ordered_by_what_is_calculated() {
+    fn groups_are_ordered_by_one_of_the_calculations() {
         for query in QUERIES {
             assert!(query.calculations.contains(&query.order), "{}", query.name);
-            assert_ne!(query.order.op, "HEATMAP", "no order is known of {}", query.name);
+            assert_ne!(query.order.op, "HEATMAP", "{} is ordered by a heatmap", query.name);
         }
     }
 
     #[test]
-    fn names_and_versions_tell_queries_apart() {
-        for (place, query) in QUERIES.iter().enumerate() {
-            for other in &QUERIES[..place] {
+    fn names_and_versions_are_unique() {
+        for (number, query) in QUERIES.iter().enumerate() {
+            for other in &QUERIES[..number] {
                 assert_ne!(query.name, other.name);
                 assert_ne!(query.version(), other.version());
             }
@@ -295,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_specification_is_honeycombs() {
+    fn a_specification_has_honeycombs_format() {
         let misses = QUERIES.last().expect("a query");
         assert_eq!(
             misses.specification(),
