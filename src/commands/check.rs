@@ -83,6 +83,11 @@ fn check_tilt(config: &CheckConfig, shutdown: &Shutdown, report: &mut CheckRepor
         _ => Some(tilt.poll(Duration::MAX, shutdown)),
     };
     report.add(findings::session(polled.as_ref(), &config.port, &tilt.kinds()));
+    if let Some(Ok(snapshot)) = &polled
+        && let Some(finding) = findings::cluster(snapshot)
+    {
+        report.add(finding);
+    }
 }
 
 fn check_state(config: &CheckConfig) -> Finding {

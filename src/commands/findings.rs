@@ -137,6 +137,22 @@ pub fn session(
     }
 }
 
+/// The cluster that Tilt deploys to. `None` if it has no Kubernetes resources, or is too old to tell.
+pub fn cluster(snapshot: &Snapshot) -> Option<Finding> {
+    const TOPIC: &str = "cluster";
+    let cluster = snapshot.cluster.as_ref()?;
+    if cluster.is_unavailable {
+        let advice = "Tilt cannot connect to its Kubernetes cluster: repair it and restart Tilt";
+        return Some(Finding::note(TOPIC, advice));
+    }
+    let version = cluster.version.as_deref().unwrap_or("of an unknown version");
+    let product = match cluster.product.as_deref() {
+        None | Some("unknown") => "unknown product",
+        Some(product) => product,
+    };
+    Some(Finding::ok(TOPIC, format!("Tilt is connected to Kubernetes {version} ({product})")))
+}
+
 /// A state folder that can be written. `queue` is `None` if the dataset or the endpoint is invalid.
 pub fn state(
     folder: &str,

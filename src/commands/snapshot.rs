@@ -23,6 +23,7 @@ use crate::honeycomb::sender::Sender;
 use crate::metadata::git;
 use crate::spool::reconcile::reconcile;
 use crate::tilt::exit_snapshot::{self, ExitSnapshot};
+use crate::tilt::model::Outcome;
 
 /// How long the summary waits for the link to the trace.
 const LINK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -44,7 +45,8 @@ pub fn run(config: &SnapshotConfig) -> io::Result<Exit> {
                 let link = (exit == Exit::Done)
                     .then(|| trace_link(&at_exit, &tracker, config, &sender))
                     .flatten();
-                print_summary(&at_exit, &tracker, summary, link.as_deref());
+                let outcome = outcome(&observation(&at_exit), &tracker, &context.collector);
+                print_summary(&at_exit, outcome, summary, link.as_deref());
             }
             exit
         }
@@ -81,12 +83,11 @@ fn record(
 /// Prints the summary on stdout, and appends it to GitHub's page.
 fn print_summary(
     at_exit: &ExitSnapshot,
-    tracker: &SessionTracker,
+    outcome: Option<Outcome>,
     config: &SummaryConfig,
     link: Option<&str>,
 ) {
     let at = at_exit.created_at.unwrap_or_else(time::wall);
-    let outcome = outcome(&observation(at_exit), tracker);
     let summary = Summary::of(&at_exit.snapshot, outcome, at);
     // A closed stdout is not an error.
     let _ = io::stdout().write_all(summary.text(link).as_bytes());

@@ -63,6 +63,7 @@ impl CommonFields {
         leading.set("user", user.unwrap_or_default());
 
         let mut trailing = Fields::default();
+        trailing.set("service.name", "tilt");
         trailing.set("event.version", EVENT_VERSION);
         trailing.set("collector.version", env!("CARGO_PKG_VERSION"));
         trailing.set_some("session.id", Some(session_id.as_str()));

@@ -8,6 +8,7 @@ use crate::events::derived::DerivedEvents;
 use crate::events::observation::{Backlog, Heartbeats, Observation, Phase};
 use crate::events::session_id::session_id;
 use crate::events::tracker::{SessionTracker, Startup};
+use crate::tilt::model::Resource;
 
 /// The derivation of the events of one observation.
 #[derive(Debug)]
@@ -49,6 +50,11 @@ impl<'a> Derivation<'a> {
             ..DerivedEvents::default()
         };
         Self { observation, backlog, tracker, context, common, derived, now }
+    }
+
+    /// The resources that count: all but the collector's own.
+    pub fn counted_resources(&self) -> impl Iterator<Item = &'a Resource> + Clone + use<'a> {
+        self.observation.counted_resources(&self.context.collector)
     }
 
     /// True if the build with this key was reported before.

@@ -190,8 +190,9 @@ mod tests {
     }
 
     #[test]
-    fn a_resource_without_a_status_has_no_empty_fields() {
-        let resource = Resource { name: "web".into(), ..Resource::default() };
+    fn a_resource_without_details_has_no_empty_fields() {
+        let update_status = Some("none".into());
+        let resource = Resource { name: "web".into(), update_status, ..Resource::default() };
         let snapshot = Snapshot { resources: vec![resource], ..Snapshot::default() };
         let derived = derived(&snapshot, &Context::default(), SystemTime::UNIX_EPOCH);
         let names: Vec<_> = derived.heartbeats[0].fields.names().collect();
@@ -200,7 +201,10 @@ mod tests {
             [
                 "user",
                 "name",
+                "update_status",
                 "kind",
+                "trigger_mode",
+                "service.name",
                 "event.version",
                 "collector.version",
                 "os.type",
@@ -208,6 +212,16 @@ mod tests {
                 "host.cpu_count"
             ]
         );
+    }
+
+    #[test]
+    fn a_resource_without_a_status_has_no_event() {
+        let resource = Resource { name: "web".into(), ..Resource::default() };
+        let snapshot = Snapshot { resources: vec![resource], ..Snapshot::default() };
+        let derived = derived(&snapshot, &Context::default(), SystemTime::UNIX_EPOCH);
+        let kinds: Vec<_> = derived.heartbeats.iter().map(|event| event.kind).collect();
+        assert_eq!(kinds, [EventKind::Session]);
+        assert_eq!(json(&derived.heartbeats[0])["resources_pending"], 1);
     }
 
     #[test]

@@ -3,13 +3,19 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
+use serde::{Deserialize, Serialize};
+
 use crate::events::image_spans::ImageBuildRef;
-use crate::tilt::model::{ImageBuild, Outcome, Resource, Session, Snapshot, Timestamp};
+use crate::tilt::model::{
+    Cluster, ImageBuild, Outcome, Resource, ResourceType, Session, Snapshot, Timestamp,
+};
 
 /// One poll of Tilt, or what the watches have shown since the last observation.
 #[derive(Debug, Clone, Copy)]
 pub struct Observation<'a> {
     pub session: Option<&'a Session>,
+    /// The cluster as the last poll showed it. Use [`Observation::cluster`].
+    pub shown_cluster: Option<&'a Cluster>,
     /// All resources, as they are now.
     pub resources: &'a [Resource],
     /// The last build of each image, as shown now.
@@ -44,6 +50,7 @@ impl<'a> Observation<'a> {
     pub fn at(snapshot: &'a Snapshot) -> Self {
         Self {
             session: snapshot.session.as_ref(),
+            shown_cluster: snapshot.cluster.as_ref(),
             resources: &snapshot.resources,
             image_builds: &snapshot.image_builds,
             observed: &[],
@@ -54,6 +61,20 @@ impl<'a> Observation<'a> {
             phase: Phase::Running,
             seen_at: None,
         }
+    }
+
+    /// The resources that count: all but the collector's own, which has this name.
+    pub fn counted_resources(
+        &self,
+        collector: &'a str,
+    ) -> impl Iterator<Item = &'a Resource> + Clone + use<'a> {
+        self.resources.iter().filter(move |resource| resource.name != collector)
+    }
+
+    /// The cluster, if Tilt deploys at least one resource to it.
+    pub fn cluster(&self) -> Option<&'a Cluster> {
+        let is_k8s = |resource: &Resource| resource.resource_type == Some(ResourceType::K8s);
+        self.shown_cluster.filter(|_| self.resources.iter().any(is_k8s))
     }
 
     /// When Tilt started, as the session says.
@@ -86,14 +107,31 @@ pub struct Backlog<'a> {
 pub enum Heartbeats<'a> {
     /// The status of every resource, and that of the session.
     All,
-    /// The statuses that have changed.
-    Changed(&'a [PreviousStatus]),
+    /// The statuses of the resources with these names, which have changed.
+    Changed(&'a [String]),
 }
 
-/// The status of a resource before it changed.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PreviousStatus {
-    pub name: String,
+/// The parts of a resource's status whose change is reported at once.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ResourceStatus {
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub update_status: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub runtime_status: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod_status: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod_restarts: Option<i64>,
+}
+
+impl ResourceStatus {
+    pub fn of(resource: &Resource) -> Self {
+        Self {
+            update_status: resource.update_status.clone(),
+            runtime_status: resource.runtime_status.clone(),
+            pod_status: resource.pod_status.clone(),
+            pod_restarts: resource.restarts(),
+        }
+    }
 }

@@ -7,13 +7,17 @@ use crate::tilt::model::Outcome;
 
 /// Returns the outcome that Tilt reported, or else the one that `--outcome` passed. Without
 /// either, the resources decide: a failure if one is in error, a success if all have finished.
-/// `None` if some were still busy when Tilt ended.
-pub fn outcome(observation: &Observation, tracker: &SessionTracker) -> Option<Outcome> {
-    let resources = observation.resources;
-    let errors = count_by_health(resources).get(Health::Error);
-    tracker.outcome.or_else(|| match (errors, unfinished(resources)) {
+/// `None` if some were still busy when Tilt ended. The resource of the collector does not count.
+pub fn outcome<'a>(
+    observation: &Observation<'a>,
+    tracker: &SessionTracker,
+    collector: &'a str,
+) -> Option<Outcome> {
+    let resources = observation.counted_resources(collector);
+    let errors = count_by_health(resources.clone()).get(Health::Error);
+    tracker.outcome.or_else(|| match (errors, unfinished(resources.clone())) {
         (1.., _) => Some(Outcome::Failure),
-        (0, 0) if !resources.is_empty() => Some(Outcome::Success),
+        (0, 0) if resources.clone().next().is_some() => Some(Outcome::Success),
         _ => None,
     })
 }

@@ -84,7 +84,7 @@ impl Derivation<'_> {
         fields.set("kind", EventKind::Startup.as_str());
         fields.set("name", self.common.startup_name);
         fields.extend(own_fields);
-        let outcome = outcome(self.observation, self.tracker);
+        let outcome = outcome(self.observation, self.tracker, &self.context.collector);
         if let (true, Some(outcome)) = (self.observation.is_over(), outcome) {
             fields.set("outcome", outcome.as_str());
             if let (Some(error_type), None) = (outcome.error_type(), fields.get("error")) {
@@ -128,7 +128,10 @@ fn follow(observation: &Observation, tracker: &mut SessionTracker, now: SystemTi
     // If the clock was set back, the updates that were reported as part of the startup remain so.
     let newest_start = observation.resources.iter().flat_map(update_starts);
     let newest_start = newest_start.map(|start| unix_micros(start.at)).max().unwrap_or_default();
-    tracker.startup = Startup::Finished { at: unix_micros(now).max(newest_start) };
+    tracker.startup = Startup::Finished {
+        at: unix_micros(now).max(newest_start),
+        timed_out: ended == Ended::TimedOut,
+    };
     Progress::Final(fields)
 }
 

@@ -1,48 +1,46 @@
-//! The heartbeats: one `uiresource` event for each resource, and one `session` event. Pure.
+//! The heartbeats: a `uiresource` event for each resource, and the `session` event. Pure.
+
+use std::time::{Duration, UNIX_EPOCH};
 
 use crate::base::ids;
 use crate::events::derivation::Derivation;
 use crate::events::derived::Build;
 use crate::events::event::{Event, EventKind, Fields};
-use crate::events::observation::{Heartbeats, PreviousStatus};
-use crate::events::outcome::outcome;
+use crate::events::observation::Heartbeats;
 use crate::events::startup;
-use crate::tilt::health::{Health, count_by_health};
-use crate::tilt::model::{Outcome, Resource, ResourceType};
+use crate::tilt::model::{Resource, ResourceType};
 
 impl Derivation<'_> {
-    /// Derives the heartbeats that the observation asks for.
+    /// Derives the heartbeats that the observation asks for, and a `session` event as soon as the
+    /// state of the session changes.
     pub fn derive_statuses(&mut self) {
-        let observation = self.observation;
-        match observation.heartbeats {
+        let resources = self.observation.resources;
+        match self.observation.heartbeats {
             Heartbeats::All => {
-                for resource in observation.resources {
-                    self.derive_resource_status(resource, None);
-                }
-                if observation.session.is_some() || !observation.resources.is_empty() {
-                    let event = self.session_event();
-                    self.add_status(self.final_session_key(), event);
+                for resource in resources {
+                    self.derive_resource_status(resource);
                 }
             }
-            Heartbeats::Changed(changes) => {
-                for change in changes {
-                    let mut resources = observation.resources.iter();
-                    if let Some(resource) = resources.find(|r| r.name == change.name) {
-                        self.derive_resource_status(resource, Some(change));
-                    }
+            Heartbeats::Changed(names) => {
+                for resource in resources.iter().filter(|r| names.contains(&r.name)) {
+                    self.derive_resource_status(resource);
                 }
             }
         }
+        self.derive_session();
     }
 
-    fn derive_resource_status(&mut self, resource: &Resource, previous: Option<&PreviousStatus>) {
-        let event = self.resource_event(resource, previous);
-        self.add_status(final_resource_key(resource), event);
+    /// Tilt shows a resource before it gives it a status. Such a resource has no event.
+    fn derive_resource_status(&mut self, resource: &Resource) {
+        if resource.has_status() {
+            let event = self.resource_event(resource);
+            self.add_status(final_resource_key(resource), event);
+        }
     }
 
     /// Adds a status. A final one counts as a build, so that it is sent once even if both a
     /// sidecar and a later `--snapshot` report it.
-    fn add_status(&mut self, final_key: String, event: Event) {
+    pub fn add_status(&mut self, final_key: String, event: Event) {
         if self.observation.is_over() {
             self.derived.builds.push(Build { key: final_key, events: vec![event] });
         } else {
@@ -50,16 +48,14 @@ impl Derivation<'_> {
         }
     }
 
-    fn resource_event(&mut self, resource: &Resource, previous: Option<&PreviousStatus>) -> Event {
+    fn resource_event(&mut self, resource: &Resource) -> Event {
         let mut fields = self.common.leading.clone();
         fields.set("name", resource.name.clone());
         fields.set_some("runtime_status", resource.runtime_status.clone());
         fields.set_some("update_status", resource.update_status.clone());
         fields.set("kind", EventKind::UiResource.as_str());
-        if let Some(previous) = previous {
-            fields.set_some("previous_runtime_status", previous.runtime_status.clone());
-            fields.set_some("previous_update_status", previous.update_status.clone());
-        }
+        fields.set_some("collector", (resource.name == self.context.collector).then_some(true));
+        self.set_previous(&mut fields, resource);
         fields.set_some("resource_type", resource.resource_type.map(ResourceType::as_str));
         fields.set_list("labels", &resource.labels);
         self.set_readiness(&mut fields, resource);
@@ -71,10 +67,19 @@ impl Derivation<'_> {
             fields.set_list("waiting_on", &waiting.on);
         }
         fields.set_some("pod_status", resource.pod_status.clone());
-        fields.set_some("pod_restarts", resource.pod_restarts);
+        fields.set_some("pod_restarts", resource.restarts());
         fields.set_some("health_status", resource.health_status.clone());
         fields.extend(&self.common.trailing);
         Event { kind: EventKind::UiResource, time: self.now, fields }
+    }
+
+    fn set_previous(&mut self, fields: &mut Fields, resource: &Resource) {
+        let Some(previous) = self.tracker.replace_status(resource, self.now) else { return };
+        fields.set_some("previous_runtime_status", previous.status.runtime_status);
+        fields.set_some("previous_update_status", previous.status.update_status);
+        fields.set_some("previous_pod_status", previous.status.pod_status);
+        let since = UNIX_EPOCH + Duration::from_micros(previous.since);
+        fields.set_ms("previous_state_ms", self.now.duration_since(since).ok());
     }
 
     fn set_readiness(&mut self, fields: &mut Fields, resource: &Resource) {
@@ -94,39 +99,6 @@ impl Derivation<'_> {
             }
         }
     }
-
-    /// The environment as a whole.
-    fn session_event(&self) -> Event {
-        let observation = self.observation;
-        let counts = count_by_health(observation.resources);
-        let mut fields = self.common.leading.clone();
-        fields.set("kind", EventKind::Session.as_str());
-        fields.set("resources", observation.resources.len());
-        for health in Health::ALL {
-            fields.set(count_field(health), counts.get(health));
-        }
-        fields.set("healthy", counts.get(Health::Error) == 0);
-        if observation.is_over() {
-            fields.set_some("outcome", outcome(observation, self.tracker).map(Outcome::as_str));
-        }
-        let started_at = observation.tilt_started_at();
-        let uptime = started_at.and_then(|start| self.now.duration_since(start.at).ok());
-        fields.set_ms("uptime_ms", uptime);
-        fields.set("missed_builds", self.tracker.missed_builds(observation.resources));
-        fields.set("queued", self.backlog.queued);
-        fields.set("dropped", self.backlog.dropped);
-        fields.set_some("send_error", observation.send_error);
-        fields.extend(&self.common.trailing);
-        Event { kind: EventKind::Session, time: self.now, fields }
-    }
-
-    /// Identifies the final status of the session.
-    fn final_session_key(&self) -> String {
-        let counts = count_by_health(self.observation.resources).in_order();
-        let counts = counts.map(|count| count.to_string()).join(",");
-        let outcome = self.tracker.outcome.map_or("", Outcome::as_str);
-        ids::id(&["final session", outcome, &counts], 16)
-    }
 }
 
 /// Identifies the final status of a resource within its session.
@@ -134,18 +106,6 @@ fn final_resource_key(resource: &Resource) -> String {
     let [update, runtime] = [&resource.update_status, &resource.runtime_status]
         .map(|status| status.as_deref().unwrap_or_default());
     ids::id(&["final uiresource", &resource.name, update, runtime], 16)
-}
-
-/// The field that holds the number of resources with this health.
-fn count_field(health: Health) -> &'static str {
-    match health {
-        Health::Ok => "resources_ok",
-        Health::Error => "resources_error",
-        Health::Pending => "resources_pending",
-        Health::InProgress => "resources_in_progress",
-        Health::Idle => "resources_idle",
-        Health::Disabled => "resources_disabled",
-    }
 }
 
 /// Names a `TriggerMode` of Tilt's `pkg/model`. Tilt omits 0, which is `auto`.

@@ -92,7 +92,6 @@ impl Span {
         fields.set("trace.trace_id", self.trace_id.clone());
         fields.set("trace.span_id", self.span_id.clone());
         fields.set_some("trace.parent_id", self.parent_id.clone());
-        fields.set("service.name", "tilt");
         fields.set("meta.signal_type", "trace");
     }
 }

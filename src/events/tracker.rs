@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::time::unix_micros;
 use crate::events::build_numbers::BuildNumbers;
+use crate::events::environment_state::EnvironmentState;
 use crate::events::image_spans::ImageBuildRef;
+use crate::events::observation::ResourceStatus;
 use crate::events::trace::{RemoteParent, Span, UpdateId};
 use crate::tilt::model::{Outcome, Resource, ResourceType, Timestamp, Waiting};
 
@@ -29,6 +31,12 @@ pub struct SessionTracker {
     pub outcome: Option<Outcome>,
     /// The span that the run is part of. The collector that observes the session first sets it.
     pub remote_parent: Option<RemoteParent>,
+    /// The state in the last `session` event.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_state: Option<EnvironmentState>,
+    /// True once a `session` event has shown the state `healthy`.
+    #[serde(skip_serializing_if = "is_false")]
+    pub was_healthy: bool,
 }
 
 /// The memory of one resource.
@@ -53,6 +61,17 @@ struct ResourceHistory {
     /// The newest of the empty updates before the first `cmd`. They only started the `serve_cmd`.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_serve: Option<UpdateId>,
+    /// The status in the last `uiresource` event.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<PastStatus>,
+}
+
+/// A status that was reported.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct PastStatus {
+    pub status: ResourceStatus,
+    /// When it was first reported, in Unix microseconds.
+    pub since: u64,
 }
 
 /// Whether a local resource has a `cmd`, by its last unambiguous status.
@@ -90,7 +109,11 @@ pub enum Startup {
     /// The first outcomes so far, by resource name.
     InProgress { first_outcomes: BTreeMap<String, FirstOutcome> },
     /// Updates that began until then, in Unix microseconds, belong to it.
-    Finished { at: u64 },
+    Finished {
+        at: u64,
+        /// Time ran out before every resource was ready, had failed or could not begin.
+        timed_out: bool,
+    },
 }
 
 /// How a resource first became ready or failed.
@@ -215,6 +238,16 @@ impl SessionTracker {
         (history.awaits_first_ready, history.first_ready_reported) = (false, true);
     }
 
+    /// Records the status of a `uiresource` event. Returns the one before, if that was another one.
+    pub fn replace_status(&mut self, resource: &Resource, now: SystemTime) -> Option<PastStatus> {
+        let status = ResourceStatus::of(resource);
+        let known = &mut self.history(resource).status;
+        if known.as_ref().is_some_and(|known| known.status == status) {
+            return None;
+        }
+        known.replace(PastStatus { status, since: unix_micros(now) })
+    }
+
     /// Finds the update during which an image build began. Considers an update that has not ended
     /// only if `may_run`.
     ///
@@ -259,7 +292,7 @@ impl SessionTracker {
     pub fn is_during_startup(&self, started_at: &Timestamp) -> bool {
         match self.startup {
             Startup::InProgress { .. } => true,
-            Startup::Finished { at } => unix_micros(started_at.at) <= at,
+            Startup::Finished { at, .. } => unix_micros(started_at.at) <= at,
             Startup::NotObserved | Startup::Missed => false,
         }
     }

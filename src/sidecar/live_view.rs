@@ -1,10 +1,10 @@
 //! The state of Tilt as polls and watches show it, and everything observed since the last record.
 //! Pure.
 
-use crate::events::observation::{Heartbeats, Observation, Phase, PreviousStatus};
+use crate::events::observation::{Heartbeats, Observation, Phase, ResourceStatus};
 use crate::tilt::health;
 use crate::tilt::model::{
-    ImageBuild, ImageKind, Outcome, Resource, ResourceType, Session, Snapshot,
+    Cluster, ImageBuild, ImageKind, Outcome, Resource, ResourceType, Session, Snapshot,
 };
 
 /// The most resource versions, and the most image builds, that are kept for the next record. Only
@@ -22,12 +22,14 @@ pub struct LiveView {
     /// Whether Tilt has image objects, by [`ImageKind`].
     has_images: [bool; 2],
     outcome: Option<Outcome>,
+    /// As the last poll showed it. It is not watched.
+    cluster: Option<Cluster>,
     /// Every version of a resource since the last record, oldest first.
     observed: Vec<Resource>,
     /// Every image build since the last record, oldest first.
     completed_images: Vec<ImageBuild>,
-    /// The statuses in the last record, sorted by name.
-    reported: Vec<PreviousStatus>,
+    /// The names and statuses in the last record, sorted by name.
+    reported: Vec<(String, ResourceStatus)>,
     needs_poll: bool,
 }
 
@@ -41,11 +43,13 @@ impl LiveView {
         self.completed_images.extend(snapshot.image_builds.iter().cloned());
         self.has_images = snapshot.has_images;
         self.outcome = snapshot.outcome;
+        self.cluster = snapshot.cluster;
         let previous = std::mem::replace(&mut self.resources, snapshot.resources);
         let is_same_session = self.session == snapshot.session;
         self.session = snapshot.session;
         self.image_builds = snapshot.image_builds;
         self.needs_poll = is_same_session && self.keep_newer(previous);
+        self.needs_poll |= self.is_cluster_unknown();
         self.drop_oldest();
     }
 
@@ -73,6 +77,12 @@ impl LiveView {
         is_incomplete
     }
 
+    /// True if a resource waits for the cluster, and the last poll did not show why.
+    fn is_cluster_unknown(&self) -> bool {
+        let is_unavailable = self.cluster.as_ref().is_some_and(|cluster| cluster.is_unavailable);
+        !is_unavailable && self.resources.iter().any(waits_for_cluster)
+    }
+
     /// The index of the resource `name`, or as an error the index to insert it at.
     fn position(&self, name: &str) -> Result<usize, usize> {
         self.resources.binary_search_by(|resource| resource.name.as_str().cmp(name))
@@ -95,6 +105,8 @@ impl LiveView {
             Ok(at) => {
                 let is_tiltfile = resource.resource_type == Some(ResourceType::Tiltfile);
                 self.needs_poll |= is_tiltfile && resource.updates != self.resources[at].updates;
+                self.needs_poll |=
+                    waits_for_cluster(&resource) != waits_for_cluster(&self.resources[at]);
                 self.resources[at] = resource;
             }
             Err(at) => {
@@ -143,29 +155,23 @@ impl LiveView {
 
     /// True if only a poll shows the current resources and images. Either a Tiltfile was loaded
     /// again, which can remove resources, and watches do not report removals. Or the first resource
-    /// that builds images was added.
+    /// that builds images was added. Or a resource waits for the cluster, which is not watched.
     pub fn needs_poll(&self) -> bool {
         self.needs_poll
     }
 
-    /// Each resource whose status differs from the last record, with its status in that record. A
-    /// resource that Tilt has just created has no status; it is left out.
-    pub fn changes(&self) -> Vec<PreviousStatus> {
-        self.resources.iter().filter_map(|resource| self.change_of(resource)).collect()
+    /// The names of the resources whose status differs from the last record. A resource that Tilt has
+    /// just created has no status; it is left out.
+    pub fn changes(&self) -> Vec<String> {
+        let changed = self.resources.iter().filter(|resource| self.has_changed(resource));
+        changed.map(|resource| resource.name.clone()).collect()
     }
 
-    fn change_of(&self, resource: &Resource) -> Option<PreviousStatus> {
+    fn has_changed(&self, resource: &Resource) -> bool {
         let name = resource.name.as_str();
-        match self.reported.binary_search_by(|reported| reported.name.as_str().cmp(name)) {
-            Ok(at) => {
-                let reported = &self.reported[at];
-                (*reported != status(resource)).then(|| reported.clone())
-            }
-            Err(_) => resource.has_status().then(|| PreviousStatus {
-                name: resource.name.clone(),
-                update_status: None,
-                runtime_status: None,
-            }),
+        match self.reported.binary_search_by(|(reported, _)| reported.as_str().cmp(name)) {
+            Ok(at) => self.reported[at].1 != ResourceStatus::of(resource),
+            Err(_) => resource.has_status(),
         }
     }
 
@@ -173,6 +179,7 @@ impl LiveView {
     pub fn observation<'a>(&'a self, heartbeats: Heartbeats<'a>) -> Observation<'a> {
         Observation {
             session: self.session.as_ref(),
+            shown_cluster: self.cluster.as_ref(),
             resources: &self.resources,
             image_builds: &self.image_builds,
             observed: &self.observed,
@@ -189,21 +196,23 @@ impl LiveView {
     pub fn mark_reported(&mut self) {
         self.observed.clear();
         self.completed_images.clear();
+        let status = |r: &Resource| (r.name.clone(), ResourceStatus::of(r));
         self.reported = self.resources.iter().map(status).collect();
     }
 }
 
-fn status(resource: &Resource) -> PreviousStatus {
-    PreviousStatus {
-        name: resource.name.clone(),
-        update_status: resource.update_status.clone(),
-        runtime_status: resource.runtime_status.clone(),
-    }
+/// True if an update waits until Tilt has connected to the cluster.
+fn waits_for_cluster(resource: &Resource) -> bool {
+    let reason = resource.waiting.as_ref().and_then(|waiting| waiting.reason.as_deref());
+    reason == Some("waiting-for-cluster")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tilt::model::Waiting;
+
+    const NONE: [&str; 0] = [];
 
     fn resource(name: &str, update_status: &str) -> Resource {
         let update_status = Some(update_status.to_owned());
@@ -214,30 +223,57 @@ mod tests {
         Snapshot { resources, ..Snapshot::default() }
     }
 
-    fn changes(view: &LiveView) -> Vec<(String, Option<String>)> {
-        view.changes().into_iter().map(|change| (change.name, change.update_status)).collect()
-    }
-
     fn resources(view: &LiveView) -> &[Resource] {
         view.observation(Heartbeats::All).resources
     }
 
     #[test]
-    fn a_change_is_reported_once_with_the_previous_status() {
+    fn a_change_is_reported_once() {
         let mut view = LiveView::default();
         view.replace(snapshot(vec![resource("a", "ok"), resource("b", "ok")]));
-        assert_eq!(changes(&view), [("a".into(), None), ("b".into(), None)], "first report");
+        assert_eq!(view.changes(), ["a", "b"], "first report");
         view.mark_reported();
         view.apply(snapshot(vec![Resource { name: "new".into(), ..Resource::default() }]));
-        assert_eq!(changes(&view), [], "it has no status yet");
+        assert_eq!(view.changes(), NONE, "it has no status yet");
         view.apply(snapshot(vec![resource("b", "pending")]));
         view.apply(snapshot(vec![resource("b", "error")]));
-        assert_eq!(changes(&view), [("b".into(), Some("ok".into()))]);
+        assert_eq!(view.changes(), ["b"]);
         assert_eq!(view.observation(Heartbeats::All).observed.len(), 3, "every version");
         view.mark_reported();
-        assert_eq!(changes(&view), []);
+        assert_eq!(view.changes(), NONE);
         view.apply(snapshot(vec![resource("b", "error")]));
-        assert_eq!(changes(&view), []);
+        assert_eq!(view.changes(), NONE);
+        for (pod_status, pod_restarts, is_change) in
+            [("Running", None, true), ("Running", Some(0), false), ("Running", Some(1), true)]
+        {
+            let pod_status = Some(pod_status.to_owned());
+            view.apply(snapshot(vec![Resource {
+                pod_status,
+                pod_restarts,
+                ..resource("b", "error")
+            }]));
+            assert_eq!(!view.changes().is_empty(), is_change, "{pod_restarts:?}");
+            view.mark_reported();
+        }
+    }
+
+    #[test]
+    fn a_resource_that_waits_for_the_cluster_needs_a_poll() {
+        let reason = Some("waiting-for-cluster".into());
+        let waiting = Resource {
+            waiting: Some(Waiting { reason, on: Vec::new() }),
+            ..resource("a", "pending")
+        };
+        let mut view = LiveView::default();
+        view.replace(snapshot(vec![resource("a", "pending")]));
+        assert!(!view.needs_poll());
+        view.apply(snapshot(vec![waiting.clone()]));
+        assert!(view.needs_poll());
+        view.replace(snapshot(vec![waiting.clone()]));
+        assert!(view.needs_poll(), "Tilt still tries to connect");
+        let failed = Cluster { is_unavailable: true, ..Cluster::default() };
+        view.replace(Snapshot { cluster: Some(failed), ..snapshot(vec![waiting]) });
+        assert!(!view.needs_poll());
     }
 
     #[test]
@@ -250,9 +286,11 @@ mod tests {
         view.replace(in_session("first", resource("a", "ok")));
         view.mark_reported();
         view.replace(in_session("first", resource("a", "error")));
-        assert_eq!(changes(&view), [("a".into(), Some("ok".into()))]);
+        assert_eq!(view.changes(), ["a"]);
+        view.mark_reported();
+        assert_eq!(view.changes(), NONE);
         view.replace(in_session("second", resource("a", "error")));
-        assert_eq!(changes(&view), [("a".into(), None)]);
+        assert_eq!(view.changes(), ["a"], "reported again");
     }
 
     #[test]
@@ -271,8 +309,7 @@ mod tests {
         view.apply(snapshot(vec![at(5, "a", "error")]));
         view.apply(snapshot(vec![at(6, "c", "pending")]));
         view.replace(snapshot(vec![at(3, "a", "in_progress"), at(4, "b", "pending")]));
-        let statuses: Vec<_> = resources(&view).iter().map(status).collect();
-        assert_eq!(statuses, [status(&at(5, "a", "error")), status(&at(4, "b", "pending"))]);
+        assert_eq!(resources(&view), [at(5, "a", "error"), at(4, "b", "pending")]);
         assert!(view.needs_poll(), "c was added after the poll, or removed");
         view.replace(snapshot(vec![at(5, "a", "error"), at(4, "b", "pending")]));
         assert!(!view.needs_poll());

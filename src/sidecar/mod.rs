@@ -206,7 +206,7 @@ impl<'a> Sidecar<'a> {
     fn on_watch_event(&mut self, target: WatchTarget, event: WatchEvent) {
         match event {
             WatchEvent::Shown(fragment) => {
-                self.reporter.apply(target, fragment);
+                self.reporter.apply(target, *fragment);
                 let now = time::now();
                 self.schedule.on_change(now);
                 if self.reporter.view.needs_poll() {

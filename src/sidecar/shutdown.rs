@@ -99,7 +99,7 @@ impl<'a> Drain<'a> {
     fn on_watch_event(&mut self, target: WatchTarget, event: WatchEvent) {
         match event {
             WatchEvent::Shown(fragment) => {
-                self.reporter.apply(target, fragment);
+                self.reporter.apply(target, *fragment);
                 self.has_unrecorded = true;
             }
             WatchEvent::Ended(reason) => self.reporter.watches.on_end(target, reason, time::now()),

@@ -9,7 +9,7 @@ use crate::base::shutdown::Shutdown;
 use crate::base::time;
 use crate::tilt::command::{TiltCommand, TiltMode};
 use crate::tilt::error::{TiltError, diagnosis, quote};
-use crate::tilt::kinds::ObjectKind;
+use crate::tilt::kinds::{CLUSTERS, ObjectKind};
 use crate::tilt::model::Snapshot;
 use crate::tilt::process::{CallOutput, RunningCall};
 
@@ -58,7 +58,14 @@ impl Tilt {
 
     /// Asks Tilt for all objects. Takes at most `limit`, and never more than 20 s.
     pub fn poll(&mut self, limit: Duration, shutdown: &Shutdown) -> Result<Snapshot, TiltError> {
-        let polled = self.poll_as_planned(limit.min(POLL_TIMEOUT), shutdown);
+        let limit = limit.min(POLL_TIMEOUT);
+        let deadline = time::now() + limit;
+        let mut polled = self.poll_as_planned(limit, shutdown);
+        if let Ok(snapshot) = &mut polled
+            && snapshot.uses_kubernetes()
+        {
+            Calls { command: &self.command, limit, deadline, shutdown }.add_cluster(snapshot);
+        }
         if let Err(TiltError::NotRunning { .. }) = polled {
             // The next Tilt may have another version, with more kinds.
             self.plan = Plan::Together(ObjectKind::for_mode(self.mode));
@@ -118,6 +125,15 @@ struct Calls<'a> {
 }
 
 impl Calls<'_> {
+    /// Adds the cluster. A failure loses only details, so it is not an error of the poll.
+    fn add_cluster(&self, snapshot: &mut Snapshot) {
+        match self.get(CLUSTERS).and_then(|output| output.list.end().map_err(TiltError::Unreadable))
+        {
+            Ok(parsed) => snapshot.join(parsed.snapshot),
+            Err(error) => log::debug!("cannot read the cluster: {error}"),
+        }
+    }
+
     /// Asks for each kind in a call of its own. Returns the kinds that this Tilt has, and their
     /// outputs. Fails with `NoResources` if it does not have `uiresources`.
     fn get_each(

@@ -117,6 +117,8 @@ struct SnapshotView<'a> {
     #[serde(borrow)]
     ui_session: Option<&'a RawValue>,
     ui_resources: Option<Vec<&'a RawValue>>,
+    #[serde(borrow)]
+    clusters: Option<Vec<&'a RawValue>>,
 }
 
 fn parse(bytes: &[u8]) -> Result<ExitSnapshot, SnapshotProblem> {
@@ -149,7 +151,9 @@ fn read_view(view: SnapshotView) -> Result<Snapshot, SnapshotProblem> {
     if skipped == resources.len() {
         return Err(SnapshotProblem::NoReadableResources { resources: skipped });
     }
-    let skipped = skipped + usize::from(skips_session);
+    let clusters = view.clusters.unwrap_or_default();
+    let skipped_clusters = clusters.iter().filter(|text| !snapshot.add_cluster(text.get())).count();
+    let skipped = skipped + usize::from(skips_session) + skipped_clusters;
     if skipped > 0 {
         log::warn!("skipped {skipped} objects of an unknown shape in the snapshot");
     }

@@ -87,7 +87,7 @@ impl HealthCounts {
 }
 
 /// Counts the resources by their health. Each resource counts once.
-pub fn count_by_health(resources: &[Resource]) -> HealthCounts {
+pub fn count_by_health<'r>(resources: impl IntoIterator<Item = &'r Resource>) -> HealthCounts {
     let mut counts = HealthCounts::default();
     for resource in resources {
         counts.0[Health::of(resource) as usize] += 1;
@@ -96,9 +96,9 @@ pub fn count_by_health(resources: &[Resource]) -> HealthCounts {
 }
 
 /// Counts the resources that start automatically and are still pending or in progress.
-pub fn unfinished(resources: &[Resource]) -> usize {
+pub fn unfinished<'r>(resources: impl IntoIterator<Item = &'r Resource>) -> usize {
     let is_busy = |r: &&Resource| matches!(Health::of(r), Health::Pending | Health::InProgress);
-    resources.iter().filter(|r| r.starts_automatically()).filter(is_busy).count()
+    resources.into_iter().filter(|r| r.starts_automatically()).filter(is_busy).count()
 }
 
 impl Resource {

@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use crate::base::text::without_credentials;
+use crate::base::text::{one_line, without_credentials};
 use crate::tilt::model::{
-    Condition, CurrentUpdate, ImageBuild, ImageKind, Outcome, Resource, ResourceType, Session,
-    Snapshot, Stage, Timestamp, Update, Waiting,
+    Cluster, Condition, CurrentUpdate, ImageBuild, ImageKind, Outcome, Resource, ResourceType,
+    Session, Snapshot, Stage, Timestamp, Update, Waiting,
 };
 
 impl Snapshot {
@@ -27,6 +27,7 @@ impl Snapshot {
         match object.kind.as_deref() {
             Some("Session") => self.outcome = object.into_outcome(),
             Some("UISession") => self.session = Some(object.into_session()),
+            Some("Cluster") => self.push_cluster(object),
             Some("UIResource") => return self.push_resource(object),
             Some("DockerImage") => self.add_image(object, ImageKind::Docker),
             Some("CmdImage") => self.add_image(object, ImageKind::Cmd),
@@ -47,6 +48,20 @@ impl Snapshot {
     /// cannot be read or the resource has no name.
     pub(super) fn add_resource(&mut self, object: &str) -> bool {
         serde_json::from_slice(object.as_bytes()).is_ok_and(|object| self.push_resource(object))
+    }
+
+    /// Adds the `Cluster` in this JSON text and ignores its `kind`. Returns false if the text cannot
+    /// be read.
+    pub(super) fn add_cluster(&mut self, object: &str) -> bool {
+        let object = serde_json::from_slice(object.as_bytes());
+        object.is_ok_and(|object| {
+            self.push_cluster(object);
+            true
+        })
+    }
+
+    fn push_cluster(&mut self, object: Object) {
+        self.cluster = self.cluster.take().or(object.into_cluster());
     }
 
     fn push_resource(&mut self, object: Object) -> bool {
@@ -90,6 +105,9 @@ struct Annotations {
 
 #[derive(Deserialize, Default)]
 struct Spec {
+    // Cluster
+    connection: Option<RawConnection>,
+    // DockerImage, CmdImage
     #[serde(rename = "ref")]
     image: Option<String>,
 }
@@ -117,11 +135,25 @@ struct ObjectStatus {
     // Session
     done: Option<bool>,
     error: Option<String>,
+    // Cluster, and the error of a Session above
+    connection: Option<RawConnection>,
+    version: Option<String>,
+    arch: Option<String>,
     // DockerImage, CmdImage
     completed: Option<RawCompletion>,
     #[serde(rename = "ref")]
     tagged_ref: Option<String>,
     stage_statuses: Option<Vec<RawStage>>,
+}
+
+#[derive(Deserialize)]
+struct RawConnection {
+    kubernetes: Option<RawKubernetes>,
+}
+
+#[derive(Deserialize)]
+struct RawKubernetes {
+    product: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -177,6 +209,7 @@ struct RawWaiting {
 
 #[derive(Deserialize)]
 struct WaitingOnRef {
+    kind: Option<String>,
     name: Option<String>,
 }
 
@@ -215,6 +248,9 @@ struct RawStage {
 /// Tilt's `internal/controllers/core/session/status.go`.
 const TIMEOUT_ERRORS: [&str; 2] = ["Timeout after ", "Readiness timeout after "];
 
+/// The most characters of a cluster's product, version and architecture.
+const MAX_CLUSTER_TEXT: usize = 64;
+
 impl Object {
     /// Returns `None` while Tilt has not decided to end.
     fn into_outcome(self) -> Option<Outcome> {
@@ -239,6 +275,20 @@ impl Object {
             tilt_started_at: time(status.tilt_start_time.as_deref()),
             tiltfile: non_empty(status.tiltfile_key),
         }
+    }
+
+    /// Returns `None` for a Docker engine, which Tilt shows as a cluster too.
+    fn into_cluster(self) -> Option<Cluster> {
+        let status = self.status.unwrap_or_default();
+        self.spec?.connection?.kubernetes?;
+        let kubernetes = status.connection.and_then(|connection| connection.kubernetes);
+        let short = |text| non_empty(text).map(|text| one_line(&text, MAX_CLUSTER_TEXT));
+        Some(Cluster {
+            is_unavailable: non_empty(status.error).is_some(),
+            product: short(kubernetes.and_then(|kubernetes| kubernetes.product)),
+            version: short(status.version),
+            arch: short(status.arch),
+        })
     }
 
     /// Returns `None` if the resource has no name.
@@ -308,8 +358,15 @@ impl RawWaiting {
         let reason = non_empty(self.reason);
         // During a Tiltfile reload, Tilt lists every resource that the reload may change.
         let waits_for_others = reason.as_deref() != Some("tiltfile-reload");
-        let on = self.on.unwrap_or_default().into_iter().filter(|_| waits_for_others);
+        let on = self.on.unwrap_or_default().into_iter();
+        let on = on.filter(|waited| waits_for_others && waited.is_resource());
         Waiting { reason, on: on.filter_map(|waited| non_empty(waited.name)).collect() }
+    }
+}
+
+impl WaitingOnRef {
+    fn is_resource(&self) -> bool {
+        self.kind.as_deref().is_none_or(|kind| kind == "UIResource")
     }
 }
 
@@ -438,6 +495,33 @@ mod tests {
             let waiting = read(&text).resources.remove(0).waiting.expect("a waiting resource");
             assert_eq!((waiting.reason.as_deref(), waiting.on), (Some(reason), on));
         }
+    }
+
+    #[test]
+    fn waiting_on_lists_resources_only() {
+        let text = r#"{"kind":"UIResource","metadata":{"name":"web"},"status":{"waiting":{"reason":"waiting-for-cluster","on":[
+            {"kind":"Cluster","name":"default"},{"kind":"ImageMap","name":"base"},{"kind":"UIResource","name":"db"}]}}}"#;
+        let waiting = read(text).resources.remove(0).waiting.expect("a waiting resource");
+        assert_eq!(waiting.on, ["db"]);
+    }
+
+    #[test]
+    fn a_cluster_has_a_product_and_no_names() {
+        let connected = r#"{"kind":"Cluster","metadata":{"name":"default"},"spec":{"connection":{"kubernetes":{}}},
+            "status":{"arch":"amd64","version":"v1.32.9","connection":{"kubernetes":{"context":"kind-shop","product":"kind"}}}}"#;
+        let expected = Cluster {
+            is_unavailable: false,
+            product: Some("kind".into()),
+            version: Some("v1.32.9".into()),
+            arch: Some("amd64".into()),
+        };
+        assert_eq!(read(connected).cluster, Some(expected));
+        let failed = r#"{"kind":"Cluster","spec":{"connection":{"kubernetes":{}}},"status":{"error":"refused"}}"#;
+        let expected = Cluster { is_unavailable: true, ..Cluster::default() };
+        assert_eq!(read(failed).cluster, Some(expected));
+        let docker =
+            r#"{"kind":"Cluster","spec":{"connection":{"docker":{}}},"status":{"arch":"amd64"}}"#;
+        assert_eq!(read(docker).cluster, None);
     }
 
     #[test]

@@ -14,6 +14,10 @@ pub(super) enum ObjectKind {
     Sessions,
 }
 
+/// The kind that shows the cluster. Only an environment with Kubernetes resources is asked for it,
+/// in a call of its own, so that an older Tilt without this kind loses nothing else.
+pub(super) const CLUSTERS: &str = "clusters";
+
 impl ObjectKind {
     const ALL: [Self; 5] =
         [Self::UiSession, Self::UiResources, Self::DockerImages, Self::CmdImages, Self::Sessions];

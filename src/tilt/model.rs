@@ -5,6 +5,7 @@
 //!
 //! Names and meanings follow Tilt's `pkg/apis/core/v1alpha1`. Pure.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,8 @@ pub struct Snapshot {
     pub image_builds: Vec<ImageBuild>,
     /// For each [`ImageKind`], true if Tilt has objects of that kind, built or not.
     pub has_images: [bool; 2],
+    /// The cluster that Tilt deploys to.
+    pub cluster: Option<Cluster>,
     /// How the run ended. `None` until Tilt decides to end by itself, as `tilt ci` does. For an exit
     /// snapshot, it is the value of `--outcome`.
     pub outcome: Option<Outcome>,
@@ -81,6 +84,21 @@ pub struct Session {
     pub tiltfile: Option<String>,
 }
 
+/// The Kubernetes cluster of a session, from a `Cluster`. Its name, context, namespace and address,
+/// and the text of its error, are never read into this type.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct Cluster {
+    /// True if Tilt could not connect. Tilt must be restarted then.
+    pub is_unavailable: bool,
+    /// The product that Tilt recognizes by the name of the context, such as `kind` or `minikube`
+    /// (`internal/k8s/env.go` in Tilt); `unknown` for others.
+    pub product: Option<String>,
+    /// The version of Kubernetes.
+    pub version: Option<String>,
+    /// The processor architecture of the nodes.
+    pub arch: Option<String>,
+}
+
 /// One `UIResource`: a row in Tilt's own UI.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct Resource {
@@ -123,6 +141,20 @@ impl Resource {
     /// its trigger mode.
     pub fn has_status(&self) -> bool {
         self.update_status.is_some() || self.runtime_status.is_some()
+    }
+
+    /// The restarts of the active pod. `None` without a pod.
+    pub fn restarts(&self) -> Option<i64> {
+        self.pod_restarts.or_else(|| self.pod_status.as_ref().map(|_| 0))
+    }
+
+    /// True if an update of the resource waits for another resource with one of these names.
+    pub fn waits_for_any_of(&self, names: &BTreeSet<&str>) -> bool {
+        let waiting = self.waiting.as_ref();
+        waiting.is_some_and(|waiting| {
+            waiting.reason.as_deref() == Some("waiting-for-dep")
+                && waiting.on.iter().any(|name| names.contains(name.as_str()))
+        })
     }
 
     /// True for a local resource that has a serve command and no update command. Tilt shows an empty
@@ -194,6 +226,7 @@ pub struct Condition {
 pub struct Waiting {
     /// A `HoldReason` in Tilt's `internal/store`, such as `waiting-for-dep`.
     pub reason: Option<String>,
+    /// The resources among them. Tilt also lists images and clusters.
     pub on: Vec<String>,
 }
 
@@ -272,11 +305,17 @@ impl Snapshot {
     pub fn join(&mut self, other: Self) {
         self.session = self.session.take().or(other.session);
         self.outcome = self.outcome.or(other.outcome);
+        self.cluster = self.cluster.take().or(other.cluster);
         self.resources.extend(other.resources);
         self.image_builds.extend(other.image_builds);
         for (has, others) in self.has_images.iter_mut().zip(other.has_images) {
             *has |= others;
         }
+    }
+
+    /// True if Tilt deploys at least one resource to Kubernetes.
+    pub fn uses_kubernetes(&self) -> bool {
+        self.resources.iter().any(|resource| resource.resource_type == Some(ResourceType::K8s))
     }
 
     /// Sorts the resources and image builds by name. Tilt lists them in random order.

@@ -36,7 +36,7 @@ impl WatchTarget {
 #[derive(Debug)]
 pub enum WatchEvent {
     /// A snapshot of one object that changed, or that existed when the watch began.
-    Shown(Snapshot),
+    Shown(Box<Snapshot>),
     /// The watch ended, for the reason in this text. It is the last event.
     Ended(String),
 }
@@ -89,7 +89,7 @@ fn follow(
         objects.feed(bytes, |object| {
             let mut changed = Snapshot::default();
             if changed.add(object) {
-                wants_more = wants_more && on_event(WatchEvent::Shown(changed));
+                wants_more = wants_more && on_event(WatchEvent::Shown(Box::new(changed)));
             } else {
                 log::debug!("skipped a watched object of an unknown shape");
             }

@@ -34,6 +34,7 @@ mod ci {
 mod events {
     mod failures;
     mod git_fields;
+    mod kubernetes;
     mod payloads;
     mod properties;
     mod successive_polls;

@@ -218,6 +218,68 @@ fn waiting_disabled_and_restarting_are_reported() {
     assert_eq!((data.get("ready"), data.get("in_state_ms")), (None, None));
 }
 
+/// The events of two reports, before and after this change of the resources.
+fn reported_twice(change: impl FnOnce(&mut Vec<Value>)) -> (Vec<Value>, Vec<Value>) {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    sandbox.report_to(&server).finish().exits_with(0);
+    let first = server.accepted();
+    sandbox.tilt().change("uiresources", change);
+    sandbox.report_to(&server).finish().exits_with(0);
+    let second = server.accepted().split_off(first.len());
+    (first, second)
+}
+
+fn row_of<'a>(events: &'a [Value], name: &str) -> &'a Value {
+    let is_row =
+        |event: &&Value| event["data"]["kind"] == "uiresource" && event["data"]["name"] == name;
+    &events.iter().find(is_row).expect(name)["data"]
+}
+
+#[test]
+fn a_full_report_shows_the_previous_status_of_a_change() {
+    let (first, second) = reported_twice(|resources| {
+        let web = resources.iter_mut().find(|r| r["metadata"]["name"] == "web").expect("web");
+        web["status"]["runtimeStatus"] = json!("error");
+    });
+    let web = row_of(&second, "web");
+    assert_eq!(
+        (&web["runtime_status"], &web["previous_runtime_status"]),
+        (&json!("error"), &json!("ok"))
+    );
+    assert_eq!(web["previous_update_status"], "ok");
+    assert!(web["previous_state_ms"].as_f64().is_some_and(|ms| ms > 0.0), "{web}");
+    for (events, name) in [(&first, "web"), (&second, "lint")] {
+        let row = row_of(events, name).as_object().expect("fields");
+        assert!(!row.keys().any(|field| field.starts_with("previous_")), "{row:?}");
+    }
+}
+
+#[test]
+fn a_pod_without_restarts_has_none_and_its_status_is_a_change() {
+    let (_, second) = reported_twice(|resources| {
+        let web = resources.iter_mut().find(|r| r["metadata"]["name"] == "web").expect("web");
+        web["status"]["k8sResourceInfo"] = json!({"podName": "web-1", "podStatus": "Running"});
+    });
+    let web = row_of(&second, "web");
+    assert_eq!((&web["pod_status"], &web["pod_restarts"]), (&json!("Running"), &json!(0)));
+    assert_eq!(web["previous_update_status"], "ok");
+    assert_eq!(row_of(&second, "lint").get("pod_restarts"), None);
+}
+
+#[test]
+fn every_event_carries_the_service_name() {
+    let events = Sandbox::new().run("--once --dry-run").finish().exits_with(0).events();
+    assert!(events.iter().all(|event| event["data"]["service.name"] == "tilt"));
+}
+
+#[test]
+fn no_session_row_is_sent_before_tilt_shows_resources() {
+    let sandbox = Sandbox::new();
+    sandbox.tilt().change("uiresources", Vec::clear);
+    let events = sandbox.run("--once --dry-run").finish().exits_with(0).events();
+    assert_eq!(of_kind(&events, "session"), [Value::Null; 0]);
+}
+
 #[test]
 fn options_and_mode_are_on_every_event() {
     let sandbox = Sandbox::new();

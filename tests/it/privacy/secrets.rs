@@ -116,6 +116,57 @@ fn a_report_contains_no_commands_arguments_paths_or_files() {
 }
 
 #[test]
+fn a_report_contains_no_names_of_clusters_pods_or_addresses() {
+    let canaries = [
+        "canary-context",
+        "canary-cluster",
+        "canary-namespace",
+        "canary-config",
+        "canary-pod",
+        "canary-object",
+        "10.98.76.54",
+        "canary-registry",
+    ];
+    for is_reachable in [true, false] {
+        let (sandbox, server) = (sandbox_with_canaries(), Server::start());
+        let connected = json!({"kubernetes": {
+            "context": canaries[0], "cluster": canaries[1], "namespace": canaries[2],
+            "configPath": format!("/home/{}", canaries[3]), "product": "kind",
+        }});
+        let status = if is_reachable {
+            json!({"arch": "arm64", "version": "v1.32.9", "connection": connected})
+        } else {
+            json!({"error": format!("Get https://{}:6443: {}", canaries[6], canaries[0])})
+        };
+        let cluster = json!({
+            "kind": "Cluster", "metadata": {"name": canaries[1]}, "status": status,
+            "spec": {"connection": connected, "defaultRegistry": {"host": canaries[7]}},
+        });
+        let clusters = json!({"kind": "List", "items": [cluster]}).to_string();
+        sandbox.tilt().set("clusters.json", clusters).change("uiresources", |resources| {
+            let web = resources.iter_mut().find(|r| r["metadata"]["name"] == "web").expect("web");
+            web["status"]["specs"] = json!([{"id": "k8s:web", "type": "k8s"}]);
+            web["status"]["k8sResourceInfo"] = json!({
+                "podName": canaries[4], "podStatus": "Running",
+                "displayNames": [canaries[5]], "podStatusMessage": format!("at {}", canaries[6]),
+            });
+            web["status"]["waiting"] = json!({"reason": "waiting-for-cluster",
+                "on": [{"kind": "Cluster", "name": canaries[1]}]});
+        });
+        let outcome = sandbox.report_to(&server).args(&["--verbose"]).finish().exits_with(0);
+        let session = &of_kind(&server.accepted(), "session")[0]["data"];
+        let expected = if is_reachable { ("kind", "") } else { ("", "cluster_unavailable") };
+        let text = |name: &str| session[name].as_str().unwrap_or_default().to_owned();
+        assert_eq!((&*text("cluster.product"), &*text("error.type")), expected);
+        assert_printed_none(&outcome, &canaries);
+        assert_wrote_none(&sandbox, &canaries);
+        assert_sent_none(&server, &canaries);
+        let check = sandbox.run("check --json --api-endpoint http://127.0.0.1:1").finish();
+        assert_printed_none(&check, &canaries);
+    }
+}
+
+#[test]
 fn a_dry_run_prints_no_secrets() {
     let sandbox = sandbox_with_canaries();
     let outcome = sandbox.run("--once --dry-run --verbose").with_key().finish().exits_with(0);
