@@ -120,7 +120,7 @@ pub fn exit_of(delivery: &Delivery, timeout: Duration) -> Exit {
             log::error!("{advice}; {kept}");
             return Exit::Rejected;
         }
-        DeliveryEnd::Kept { why, .. } => log::error!("{why}; {kept}"),
+        DeliveryEnd::Kept(failure) => log::error!("{}; {kept}", failure.reason),
         DeliveryEnd::OutOfTime => {
             log::error!("{}", messages::out_of_time(timeout, &delivery.sent, delivery.waiting));
         }

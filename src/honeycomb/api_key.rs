@@ -19,13 +19,14 @@ impl ApiKey {
         if text.is_empty() {
             return Err("is empty");
         }
-        // A key that was pasted over two lines shows up here.
+        // For example, a key that was pasted over two lines.
         if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err("contains white space or characters that no key has; copy it again");
         }
         Ok(Self::new(text))
     }
 
+    /// A key from a text that an HTTP header can carry.
     pub fn new(text: &str) -> Self {
         Self(text.to_owned())
     }
@@ -35,10 +36,9 @@ impl ApiKey {
         &self.0
     }
 
-    /// Replaces the key in a text from a server, which may quote it.
+    /// Replaces the key by `<key>` in a text from a server, which may quote it.
     pub fn redact(&self, text: String) -> String {
-        // A text shorter than any key could be an ordinary word.
-        if self.0.len() < 8 || !text.contains(&self.0) {
+        if self.0.len() < SHORTEST_REDACTED || !text.contains(&self.0) {
             return text;
         }
         text.replace(&self.0, "<key>")
@@ -71,27 +71,35 @@ pub enum Shape {
     Unknown,
 }
 
-const WHOLE: usize = 64;
-const HALF: usize = 32;
+/// The length of a whole ingest key, in characters.
+const INGEST_KEY_LENGTH: usize = 64;
+/// The length of a Classic key, and of each half of an ingest key, in characters.
+const HALF_LENGTH: usize = 32;
+/// The length of a configuration key, in characters.
+const CONFIGURATION_KEY_LENGTH: usize = 22;
+/// The shortest key that is redacted, in characters. A shorter text may be part of ordinary words.
+const SHORTEST_REDACTED: usize = 8;
 
 impl Shape {
+    /// Recognizes the kind by prefix and length.
     pub fn of(key: &ApiKey) -> Self {
         let key = key.expose();
         let is_hex = key.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-        let is_plain = key.bytes().all(|b| b.is_ascii_alphanumeric());
+        let is_alphanumeric = key.bytes().all(|b| b.is_ascii_alphanumeric());
         match (prefix(key), key.len()) {
-            (Some("ik"), WHOLE) => Self::Ingest,
-            (Some("ic"), WHOLE) => Self::ClassicIngest,
-            (Some("ik" | "ic"), length) if length < WHOLE => Self::IngestId,
+            (Some("ik"), INGEST_KEY_LENGTH) => Self::Ingest,
+            (Some("ic"), INGEST_KEY_LENGTH) => Self::ClassicIngest,
+            (Some("ik" | "ic"), length) if length < INGEST_KEY_LENGTH => Self::IngestId,
             (Some("mk"), _) => Self::Management,
             (Some("lk"), _) => Self::ConfigurationId,
-            (None, HALF) if is_hex => Self::Classic,
-            (None, HALF) if is_plain => Self::IngestSecret,
-            (None, 22) if is_plain => Self::Configuration,
+            (None, HALF_LENGTH) if is_hex => Self::Classic,
+            (None, HALF_LENGTH) if is_alphanumeric => Self::IngestSecret,
+            (None, CONFIGURATION_KEY_LENGTH) if is_alphanumeric => Self::Configuration,
             _ => Self::Unknown,
         }
     }
 
+    /// The kind in words, which complete "the API key is ...".
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Classic => "a configuration key of Honeycomb Classic",
@@ -102,11 +110,11 @@ impl Shape {
             Self::IngestSecret => "as long as the second half of an ingest key, its secret",
             Self::Management => "a management key",
             Self::ConfigurationId => "the id of a configuration key",
-            Self::Unknown => "of a form that Honeycomb's keys do not have",
+            Self::Unknown => "not in a format of Honeycomb's keys",
         }
     }
 
-    /// What to do about a key that cannot work; `None` if it may work.
+    /// Advice for a key that cannot work; `None` if it may work.
     pub fn advice(self) -> Option<&'static str> {
         match self {
             Self::IngestId => Some(
@@ -174,5 +182,18 @@ mod tests {
         ] {
             assert_eq!(Shape::of(&ApiKey::new(&key)), shape, "{key}");
         }
+    }
+
+    #[test]
+    fn a_key_is_redacted_unless_it_is_too_short() {
+        let text = || "no key secret12 here, secret12".to_owned();
+        assert_eq!(ApiKey::new("secret12").redact(text()), "no key <key> here, <key>");
+        assert_eq!(ApiKey::new("unknown1").redact(text()), text());
+        assert_eq!(ApiKey::new("secret1").redact(text()), text());
+    }
+
+    #[test]
+    fn debug_output_hides_the_key() {
+        assert_eq!(format!("{:?}", ApiKey::new("secret12")), "ApiKey(hidden)");
     }
 }

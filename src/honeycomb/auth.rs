@@ -7,8 +7,10 @@
 
 use serde::Deserialize;
 
+/// The path of the request, after the endpoint's URL.
 pub const PATH: &str = "/1/auth";
 
+/// The response to the request.
 #[derive(Debug, Default, Deserialize)]
 pub struct Auth {
     #[serde(rename = "type")]
@@ -44,8 +46,8 @@ impl Named {
         self.slug.as_deref().filter(|slug| !slug.is_empty())
     }
 
-    /// The name to show to a person.
-    fn shown(&self) -> Option<&str> {
+    /// The name to show to a person, or the slug.
+    fn display_name(&self) -> Option<&str> {
         self.name.as_deref().filter(|name| !name.is_empty()).or_else(|| self.slug())
     }
 }
@@ -57,18 +59,22 @@ impl Auth {
         (auth.team.slug().is_some() || auth.kind.is_some()).then_some(auth)
     }
 
+    /// The name of the team, or its slug.
     pub fn team(&self) -> Option<&str> {
-        self.team.shown()
+        self.team.display_name()
     }
 
+    /// The team in URLs.
     pub fn team_slug(&self) -> Option<&str> {
         self.team.slug()
     }
 
+    /// The name of the environment, or its slug. `None` for Honeycomb Classic.
     pub fn environment(&self) -> Option<&str> {
-        self.environment.as_ref().and_then(Named::shown)
+        self.environment.as_ref().and_then(Named::display_name)
     }
 
+    /// The environment in URLs. `None` for Honeycomb Classic.
     pub fn environment_slug(&self) -> Option<&str> {
         self.environment.as_ref().and_then(Named::slug)
     }
@@ -78,6 +84,7 @@ impl Auth {
         self.environment.as_ref().is_some_and(|named| named.slug.as_deref() == Some(""))
     }
 
+    /// True for a key that can send events and nothing else.
     pub fn is_ingest(&self) -> bool {
         self.kind.as_deref() == Some("ingest")
     }
@@ -93,11 +100,13 @@ impl Auth {
         access.create_datasets_as_documented.or(access.create_datasets)
     }
 
+    /// True unless the response denies the permission "Manage Queries and Columns".
     pub fn may_manage_queries(&self) -> bool {
         let Access { queries, columns, .. } = self.api_key_access;
         !self.is_ingest() && queries != Some(false) && columns != Some(false)
     }
 
+    /// True unless the response denies the permission "Manage Public Boards".
     pub fn may_manage_boards(&self) -> bool {
         !self.is_ingest() && self.api_key_access.boards != Some(false)
     }

@@ -35,6 +35,7 @@ impl BatchLimits {
 pub struct Batch {
     /// The sequence numbers, in the order of the body.
     pub seqs: Vec<u64>,
+    /// The kinds of the events, in the same order.
     pub kinds: Vec<EventKind>,
     /// The gzipped JSON array.
     pub body: Vec<u8>,

@@ -3,7 +3,7 @@
 //!
 //! A panel of a board shows a query annotation, and Honeycomb never changes a saved query. So the
 //! description of each annotation names the version of its query, and a later run finds what an
-//! earlier one created, even if that one stopped halfway. The board is recognised by its tags:
+//! earlier one created, even if that one stopped halfway. The board is recognized by its tags:
 //! people may rename it, move its panels and add others.
 
 use serde::Deserialize;
@@ -12,9 +12,11 @@ use serde_json::{Value, json};
 use crate::honeycomb::queries::{QUERIES, Query};
 use crate::honeycomb::urls;
 
+/// The name of a new board.
 pub const NAME: &str = "Dev environment health";
 const DESCRIPTION: &str = "Are our environments healthy, and where does the time go? Created by \
                            `tilt-honeycomb board`, which also updates it.";
+/// The value of the tag `source`, which marks boards of this program.
 pub const MAKER: &str = "tilt-honeycomb";
 /// The size of a board in Honeycomb's units: twelve columns, and four rows for a panel.
 const WIDTH: usize = 12;
@@ -23,10 +25,12 @@ const HEIGHT: usize = 4;
 /// The path that lists and creates boards.
 pub const BOARDS_PATH: &str = "/1/boards";
 
+/// The path that saves queries. `slug` is the dataset's.
 pub fn queries_path(slug: &str) -> String {
     format!("/1/queries/{slug}")
 }
 
+/// The path that lists and creates annotations. `slug` is the dataset's.
 pub fn annotations_path(slug: &str) -> String {
     format!("/1/query_annotations/{slug}")
 }
@@ -72,17 +76,19 @@ pub struct Annotation {
 }
 
 impl Annotation {
+    /// True for an annotation of this version of the query.
     pub fn is_of(&self, query: &Query) -> bool {
         self.description.as_deref() == Some(&description(query))
     }
 
     /// True for an annotation of any version of the query.
-    fn is_of_some(&self, query: &Query) -> bool {
+    fn is_of_any_version(&self, query: &Query) -> bool {
         let is_ours = self.description.as_deref().is_some_and(|text| text.contains(&marker("")));
         self.is_of(query) || is_ours && self.name == query.name
     }
 }
 
+/// The mark of this program in the description of an annotation.
 fn marker(version: &str) -> String {
     format!("({MAKER} {version}")
 }
@@ -91,6 +97,7 @@ fn description(query: &Query) -> String {
     format!("{} {})", query.question, marker(&query.version()))
 }
 
+/// The request body that creates an annotation of a saved query.
 pub fn annotation(query: &Query, query_id: &str) -> Value {
     json!({"name": query.name, "description": description(query), "query_id": query_id})
 }
@@ -111,6 +118,7 @@ fn tag_value(slug: &str) -> String {
     format!("{prefix}{value}").chars().take(128).collect()
 }
 
+/// The request body that creates a board.
 pub fn new_board(name: &str, slug: &str, pins: &[PinnedQuery]) -> Value {
     json!({
         "type": "flexible",
@@ -118,13 +126,13 @@ pub fn new_board(name: &str, slug: &str, pins: &[PinnedQuery]) -> Value {
         "description": DESCRIPTION,
         "layout_generation": "manual",
         "tags": tags(slug),
-        "panels": pins.iter().map(|pin| panel(pin, &place(pin.query))).collect::<Vec<_>>(),
+        "panels": pins.iter().map(|pin| panel(pin, &position(pin.query))).collect::<Vec<_>>(),
     })
 }
 
 /// The position of the panel of a query: two panels in a row, in the order of the queries. A last
 /// single panel fills its row.
-fn place(query: &Query) -> Value {
+fn position(query: &Query) -> Value {
     let number = QUERIES.iter().position(|known| known.name == query.name).unwrap_or_default();
     let is_alone = number + 1 == QUERIES.len() && number % 2 == 0;
     json!({
@@ -147,7 +155,7 @@ fn panel(pin: &PinnedQuery, position: &Value) -> Value {
     })
 }
 
-/// An existing board with the panels added; `None` if it has them already.
+/// The request body that adds the panels to an existing board. `None` if it has them already.
 pub fn updated_board(
     board: &Value,
     pins: &[PinnedQuery],
@@ -180,13 +188,14 @@ fn updated_panels(
         let of_query = |panel: &&mut Value| {
             let id = panel["query_panel"]["query_annotation_id"].as_str();
             let known = annotations.iter().find(|annotation| Some(annotation.id.as_str()) == id);
-            id == Some(&pin.annotation_id) || known.is_some_and(|known| known.is_of_some(pin.query))
+            id == Some(&pin.annotation_id)
+                || known.is_some_and(|known| known.is_of_any_version(pin.query))
         };
         if let Some(panel) = panels.iter_mut().find(of_query) {
             panel["query_panel"]["query_id"] = json!(pin.query_id);
             panel["query_panel"]["query_annotation_id"] = json!(pin.annotation_id);
         } else {
-            let mut position = place(pin.query);
+            let mut position = position(pin.query);
             let y = position["y_coordinate"].as_u64().unwrap_or_default();
             position["y_coordinate"] = json!(bottom + y);
             panels.push(panel(pin, &position));
@@ -207,14 +216,17 @@ pub fn missing(query: &Query, columns: &[String]) -> Vec<&'static str> {
     query.columns().into_iter().filter(is_missing).collect()
 }
 
+/// The board of a dataset among those of the environment.
 #[derive(Debug)]
 pub enum ExistingBoard<'a> {
+    /// This program created it for the dataset.
     Ours(&'a Value),
     /// It has the same name, but someone else created it.
     Foreign(&'a Value),
     None,
 }
 
+/// Finds the board of a dataset by its tags, or one by another author with the same name.
 pub fn find_board<'a>(boards: &'a [Value], slug: &str) -> ExistingBoard<'a> {
     let wanted = tags(slug);
     let wanted = wanted.as_array().expect("tags are a list");
@@ -259,12 +271,12 @@ mod tests {
     fn panels_do_not_overlap_and_four_fit_on_a_screen() {
         let board = new_board(NAME, "dev", &[]);
         assert_eq!(board["panels"], json!([]));
-        let places: Vec<_> = QUERIES.iter().map(place).collect();
-        for (number, position) in places.iter().enumerate() {
+        let positions: Vec<_> = QUERIES.iter().map(position).collect();
+        for (number, position) in positions.iter().enumerate() {
             let of = |name: &str, position: &Value| position[name].as_u64().expect("a number");
             assert!(of("x_coordinate", position) + of("width", position) <= 12, "{position}");
             assert_eq!(of("y_coordinate", position) < 8, number < 4, "{position}");
-            for other in &places[..number] {
+            for other in &positions[..number] {
                 let apart = |at: &str, size: &str| {
                     of(at, other) + of(size, other) <= of(at, position)
                         || of(at, position) + of(size, position) <= of(at, other)
@@ -312,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn a_board_is_recognised_by_its_tags_only() {
+    fn a_board_is_recognized_by_its_tags_only() {
         let ours = json!({"name": "Renamed", "tags": tags("dev")});
         let elsewhere = [json!({"name": NAME, "tags": tags("other")})];
         let foreign = json!({"name": NAME, "tags": [{"key": "team", "value": "x"}]});

@@ -37,6 +37,7 @@ pub struct Client {
 pub struct Api {
     agent: Agent,
     url: String,
+    /// The host and port, for messages.
     authority: String,
     key: Option<ApiKey>,
 }
@@ -59,6 +60,7 @@ impl Client {
         }
     }
 
+    /// The API that the batches go to, for other requests.
     pub fn api(&self) -> &Api {
         &self.api
     }
@@ -76,6 +78,7 @@ impl Client {
 }
 
 impl Api {
+    /// The API at this endpoint. Without a key, requests have no key header.
     pub fn new(endpoint: &Endpoint, key: Option<ApiKey>) -> Self {
         let tls = TlsConfig::builder()
             .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
@@ -89,7 +92,7 @@ impl Api {
             .timeout_connect(Some(CONNECT_TIMEOUT))
             .tls_config(tls.build());
         if endpoint.is_loopback {
-            // For a proxy, loopback is another machine.
+            // A proxy may run elsewhere, where loopback is another machine.
             config = config.proxy(None);
         }
         Self {
@@ -100,24 +103,27 @@ impl Api {
         }
     }
 
-    /// Sends a GET request. `path` starts with a slash and is already encoded.
+    /// Sends a GET request. `path` starts with a slash and is already encoded. `limit` bounds the
+    /// whole request, as in all methods of this type.
     pub fn get(&self, path: &str, limit: Duration) -> Result<Response, NoResponse> {
-        self.read(self.prepare(self.agent.get(self.at(path)), limit).call(), LIST_LIMIT)
+        self.read(self.prepare(self.agent.get(self.url_of(path)), limit).call(), LIST_LIMIT)
     }
 
+    /// Sends a POST request with a JSON body.
     pub fn post(&self, path: &str, body: &Value, limit: Duration) -> Result<Response, NoResponse> {
-        self.send(self.agent.post(self.at(path)), body, limit)
+        self.send(self.agent.post(self.url_of(path)), body, limit)
     }
 
+    /// Sends a PUT request with a JSON body.
     pub fn put(&self, path: &str, body: &Value, limit: Duration) -> Result<Response, NoResponse> {
-        self.send(self.agent.put(self.at(path)), body, limit)
+        self.send(self.agent.put(self.url_of(path)), body, limit)
     }
 
     /// The host and port of the proxy that requests use, without credentials.
     pub fn proxy(&self) -> Option<String> {
         let proxy = self.agent.config().proxy()?;
-        let is_passed_by = self.url.parse::<Uri>().is_ok_and(|url| proxy.is_no_proxy(&url));
-        (!is_passed_by).then(|| format!("{}:{}", proxy.host(), proxy.port()))
+        let is_bypassed = self.url.parse::<Uri>().is_ok_and(|url| proxy.is_no_proxy(&url));
+        (!is_bypassed).then(|| format!("{}:{}", proxy.host(), proxy.port()))
     }
 
     /// A function that aborts the current request and all later ones, from another thread.
@@ -126,7 +132,7 @@ impl Api {
         move || agent.shutdown()
     }
 
-    fn at(&self, path: &str) -> String {
+    fn url_of(&self, path: &str) -> String {
         format!("{}{path}", self.url)
     }
 
@@ -151,7 +157,7 @@ impl Api {
     fn read(
         &self,
         response: Result<http::Response<Body>, ureq::Error>,
-        most: u64,
+        max_bytes: u64,
     ) -> Result<Response, NoResponse> {
         let mut response = response.map_err(|error| self.no_response(&error))?;
         let header = |name| {
@@ -161,7 +167,7 @@ impl Api {
         let (retry_after, date, location) = (header(RETRY_AFTER), header(DATE), header(LOCATION));
         let location = location.map(|text| self.redact(text));
         let status = response.status().as_u16();
-        let body = response.body_mut().with_config().limit(most).read_to_vec();
+        let body = response.body_mut().with_config().limit(max_bytes).read_to_vec();
         let body = match body {
             Ok(body) => body,
             // The status of an error is enough without its text. A 200 needs its list.
@@ -172,6 +178,7 @@ impl Api {
         Ok(Response { status, retry_after, date, location, body })
     }
 
+    /// Redacts the key in a text from the server.
     fn redact(&self, text: String) -> String {
         match &self.key {
             Some(key) => key.redact(text),
@@ -188,7 +195,7 @@ impl Api {
 fn cause(error: &ureq::Error) -> String {
     match error {
         ureq::Error::Timeout(Timeout::Connect) => "timed out while connecting".to_owned(),
-        // Only the whole request has another limit.
+        // The request as a whole has the only other limit.
         ureq::Error::Timeout(_) => "timed out".to_owned(),
         ureq::Error::HostNotFound => "no such host".to_owned(),
         ureq::Error::Io(error) => error.to_string(),
@@ -197,17 +204,17 @@ fn cause(error: &ureq::Error) -> String {
     }
 }
 
-/// What to do about the cause, if waiting does not help.
+/// Advice for a cause that does not go away by itself; empty for the others.
 fn hint(cause: &str) -> &'static str {
     let cause = cause.to_lowercase();
     let says = |phrases: &[&str]| phrases.iter().any(|phrase| cause.contains(phrase));
     if says(&["no ca certificates"]) {
         "; install ca-certificates or set SSL_CERT_FILE"
     } else if says(&["unknownissuer", "unknown issuer"]) {
-        "; if a proxy of your company's opens TLS, have this machine trust its certificate, or set \
+        "; if a company proxy decrypts TLS, make this machine trust its certificate or set \
          SSL_CERT_FILE"
     } else if says(&["invalidcontenttype"]) {
-        "; does this address speak TLS?"
+        "; check that this address speaks TLS"
     } else if says(&["lookup address", "no such host", "name resolution"]) {
         "; check the name, and whether this machine needs HTTPS_PROXY"
     } else {

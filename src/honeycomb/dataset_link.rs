@@ -41,6 +41,7 @@ impl DatasetUrl {
         Some(Self { dataset: format!("{ui}/{team}{environment}/datasets/{}", slug(dataset)) })
     }
 
+    /// The dataset's page.
     pub fn dataset(&self) -> &str {
         &self.dataset
     }
@@ -50,6 +51,7 @@ impl DatasetUrl {
         format!("{}?query={}", self.dataset, encoded(&query.specification().to_string()))
     }
 
+    /// A link to a trace that began and ended at these times.
     pub fn trace(&self, trace_id: &str, (from, to): (SystemTime, SystemTime)) -> String {
         format!(
             "{}/trace?trace_id={}&trace_start_ts={}&trace_end_ts={}",

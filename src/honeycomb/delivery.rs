@@ -7,7 +7,7 @@ use crate::base::shutdown::Shutdown;
 use crate::base::time;
 use crate::honeycomb::batch::{Batch, BatchLimits, Counts};
 use crate::honeycomb::poison::PoisonSuspects;
-use crate::honeycomb::response::EventResult;
+use crate::honeycomb::response::{EventResult, RequestFailure};
 
 /// The result of a delivery.
 #[derive(Debug)]
@@ -18,12 +18,13 @@ pub struct Delivery {
     pub rejected: usize,
     /// The number of events that are still queued.
     pub waiting: usize,
+    /// The time that the delivery took, including waits.
     pub took: Duration,
     pub end: DeliveryEnd,
 }
 
 impl Delivery {
-    /// True if the server answered for no event.
+    /// True if the server neither accepted nor rejected any event.
     pub fn is_without_result(&self) -> bool {
         self.sent.is_empty() && self.rejected == 0
     }
@@ -34,15 +35,15 @@ impl Delivery {
 pub enum DeliveryEnd {
     /// The queue is empty.
     Empty,
-    /// The server cannot take the events now. It may have asked for a pause.
-    Kept { why: String, retry_after: Option<Duration> },
-    /// The server will not take the events until a person follows the advice.
+    /// The last request failed, and there was no time to send it again.
+    Kept(RequestFailure),
+    /// The server rejects every request until a person follows the advice.
     Refused { advice: String },
-    /// The time was up, with no other problem.
+    /// The time was up, and no request had failed.
     OutOfTime,
-    /// Another collector was sending all the time.
+    /// Another collector was sending, or has replaced this one's lock.
     Busy,
-    /// A signal asked the program to stop.
+    /// A shutdown was requested.
     Stopped,
 }
 
@@ -55,10 +56,12 @@ pub struct TimeBudget<'a> {
 }
 
 impl TimeBudget<'_> {
+    /// True at the deadline, and after a shutdown request.
     pub fn is_over(self) -> bool {
         self.left().is_zero() || self.shutdown.requested()
     }
 
+    /// The time until the deadline.
     pub fn left(self) -> Duration {
         self.deadline.saturating_duration_since(time::now())
     }
@@ -74,9 +77,10 @@ impl TimeBudget<'_> {
     }
 }
 
-/// Events that the server accepted or rejected for good.
+/// Events that the server accepted or rejected.
 #[derive(Debug, Default)]
 pub struct Settled {
+    /// Sequence numbers.
     pub seqs: Vec<u64>,
     /// The number of them that were rejected.
     pub rejected: usize,
@@ -90,8 +94,7 @@ pub struct SendProgress<'a> {
     pub suspects: PoisonSuspects,
     /// The number of failed requests in a row.
     pub failures: u32,
-    /// Why the last request failed, and the pause that the server asked for.
-    pub last_failure: Option<(String, Option<Duration>)>,
+    pub last_failure: Option<RequestFailure>,
     /// Events that are settled but not yet removed from the queue.
     pub settled: Settled,
     pub sent: Counts,
@@ -112,26 +115,28 @@ impl<'a> SendProgress<'a> {
         }
     }
 
-    /// Takes the results of a batch. Returns the status of an event that must be sent again later,
-    /// if there is one.
+    /// Takes the results of a batch without suspects. Returns the status of an event that must be
+    /// sent again, if there is one.
     pub fn add_results(&mut self, batch: &Batch, results: &[EventResult]) -> Option<u16> {
         if results.len() < batch.seqs.len() {
-            // The server answers for fewer events, so only those are known to have arrived.
+            // Only the events that have a status are known to have arrived.
             self.limits.events = results.len();
         }
         if self.suspects.confirm(results) {
             self.limits = BatchLimits::DEFAULT;
         }
-        let later = self.settle_each(batch, results);
-        if later.is_none() {
+        let retry_status = self.settle(batch, results);
+        if retry_status.is_none() {
             (self.failures, self.last_failure) = (0, None);
         }
-        later
+        retry_status
     }
 
-    fn settle_each(&mut self, batch: &Batch, results: &[EventResult]) -> Option<u16> {
+    /// Settles the events that were accepted or rejected. Returns the status of one that was
+    /// neither, if there is one.
+    pub fn settle(&mut self, batch: &Batch, results: &[EventResult]) -> Option<u16> {
         let mut reasons = BTreeMap::<&str, usize>::new();
-        let mut later = None;
+        let mut retry_status = None;
         for ((seq, kind), result) in batch.seqs.iter().zip(&batch.kinds).zip(results) {
             match result {
                 EventResult::Accepted => {
@@ -142,7 +147,7 @@ impl<'a> SendProgress<'a> {
                     *reasons.entry(reason).or_default() += 1;
                     self.settled.seqs.push(*seq);
                 }
-                EventResult::Later { status } => later = Some(*status),
+                EventResult::Retry { status } => retry_status = Some(*status),
             }
         }
         for (reason, count) in reasons {
@@ -151,19 +156,19 @@ impl<'a> SendProgress<'a> {
             let plural = if count == 1 { "" } else { "s" };
             log::warn!("dropped {count} event{plural} that Honeycomb rejects: {reason}");
         }
-        later
+        retry_status
     }
 
-    /// Drops one event. `why` completes "dropped 1 event that ...".
-    pub fn drop_event(&mut self, seq: u64, why: &str) {
-        log::warn!("dropped 1 event that {why}");
+    /// Drops one event. `reason` completes "dropped 1 event that ...".
+    pub fn drop_event(&mut self, seq: u64, reason: &str) {
+        log::warn!("dropped 1 event that {reason}");
         self.rejected += 1;
         self.settled.seqs.push(seq);
         self.settled.rejected += 1;
     }
 
-    /// Makes the next batch smaller after the server rejected one as malformed or too large. False
-    /// if the server seems to reject everything.
+    /// Makes the next batch smaller after the server rejected this one as malformed or too large. A
+    /// single event becomes a suspect. Returns false if the server seems to reject everything.
     pub fn shrink(&mut self, batch: &Batch) -> bool {
         if let Some(smaller) = self.limits.halved(batch.seqs.len()) {
             self.limits = smaller;
@@ -171,5 +176,78 @@ impl<'a> SendProgress<'a> {
         }
         self.limits = BatchLimits::DEFAULT;
         self.suspects.add(batch.seqs[0])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::event::EventKind;
+
+    fn batch(seqs: std::ops::Range<u64>) -> Batch {
+        let kinds = vec![EventKind::Update; seqs.clone().count()];
+        Batch { seqs: seqs.collect(), kinds, body: Vec::new() }
+    }
+
+    fn budget(shutdown: &Shutdown) -> TimeBudget<'_> {
+        let limit = Duration::from_hours(1);
+        TimeBudget { limit, deadline: time::now() + limit, shutdown }
+    }
+
+    #[test]
+    fn a_request_needs_a_quarter_of_the_budget() {
+        let shutdown = Shutdown::default();
+        let (now, limit) = (time::now(), Duration::from_secs(8));
+        let budget = TimeBudget { limit, deadline: now + limit, shutdown: &shutdown };
+        for (passed, expected) in [(0, false), (5, false), (6, false), (7, true), (9, true)] {
+            let at = now + Duration::from_secs(passed);
+            assert_eq!(budget.is_used_up_at(at), expected, "after {passed} s");
+        }
+    }
+
+    #[test]
+    fn a_shutdown_ends_the_budget_before_the_deadline() {
+        let shutdown = Shutdown::default();
+        let budget = budget(&shutdown);
+        assert!(!budget.is_over());
+        shutdown.request();
+        assert!(budget.is_over() && !budget.left().is_zero());
+    }
+
+    #[test]
+    fn events_to_retry_are_not_settled() {
+        let shutdown = Shutdown::default();
+        let mut progress = SendProgress::new(budget(&shutdown));
+        progress.failures = 3;
+        let results = [
+            EventResult::Accepted,
+            EventResult::Retry { status: 429 },
+            EventResult::Rejected { reason: "too many columns".into() },
+        ];
+        assert_eq!(progress.add_results(&batch(4..7), &results), Some(429));
+        assert_eq!((&progress.settled.seqs[..], progress.settled.rejected), (&[4, 6][..], 1));
+        assert_eq!((&progress.sent, progress.rejected), (&[(EventKind::Update, 1)].into(), 1));
+        assert_eq!(progress.failures, 3);
+        assert_eq!(progress.add_results(&batch(5..6), &[EventResult::Accepted]), None);
+        assert_eq!(progress.failures, 0);
+    }
+
+    #[test]
+    fn events_without_a_status_limit_the_next_batch() {
+        let shutdown = Shutdown::default();
+        let mut progress = SendProgress::new(budget(&shutdown));
+        assert_eq!(progress.add_results(&batch(0..3), &[EventResult::Accepted]), None);
+        assert_eq!((&progress.settled.seqs[..], progress.limits.events), (&[0][..], 1));
+    }
+
+    #[test]
+    fn a_malformed_batch_is_halved_to_one_suspect() {
+        let shutdown = Shutdown::default();
+        let mut progress = SendProgress::new(budget(&shutdown));
+        assert!(progress.shrink(&batch(0..4)));
+        assert_eq!(progress.limits.events, 2);
+        assert!(progress.shrink(&batch(0..1)));
+        assert_eq!((progress.suspects.seqs(), progress.limits), (&[0][..], BatchLimits::DEFAULT));
+        assert!(!progress.shrink(&batch(3..4)), "the newest event is rejected too");
     }
 }

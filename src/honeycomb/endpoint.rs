@@ -1,4 +1,4 @@
-//! Where events go: the address of an API, and one dataset behind it.
+//! The destination of events: the address of an API, and one dataset behind it. Pure.
 
 use std::net::IpAddr;
 

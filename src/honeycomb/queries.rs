@@ -1,5 +1,5 @@
-//! The questions worth asking of a dataset, as data: what `check` links to, what `board` pins, and
-//! what the README lists. Each has Honeycomb's query specification. Pure.
+//! The queries that `check` links to, `board` shows and `docs/queries.md` lists, each with its query
+//! specification (<https://docs.honeycomb.io/api/query-specification>). Pure.
 //!
 //! Their order is that of the board. The first four are its first screen, and answer whether the
 //! environments are healthy and where the time goes. The next four explain a failed start.
@@ -19,7 +19,7 @@ pub struct Query {
     pub combination: Combination,
     pub calculations: &'static [Calculation],
     pub breakdowns: &'static [&'static str],
-    /// What the groups are ordered by, greatest first.
+    /// The calculation that orders the groups, greatest first.
     pub order: Calculation,
     pub days: u32,
     pub style: Style,
@@ -49,14 +49,14 @@ pub enum Combination {
     Any,
 }
 
-/// Honeycomb's operator, and what it is applied to; `COUNT` alone needs no column.
+/// An operator of Honeycomb and its column. Only `COUNT` has none.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Calculation {
     pub op: &'static str,
     pub column: Option<&'static str>,
 }
 
-/// How a board shows it.
+/// How a board shows a query.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Style {
     Graph,
@@ -188,7 +188,7 @@ pub const QUERIES: &[Query] = &[
         style: Style::Combo,
     },
     Query {
-        name: "What is not ready",
+        name: "Unready resources",
         question: "Which resources do unhealthy environments lack?",
         filters: &[
             kind("session"),
@@ -231,7 +231,7 @@ pub const QUERIES: &[Query] = &[
         style: Style::Graph,
     },
     Query {
-        name: "What holds up the start",
+        name: "Slowest resource at startup",
         question: "Which resource became ready last?",
         filters: &[kind("startup"), SETTLED],
         combination: Combination::All,
@@ -265,7 +265,7 @@ pub const QUERIES: &[Query] = &[
     },
     Query {
         name: "Live updates against full builds",
-        question: "How often is a change a live update in place of an image build, and how long do both take?",
+        question: "How often is a change a live update instead of an image build, and how long do both take?",
         filters: &[
             kind("update"),
             NOT_INITIAL,
@@ -322,7 +322,7 @@ pub const QUERIES: &[Query] = &[
 ];
 
 impl Query {
-    /// Honeycomb's query specification: the body of `POST /1/queries`, and what stands in a link.
+    /// The query specification: the body of `POST /1/queries`, and part of a link.
     pub fn specification(&self) -> Value {
         json!({
             "breakdowns": self.breakdowns,
@@ -337,7 +337,7 @@ impl Query {
         })
     }
 
-    /// Each column that it names, once.
+    /// The columns that the query uses, each once.
     pub fn columns(&self) -> Vec<&'static str> {
         let filtered = self.filters.iter().map(|filter| filter.column);
         let calculated = self.calculations.iter().filter_map(|calculation| calculation.column);
@@ -348,7 +348,8 @@ impl Query {
         columns
     }
 
-    /// Another value for each version of it: Honeycomb changes no query, it only makes new ones.
+    /// Identifies this version of the query. Honeycomb never changes a saved query, so another
+    /// version is another query.
     pub fn version(&self) -> String {
         let specification = self.specification().to_string();
         ids::id(&[self.name, self.question, &specification], 8)

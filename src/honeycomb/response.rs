@@ -1,4 +1,4 @@
-//! What Honeycomb's response to a request means for its events. Pure.
+//! Decides from Honeycomb's response to a request what happens to its events. Pure.
 //!
 //! A response may come from something else: a proxy, a load balancer, a Refinery or a login page.
 //! So an event counts as accepted only if its own status is 2xx, and as rejected only if its own
@@ -10,40 +10,60 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::base::text::one_line;
-use crate::honeycomb::status::StatusClass;
+use crate::honeycomb::status::{StatusClass, is_final_for_event};
 
 /// The longest text from a server that a message quotes, in characters.
 pub const TEXT_LIMIT: usize = 200;
 
-/// The parts of an HTTP response that matter.
+/// The parts of an HTTP response that matter. The API key is redacted in `location`
+/// and `body`, which messages may quote.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Response {
     pub status: u16,
+    /// `Retry-After`: seconds or an HTTP date.
     pub retry_after: Option<String>,
-    /// The server's clock.
+    /// `Date`: the time by the server's clock.
     pub date: Option<String>,
+    /// `Location`: the target of a redirect.
     pub location: Option<String>,
     pub body: Vec<u8>,
 }
 
-/// What to do with the events of a batch.
+/// The outcome of sending a batch.
 #[derive(Debug, Clone, PartialEq)]
 pub enum BatchResult {
     /// One result per event, in order. Events beyond the last have none.
-    Judged(Vec<EventResult>),
+    PerEvent(Vec<EventResult>),
     /// The same batch may succeed later.
-    Retry { why: String, after: Option<Duration> },
+    Retry(RequestFailure),
     /// The batch is malformed or too large. A smaller or another one may succeed.
-    Malformed { advice: String },
+    Malformed { reason: String },
     /// The same batch will not succeed until a person follows the advice.
     Refused { advice: String },
 }
 
+/// Why a request failed that may succeed later.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RequestFailure {
+    /// One line for a message.
+    pub reason: String,
+    /// The pause that the server asked for.
+    pub retry_after: Option<Duration>,
+}
+
+impl RequestFailure {
+    /// The failure of a batch in which some events have this status of their own.
+    pub fn of_events(status: u16) -> Self {
+        Self { reason: format!("HTTP {status} for some events"), retry_after: None }
+    }
+}
+
+/// The outcome of one event of a batch.
 #[derive(Debug, Clone, PartialEq)]
 pub enum EventResult {
     Accepted,
-    /// It stays queued.
-    Later {
+    /// It stays queued, because Honeycomb may accept it later.
+    Retry {
         status: u16,
     },
     /// It leaves the queue, because Honeycomb will never accept it.
@@ -65,6 +85,11 @@ pub fn http(response: &Response) -> String {
     format!("HTTP {}{}", response.status, prefixed(": ", &error_text(&response.body)))
 }
 
+/// The message for a rejected request. `reason` is the result of [`http`].
+pub fn rejected(reason: &str) -> String {
+    format!("the server rejects the request ({reason})")
+}
+
 /// The advice for a 3xx.
 pub fn redirected(response: &Response) -> String {
     format!(
@@ -78,18 +103,20 @@ pub fn redirected(response: &Response) -> String {
 /// its own time; the local clock may be wrong.
 pub fn judge(response: &Response, now: SystemTime) -> BatchResult {
     let now = response.date.as_deref().and_then(date).unwrap_or(now);
-    let after = response.retry_after.as_deref().and_then(|text| retry_after(text, now));
+    let retry = |reason| {
+        let asked = response.retry_after.as_deref();
+        let retry_after = asked.and_then(|text| retry_after(text, now));
+        BatchResult::Retry(RequestFailure { reason, retry_after })
+    };
     let refused =
         |advice: &str| BatchResult::Refused { advice: format!("{advice} ({})", http(response)) };
     match StatusClass::of(response.status) {
         StatusClass::Success => match results(&response.body) {
-            Some(results) if !results.is_empty() => BatchResult::Judged(results),
-            _ => BatchResult::Retry { why: without_statuses(response.status), after },
+            Some(results) if !results.is_empty() => BatchResult::PerEvent(results),
+            _ => retry(without_statuses(response.status)),
         },
         StatusClass::Redirect => refused(&redirected(response)),
-        StatusClass::Malformed => BatchResult::Malformed {
-            advice: format!("the server rejects the request ({})", http(response)),
-        },
+        StatusClass::Malformed => BatchResult::Malformed { reason: http(response) },
         StatusClass::UnknownKey => refused(UNKNOWN_KEY),
         StatusClass::Forbidden => refused(MAY_NOT_SEND),
         StatusClass::NotFound => refused(
@@ -99,8 +126,8 @@ pub fn judge(response: &Response, now: SystemTime) -> BatchResult {
         StatusClass::ProxyCredentials => {
             refused("the proxy needs credentials; set them in HTTPS_PROXY")
         }
-        StatusClass::Temporary => BatchResult::Retry { why: http(response), after },
-        StatusClass::Refused => refused("the server rejects the request"),
+        StatusClass::Temporary => retry(http(response)),
+        StatusClass::Refused => BatchResult::Refused { advice: rejected(&http(response)) },
     }
 }
 
@@ -122,14 +149,13 @@ fn results(body: &[u8]) -> Option<Vec<EventResult>> {
     let statuses: Vec<EventStatus> = serde_json::from_slice(body).ok()?;
     let results = statuses.into_iter().map(|event| match event.status {
         200..=299 => EventResult::Accepted,
-        status @ (429 | 401 | 403 | 404 | 408) => EventResult::Later { status },
-        400..=499 => {
+        status if is_final_for_event(status) => {
             let reason = event.error.as_ref().and_then(Value::as_str);
             EventResult::Rejected {
                 reason: one_line(reason.unwrap_or("no reason given"), TEXT_LIMIT),
             }
         }
-        status => EventResult::Later { status },
+        status => EventResult::Retry { status },
     });
     Some(results.collect())
 }
@@ -200,11 +226,11 @@ mod tests {
         let rejected = |reason: &str| EventResult::Rejected { reason: reason.into() };
         assert_eq!(
             judged(200, body),
-            BatchResult::Judged(vec![
+            BatchResult::PerEvent(vec![
                 EventResult::Accepted,
                 rejected("too many columns"),
-                EventResult::Later { status: 429 },
-                EventResult::Later { status: 500 },
+                EventResult::Retry { status: 429 },
+                EventResult::Retry { status: 500 },
                 rejected("no reason given"),
                 EventResult::Accepted,
                 rejected("no reason given"),
@@ -217,7 +243,7 @@ mod tests {
         for body in
             ["", "[]", "<html>please log in</html>", "{}", r#"{"status":202}"#, "[17]", "\u{0}"]
         {
-            assert!(matches!(judged(200, body), BatchResult::Retry { .. }), "{body}");
+            assert!(matches!(judged(200, body), BatchResult::Retry(_)), "{body}");
         }
     }
 
@@ -258,7 +284,7 @@ mod tests {
     #[test]
     fn a_temporary_status_is_retried() {
         for status in [408, 429, 500, 502, 503, 504, 599] {
-            assert!(matches!(judged(status, "<html>"), BatchResult::Retry { .. }), "{status}");
+            assert!(matches!(judged(status, "<html>"), BatchResult::Retry(_)), "{status}");
         }
     }
 
@@ -292,10 +318,10 @@ mod tests {
         };
         for (date, expected) in [(dated.date.clone(), 2), (Some("soon".into()), 784_111_777)] {
             let response = Response { date, ..dated.clone() };
-            let BatchResult::Retry { after, .. } = judge(&response, SystemTime::UNIX_EPOCH) else {
+            let BatchResult::Retry(failure) = judge(&response, SystemTime::UNIX_EPOCH) else {
                 panic!("{response:?}")
             };
-            assert_eq!(after, Some(Duration::from_secs(expected)), "{response:?}");
+            assert_eq!(failure.retry_after, Some(Duration::from_secs(expected)), "{response:?}");
         }
     }
 

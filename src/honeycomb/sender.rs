@@ -1,6 +1,7 @@
 //! Sends the queue to Honeycomb, batch by batch, oldest events first, until it is empty or the time
 //! is up. An event leaves the queue on disk as soon as the server has accepted or rejected it.
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use crate::base::backoff;
@@ -9,7 +10,7 @@ use crate::base::time;
 use crate::honeycomb::batch::{Batch, BatchLimits, Counts, NextBatch, cut};
 use crate::honeycomb::client::{Client, NoResponse};
 use crate::honeycomb::delivery::{Delivery, DeliveryEnd, SendProgress, Settled, TimeBudget};
-use crate::honeycomb::response::{BatchResult, judge};
+use crate::honeycomb::response::{self, BatchResult, RequestFailure, judge};
 use crate::spool::error::StoreError;
 use crate::spool::store::{SendLock, Store};
 
@@ -29,12 +30,15 @@ pub struct Sender {
     lock: Option<SendLock>,
 }
 
+/// Whether a delivery continues, or how it ends.
+type Step = ControlFlow<DeliveryEnd>;
+
 impl Sender {
     pub fn new(store: Store, client: Client) -> Self {
         Self { store, client, unsaved: Settled::default(), lock: None }
     }
 
-    /// Where the events wait.
+    /// The store that holds the queue.
     pub fn store(&self) -> &Store {
         &self.store
     }
@@ -43,7 +47,8 @@ impl Sender {
         &self.client
     }
 
-    /// Delivers for at most `limit`, including retries.
+    /// Sends the queue for at most `limit`, including retries. Fails if the state cannot be read or
+    /// written. Events that were settled meanwhile are kept, and saved by the next delivery.
     pub fn deliver(
         &mut self,
         limit: Duration,
@@ -54,7 +59,7 @@ impl Sender {
         let (mut sent, mut rejected, mut end) = (Counts::new(), 0, DeliveryEnd::Busy);
         if let Some(lock) = self.wait_for_turn(budget)? {
             let mut progress = SendProgress::new(budget);
-            let result = self.send_batches(&mut progress, &lock);
+            let result = self.send_queue(&mut progress, &lock);
             self.lock = (!self.unsaved.seqs.is_empty()).then_some(lock);
             end = result?;
             (sent, rejected) = (progress.sent, progress.rejected);
@@ -63,7 +68,7 @@ impl Sender {
         Ok(Delivery { sent, rejected, waiting, took: time::now() - started, end })
     }
 
-    /// `None` if another collector is sending until the time is up.
+    /// Waits for the right to send. `None` if another collector has it until the time is up.
     fn wait_for_turn(&mut self, budget: TimeBudget) -> Result<Option<SendLock>, StoreError> {
         if let Some(kept) = self.lock.take().filter(SendLock::holds) {
             return Ok(Some(kept));
@@ -79,7 +84,7 @@ impl Sender {
         }
     }
 
-    fn send_batches(
+    fn send_queue(
         &mut self,
         progress: &mut SendProgress,
         lock: &SendLock,
@@ -89,98 +94,130 @@ impl Sender {
         }
         loop {
             // The queue is read just before each request, because it may have changed.
-            let batch = match self.save_and_cut(progress)? {
-                NextBatch::Empty if progress.suspects.is_empty() => return Ok(DeliveryEnd::Empty),
+            let step = match self.save_and_cut(progress)? {
                 NextBatch::Empty => return self.send_suspects(progress),
-                NextBatch::Batch(batch) => batch,
                 NextBatch::TooLarge(seq) => {
                     progress.drop_event(seq, "is too large for Honeycomb");
-                    continue;
+                    Step::Continue(())
                 }
+                NextBatch::Batch(batch) => self.send_batch(&batch, progress, lock)?,
             };
-            if let Some(end) = reason_to_stop(progress, lock) {
-                return Ok(end);
-            }
-            let (why, retry_after) = match self.send(&batch, progress.budget) {
-                BatchResult::Judged(results) => match progress.add_results(&batch, &results) {
-                    Some(status) => (some_events_later(status), None),
-                    None => continue,
-                },
-                BatchResult::Malformed { .. } if progress.shrink(&batch) => continue,
-                BatchResult::Malformed { advice } | BatchResult::Refused { advice } => {
-                    return Ok(DeliveryEnd::Refused { advice });
-                }
-                BatchResult::Retry { why, after } => (why, after),
-            };
-            if let Some(end) = self.pause(progress, why, retry_after)? {
+            if let Step::Break(end) = step {
                 return Ok(end);
             }
         }
     }
 
-    /// Waits before the next try. Returns the end of the delivery if there is no time for one.
-    fn pause(
+    fn send_batch(
+        &mut self,
+        batch: &Batch,
+        progress: &mut SendProgress,
+        lock: &SendLock,
+    ) -> Result<Step, StoreError> {
+        if let Some(end) = reason_to_stop(progress, lock) {
+            return Ok(Step::Break(end));
+        }
+        match self.request(batch, progress.budget) {
+            BatchResult::PerEvent(results) => match progress.add_results(batch, &results) {
+                Some(status) => self.wait_to_retry(progress, RequestFailure::of_events(status)),
+                None => Ok(Step::Continue(())),
+            },
+            BatchResult::Malformed { .. } if progress.shrink(batch) => Ok(Step::Continue(())),
+            BatchResult::Malformed { reason } => Ok(Step::Break(rejects_everything(&reason))),
+            BatchResult::Refused { advice } => Ok(Step::Break(DeliveryEnd::Refused { advice })),
+            BatchResult::Retry(failure) => self.wait_to_retry(progress, failure),
+        }
+    }
+
+    /// Waits before the next attempt. Ends the delivery if there is no time for one.
+    fn wait_to_retry(
         &mut self,
         progress: &mut SendProgress,
-        why: String,
-        retry_after: Option<Duration>,
-    ) -> Result<Option<DeliveryEnd>, StoreError> {
-        self.save_and_cut(progress)?;
+        failure: RequestFailure,
+    ) -> Result<Step, StoreError> {
+        self.save(progress)?;
         progress.failures += 1;
-        let pause = backoff::pause(progress.failures, retry_after, backoff::jitter());
+        let pause = backoff::pause(progress.failures, failure.retry_after, backoff::jitter());
         let retry_at = time::now() + pause;
         if progress.budget.is_used_up_at(retry_at) {
-            return Ok(Some(DeliveryEnd::Kept { why, retry_after }));
+            return Ok(Step::Break(DeliveryEnd::Kept(failure)));
         }
-        log::debug!("{why}; trying again");
-        progress.last_failure = Some((why, retry_after));
-        let stopped = progress.budget.shutdown.wait_until(retry_at);
-        Ok(stopped.then_some(DeliveryEnd::Stopped))
+        log::debug!("{}; retrying", failure.reason);
+        progress.last_failure = Some(failure);
+        let is_stopped = progress.budget.shutdown.wait_until(retry_at);
+        Ok(if is_stopped { Step::Break(DeliveryEnd::Stopped) } else { Step::Continue(()) })
     }
 
-    /// Sends each suspect alone once more. If the server has accepted other events meanwhile, a
-    /// suspect that it rejects again is dropped, so that it cannot block the queue forever.
+    /// Sends each suspect once more, alone, after the rest of the queue.
     fn send_suspects(&mut self, progress: &mut SendProgress) -> Result<DeliveryEnd, StoreError> {
-        for seq in progress.suspects.seqs().to_vec() {
-            let alone = self.store.read(|state| {
-                let event = state.queue().iter().find(|event| event.seq == seq);
-                event.map(|event| cut(std::slice::from_ref(event), BatchLimits::DEFAULT))
-            })?;
-            let Some(NextBatch::Batch(batch)) = alone else { continue };
-            if progress.budget.is_used_up() {
-                return Ok(DeliveryEnd::OutOfTime);
-            }
-            let later = match self.send(&batch, progress.budget) {
-                BatchResult::Judged(results) => progress.add_results(&batch, &results),
-                BatchResult::Malformed { advice } if progress.suspects.is_confirmed() => {
-                    progress.drop_event(seq, &format!("Honeycomb rejects: {advice}"));
-                    None
-                }
-                BatchResult::Malformed { advice } | BatchResult::Refused { advice } => {
-                    return Ok(DeliveryEnd::Refused { advice });
-                }
-                BatchResult::Retry { why, after } => {
-                    return Ok(DeliveryEnd::Kept { why, retry_after: after });
-                }
-            };
-            self.save_and_cut(progress)?;
-            if let Some(status) = later {
-                return Ok(DeliveryEnd::Kept { why: some_events_later(status), retry_after: None });
+        let suspects = progress.suspects.seqs().to_vec();
+        if suspects.is_empty() {
+            return Ok(DeliveryEnd::Empty);
+        }
+        for seq in suspects {
+            if let Step::Break(end) = self.send_suspect(seq, progress)? {
+                return Ok(end);
             }
         }
         let is_empty = self.queue_is_empty()?;
         Ok(if is_empty { DeliveryEnd::Empty } else { DeliveryEnd::OutOfTime })
     }
 
+    /// Drops the suspect if the server rejects it again and has accepted other events meanwhile.
+    /// Otherwise it would block the queue forever.
+    fn send_suspect(&mut self, seq: u64, progress: &mut SendProgress) -> Result<Step, StoreError> {
+        let Some(batch) = self.batch_of(seq)? else { return Ok(Step::Continue(())) };
+        if progress.budget.is_used_up() {
+            return Ok(Step::Break(DeliveryEnd::OutOfTime));
+        }
+        let step = match self.request(&batch, progress.budget) {
+            BatchResult::PerEvent(results) => match progress.settle(&batch, &results) {
+                Some(status) => Step::Break(DeliveryEnd::Kept(RequestFailure::of_events(status))),
+                None => Step::Continue(()),
+            },
+            BatchResult::Malformed { reason } if progress.suspects.is_confirmed() => {
+                progress.drop_event(seq, &format!("Honeycomb rejects: {reason}"));
+                Step::Continue(())
+            }
+            BatchResult::Malformed { reason } => Step::Break(rejects_everything(&reason)),
+            BatchResult::Refused { advice } => Step::Break(DeliveryEnd::Refused { advice }),
+            BatchResult::Retry(failure) => Step::Break(DeliveryEnd::Kept(failure)),
+        };
+        self.save(progress)?;
+        Ok(step)
+    }
+
+    /// The queued event with this number as a batch. `None` if it has left the queue.
+    fn batch_of(&self, seq: u64) -> Result<Option<Batch>, StoreError> {
+        let next = self.store.read(|state| {
+            let event = state.queue().iter().find(|event| event.seq == seq)?;
+            Some(cut(std::slice::from_ref(event), BatchLimits::DEFAULT))
+        })?;
+        Ok(match next {
+            Some(NextBatch::Batch(batch)) => Some(batch),
+            _ => None,
+        })
+    }
+
     fn queue_is_empty(&self) -> Result<bool, StoreError> {
         self.store.read(|state| state.queue().is_empty())
     }
 
-    fn send(&self, batch: &Batch, budget: TimeBudget) -> BatchResult {
+    fn request(&self, batch: &Batch, budget: TimeBudget) -> BatchResult {
         match self.client.post(&batch.body, budget.left()) {
             Ok(response) => judge(&response, time::wall()),
-            Err(NoResponse(why)) => BatchResult::Retry { why, after: None },
+            Err(NoResponse(reason)) => {
+                BatchResult::Retry(RequestFailure { reason, retry_after: None })
+            }
         }
+    }
+
+    /// Removes the settled events from the queue on disk, if there are any.
+    fn save(&mut self, progress: &mut SendProgress) -> Result<(), StoreError> {
+        if progress.settled.seqs.is_empty() && self.unsaved.seqs.is_empty() {
+            return Ok(());
+        }
+        self.save_and_cut(progress).map(drop)
     }
 
     /// Removes the settled events from the queue on disk, and cuts the next batch in the same step,
@@ -215,12 +252,12 @@ fn reason_to_stop(progress: &mut SendProgress, lock: &SendLock) -> Option<Delive
         return Some(DeliveryEnd::Stopped);
     }
     if progress.budget.is_used_up() {
-        let kept = |(why, retry_after)| DeliveryEnd::Kept { why, retry_after };
-        return Some(progress.last_failure.take().map_or(DeliveryEnd::OutOfTime, kept));
+        let failure = progress.last_failure.take();
+        return Some(failure.map_or(DeliveryEnd::OutOfTime, DeliveryEnd::Kept));
     }
     (!lock.holds()).then_some(DeliveryEnd::Busy)
 }
 
-fn some_events_later(status: u16) -> String {
-    format!("HTTP {status} for some events")
+fn rejects_everything(reason: &str) -> DeliveryEnd {
+    DeliveryEnd::Refused { advice: response::rejected(reason) }
 }

@@ -1,6 +1,6 @@
-//! The one table of HTTP statuses. Pure.
+//! The table of HTTP statuses that deliveries, `check` and `board` share. Pure.
 
-/// What an HTTP status says about a request, whatever the request was.
+/// The meaning of an HTTP status for any request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StatusClass {
     Success,
@@ -38,9 +38,25 @@ impl StatusClass {
     }
 }
 
+/// True if Honeycomb will never accept an event that has this status in the response to its batch.
+/// The other 4xx concern the key, the dataset or the load, so the event may be accepted later.
+pub fn is_final_for_event(status: u16) -> bool {
+    (400..=499).contains(&status) && !matches!(status, 401 | 403 | 404 | 408 | 429)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_an_event_with_a_final_status_is_dropped() {
+        for status in [400, 402, 405, 413, 422, 425, 499] {
+            assert!(is_final_for_event(status), "{status}");
+        }
+        for status in [0, 101, 202, 301, 401, 403, 404, 408, 429, 500, 503, 600] {
+            assert!(!is_final_for_event(status), "{status}");
+        }
+    }
 
     #[test]
     fn a_status_has_one_class() {

@@ -59,7 +59,7 @@ impl Problems {
     /// one. Returns true if this delivery ended a problem.
     pub(super) fn on_delivery(&mut self, delivery: &Delivery, retry_in: Option<Duration>) -> bool {
         let (problem, reason) = match &delivery.end {
-            DeliveryEnd::Kept { why, .. } => ("kept", why),
+            DeliveryEnd::Kept(failure) => ("kept", &failure.reason),
             DeliveryEnd::Refused { advice } => ("refused", advice),
             // Without a response, the state of Honeycomb is unknown.
             DeliveryEnd::Busy | DeliveryEnd::OutOfTime if delivery.is_without_result() => {
@@ -100,6 +100,7 @@ fn retrying_in(pause: Duration) -> String {
 mod tests {
     use super::*;
     use crate::honeycomb::batch::Counts;
+    use crate::honeycomb::response::RequestFailure;
 
     fn delivery(end: DeliveryEnd) -> Delivery {
         Delivery { sent: Counts::new(), rejected: 0, waiting: 3, took: Duration::ZERO, end }
@@ -116,7 +117,7 @@ mod tests {
     #[test]
     fn a_delivery_problem_lasts_until_honeycomb_responds() {
         let mut problems = Problems::default();
-        let kept = DeliveryEnd::Kept { why: "HTTP 503".into(), retry_after: None };
+        let kept = DeliveryEnd::Kept(RequestFailure::of_events(503));
         assert!(!problems.on_delivery(&delivery(kept), None));
         assert_eq!(problems.delivery(), Some("kept"));
         assert!(!problems.on_delivery(&delivery(DeliveryEnd::OutOfTime), None));

@@ -181,10 +181,10 @@ impl Schedule {
                 (self.failures, self.refusals) = (0, 0);
                 Duration::ZERO
             }
-            DeliveryEnd::Kept { retry_after, .. } => {
+            DeliveryEnd::Kept(failure) => {
                 // Honeycomb accepted some events, so the backoff starts again.
                 self.failures = if delivery.sent.is_empty() { self.failures + 1 } else { 1 };
-                backoff::until_next_delivery(self.failures, *retry_after, jitter)
+                backoff::until_next_delivery(self.failures, failure.retry_after, jitter)
             }
             DeliveryEnd::Refused { .. } => {
                 self.refusals += 1;
@@ -214,6 +214,7 @@ mod tests {
     use super::*;
     use crate::events::event::EventKind;
     use crate::honeycomb::batch::Counts;
+    use crate::honeycomb::response::RequestFailure;
 
     const INTERVAL: Duration = Duration::from_mins(1);
 
@@ -229,7 +230,7 @@ mod tests {
     }
 
     fn kept() -> DeliveryEnd {
-        DeliveryEnd::Kept { why: "HTTP 503".into(), retry_after: None }
+        DeliveryEnd::Kept(RequestFailure::of_events(503))
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //! The steps, one file each: [`origin`] finds out what Tilt was doing, `quoting` and `words`
 //! take out everything the user wrote, `phrases` compares the rest with the table, `exit_code` and
 //! `hash` do what their names say. [`pod_status`] does the same for Kubernetes pods, which
-//! have a status word in place of a text.
+//! have a status word instead of a text.
 
 pub mod classes;
 mod exit_code;

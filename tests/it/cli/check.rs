@@ -284,7 +284,7 @@ fn an_unreachable_endpoint_is_reported_with_the_reason() {
     run_for_a_minute(&speaks_no_tls()).exits_with(4).finds(
         "endpoint",
         "bad",
-        "does this address speak TLS?",
+        "check that this address speaks TLS",
     );
     run("ftp://x").exits_with(2).finds("endpoint", "bad", "ftp:// is not supported").finds(
         "team",
@@ -314,7 +314,7 @@ fn a_bad_certificate_is_reported_and_gets_no_key() {
         (outcome, heard)
     };
     for (shown, says) in [
-        ("of-a-stranger.pem", "have this machine trust its certificate, or set SSL_CERT_FILE"),
+        ("of-a-stranger.pem", "make this machine trust its certificate or set SSL_CERT_FILE"),
         ("expired.pem", "xpired"),
         ("wrong-name.pem", "name"),
     ] {

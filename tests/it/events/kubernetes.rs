@@ -239,3 +239,17 @@ fn the_last_row_of_a_tilt_ci_shows_how_it_ended() {
         assert_fields(&session(&events), &expected);
     }
 }
+
+#[test]
+fn a_startup_without_a_cluster_says_so() {
+    let sandbox = Sandbox::new();
+    let snapshot = fs::read(capture("k8s/away-at-start/ci-snapshot.json")).expect("a capture");
+    fs::write(sandbox.path("work/tilt.json"), snapshot).expect("a snapshot");
+    let options = "--once --dry-run --snapshot tilt.json --outcome failure";
+    let events = sandbox.run(options).finish().exits_with(0).events();
+    let startup = events.iter().find(|event| event["data"]["kind"] == "startup");
+    let startup = &startup.expect("a startup")["data"];
+    let expected =
+        json!({"error": true, "error.type": "cluster_unavailable", "outcome": "failure"});
+    assert_fields(startup, &expected);
+}

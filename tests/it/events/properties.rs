@@ -148,9 +148,9 @@ impl Simulation {
             body: json!(answered).to_string().into_bytes(),
             ..Response::default()
         };
-        if let BatchResult::Judged(fates) = judge(&answer, self.now) {
+        if let BatchResult::PerEvent(fates) = judge(&answer, self.now) {
             let settled = batch.seqs.iter().zip(&fates);
-            let settled = settled.filter(|(_, fate)| !matches!(fate, EventResult::Later { .. }));
+            let settled = settled.filter(|(_, fate)| !matches!(fate, EventResult::Retry { .. }));
             self.state.settle(&settled.map(|(number, _)| *number).collect::<Vec<_>>(), 0);
         }
     }
