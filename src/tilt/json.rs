@@ -10,8 +10,8 @@ use serde::de::IgnoredAny;
 
 use crate::base::text::{one_line, without_credentials};
 use crate::tilt::model::{
-    Cluster, Condition, CurrentUpdate, ImageBuild, ImageKind, Outcome, Resource, ResourceType,
-    Session, Snapshot, Stage, Timestamp, Update, Waiting,
+    Cluster, Condition, ContainerFailure, CurrentUpdate, ImageBuild, ImageKind, Outcome, PodInfo,
+    Resource, ResourceType, Session, Snapshot, Stage, Timestamp, Update, Waiting,
 };
 
 impl Snapshot {
@@ -30,6 +30,7 @@ impl Snapshot {
             Some("Cluster") => self.push_cluster(object),
             Some("UIResource") => return self.push_resource(object),
             Some("DockerImage") => self.add_image(object, ImageKind::Docker),
+            Some("KubernetesDiscovery") => self.pods.extend(object.into_pod()),
             Some("CmdImage") => self.add_image(object, ImageKind::Cmd),
             _ => {}
         }
@@ -144,6 +145,8 @@ struct ObjectStatus {
     #[serde(rename = "ref")]
     tagged_ref: Option<String>,
     stage_statuses: Option<Vec<RawStage>>,
+    // KubernetesDiscovery
+    pods: Option<Vec<RawPod>>,
 }
 
 #[derive(Deserialize)]
@@ -218,6 +221,35 @@ struct WaitingOnRef {
 struct K8sInfo {
     pod_status: Option<String>,
     pod_restarts: Option<i64>,
+    pod_creation_time: Option<String>,
+    display_names: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawPod {
+    created_at: Option<String>,
+    deleting: Option<bool>,
+    conditions: Option<Vec<RawCondition>>,
+    init_containers: Option<Vec<RawContainer>>,
+    containers: Option<Vec<RawContainer>>,
+}
+
+#[derive(Deserialize)]
+struct RawContainer {
+    state: Option<RawContainerState>,
+}
+
+#[derive(Deserialize)]
+struct RawContainerState {
+    terminated: Option<RawTermination>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawTermination {
+    exit_code: Option<i64>,
+    reason: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -320,11 +352,23 @@ impl Object {
             trigger_mode: status.trigger_mode,
             waiting: status.waiting.map(RawWaiting::into_waiting),
             pod_status: k8s.as_ref().and_then(|info| non_empty(info.pod_status.clone())),
-            pod_restarts: k8s.and_then(|info| info.pod_restarts),
+            pod_restarts: k8s.as_ref().and_then(|info| info.pod_restarts),
+            pod_created_at: k8s.as_ref().and_then(|info| time(info.pod_creation_time.as_deref())),
+            pod: None,
+            is_job: k8s.is_some_and(|info| info.deploys_a_job()),
             health_status: status
                 .compose_resource_info
                 .and_then(|info| non_empty(info.health_status)),
         })
+    }
+
+    /// Returns the newest pod with the name of its resource. Prefers pods that are not being deleted.
+    fn into_pod(self) -> Option<(String, PodInfo)> {
+        let resource = non_empty(self.metadata?.annotations?.resource)?;
+        let pods = self.status?.pods?.into_iter();
+        let pods = pods.filter_map(|pod| Some((pod.deleting != Some(true), pod.into_pod()?)));
+        let newest = pods.max_by_key(|(stays, pod)| (*stays, pod.created_at.at))?.1;
+        Some((resource, newest))
     }
 
     /// Returns `None` if the image has no completed build with a start and an end.
@@ -367,6 +411,40 @@ impl RawWaiting {
 impl WaitingOnRef {
     fn is_resource(&self) -> bool {
         self.kind.as_deref().is_none_or(|kind| kind == "UIResource")
+    }
+}
+
+impl K8sInfo {
+    /// Tilt names each deployed object `NAME:KIND`.
+    fn deploys_a_job(&self) -> bool {
+        self.display_names.iter().flatten().any(|name| name.ends_with(":job"))
+    }
+}
+
+impl RawPod {
+    fn into_pod(self) -> Option<PodInfo> {
+        let conditions = self.conditions.unwrap_or_default();
+        let held_since =
+            |name| condition(&conditions, name).filter(|c| c.holds).and_then(|c| c.since);
+        let reason = condition(&conditions, "PodScheduled").and_then(|condition| condition.reason);
+        let containers = self.init_containers.into_iter().chain(self.containers).flatten();
+        Some(PodInfo {
+            created_at: time(self.created_at.as_deref())?,
+            scheduled_at: held_since("PodScheduled"),
+            initialized_at: held_since("Initialized"),
+            ready_at: held_since("Ready"),
+            is_unschedulable: reason.as_deref() == Some("Unschedulable"),
+            container_failure: containers.filter_map(RawContainer::into_failure).next_back(),
+        })
+    }
+}
+
+impl RawContainer {
+    fn into_failure(self) -> Option<ContainerFailure> {
+        let terminated = self.state?.terminated?;
+        let exit_code = terminated.exit_code.filter(|code| *code != 0);
+        let out_of_memory = terminated.reason.as_deref() == Some("OOMKilled");
+        exit_code.map(|_| ContainerFailure { exit_code, out_of_memory })
     }
 }
 

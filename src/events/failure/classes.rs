@@ -100,9 +100,9 @@ const USES_DOCKER: &[Origin] = &[ImageBuild, Push, Compose, Tiltfile, Docker, Li
 const BUILD: &[Origin] = &[ImageBuild, Unknown];
 const KUBERNETES: &[Origin] = &[Apply, LiveUpdate, Session];
 
-pub(super) const COMMAND_FAILED: &str = "command_failed";
+pub const COMMAND_FAILED: &str = "command_failed";
 /// OpenTelemetry's value for an error without a class.
-pub(super) const OTHER: &str = "_OTHER";
+pub const OTHER: &str = "_OTHER";
 
 /// All classes, in the order in which they are tried.
 #[rustfmt::skip]
