@@ -9,10 +9,12 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::base::text::{one_line, without_credentials};
+use crate::tilt::condition_json::{RawCondition, condition, non_empty, time};
 use crate::tilt::model::{
-    Cluster, Condition, ContainerFailure, CurrentUpdate, ImageBuild, ImageKind, Outcome, PodInfo,
-    Resource, ResourceType, Session, Snapshot, Stage, Timestamp, Update, Waiting,
+    Cluster, CurrentUpdate, ImageBuild, ImageKind, Outcome, PodInfo, Resource, ResourceType,
+    Session, Snapshot, Stage, Update, Waiting,
 };
+use crate::tilt::pod_json::{self, RawPod};
 
 impl Snapshot {
     /// Adds the object in this JSON text. Returns false if the text cannot be read.
@@ -184,16 +186,6 @@ struct RawCurrentUpdate {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RawCondition {
-    #[serde(rename = "type")]
-    condition_type: Option<String>,
-    status: Option<String>,
-    reason: Option<String>,
-    last_transition_time: Option<String>,
-}
-
-#[derive(Deserialize)]
 struct DisableStatus {
     state: Option<String>,
 }
@@ -223,33 +215,6 @@ struct K8sInfo {
     pod_restarts: Option<i64>,
     pod_creation_time: Option<String>,
     display_names: Option<Vec<String>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RawPod {
-    created_at: Option<String>,
-    deleting: Option<bool>,
-    conditions: Option<Vec<RawCondition>>,
-    init_containers: Option<Vec<RawContainer>>,
-    containers: Option<Vec<RawContainer>>,
-}
-
-#[derive(Deserialize)]
-struct RawContainer {
-    state: Option<RawContainerState>,
-}
-
-#[derive(Deserialize)]
-struct RawContainerState {
-    terminated: Option<RawTermination>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RawTermination {
-    exit_code: Option<i64>,
-    reason: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -362,13 +327,10 @@ impl Object {
         })
     }
 
-    /// Returns the newest pod with the name of its resource. Prefers pods that are not being deleted.
+    /// Returns the newest pod with the name of its resource.
     fn into_pod(self) -> Option<(String, PodInfo)> {
         let resource = non_empty(self.metadata?.annotations?.resource)?;
-        let pods = self.status?.pods?.into_iter();
-        let pods = pods.filter_map(|pod| Some((pod.deleting != Some(true), pod.into_pod()?)));
-        let newest = pods.max_by_key(|(stays, pod)| (*stays, pod.created_at.at))?.1;
-        Some((resource, newest))
+        Some((resource, pod_json::newest(self.status?.pods?)?))
     }
 
     /// Returns `None` if the image has no completed build with a start and an end.
@@ -421,33 +383,6 @@ impl K8sInfo {
     }
 }
 
-impl RawPod {
-    fn into_pod(self) -> Option<PodInfo> {
-        let conditions = self.conditions.unwrap_or_default();
-        let held_since =
-            |name| condition(&conditions, name).filter(|c| c.holds).and_then(|c| c.since);
-        let reason = condition(&conditions, "PodScheduled").and_then(|condition| condition.reason);
-        let containers = self.init_containers.into_iter().chain(self.containers).flatten();
-        Some(PodInfo {
-            created_at: time(self.created_at.as_deref())?,
-            scheduled_at: held_since("PodScheduled"),
-            initialized_at: held_since("Initialized"),
-            ready_at: held_since("Ready"),
-            is_unschedulable: reason.as_deref() == Some("Unschedulable"),
-            container_failure: containers.filter_map(RawContainer::into_failure).next_back(),
-        })
-    }
-}
-
-impl RawContainer {
-    fn into_failure(self) -> Option<ContainerFailure> {
-        let terminated = self.state?.terminated?;
-        let exit_code = terminated.exit_code.filter(|code| *code != 0);
-        let out_of_memory = terminated.reason.as_deref() == Some("OOMKilled");
-        exit_code.map(|_| ContainerFailure { exit_code, out_of_memory })
-    }
-}
-
 impl RawUpdate {
     fn into_update(self) -> Option<Update> {
         Some(Update {
@@ -477,30 +412,6 @@ impl RawStage {
             error: non_empty(self.error),
         }
     }
-}
-
-/// Tilt writes a missing value as an absent field, as `null` or as an empty text.
-fn non_empty(text: Option<String>) -> Option<String> {
-    text.filter(|text| !text.is_empty())
-}
-
-fn time(text: Option<&str>) -> Option<Timestamp> {
-    text.and_then(Timestamp::parse)
-}
-
-fn condition(conditions: &[RawCondition], condition_type: &str) -> Option<Condition> {
-    let condition =
-        conditions.iter().find(|c| c.condition_type.as_deref() == Some(condition_type))?;
-    let holds = match condition.status.as_deref() {
-        Some("True") => true,
-        Some("False") => false,
-        _ => return None,
-    };
-    Some(Condition {
-        holds,
-        reason: non_empty(condition.reason.clone()),
-        since: time(condition.last_transition_time.as_deref()),
-    })
 }
 
 fn has_target(specs: &[TargetSpec], target_type: &str) -> bool {
