@@ -4,7 +4,9 @@
 //! Names that contain a dot follow OpenTelemetry's semantic conventions where these define one:
 //! <https://opentelemetry.io/docs/specs/semconv/>.
 
-use crate::events::event::EventKind;
+use crate::events::event::EventKind::{
+    self, CmdImage, DockerImage, DockerImageStage, Rollout, Session, Startup, UiResource, Update,
+};
 
 /// One field of an event.
 #[derive(Debug)]
@@ -48,47 +50,33 @@ pub fn find(name: &str) -> Option<&'static Field> {
 type Kinds = &'static [EventKind];
 
 /// Every kind of event.
-pub const ALL: Kinds = &[
-    EventKind::Update,
-    EventKind::DockerImage,
-    EventKind::CmdImage,
-    EventKind::DockerImageStage,
-    EventKind::Startup,
-    EventKind::UiResource,
-    EventKind::Session,
-];
+pub const ALL: Kinds =
+    &[Update, Rollout, DockerImage, CmdImage, DockerImageStage, Startup, UiResource, Session];
 /// The kinds that are spans of a trace.
-pub const SPANS: Kinds = &[
-    EventKind::Update,
-    EventKind::DockerImage,
-    EventKind::CmdImage,
-    EventKind::DockerImageStage,
-    EventKind::Startup,
-];
+pub const SPANS: Kinds = &[Update, Rollout, DockerImage, CmdImage, DockerImageStage, Startup];
 /// The kinds whose failure comes with a text from Tilt.
-const BUILDS: Kinds =
-    &[EventKind::Update, EventKind::DockerImage, EventKind::CmdImage, EventKind::DockerImageStage];
-const UPDATE: Kinds = &[EventKind::Update];
-const IMAGES: Kinds = &[EventKind::DockerImage, EventKind::CmdImage];
-const IMAGES_AND_STAGES: Kinds =
-    &[EventKind::DockerImage, EventKind::CmdImage, EventKind::DockerImageStage];
-const DOCKER_IMAGE: Kinds = &[EventKind::DockerImage];
-const STAGE: Kinds = &[EventKind::DockerImageStage];
-const STARTUP: Kinds = &[EventKind::Startup];
-const STARTUP_AND_RESOURCE: Kinds = &[EventKind::Startup, EventKind::UiResource];
-const STARTUP_AND_SESSION: Kinds = &[EventKind::Startup, EventKind::Session];
-const RESOURCE: Kinds = &[EventKind::UiResource];
-const UPDATE_AND_RESOURCE: Kinds = &[EventKind::Update, EventKind::UiResource];
-const SESSION: Kinds = &[EventKind::Session];
+const BUILDS: Kinds = &[Update, DockerImage, CmdImage, DockerImageStage];
+const UPDATE: Kinds = &[Update];
+const ROLLOUT: Kinds = &[Rollout];
+const UPDATE_AND_ROLLOUT: Kinds = &[Update, Rollout];
+const UPDATE_ROLLOUT_AND_RESOURCE: Kinds = &[Update, Rollout, UiResource];
+const ROLLOUT_AND_RESOURCE: Kinds = &[Rollout, UiResource];
+/// The kinds that can have an exit code.
+const CAN_EXIT: Kinds = &[Update, Rollout, DockerImage, CmdImage, DockerImageStage, UiResource];
+const IMAGES: Kinds = &[DockerImage, CmdImage];
+const IMAGES_AND_STAGES: Kinds = &[DockerImage, CmdImage, DockerImageStage];
+const DOCKER_IMAGE: Kinds = &[DockerImage];
+const STAGE: Kinds = &[DockerImageStage];
+const STARTUP: Kinds = &[Startup];
+const STARTUP_AND_SESSION: Kinds = &[Startup, Session];
+const STARTUP_AND_RESOURCE: Kinds = &[Startup, UiResource];
+const WITH_OUTCOME: Kinds = &[Rollout, Startup, Session];
+const RESOURCE: Kinds = &[UiResource];
+const UPDATE_AND_RESOURCE: Kinds = &[Update, UiResource];
+const SESSION: Kinds = &[Session];
 /// Every kind that concerns one thing with a name; a `session` concerns the environment.
-const NAMED: Kinds = &[
-    EventKind::Update,
-    EventKind::DockerImage,
-    EventKind::CmdImage,
-    EventKind::DockerImageStage,
-    EventKind::Startup,
-    EventKind::UiResource,
-];
+const NAMED: Kinds =
+    &[Update, Rollout, DockerImage, CmdImage, DockerImageStage, Startup, UiResource];
 
 type Text = &'static str;
 
@@ -174,8 +162,18 @@ pub const FIELDS: &[Field] = &[
         "2751.517",
     ),
     boolean("error", ALL, "true if the work failed; absent otherwise", "true"),
-    text("error.type", ALL, "class of the failure", "command_failed"),
-    number("exit_code", BUILDS, "exit code that the error text mentions", "9"),
+    text(
+        "error.type",
+        ALL,
+        "class of the failure; on a `uiresource`, of the failure at run time",
+        "command_failed",
+    ),
+    number(
+        "exit_code",
+        CAN_EXIT,
+        "exit code that the error text mentions; at run time, that of the container",
+        "9",
+    ),
     text(
         "error.hash",
         BUILDS,
@@ -238,11 +236,11 @@ pub const FIELDS: &[Field] = &[
     ),
     boolean(
         "initial",
-        UPDATE,
+        UPDATE_AND_ROLLOUT,
         "whether this is the first update of the resource in its session; absent if the collector cannot know",
         "true",
     ),
-    text("update_id", UPDATE, "id that Tilt gave to the update", "build:11"),
+    text("update_id", UPDATE_AND_ROLLOUT, "id that Tilt gave to the update", "build:11"),
     number("warnings", UPDATE, "number of warnings", "0"),
     boolean(
         "incomplete",
@@ -252,15 +250,33 @@ pub const FIELDS: &[Field] = &[
     ),
     text(
         "resource_type",
-        UPDATE_AND_RESOURCE,
+        UPDATE_ROLLOUT_AND_RESOURCE,
         "type of the resource: `local`, `docker-compose`, `k8s`, `image-only` or `tiltfile`",
         "docker-compose",
     ),
     text(
         "labels",
-        UPDATE_AND_RESOURCE,
+        UPDATE_ROLLOUT_AND_RESOURCE,
         "labels of the resource, sorted, joined by commas",
         "backend,team-a",
+    ),
+    ms(
+        "pod_scheduled_ms",
+        ROLLOUT,
+        "time from the creation of the pod until a node took it; Kubernetes reports whole seconds",
+        "1000.0",
+    ),
+    ms(
+        "pod_initialized_ms",
+        ROLLOUT,
+        "time from the creation of the pod until its init containers had ended, in whole seconds",
+        "11000.0",
+    ),
+    ms(
+        "pod_ready_ms",
+        ROLLOUT,
+        "time from the creation of the pod until it was ready, in whole seconds",
+        "12000.0",
     ),
     text(
         "waiting_reason",
@@ -330,7 +346,7 @@ pub const FIELDS: &[Field] = &[
     text("pod_status", RESOURCE, "status of the pod; only on Kubernetes", "Running"),
     number(
         "pod_restarts",
-        RESOURCE,
+        ROLLOUT_AND_RESOURCE,
         "restarts of the newest pod's containers, without its init containers; absent without a pod",
         "3",
     ),
@@ -387,8 +403,8 @@ pub const FIELDS: &[Field] = &[
     ),
     text(
         "outcome",
-        STARTUP_AND_SESSION,
-        "how `tilt ci` ended: `success` or `failure`; only on the last events, and absent if unknown",
+        WITH_OUTCOME,
+        "how `tilt ci` ended: `success` or `failure`; only on the last events, and absent if unknown. On a `rollout`, how it ended: `ready`, `failed`, `superseded` (by the next update) or `session_end`",
         "failure",
     ),
     text(

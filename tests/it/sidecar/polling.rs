@@ -151,7 +151,7 @@ fn session_events_carry_the_queue_length_and_the_send_error() {
     eventually("reports after a failure", || !server.requests().is_empty() && polls() > 4);
     server.usually(Answer::Accept);
     let has_error = |event: &Value| {
-        event["data"]["send_error"] == "kept" && event["data"]["queued"].as_u64() >= Some(39)
+        event["data"]["send_error"] == "kept" && event["data"]["queued"].as_u64() >= Some(45)
     };
     eventually("a session event with the error", || {
         of_kind(&server.accepted(), "session").iter().any(has_error)
@@ -179,7 +179,7 @@ fn an_old_queue_is_sent_even_if_no_tilt_is_running() {
     server.usually(Answer::Accept);
     sandbox.tilt().set("no-tilt", "");
     let sidecar = sandbox.polling_sidecar_to(&server).start();
-    sidecar.says("; 39 events queued");
+    sidecar.says("; 45 events queued");
     eventually("a delivery without Tilt", || server.accepted().len() == RECORDED_EVENTS);
 }
 
@@ -266,7 +266,7 @@ fn a_hung_tilt_does_not_delay_an_old_queue() {
     server.usually(Answer::Accept);
     sandbox.tilt().set("hang", "");
     let sidecar = sandbox.polling_sidecar_to(&server).start();
-    sidecar.says("sent 39 events (");
+    sidecar.says("sent 45 events (");
     assert!(!sidecar.stderr().contains("no answer"), "{}", sidecar.stderr());
 }
 
