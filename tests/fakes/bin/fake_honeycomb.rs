@@ -57,7 +57,7 @@ fn options(mut arguments: impl Iterator<Item = String>) -> Option<Options> {
     Some(options)
 }
 
-/// A summary such as `16:22:07.934  dockerimage  web       1.7s, 9 stages`.
+/// A summary such as `16:22:07.934  dockerimage  web       1.7s, 3 steps`.
 fn line(event: &Value, offset: Offset) -> String {
     let data = &event["data"];
     let subject = text(data, "name").or_else(|| text(data, "image_name")).unwrap_or_default();
@@ -74,6 +74,7 @@ fn line(event: &Value, offset: Offset) -> String {
 
 fn details(data: &Value) -> Vec<String> {
     let mut details = Vec::new();
+    details.extend(text(data, "state").map(str::to_owned));
     for (field, name) in [("update_status", "update"), ("runtime_status", "runtime")] {
         details.extend(text(data, field).map(|status| format!("{name} {status}")));
     }
@@ -91,11 +92,15 @@ fn details(data: &Value) -> Vec<String> {
     if let Some(ms) = data["time_to_ready_ms"].as_f64() {
         details.push(format!("ready after {}", seconds(ms)));
     }
+    if let Some(ms) = data["time_to_healthy_ms"].as_f64() {
+        details.push(format!("healthy after {}", seconds(ms)));
+    }
+    details.extend(text(data, "unready").map(|names| format!("not ready: {names}")));
     match (data["stages"].as_u64(), data["stages_cached"].as_u64()) {
         (Some(stages), Some(cached)) if cached > 0 => {
-            details.push(format!("{stages} stages, {cached} cached"));
+            details.push(format!("{stages} steps, {cached} cached"));
         }
-        (Some(stages), _) => details.push(format!("{stages} stages")),
+        (Some(stages), _) => details.push(format!("{stages} steps")),
         _ => {}
     }
     if data["error"] == true {
