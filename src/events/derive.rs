@@ -28,6 +28,7 @@ pub fn derive(
     let mut derivation = Derivation::new(observation, backlog, tracker, context, now);
     derivation.follow_startup();
     derivation.derive_builds();
+    derivation.derive_rollouts();
     derivation.derive_statuses();
     derivation.derived
 }

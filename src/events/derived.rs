@@ -54,7 +54,7 @@ pub struct ProvisionalEvent {
     /// The key of the event that this one stands for.
     pub key: String,
     /// The resource that is updated. A newer update of it shows that the end of this one was
-    /// missed. `None` for the startup, which belongs to the session.
+    /// missed. `None` for a startup or a rollout, which ends only once.
     pub resource: Option<String>,
     pub event: Event,
 }

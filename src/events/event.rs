@@ -34,6 +34,9 @@ pub enum EventKind {
     /// A finished update of a resource.
     #[serde(rename = "update")]
     Update,
+    /// The time from the end of an update until its resource was ready.
+    #[serde(rename = "rollout")]
+    Rollout,
     /// A completed `docker_build`.
     #[serde(rename = "dockerimage")]
     DockerImage,
@@ -52,6 +55,7 @@ impl EventKind {
             Self::Session => "session",
             Self::Startup => "startup",
             Self::Update => "update",
+            Self::Rollout => "rollout",
             Self::DockerImage => "dockerimage",
             Self::CmdImage => "cmdimage",
             Self::DockerImageStage => "dockerimage_stage",

@@ -50,6 +50,7 @@ type Kinds = &'static [EventKind];
 /// Every kind of event.
 pub const ALL: Kinds = &[
     EventKind::Update,
+    EventKind::Rollout,
     EventKind::DockerImage,
     EventKind::CmdImage,
     EventKind::DockerImageStage,
@@ -60,6 +61,7 @@ pub const ALL: Kinds = &[
 /// The kinds that are spans of a trace.
 pub const SPANS: Kinds = &[
     EventKind::Update,
+    EventKind::Rollout,
     EventKind::DockerImage,
     EventKind::CmdImage,
     EventKind::DockerImageStage,
@@ -69,6 +71,20 @@ pub const SPANS: Kinds = &[
 const BUILDS: Kinds =
     &[EventKind::Update, EventKind::DockerImage, EventKind::CmdImage, EventKind::DockerImageStage];
 const UPDATE: Kinds = &[EventKind::Update];
+const ROLLOUT: Kinds = &[EventKind::Rollout];
+const UPDATE_AND_ROLLOUT: Kinds = &[EventKind::Update, EventKind::Rollout];
+const UPDATE_ROLLOUT_AND_RESOURCE: Kinds =
+    &[EventKind::Update, EventKind::Rollout, EventKind::UiResource];
+const ROLLOUT_AND_RESOURCE: Kinds = &[EventKind::Rollout, EventKind::UiResource];
+/// The kinds that can have an exit code.
+const CAN_EXIT: Kinds = &[
+    EventKind::Update,
+    EventKind::Rollout,
+    EventKind::DockerImage,
+    EventKind::CmdImage,
+    EventKind::DockerImageStage,
+    EventKind::UiResource,
+];
 const IMAGES: Kinds = &[EventKind::DockerImage, EventKind::CmdImage];
 const IMAGES_AND_STAGES: Kinds =
     &[EventKind::DockerImage, EventKind::CmdImage, EventKind::DockerImageStage];
@@ -76,13 +92,14 @@ const DOCKER_IMAGE: Kinds = &[EventKind::DockerImage];
 const STAGE: Kinds = &[EventKind::DockerImageStage];
 const STARTUP: Kinds = &[EventKind::Startup];
 const STARTUP_AND_RESOURCE: Kinds = &[EventKind::Startup, EventKind::UiResource];
-const STARTUP_AND_SESSION: Kinds = &[EventKind::Startup, EventKind::Session];
+const WITH_OUTCOME: Kinds = &[EventKind::Rollout, EventKind::Startup, EventKind::Session];
 const RESOURCE: Kinds = &[EventKind::UiResource];
 const UPDATE_AND_RESOURCE: Kinds = &[EventKind::Update, EventKind::UiResource];
 const SESSION: Kinds = &[EventKind::Session];
 /// Every kind that concerns one thing with a name; a `session` concerns the environment.
 const NAMED: Kinds = &[
     EventKind::Update,
+    EventKind::Rollout,
     EventKind::DockerImage,
     EventKind::CmdImage,
     EventKind::DockerImageStage,
@@ -174,8 +191,18 @@ pub const FIELDS: &[Field] = &[
         "2751.517",
     ),
     boolean("error", ALL, "true if the work failed; absent otherwise", "true"),
-    text("error.type", ALL, "class of the failure", "command_failed"),
-    number("exit_code", BUILDS, "exit code that the error text mentions", "9"),
+    text(
+        "error.type",
+        ALL,
+        "class of the failure; on a `uiresource`, of the failure at run time",
+        "command_failed",
+    ),
+    number(
+        "exit_code",
+        CAN_EXIT,
+        "exit code that the error text mentions; at run time, that of the container",
+        "9",
+    ),
     text(
         "error.hash",
         BUILDS,
@@ -238,11 +265,11 @@ pub const FIELDS: &[Field] = &[
     ),
     boolean(
         "initial",
-        UPDATE,
+        UPDATE_AND_ROLLOUT,
         "whether this is the first update of the resource in its session; absent if the collector cannot know",
         "true",
     ),
-    text("update_id", UPDATE, "id that Tilt gave to the update", "build:11"),
+    text("update_id", UPDATE_AND_ROLLOUT, "id that Tilt gave to the update", "build:11"),
     number("warnings", UPDATE, "number of warnings", "0"),
     boolean(
         "incomplete",
@@ -252,15 +279,33 @@ pub const FIELDS: &[Field] = &[
     ),
     text(
         "resource_type",
-        UPDATE_AND_RESOURCE,
+        UPDATE_ROLLOUT_AND_RESOURCE,
         "type of the resource: `local`, `docker-compose`, `k8s`, `image-only` or `tiltfile`",
         "docker-compose",
     ),
     text(
         "labels",
-        UPDATE_AND_RESOURCE,
+        UPDATE_ROLLOUT_AND_RESOURCE,
         "labels of the resource, sorted, joined by commas",
         "backend,team-a",
+    ),
+    ms(
+        "pod_scheduled_ms",
+        ROLLOUT,
+        "time from the creation of the pod until a node took it; Kubernetes reports whole seconds",
+        "1000.0",
+    ),
+    ms(
+        "pod_initialized_ms",
+        ROLLOUT,
+        "time from the creation of the pod until its init containers had ended, in whole seconds",
+        "11000.0",
+    ),
+    ms(
+        "pod_ready_ms",
+        ROLLOUT,
+        "time from the creation of the pod until it was ready, in whole seconds",
+        "12000.0",
     ),
     text(
         "waiting_reason",
@@ -330,7 +375,7 @@ pub const FIELDS: &[Field] = &[
     text("pod_status", RESOURCE, "status of the pod; only on Kubernetes", "Running"),
     number(
         "pod_restarts",
-        RESOURCE,
+        ROLLOUT_AND_RESOURCE,
         "restarts of the newest pod's containers, without its init containers; absent without a pod",
         "3",
     ),
@@ -387,8 +432,8 @@ pub const FIELDS: &[Field] = &[
     ),
     text(
         "outcome",
-        STARTUP_AND_SESSION,
-        "how `tilt ci` ended: `success` or `failure`; only on the last events, and absent if unknown",
+        WITH_OUTCOME,
+        "how `tilt ci` ended: `success` or `failure`; only on the last events, and absent if unknown. On a `rollout`, how it ended: `ready`, `failed`, `superseded` (by the next update) or `session_end`",
         "failure",
     ),
     text(

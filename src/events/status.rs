@@ -69,6 +69,7 @@ impl Derivation<'_> {
         fields.set_some("pod_status", resource.pod_status.clone());
         fields.set_some("pod_restarts", resource.restarts());
         fields.set_some("health_status", resource.health_status.clone());
+        self.set_runtime_failure(&mut fields, resource);
         fields.extend(&self.common.trailing);
         Event { kind: EventKind::UiResource, time: self.now, fields }
     }

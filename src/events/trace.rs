@@ -58,6 +58,11 @@ impl Span {
         }
     }
 
+    /// The span of the rollout that follows an update.
+    pub fn of_rollout(update: &Self) -> Self {
+        Self::root(&["rollout", &update.span_id]).child_of(update)
+    }
+
     /// The span of an image build as a root. See [`Span::child_of`] for a known update.
     pub fn of_image_build(session: &str, build: &ImageBuild) -> Self {
         Self::root(&["image", session, &build.object, &build.started_at.text])

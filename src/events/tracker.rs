@@ -12,9 +12,10 @@ use crate::events::build_numbers::BuildNumbers;
 use crate::events::environment_state::EnvironmentState;
 use crate::events::image_spans::ImageBuildRef;
 use crate::events::observation::ResourceStatus;
+use crate::events::open_rollout::OpenRollout;
 use crate::events::startup::progress::ResourceProgress;
 use crate::events::trace::{RemoteParent, Span, UpdateId};
-use crate::tilt::model::{Outcome, Resource, ResourceType, Timestamp, Waiting};
+use crate::tilt::model::{ContainerFailure, Outcome, Resource, ResourceType, Timestamp, Waiting};
 
 /// The number of updates kept for each resource that builds images. The end of an image build may
 /// be seen after that of its update.
@@ -65,6 +66,11 @@ struct ResourceHistory {
     /// The status in the last `uiresource` event.
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<PastStatus>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rollout: Option<OpenRollout>,
+    /// When a pod was created, as Tilt wrote it, and how a container of it last failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    container_failure: Option<(String, ContainerFailure)>,
 }
 
 /// A status that was reported.
@@ -239,6 +245,41 @@ impl SessionTracker {
             return None;
         }
         known.replace(PastStatus { status, since: unix_micros(now) })
+    }
+
+    /// The rollout of a resource that has not ended.
+    pub fn open_rollout(&self, resource: &str) -> Option<&OpenRollout> {
+        self.resources.get(resource)?.rollout.as_ref()
+    }
+
+    pub fn set_open_rollout(&mut self, resource: &str, open: OpenRollout) {
+        self.resources.entry(resource.to_owned()).or_default().rollout = Some(open);
+    }
+
+    /// Forgets the open rollout of a resource if it is that of this update.
+    pub fn close_rollout(&mut self, resource: &str, update: &UpdateId) {
+        if let Some(history) = self.resources.get_mut(resource) {
+            history.rollout.take_if(|open| open.update == *update);
+        }
+    }
+
+    /// Records how a container of the active pod failed.
+    pub fn observe_pod(&mut self, resource: &Resource) {
+        let Some(created_at) = &resource.pod_created_at else { return };
+        let shown = resource.pod.as_ref().and_then(|pod| pod.container_failure);
+        let is_out_of_memory =
+            matches!(resource.pod_status.as_deref(), Some("OOMKilled" | "Init:OOMKilled"));
+        let from_status = ContainerFailure { exit_code: None, out_of_memory: true };
+        if let Some(failure) = shown.or(is_out_of_memory.then_some(from_status)) {
+            let failure = Some((created_at.text.clone(), failure));
+            self.history(resource).container_failure = failure;
+        }
+    }
+
+    /// How a container of the active pod last failed.
+    pub fn container_failure(&self, resource: &Resource) -> Option<ContainerFailure> {
+        let (pod, failure) = self.resources.get(&resource.name)?.container_failure.as_ref()?;
+        (*pod == resource.pod_created_at.as_ref()?.text).then_some(*failure)
     }
 
     /// Finds the update during which an image build began. Considers an update that has not ended

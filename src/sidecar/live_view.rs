@@ -65,9 +65,10 @@ impl LiveView {
     fn keep_newer(&mut self, previous: Vec<Resource>) -> bool {
         let polled_version = self.resources.iter().map(|resource| resource.version).max();
         let mut is_incomplete = false;
-        for resource in previous {
+        for mut resource in previous {
             match self.position(&resource.name) {
                 Ok(at) if resource.version > self.resources[at].version => {
+                    keep_pod(&mut resource, &self.resources[at]);
                     self.resources[at] = resource;
                 }
                 Ok(_) => {}
@@ -99,9 +100,14 @@ impl LiveView {
         self.drop_oldest();
     }
 
-    fn apply_resource(&mut self, resource: Resource) {
+    fn apply_resource(&mut self, mut resource: Resource) {
+        let position = self.position(&resource.name);
+        if let Ok(at) = position {
+            keep_pod(&mut resource, &self.resources[at]);
+            self.needs_poll |= needs_pod_details(&resource, &self.resources[at]);
+        }
         self.observed.push(resource.clone());
-        match self.position(&resource.name) {
+        match position {
             Ok(at) => {
                 let is_tiltfile = resource.resource_type == Some(ResourceType::Tiltfile);
                 self.needs_poll |= is_tiltfile && resource.updates != self.resources[at].updates;
@@ -205,6 +211,24 @@ impl LiveView {
 fn waits_for_cluster(resource: &Resource) -> bool {
     let reason = resource.waiting.as_ref().and_then(|waiting| waiting.reason.as_deref());
     reason == Some("waiting-for-cluster")
+}
+
+/// Keeps what a poll showed of the active pod. A watch of resources does not show it.
+fn keep_pod(resource: &mut Resource, known: &Resource) {
+    if resource.pod.is_none() && resource.pod_created_at == known.pod_created_at {
+        resource.pod.clone_from(&known.pod);
+    }
+}
+
+/// True if only a poll shows why a pod became ready, fails or cannot start.
+fn needs_pod_details(resource: &Resource, known: &Resource) -> bool {
+    let is_ready = resource.is_ready();
+    let has_changed = resource.pod_status != known.pod_status
+        || resource.pod_restarts != known.pod_restarts
+        || resource.pod_created_at != known.pod_created_at
+        || is_ready != known.is_ready();
+    let is_stuck = resource.has_pod_trouble() || resource.pod_status.as_deref() == Some("Pending");
+    resource.pod_created_at.is_some() && has_changed && (is_ready || is_stuck)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crate::base::shutdown::Shutdown;
 use crate::base::time;
 use crate::tilt::command::{TiltCommand, TiltMode};
 use crate::tilt::error::{TiltError, diagnosis, quote};
-use crate::tilt::kinds::{CLUSTERS, ObjectKind};
+use crate::tilt::kinds::{CLUSTERS, ObjectKind, PODS};
 use crate::tilt::model::Snapshot;
 use crate::tilt::process::{CallOutput, RunningCall};
 
@@ -64,7 +64,7 @@ impl Tilt {
         if let Ok(snapshot) = &mut polled
             && snapshot.uses_kubernetes()
         {
-            Calls { command: &self.command, limit, deadline, shutdown }.add_cluster(snapshot);
+            Calls { command: &self.command, limit, deadline, shutdown }.add_kubernetes(snapshot);
         }
         if let Err(TiltError::NotRunning { .. }) = polled {
             // The next Tilt may have another version, with more kinds.
@@ -125,13 +125,16 @@ struct Calls<'a> {
 }
 
 impl Calls<'_> {
-    /// Adds the cluster. A failure loses only details, so it is not an error of the poll.
-    fn add_cluster(&self, snapshot: &mut Snapshot) {
-        match self.get(CLUSTERS).and_then(|output| output.list.end().map_err(TiltError::Unreadable))
-        {
-            Ok(parsed) => snapshot.join(parsed.snapshot),
-            Err(error) => log::debug!("cannot read the cluster: {error}"),
+    /// Adds the cluster and the pods. A failure loses only details, so it is not an error of the poll.
+    fn add_kubernetes(&self, snapshot: &mut Snapshot) {
+        for kind in [CLUSTERS, PODS] {
+            match self.get(kind).and_then(|output| output.list.end().map_err(TiltError::Unreadable))
+            {
+                Ok(parsed) => snapshot.join(parsed.snapshot),
+                Err(error) => log::debug!("cannot read {kind}: {error}"),
+            }
         }
+        snapshot.attach_pods();
     }
 
     /// Asks for each kind in a call of its own. Returns the kinds that this Tilt has, and their

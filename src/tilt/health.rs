@@ -107,8 +107,12 @@ impl Resource {
     pub fn has_pod_trouble(&self) -> bool {
         let status = self.pod_status.as_deref().unwrap_or_default();
         let reason = status.strip_prefix("Init:").unwrap_or(status);
-        let is_ready = self.ready.as_ref().is_some_and(|ready| ready.holds);
-        !is_ready && POD_TROUBLE.contains(&reason)
+        !self.is_ready() && POD_TROUBLE.contains(&reason)
+    }
+
+    /// True if Tilt reports the resource as ready.
+    pub fn is_ready(&self) -> bool {
+        self.ready.as_ref().is_some_and(|ready| ready.holds)
     }
 
     /// True if neither an update nor a server of the resource has run in this session.

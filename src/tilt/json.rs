@@ -9,10 +9,12 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::base::text::{one_line, without_credentials};
+use crate::tilt::condition_json::{RawCondition, condition, non_empty, time};
 use crate::tilt::model::{
-    Cluster, Condition, CurrentUpdate, ImageBuild, ImageKind, Outcome, Resource, ResourceType,
-    Session, Snapshot, Stage, Timestamp, Update, Waiting,
+    Cluster, CurrentUpdate, ImageBuild, ImageKind, Outcome, PodInfo, Resource, ResourceType,
+    Session, Snapshot, Stage, Update, Waiting,
 };
+use crate::tilt::pod_json::{self, RawPod};
 
 impl Snapshot {
     /// Adds the object in this JSON text. Returns false if the text cannot be read.
@@ -30,6 +32,7 @@ impl Snapshot {
             Some("Cluster") => self.push_cluster(object),
             Some("UIResource") => return self.push_resource(object),
             Some("DockerImage") => self.add_image(object, ImageKind::Docker),
+            Some("KubernetesDiscovery") => self.pods.extend(object.into_pod()),
             Some("CmdImage") => self.add_image(object, ImageKind::Cmd),
             _ => {}
         }
@@ -144,6 +147,8 @@ struct ObjectStatus {
     #[serde(rename = "ref")]
     tagged_ref: Option<String>,
     stage_statuses: Option<Vec<RawStage>>,
+    // KubernetesDiscovery
+    pods: Option<Vec<RawPod>>,
 }
 
 #[derive(Deserialize)]
@@ -181,16 +186,6 @@ struct RawCurrentUpdate {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RawCondition {
-    #[serde(rename = "type")]
-    condition_type: Option<String>,
-    status: Option<String>,
-    reason: Option<String>,
-    last_transition_time: Option<String>,
-}
-
-#[derive(Deserialize)]
 struct DisableStatus {
     state: Option<String>,
 }
@@ -218,6 +213,7 @@ struct WaitingOnRef {
 struct K8sInfo {
     pod_status: Option<String>,
     pod_restarts: Option<i64>,
+    pod_creation_time: Option<String>,
     /// `name:kind`, and more parts if two objects would have the same name.
     display_names: Option<Vec<String>>,
 }
@@ -330,11 +326,19 @@ impl Object {
             waiting: status.waiting.map(RawWaiting::into_waiting),
             pod_status: k8s.as_ref().and_then(|info| non_empty(info.pod_status.clone())),
             is_job: k8s.as_ref().is_some_and(K8sInfo::is_job),
-            pod_restarts: k8s.and_then(|info| info.pod_restarts),
+            pod_restarts: k8s.as_ref().and_then(|info| info.pod_restarts),
+            pod_created_at: k8s.as_ref().and_then(|info| time(info.pod_creation_time.as_deref())),
+            pod: None,
             health_status: status
                 .compose_resource_info
                 .and_then(|info| non_empty(info.health_status)),
         })
+    }
+
+    /// Returns the newest pod with the name of its resource.
+    fn into_pod(self) -> Option<(String, PodInfo)> {
+        let resource = non_empty(self.metadata?.annotations?.resource)?;
+        Some((resource, pod_json::newest(self.status?.pods?)?))
     }
 
     /// Returns `None` if the image has no completed build with a start and an end.
@@ -409,30 +413,6 @@ impl RawStage {
             error: non_empty(self.error),
         }
     }
-}
-
-/// Tilt writes a missing value as an absent field, as `null` or as an empty text.
-fn non_empty(text: Option<String>) -> Option<String> {
-    text.filter(|text| !text.is_empty())
-}
-
-fn time(text: Option<&str>) -> Option<Timestamp> {
-    text.and_then(Timestamp::parse)
-}
-
-fn condition(conditions: &[RawCondition], condition_type: &str) -> Option<Condition> {
-    let condition =
-        conditions.iter().find(|c| c.condition_type.as_deref() == Some(condition_type))?;
-    let holds = match condition.status.as_deref() {
-        Some("True") => true,
-        Some("False") => false,
-        _ => return None,
-    };
-    Some(Condition {
-        holds,
-        reason: non_empty(condition.reason.clone()),
-        since: time(condition.last_transition_time.as_deref()),
-    })
 }
 
 fn has_target(specs: &[TargetSpec], target_type: &str) -> bool {

@@ -17,6 +17,9 @@ pub(super) enum ObjectKind {
 /// The kind that shows the cluster. Only an environment with Kubernetes resources is asked for it,
 /// in a call of its own, so that an older Tilt without this kind loses nothing else.
 pub(super) const CLUSTERS: &str = "clusters";
+/// The kind that shows the pods of each resource. A call of its own asks for it, so that an older
+/// Tilt without this kind loses nothing else.
+pub(super) const PODS: &str = "kubernetesdiscoveries";
 
 impl ObjectKind {
     const ALL: [Self; 5] =

@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod command;
+mod condition_json;
 pub mod error;
 pub mod exit_snapshot;
 pub mod health;
@@ -9,6 +10,7 @@ mod json;
 mod kinds;
 pub mod list_reader;
 pub mod model;
+mod pod_json;
 mod process;
 pub mod watch;
 pub mod watch_reader;

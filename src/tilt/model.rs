@@ -18,6 +18,9 @@ pub struct Snapshot {
     pub resources: Vec<Resource>,
     /// The completed image builds.
     pub image_builds: Vec<ImageBuild>,
+    /// The newest pod of each resource, by the name of the resource, until
+    /// [`Snapshot::attach_pods`].
+    pub pods: Vec<(String, PodInfo)>,
     /// For each [`ImageKind`], true if Tilt has objects of that kind, built or not.
     pub has_images: [bool; 2],
     /// The cluster that Tilt deploys to.
@@ -117,6 +120,11 @@ pub struct Resource {
     pub pod_status: Option<String>,
     /// The restarts of the active pod. Tilt omits 0.
     pub pod_restarts: Option<i64>,
+    /// When Kubernetes created the active pod, in whole seconds.
+    pub pod_created_at: Option<Timestamp>,
+    /// The newest pod, as the last poll of the pods showed it. `None` if it is another pod than the
+    /// active one.
+    pub pod: Option<PodInfo>,
     /// True if the resource deploys a Kubernetes Job. Its pod is not restarted after a failure.
     pub is_job: bool,
     /// The health of a Docker Compose service.
@@ -156,6 +164,32 @@ impl Resource {
         self.resource_type == Some(ResourceType::Local)
             && self.update_status.as_deref() == Some("not_applicable")
     }
+}
+
+/// A pod, from `status.pods[]` of a `KubernetesDiscovery`. Names, addresses, images and messages are
+/// never read. Times have whole seconds, as Kubernetes writes them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PodInfo {
+    pub created_at: Timestamp,
+    /// When the condition `PodScheduled` became true. `None` while it is not.
+    pub scheduled_at: Option<Timestamp>,
+    /// When the condition `Initialized` became true. `None` while it is not.
+    pub initialized_at: Option<Timestamp>,
+    /// When the condition `Ready` became true. `None` while it is not.
+    pub ready_at: Option<Timestamp>,
+    /// True if no node can take the pod.
+    pub is_unschedulable: bool,
+    /// How a container failed that has ended and was not started again yet.
+    pub container_failure: Option<ContainerFailure>,
+}
+
+/// A container that ended with an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerFailure {
+    /// `None` if only the status of the pod told of the failure.
+    pub exit_code: Option<i64>,
+    /// True if the container exceeded its memory limit (`OOMKilled`).
+    pub out_of_memory: bool,
 }
 
 /// A finished update of a resource, from an entry of `buildHistory`: a command, an image build with
@@ -301,6 +335,7 @@ impl Snapshot {
         self.cluster = self.cluster.take().or(other.cluster);
         self.resources.extend(other.resources);
         self.image_builds.extend(other.image_builds);
+        self.pods.extend(other.pods);
         for (has, others) in self.has_images.iter_mut().zip(other.has_images) {
             *has |= others;
         }
@@ -309,6 +344,19 @@ impl Snapshot {
     /// True if Tilt deploys at least one resource to Kubernetes.
     pub fn uses_kubernetes(&self) -> bool {
         self.resources.iter().any(|resource| resource.resource_type == Some(ResourceType::K8s))
+    }
+
+    /// Moves each pod to its resource. Drops a pod that is not the active one of its resource: the
+    /// pods are polled after the resources.
+    pub fn attach_pods(&mut self) {
+        for (name, pod) in std::mem::take(&mut self.pods) {
+            let mut resources = self.resources.iter_mut();
+            if let Some(resource) = resources.find(|resource| resource.name == name)
+                && resource.pod_created_at.as_ref() == Some(&pod.created_at)
+            {
+                resource.pod = Some(pod);
+            }
+        }
     }
 
     /// Sorts the resources and image builds by name. Tilt lists them in random order.

@@ -37,6 +37,7 @@ mod events {
     mod kubernetes;
     mod payloads;
     mod properties;
+    mod rollouts;
     mod startups;
     mod successive_polls;
 }
@@ -58,6 +59,7 @@ mod chaos {
 
 /// Secrets do not leave the machine.
 mod privacy {
+    mod pods;
     mod secrets;
 }
 

@@ -73,7 +73,11 @@ fn span(event: &Value) -> Option<Span> {
         trace: text("trace.trace_id")?,
         id: text("trace.span_id")?,
         parent: text("trace.parent_id"),
-        name: if kind.ends_with("image") { format!("image {name}") } else { name },
+        name: match kind {
+            "dockerimage" | "cmdimage" => format!("image {name}"),
+            "rollout" => format!("rollout {name}"),
+            _ => name,
+        },
         starts: humantime::parse_rfc3339(event["time"].as_str()?).ok()?,
         duration: Duration::from_secs_f64(milliseconds / 1000.0),
         is_stage: kind == "dockerimage_stage",
@@ -87,6 +91,9 @@ fn notes(data: &Value) -> String {
         let class = data["error.type"].as_str().unwrap_or("unknown");
         let code = data["exit_code"].as_i64().map(|code| format!(", exit code {code}"));
         notes.push(format!("✗ {class}{}", code.unwrap_or_default()));
+    }
+    if data["kind"] == "rollout" && !matches!(data["outcome"].as_str(), Some("ready" | "failed")) {
+        notes.push(data["outcome"].as_str().unwrap_or("unknown").to_owned());
     }
     // During a load of the Tiltfile Tilt shows every resource as waiting, which says nothing.
     if let Some(on) = data["waiting_on"].as_str()

@@ -102,7 +102,7 @@ const KUBERNETES: &[Origin] = &[Apply, LiveUpdate, Session];
 
 pub const COMMAND_FAILED: &str = "command_failed";
 /// OpenTelemetry's value for an error without a class.
-pub(super) const OTHER: &str = "_OTHER";
+pub const OTHER: &str = "_OTHER";
 
 /// All classes, in the order in which they are tried.
 #[rustfmt::skip]

@@ -130,7 +130,8 @@ fn assert_complete(events: &[Value], outcome: &str) {
     assert_eq!(names(events, "update"), ["(Tiltfile)", "a", "b"]);
     assert_eq!(names(events, "startup"), ["tilt ci"]);
     assert_eq!(of_kind(events, "session").len(), 1);
-    assert_eq!(events.len(), 9);
+    assert_eq!(names(events, "rollout"), ["collector"]);
+    assert_eq!(events.len(), 10);
     for kind in ["startup", "session"] {
         assert_eq!(of_kind(events, kind)[0]["data"]["outcome"], outcome, "{kind}");
     }

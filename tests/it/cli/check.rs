@@ -184,7 +184,7 @@ fn check_shows_the_queue_and_the_age_of_its_oldest_event() {
     sandbox.report_within("200ms", &server).finish().exits_with(4);
     let api = Api::on(&server);
     let outcome = check(&sandbox, &server, INGEST_KEY).finish().exits_with(0);
-    outcome.finds("state", "ok", "private; 39 events queued, the oldest for ");
+    outcome.finds("state", "ok", "private; 45 events queued, the oldest for ");
     assert_eq!(sandbox.queued(), RECORDED_EVENTS, "check leaves the queue unchanged");
     assert!(api.world().changes.is_empty());
 }

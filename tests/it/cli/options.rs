@@ -229,7 +229,7 @@ fn verbose_adds_lines_to_stderr_and_none_to_stdout() {
     let outcome = sandbox.report_to(&server).args(&["--verbose"]).finish().exits_with(0);
     let outcome = outcome
         .says("running tilt get uisessions,uiresources,dockerimages,cmdimages -o json")
-        .says("sent 39 events (9 uiresource, 1 session, 9 update, 2 dockerimage, 1 cmdimage, 17 dockerimage_stage) in ");
+        .says("sent 45 events (9 uiresource, 1 session, 9 update, 6 rollout, 2 dockerimage, 1 cmdimage, 17 dockerimage_stage) in ");
     assert_eq!(outcome.stdout, "");
 }
 

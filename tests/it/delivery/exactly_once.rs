@@ -338,7 +338,7 @@ fn a_full_queue_drops_heartbeats_and_says_so() {
     server.usually(unavailable());
     retry("a poll", || sandbox.report_to(&server).finish().unless_tilt_was_slow())
         .exits_with(4)
-        .says("the queue is full: dropped the oldest 2049 heartbeats");
+        .says("the queue is full: dropped the oldest 2055 heartbeats");
     assert_eq!(sandbox.queued(), 10_000);
     server.usually(Answer::Accept);
     sandbox.tilt().set("no-tilt", "");

@@ -75,7 +75,7 @@ fn events_are_sent_in_order_in_batches_of_500() {
     report(&sandbox, &server).exits_with(0);
     let requests = server.requests();
     let sizes: Vec<_> = requests.iter().map(|request| request.events.len()).collect();
-    assert_eq!(sizes, [500, 500, 227]);
+    assert_eq!(sizes, [500, 500, 233]);
     assert_eq!(server.connections(), 1, "one connection for all of them");
 }
 
@@ -95,7 +95,7 @@ fn a_batch_stays_under_one_megabyte_before_compression() {
         let body = serde_json::to_vec(&request.events).expect("JSON");
         assert!(body.len() <= 1_000_000, "{}", body.len());
     }
-    assert_eq!(server.requests().len(), 4);
+    assert_eq!(server.requests().len(), 5);
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn long_error_texts_in_a_response_are_read_completely() {
     let refusal = json!({"status": 400, "error": "no ".repeat(5_000)});
     server.usually(Reply::new(200, json!(vec![refusal; RECORDED_EVENTS]).to_string()));
     let outcome = report(&sandbox, &server).exits_with(5);
-    outcome.says("dropped 39 events that Honeycomb rejects: no no no");
+    outcome.says("dropped 45 events that Honeycomb rejects: no no no");
     assert_eq!((server.requests().len(), sandbox.queued()), (1, 0));
 }
 
@@ -311,7 +311,7 @@ fn status_401_403_and_404_are_explained_and_not_retried() {
             .exits_with(5)
             .says(fix)
             .says("their own words")
-            .says("39 events stay queued")
+            .says("45 events stay queued")
             .says_one_line();
         assert_eq!((server.requests().len(), sandbox.queued()), (1, RECORDED_EVENTS), "{status}");
     }
@@ -341,7 +341,7 @@ fn a_batch_with_status_413_is_halved_until_accepted() {
     sandbox.report_to(&server).finish().exits_with(0);
     assert_eq!(server.accepted().len(), RECORDED_EVENTS);
     let sizes: Vec<_> = server.requests().iter().map(|request| request.events.len()).collect();
-    assert_eq!(sizes[..5], [39, 19, 9, 4, 2]);
+    assert_eq!(sizes[..5], [45, 22, 11, 5, 2]);
     assert!(sizes[4..].iter().all(|size| *size <= 2), "{sizes:?}");
 }
 

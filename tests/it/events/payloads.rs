@@ -12,8 +12,8 @@ use tilt_honeycomb::events::fields::{self, ValueType};
 
 use crate::support::{RECORDED_EVENTS, Sandbox, capture, of_kind};
 
-const KINDS: [&str; 6] =
-    ["uiresource", "session", "update", "dockerimage", "cmdimage", "dockerimage_stage"];
+const KINDS: [&str; 7] =
+    ["uiresource", "session", "update", "rollout", "dockerimage", "cmdimage", "dockerimage_stage"];
 
 fn expected(kind: &str) -> Vec<Value> {
     let path = format!("{}/tests/expect/{kind}.jsonl", env!("CARGO_MANIFEST_DIR"));

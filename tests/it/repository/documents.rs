@@ -123,6 +123,7 @@ fn files_in(folder: &str) -> Vec<PathBuf> {
 /// The sections of `docs/events.md`, and the fields that each of them lists.
 const SECTIONS: &[(&str, &[EventKind])] = &[
     ("update", &[EventKind::Update]),
+    ("rollout", &[EventKind::Rollout]),
     ("dockerimage cmdimage", &[EventKind::DockerImage, EventKind::CmdImage]),
     ("dockerimage_stage", &[EventKind::DockerImageStage]),
     ("startup", &[EventKind::Startup]),

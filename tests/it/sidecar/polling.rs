@@ -47,7 +47,8 @@ fn changes_are_logged() -> bool {
         let said = sidecar.stderr();
         said.lines().any(|line| (1..100).any(|reports| line.starts_with(&sent_line(reports, what))))
     };
-    let logged_all = has_logged(1, ", 9 update, 2 dockerimage, 1 cmdimage, 17 dockerimage_stage");
+    let logged_all =
+        has_logged(1, ", 9 update, 6 rollout, 2 dockerimage, 1 cmdimage, 17 dockerimage_stage");
     let sessions = || of_kind(&server.accepted(), "session").len();
     let before = sessions();
     eventually("three more reports", || sessions() >= before + 3);
@@ -151,7 +152,7 @@ fn session_events_carry_the_queue_length_and_the_send_error() {
     eventually("reports after a failure", || !server.requests().is_empty() && polls() > 4);
     server.usually(Answer::Accept);
     let has_error = |event: &Value| {
-        event["data"]["send_error"] == "kept" && event["data"]["queued"].as_u64() >= Some(39)
+        event["data"]["send_error"] == "kept" && event["data"]["queued"].as_u64() >= Some(45)
     };
     eventually("a session event with the error", || {
         of_kind(&server.accepted(), "session").iter().any(has_error)
@@ -179,7 +180,7 @@ fn an_old_queue_is_sent_even_if_no_tilt_is_running() {
     server.usually(Answer::Accept);
     sandbox.tilt().set("no-tilt", "");
     let sidecar = sandbox.polling_sidecar_to(&server).start();
-    sidecar.says("; 39 events queued");
+    sidecar.says("; 45 events queued");
     eventually("a delivery without Tilt", || server.accepted().len() == RECORDED_EVENTS);
 }
 
@@ -266,7 +267,7 @@ fn a_hung_tilt_does_not_delay_an_old_queue() {
     server.usually(Answer::Accept);
     sandbox.tilt().set("hang", "");
     let sidecar = sandbox.polling_sidecar_to(&server).start();
-    sidecar.says("sent 39 events (");
+    sidecar.says("sent 45 events (");
     assert!(!sidecar.stderr().contains("no answer"), "{}", sidecar.stderr());
 }
 

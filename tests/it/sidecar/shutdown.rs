@@ -201,7 +201,7 @@ fn a_stopped_report_keeps_its_events() {
             let report = sandbox.report_to(&server).start();
             server.request(requests - 1);
             let (outcome, took) = report.ends_after(Signal::INT);
-            outcome.exits_with(4).says("39 events stay queued");
+            outcome.exits_with(4).says("45 events stay queued");
             assert_eq!(sandbox.queued(), RECORDED_EVENTS);
             took
         });

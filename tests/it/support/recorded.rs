@@ -10,8 +10,8 @@ pub fn capture(path: &str) -> PathBuf {
 }
 
 /// The number of events in the first report on the recorded environment: 9 `uiresource`, 1 `session`,
-/// 9 `update`, and 3 image builds with 17 stages.
-pub const RECORDED_EVENTS: usize = 39;
+/// 9 `update`, 6 `rollout`, and 3 image builds with 17 stages.
+pub const RECORDED_EVENTS: usize = 45;
 
 /// The four recorded kinds, in the order in which single calls of `tilt get` read them.
 pub const KINDS: [&str; 4] = ["uisession", "uiresources", "dockerimages", "cmdimages"];

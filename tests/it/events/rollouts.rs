@@ -1,0 +1,205 @@
+//! Rollouts and runtime failures of a real Tilt on a real Kubernetes.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Value, json};
+use tilt_honeycomb::events::common_fields::Context;
+use tilt_honeycomb::events::observation::{Heartbeats, Observation};
+use tilt_honeycomb::sidecar::live_view::LiveView;
+use tilt_honeycomb::spool::reconcile::reconcile;
+use tilt_honeycomb::spool::state::State;
+use tilt_honeycomb::tilt::model::{Snapshot, Timestamp};
+
+use crate::support::{Sandbox, capture, of_kind};
+
+/// The events of a single poll of a recorded environment.
+fn polled(folder: &str) -> Vec<Value> {
+    let sandbox = Sandbox::new();
+    for kind in ["dockerimages", "cmdimages"] {
+        sandbox.tilt().unset(&format!("{kind}.json"));
+    }
+    for kind in ["uisession", "uiresources", "kubernetesdiscoveries"] {
+        let name = format!("{kind}.json");
+        let recorded = fs::read(capture(&format!("{folder}/{name}"))).expect("a capture");
+        sandbox.tilt().set(&name, recorded);
+    }
+    sandbox.run("--once --dry-run").finish().exits_with(0).events()
+}
+
+/// The events of an exit snapshot.
+fn of_snapshot(folder: &str) -> Vec<Value> {
+    let sandbox = Sandbox::new();
+    fs::copy(capture(&format!("{folder}/snapshot.json")), sandbox.path("work/tilt.json"))
+        .expect("a copy");
+    sandbox.run("--once --dry-run --snapshot tilt.json").finish().exits_with(0).events()
+}
+
+/// Replays recorded versions of resources at the times that they show.
+fn replayed(folder: &str) -> Vec<Value> {
+    let (mut state, mut view) = (State::default(), LiveView::default());
+    let context = Context { collector: "honeycomb-collector".into(), ..Context::default() };
+    let mut now = SystemTime::UNIX_EPOCH;
+    let mut session = Snapshot::default();
+    assert!(session.add(
+        r#"{"kind":"UISession","metadata":{"uid":"s"},"status":{"tiltStartTime":"2026-11-28T17:20:00Z"}}"#
+    ));
+    view.replace(session);
+    let journal = capture(&format!("{folder}/watch-uiresources.jsonl"));
+    for line in fs::read_to_string(journal).expect("a capture").lines() {
+        let mut version = Snapshot::default();
+        assert!(version.add(line), "{line}");
+        view.apply(version);
+        let times = line.split('"').filter_map(Timestamp::parse).map(|time| time.at);
+        now = times.fold(now, SystemTime::max);
+        let observation =
+            Observation { is_watched: true, ..view.observation(Heartbeats::Changed(&[])) };
+        reconcile(&mut state, &observation, &context, now);
+        view.mark_reported();
+    }
+    let later = now + Duration::from_secs(5);
+    reconcile(&mut state, &view.observation(Heartbeats::Changed(&[])), &context, later);
+    let events = state.queue().iter().map(|event| serde_json::from_str(event.wire.get()));
+    events.map(|event| event.expect("JSON")).collect()
+}
+
+/// The fields of each rollout, sorted by resource. Rollouts of a resource keep their order.
+fn rollouts(events: &[Value], fields: &[&str]) -> Value {
+    let mut rollouts = BTreeMap::<_, Vec<_>>::new();
+    for event in of_kind(events, "rollout") {
+        let data = &event["data"];
+        let name = data["name"].as_str().expect("a name").to_owned();
+        let values: Vec<_> = fields.iter().map(|field| data[*field].clone()).collect();
+        rollouts.entry(name).or_default().push(values);
+    }
+    json!(rollouts)
+}
+
+const OUTCOME: [&str; 4] = ["outcome", "duration_ms", "error.type", "exit_code"];
+const POD: [&str; 4] = ["pod_scheduled_ms", "pod_initialized_ms", "pod_ready_ms", "pod_restarts"];
+
+#[test]
+fn a_poll_shows_the_rollouts_of_ready_resources() {
+    let events = polled("kubernetes-variety");
+    let expected = json!({
+        // A rebuild whose pod needs 10 s. The pod of its first update is gone.
+        "api": [["ready", 10441.503, null, null]],
+        // `pod_readiness='ignore'`
+        "ignored": [["ready", 2056.189, null, null]],
+        "job-bad": [["failed", 0.0, "job_failed", 9]],
+        "job-ok": [["ready", 14914.905, null, null]],
+        // Two live updates. The pod stayed ready.
+        "live": [["ready", 0.0, null, null], ["ready", 0.0, null, null]],
+        "ready": [["ready", 12497.091, null, null]],
+        "realflaky": [["ready", 12968.738, null, null]],
+        // Objects without a pod.
+        "settings": [["ready", 4999.46, null, null]],
+        // Absent: `worker`, whose pod was replaced later; `refused`, whose update failed; `lint`
+        // and `after-job`, which serve nothing; those that are still in trouble or not ready.
+    });
+    assert_eq!(rollouts(&events, &OUTCOME), expected);
+}
+
+#[test]
+fn a_rollout_has_the_phases_of_its_own_pod() {
+    let pods = rollouts(&polled("kubernetes-variety"), &POD);
+    assert_eq!(pods["api"], json!([[0.0, 0.0, 10000.0, 0]]));
+    assert_eq!(pods["realflaky"], json!([[0.0, 11000.0, 12000.0, 0]]), "a slow init container");
+    assert_eq!(pods["live"][0], json!([null, null, null, null]), "a live update keeps its pod");
+    assert_eq!(pods["ignored"], json!([[0.0, 1000.0, null, 4]]), "it crashes");
+}
+
+#[test]
+fn a_watch_shows_the_rollouts_of_pods_in_trouble() {
+    let expected = json!({
+        "api": [["ready", 6613.675, null, null], ["ready", 10441.503, null, null]],
+        "badcfg": [["failed", 10679.501, "pod_config", null]],
+        // Ready for three seconds before its first crash.
+        "crash": [["ready", 12627.062, null, null]],
+        "initcrash": [["failed", 54363.001, "crash_loop", null]],
+        "job-bad": [["failed", 14823.024, "job_failed", null]],
+        "job-ok": [["ready", 14914.905, null, null]],
+        "live": [
+            ["ready", 6792.062, null, null], ["ready", 0.0, null, null], ["ready", 0.0, null, null]
+        ],
+        "oom": [["ready", 28494.021, null, null]],
+        "pull": [["failed", 12497.061, "image_pull", null]],
+        "ready": [["ready", 12497.091, null, null]],
+        "realflaky": [["ready", 12968.738, null, null]],
+        "worker": [["ready", 8543.026, null, null]],
+    });
+    assert_eq!(rollouts(&replayed("kubernetes-variety"), &OUTCOME), expected);
+}
+
+#[test]
+fn rollouts_follow_live_updates_and_a_flaky_init_container() {
+    let expected = json!({
+        // Two failures of the init container within 20 s do not count.
+        "flaky": [["ready", 25745.038]],
+        "job-ok": [["ready", 6182.96]],
+        // The first deploy; a failed live update, which has no rollout; the image build that
+        // follows it; then six saves in four seconds.
+        "live": [
+            ["ready", 10306.974], ["superseded", 2839.933], ["superseded", 340.37],
+            ["ready", 66.31], ["ready", 0.0], ["ready", 0.0], ["ready", 0.0]
+        ],
+        "lurun": [["ready", 10240.73], ["ready", 0.0], ["ready", 3711.142]],
+    });
+    let fields = ["outcome", "duration_ms"];
+    assert_eq!(rollouts(&replayed("kubernetes-live-update"), &fields), expected);
+}
+
+#[test]
+fn the_end_of_tilt_ci_ends_every_rollout() {
+    let outcomes = |folder| rollouts(&of_snapshot(folder), &["outcome", "error.type"]);
+    let ready = json!([["ready", null]]);
+    assert_eq!(
+        outcomes("kubernetes-ci-green"),
+        json!({"job-ok": ready, "ready": ready, "settings": ready, "worker": ready})
+    );
+    assert_eq!(
+        outcomes("kubernetes-ci-pull"),
+        json!({"pull": [["failed", "image_pull"]], "ready": ready})
+    );
+    assert_eq!(
+        outcomes("kubernetes-ci-notready"),
+        json!({"notready": [["session_end", null]], "ready": ready})
+    );
+}
+
+#[test]
+fn a_rollout_is_a_child_of_its_update() {
+    let events = polled("kubernetes-variety");
+    let of_api = |kind| of_kind(&events, kind).into_iter().filter(|e| e["data"]["name"] == "api");
+    let [_, update] = &of_api("update").collect::<Vec<_>>()[..] else { panic!("two updates") };
+    let [rollout] = &of_api("rollout").collect::<Vec<_>>()[..] else { panic!("one rollout") };
+    assert_eq!(rollout["data"]["trace.parent_id"], update["data"]["trace.span_id"]);
+    assert_eq!(rollout["data"]["trace.trace_id"], update["data"]["trace.trace_id"]);
+    assert_eq!(rollout["data"]["update_id"], update["data"]["update_id"]);
+    assert_eq!(rollout["time"], "2026-11-28T17:45:13.539418Z", "the end of the update");
+}
+
+#[test]
+fn a_resource_that_is_down_has_a_class() {
+    let mut classes = BTreeMap::new();
+    for event in of_kind(&polled("kubernetes-variety"), "uiresource") {
+        let data = &event["data"];
+        if !data["error.type"].is_null() {
+            let name = data["name"].as_str().expect("a name").to_owned();
+            classes.insert(name, [data["error.type"].clone(), data["exit_code"].clone()]);
+        }
+    }
+    let expected = json!({
+        "badcfg": ["pod_config", null],
+        "crash": ["crash_loop", null],
+        "initcrash": ["crash_loop", null],
+        "job-bad": ["job_failed", 9],
+        "multi": ["crash_loop", null],
+        // A single poll cannot show that memory ran out: the container waits for its restart.
+        "oom": ["crash_loop", null],
+        "pending": ["unschedulable", null],
+        "pull": ["image_pull", null],
+    });
+    assert_eq!(json!(classes), expected);
+}
