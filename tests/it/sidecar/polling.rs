@@ -47,7 +47,8 @@ fn changes_are_logged() -> bool {
         let said = sidecar.stderr();
         said.lines().any(|line| (1..100).any(|reports| line.starts_with(&sent_line(reports, what))))
     };
-    let logged_all = has_logged(1, ", 9 update, 2 dockerimage, 1 cmdimage, 17 dockerimage_stage");
+    let logged_all =
+        has_logged(1, ", 9 update, 6 rollout, 2 dockerimage, 1 cmdimage, 17 dockerimage_stage");
     let sessions = || of_kind(&server.accepted(), "session").len();
     let before = sessions();
     eventually("three more reports", || sessions() >= before + 3);
