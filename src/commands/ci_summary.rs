@@ -174,15 +174,26 @@ fn bar(took: Duration, longest: Duration) -> String {
     "█".repeat(usize::try_from(length.clamp(1, BAR_WIDTH)).unwrap_or(1))
 }
 
-/// `text` without characters that Markdown would interpret.
+/// `text` without characters that Markdown would interpret. GitHub also links bare addresses, issues
+/// and mentions, and an empty comment within them prevents that. `$` starts a formula unless it is
+/// in a `span`
+/// (<https://docs.github.com/get-started/writing-on-github/working-with-advanced-formatting/writing-mathematical-expressions>).
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for letter in text.chars() {
         match letter {
             '<' => escaped.push_str("&lt;"),
             '&' => escaped.push_str("&amp;"),
+            '$' => escaped.push_str("<span>$</span>"),
+            // In front of the dot, it splits `www.`.
+            '.' => escaped.push_str("<!-- -->."),
+            ':' | '@' => {
+                escaped.push(letter);
+                escaped.push_str("<!-- -->");
+            }
+            '#' => escaped.push_str("\\#<!-- -->"),
             letter => {
-                if "\\|`*_[]()~#!".contains(letter) {
+                if "\\|`*_[]()~!".contains(letter) {
                     escaped.push('\\');
                 }
                 escaped.push(letter);
@@ -262,6 +273,20 @@ mod tests {
              | serves | ok |  |  |\n\n\
              the snapshot does not show how building ended\n\n"
         );
+    }
+
+    #[test]
+    fn markdown_in_a_name_stays_text() {
+        for (name, expected) in [
+            ("[a](b)", "\\[a\\]\\(b\\)"),
+            ("https://x", "https:<!-- -->//x"),
+            ("www.x", "www<!-- -->.x"),
+            ("@ann #1", "@<!-- -->ann \\#<!-- -->1"),
+            ("$x$", "<span>$</span>x<span>$</span>"),
+            ("<b>&", "&lt;b>&amp;"),
+        ] {
+            assert_eq!(escaped(name), expected);
+        }
     }
 
     #[test]
