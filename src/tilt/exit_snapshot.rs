@@ -1,12 +1,10 @@
 //! Reads the file that `tilt ci --output-snapshot-on-exit=FILE` writes. No other module reads it.
 //!
 //! The file contains the session, the resources and all logs, but no image builds. The logs are
-//! skipped as they are read. Tilt overwrites an older file without truncating it, so only the first JSON
-//! value counts.
+//! skipped. Tilt overwrites an older file without truncating it, so only the first JSON value counts.
 
 use std::fmt;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -14,9 +12,6 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::tilt::model::{Outcome, Snapshot, Timestamp};
-
-/// The most bytes of a snapshot. The logs make up nearly all of it.
-const SIZE_LIMIT: u64 = 256 * 1024 * 1024;
 
 /// The content of an exit snapshot.
 #[derive(Debug, PartialEq)]
@@ -39,10 +34,8 @@ enum SnapshotProblem {
     Empty,
     /// The file ends within a JSON value.
     Truncated {
-        bytes: u64,
+        bytes: usize,
     },
-    /// The file does not end within [`SIZE_LIMIT`].
-    TooLarge,
     /// The message gives the position but not the text, which may be secret.
     NotJson {
         line: usize,
@@ -65,10 +58,6 @@ impl fmt::Display for ExitSnapshotError {
                 f,
                 "the snapshot {path} is truncated after {bytes} bytes: tilt ci was killed"
             ),
-            SnapshotProblem::TooLarge => {
-                let megabytes = SIZE_LIMIT / 1024 / 1024;
-                write!(f, "the snapshot {path} is longer than {megabytes} MB; {advice}")
-            }
             SnapshotProblem::NotJson { line, column } => {
                 write!(f, "{path} is not a snapshot (line {line}, column {column}); {advice}")
             }
@@ -85,45 +74,46 @@ impl std::error::Error for ExitSnapshotError {}
 /// the file cannot be read, is empty or truncated, or is not a snapshot.
 pub fn read(path: &Path, outcome: Option<Outcome>) -> Result<ExitSnapshot, ExitSnapshotError> {
     let failed = |problem| ExitSnapshotError { path: path.to_owned(), problem };
-    let file = File::open(path).map_err(|error| failed(SnapshotProblem::Io(error)))?;
-    let mut exit_snapshot = parse(file).map_err(failed)?;
+    let bytes = std::fs::read(path).map_err(|error| failed(SnapshotProblem::Io(error)))?;
+    let mut exit_snapshot = parse(&bytes).map_err(failed)?;
     exit_snapshot.snapshot.outcome = outcome;
     Ok(exit_snapshot)
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct SnapshotFile {
-    view: Option<SnapshotView>,
+struct SnapshotFile<'a> {
+    #[serde(borrow)]
+    view: Option<SnapshotView<'a>>,
     created_at: Option<String>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct SnapshotView {
-    ui_session: Option<Box<RawValue>>,
-    ui_resources: Option<Vec<Box<RawValue>>>,
+struct SnapshotView<'a> {
+    #[serde(borrow)]
+    ui_session: Option<&'a RawValue>,
+    ui_resources: Option<Vec<&'a RawValue>>,
 }
 
-fn parse(file: impl Read) -> Result<ExitSnapshot, SnapshotProblem> {
-    let mut text = BufReader::new(file.take(SIZE_LIMIT));
-    // The buffer is longer than any file without content.
-    if text.fill_buf().map_err(SnapshotProblem::Io)?.trim_ascii().is_empty() {
+fn parse(bytes: &[u8]) -> Result<ExitSnapshot, SnapshotProblem> {
+    if bytes.trim_ascii().is_empty() {
         return Err(SnapshotProblem::Empty);
     }
     // `deserialize` does not check what follows the first value.
-    let file = SnapshotFile::deserialize(&mut serde_json::Deserializer::from_reader(&mut text));
-    let file = file.map_err(|error| match text.get_ref().limit() {
-        _ if error.is_io() => SnapshotProblem::Io(error.into()),
-        0 if error.is_eof() => SnapshotProblem::TooLarge,
-        left if error.is_eof() => SnapshotProblem::Truncated { bytes: SIZE_LIMIT - left },
-        _ => SnapshotProblem::NotJson { line: error.line(), column: error.column() },
+    let file = SnapshotFile::deserialize(&mut serde_json::Deserializer::from_slice(bytes));
+    let file = file.map_err(|error| {
+        if error.is_eof() {
+            SnapshotProblem::Truncated { bytes: bytes.len() }
+        } else {
+            SnapshotProblem::NotJson { line: error.line(), column: error.column() }
+        }
     })?;
     let Some(SnapshotView { ui_session, ui_resources: Some(resources) }) = file.view else {
         return Err(SnapshotProblem::NoResources);
     };
     let mut snapshot = Snapshot::default();
-    let objects = ui_session.iter().chain(&resources);
+    let objects = ui_session.into_iter().chain(resources);
     let skipped = objects.filter(|object| !snapshot.add(object.get())).count();
     if skipped > 0 {
         log::debug!("skipped {skipped} objects of an unknown shape");
