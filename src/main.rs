@@ -47,7 +47,8 @@ fn run(cli: &Cli, environment: &Environment) -> Exit {
     if environment.do_not_track() {
         return idle::do_not_track(cli.ends_by_itself());
     }
-    let exit = match Mode::resolve(cli, environment).map(|mode| run_mode(&mode)) {
+    let stuck = if cli.never_fail { Exit::Done } else { Exit::NotDelivered };
+    let exit = match Mode::resolve(cli, environment).map(|mode| run_mode(&mode, stuck)) {
         Ok(Ok(exit)) => exit,
         Ok(Err(error)) => {
             log::error!("{error}");
@@ -58,14 +59,15 @@ fn run(cli: &Cli, environment: &Environment) -> Exit {
     idle::instead_of_failing_ci(exit, environment, cli.ends_by_itself())
 }
 
-fn run_mode(mode: &Mode) -> Result<Exit, Box<dyn Error>> {
+/// `stuck` is the exit code of a run that a signal cannot end.
+fn run_mode(mode: &Mode, stuck: Exit) -> Result<Exit, Box<dyn Error>> {
     Ok(match mode {
         Mode::Sidecar(config) => sidecar::run(config)?,
-        Mode::Report(config) => report::run(config)?,
-        Mode::Snapshot(config) => snapshot::run(config)?,
-        Mode::Flush(config) => flush::run(config)?,
+        Mode::Report(config) => report::run(config, stuck)?,
+        Mode::Snapshot(config) => snapshot::run(config, stuck)?,
+        Mode::Flush(config) => flush::run(config, stuck)?,
         Mode::DryRun(config) => dry_run::run(config)?,
-        Mode::Check(config) => check::run(config)?,
+        Mode::Check(config) => check::run(config, stuck)?,
         Mode::Board(config) => board::run(config),
     })
 }

@@ -33,6 +33,12 @@ where
         .unchecked()
 }
 
+/// The names of this process's variables that start with `prefix`.
+pub fn variables_with_prefix(prefix: &str) -> Vec<OsString> {
+    let names = std::env::vars_os().map(|(name, _)| name);
+    names.filter(|name| name.as_encoded_bytes().starts_with(prefix.as_bytes())).collect()
+}
+
 /// Replaces this process by one that sleeps for a day: its locks and threads end, but its parent
 /// still sees a running process. Returns only if that fails.
 #[cfg(unix)]

@@ -51,8 +51,8 @@ impl Shutdown {
 }
 
 /// Starts a thread that requests the shutdown at the first SIGTERM, SIGINT or SIGHUP and then calls
-/// `on_first`. A second signal ends the process with exit code 128 plus the signal's number. Fails if
-/// the handlers or the thread cannot be set up.
+/// `on_first`. A second signal ends the process with exit code 128 plus the signal's number. A SIGHUP
+/// that was ignored at the start stays ignored. Fails if the handlers or the thread cannot be set up.
 #[cfg(unix)]
 pub fn on_signals(
     shutdown: &Shutdown,
@@ -60,7 +60,10 @@ pub fn on_signals(
 ) -> std::io::Result<()> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT])?;
+    if !is_hangup_ignored() {
+        signals.add_signal(SIGHUP)?;
+    }
     let shutdown = shutdown.clone();
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         // One iterator for both signals: between two iterators, a signal could get lost.
@@ -74,6 +77,29 @@ pub fn on_signals(
         }
     })?;
     Ok(())
+}
+
+/// Ends the process at once, even while another thread holds the lock of stdout or stderr.
+#[cfg(unix)]
+pub fn exit_at_once(code: i32) -> ! {
+    signal_hook::low_level::exit(code)
+}
+
+#[cfg(not(unix))]
+#[expect(clippy::exit, reason = "the other threads are stuck")]
+pub fn exit_at_once(code: i32) -> ! {
+    std::process::exit(code)
+}
+
+/// True if this process was started with SIGHUP ignored, as `nohup` does. Only Linux shows that.
+#[cfg(unix)]
+fn is_hangup_ignored() -> bool {
+    const HANGUP_BIT: u64 = 1;
+    // proc_pid_status(5): a mask in hexadecimal, whose lowest bit is signal 1.
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & HANGUP_BIT != 0)
 }
 
 /// Windows ends a console program by itself. Everything that must survive is on disk at any moment.

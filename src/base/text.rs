@@ -5,32 +5,44 @@ pub fn cut(text: &str, max_bytes: usize) -> &str {
     &text[..text.floor_char_boundary(max_bytes)]
 }
 
-/// `text` as one line for a person: each run of white space becomes one space, control and invisible
-/// characters are removed, and at most `max_chars` characters stay. So text from elsewhere cannot
-/// control the terminal, and cannot look like other text.
+/// `text` as one line for a person: each run of white space becomes one space, characters that
+/// show nothing are removed, and at most `max_chars` characters stay. So text from elsewhere cannot
+/// control the terminal or change the order of what a person reads.
 pub fn one_line(text: &str, max_chars: usize) -> String {
-    let words: Vec<_> = text.split_whitespace().collect();
-    let is_shown = |c: &char| !c.is_control() && !is_invisible(*c);
-    words.join(" ").chars().filter(is_shown).take(max_chars).collect()
+    let visible: String = text.chars().filter(|c| c.is_whitespace() || !is_invisible(*c)).collect();
+    let words: Vec<_> = visible.split_whitespace().collect();
+    words.join(" ").chars().take(max_chars).collect()
 }
 
-/// True for characters without a shape of their own, such as those that change the direction of the
-/// text (Unicode's category `Cf`, without those that begin a number sign).
-fn is_invisible(character: char) -> bool {
-    matches!(
-        character,
-        '\u{ad}'
-            | '\u{61c}'
-            | '\u{180e}'
-            | '\u{200b}'..='\u{200f}'
-            | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}'
-            | '\u{feff}'
-            | '\u{fff9}'..='\u{fffb}'
-            | '\u{1bca0}'..='\u{1bca3}'
-            | '\u{1d173}'..='\u{1d17a}'
-            | '\u{e0000}'..='\u{e007f}'
-    )
+/// True for the control characters and the format characters of Unicode 17 (categories Cc and Cf).
+/// Format characters have no width, join letters, or reverse the direction of the text
+/// (<https://www.unicode.org/Public/17.0.0/ucd/extracted/DerivedGeneralCategory.txt>).
+fn is_invisible(letter: char) -> bool {
+    letter.is_control()
+        || matches!(
+            letter,
+            '\u{ad}'
+                | '\u{600}'..='\u{605}'
+                | '\u{61c}'
+                | '\u{6dd}'
+                | '\u{70f}'
+                | '\u{890}'..='\u{891}'
+                | '\u{8e2}'
+                | '\u{180e}'
+                | '\u{200b}'..='\u{200f}'
+                | '\u{202a}'..='\u{202e}'
+                | '\u{2060}'..='\u{2064}'
+                | '\u{2066}'..='\u{206f}'
+                | '\u{feff}'
+                | '\u{fff9}'..='\u{fffb}'
+                | '\u{110bd}'
+                | '\u{110cd}'
+                | '\u{13430}'..='\u{1343f}'
+                | '\u{1bca0}'..='\u{1bca3}'
+                | '\u{1d173}'..='\u{1d17a}'
+                | '\u{e0001}'
+                | '\u{e0020}'..='\u{e007f}'
+        )
 }
 
 /// A URL or an image reference without `user:password@` before its host.
@@ -64,17 +76,30 @@ mod tests {
     }
 
     #[test]
-    fn one_line_has_single_spaces_and_only_visible_characters() {
+    fn one_line_has_single_spaces_and_no_control_characters() {
         for (text, expected) in [
             ("", ""),
             ("  two \r\n\t words ", "two words"),
             ("\u{1b}[31mred\u{7}", "[31mred"),
-            ("\u{202e}da\u{200b}b\u{2066}\u{feff}", "dab"),
             ("ééééé", "éééé"),
             ("abc def", "abc "),
         ] {
             let max_chars = if text.starts_with(['é', 'a']) { 4 } else { 40 };
             assert_eq!(one_line(text, max_chars), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn one_line_has_no_format_characters() {
+        for (text, expected) in [
+            ("a\u{202e}gnp\u{202c}.exe", "agnp.exe"),
+            ("\u{2066}isolated\u{2069}", "isolated"),
+            ("zero\u{200b}width\u{feff}", "zerowidth"),
+            ("soft\u{ad}hyphen \u{200f} x", "softhyphen x"),
+            ("tag\u{e0041}", "tag"),
+            ("größe 大小", "größe 大小"),
+        ] {
+            assert_eq!(one_line(text, 40), expected, "{text:?}");
         }
     }
 

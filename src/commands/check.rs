@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::base::shutdown::{self, Shutdown};
+use crate::base::shutdown::Shutdown;
 use crate::base::time;
 use crate::commands::findings::{self, Finding};
 use crate::commands::print_line;
+use crate::commands::stop;
 use crate::config::CheckConfig;
 use crate::config::error::ConfigError;
 use crate::exit_code::Exit;
@@ -41,16 +42,12 @@ struct Connection<'a> {
 }
 
 /// Checks every part, even if an earlier one does not work. Returns the exit code that a report
-/// would have now.
-pub fn run(config: &CheckConfig) -> io::Result<Exit> {
+/// would have now. `stuck` is the exit code of a run that a signal cannot end.
+pub fn run(config: &CheckConfig, stuck: Exit) -> io::Result<Exit> {
     let connection = connect(config);
-    let shutdown = Shutdown::default();
     let interrupt = connection.as_ref().ok().map(|connection| connection.api.interrupter());
-    shutdown::on_signals(&shutdown, move || {
-        if let Some(interrupt) = interrupt {
-            interrupt();
-        }
-    })?;
+    let interrupt = move || interrupt.into_iter().for_each(|interrupt| interrupt());
+    let shutdown = stop::on_signals(interrupt, stuck)?;
 
     let mut report = CheckReport { json: config.json, findings: Vec::new() };
     check_tilt(config, &shutdown, &mut report);

@@ -4,9 +4,9 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use crate::base::shutdown::{self, Shutdown};
+use crate::base::shutdown::Shutdown;
 use crate::base::time;
-use crate::commands::snapshot;
+use crate::commands::{snapshot, stop};
 use crate::config::{DryRunConfig, DryRunSource, SnapshotSource};
 use crate::events::common_fields::Context;
 use crate::events::observation::Observation;
@@ -18,14 +18,14 @@ use crate::spool::state::State;
 use crate::tilt::client::Tilt;
 use crate::tilt::exit_snapshot;
 
+/// Prints the events. A signal ends it with exit code 0, even if nobody reads stdout.
 pub fn run(config: &DryRunConfig) -> io::Result<Exit> {
+    let shutdown = stop::on_signals(|| (), Exit::Done)?;
     let installation_id = config.state_dir.as_deref().and_then(installation::load);
     let context = Context { installation_id, ..config.context.clone() };
     match &config.source {
         DryRunSource::Snapshot(source) => Ok(print_snapshot(source, &context)),
         DryRunSource::Tilt { command, interval } => {
-            let shutdown = Shutdown::default();
-            shutdown::on_signals(&shutdown, || ())?;
             let mut tilt = Tilt::new(command.clone(), context.tilt_mode);
             Ok(print_reports(&mut tilt, &context, *interval, &shutdown))
         }

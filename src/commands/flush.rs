@@ -3,17 +3,18 @@
 use std::io;
 use std::time::Duration;
 
-use crate::base::shutdown::{self, Shutdown};
+use crate::base::shutdown::Shutdown;
 use crate::base::time;
-use crate::commands::report::{exit_of, interrupt_soon, log_delivered, unusable_state};
+use crate::commands::report::{exit_of, log_delivered, unusable_state};
+use crate::commands::stop;
 use crate::config::SendConfig;
 use crate::exit_code::Exit;
 use crate::honeycomb::sender::Sender;
 
-pub fn run(config: &SendConfig) -> io::Result<Exit> {
+/// Sends the queue. `stuck` is the exit code of a run that a signal cannot end.
+pub fn run(config: &SendConfig, stuck: Exit) -> io::Result<Exit> {
     let mut sender = config.sender();
-    let shutdown = Shutdown::default();
-    shutdown::on_signals(&shutdown, interrupt_soon(sender.client().api().interrupter()))?;
+    let shutdown = stop::on_signals(sender.client().api().interrupter(), stuck)?;
     Ok(flush(&mut sender, config.timeout, &shutdown))
 }
 

@@ -11,6 +11,7 @@ pub mod flush;
 pub mod idle;
 pub mod report;
 pub mod snapshot;
+mod stop;
 
 /// Prints a line on stdout. A closed stdout (`| head`) is not an error.
 fn print_line(line: &str) {

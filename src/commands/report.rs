@@ -3,11 +3,11 @@
 
 use std::io;
 use std::path::Path;
-use std::thread;
 use std::time::Duration;
 
-use crate::base::shutdown::{self, Shutdown};
+use crate::base::shutdown::Shutdown;
 use crate::base::time;
+use crate::commands::stop;
 use crate::config::ReportConfig;
 use crate::events::common_fields::Context;
 use crate::events::observation::Observation;
@@ -22,17 +22,14 @@ use crate::spool::state::Recorded;
 use crate::spool::store::Store;
 use crate::tilt::client::Tilt;
 
-/// How long a request may still take after a signal. Events whose response is lost are sent again.
-const RESPONSE_GRACE: Duration = Duration::from_secs(1);
-
-/// Reports once. Events from earlier runs are sent even if no Tilt is running.
-pub fn run(config: &ReportConfig) -> io::Result<Exit> {
+/// Reports once. Events from earlier runs are sent even if no Tilt is running. `stuck` is the exit code
+/// of a run that a signal cannot end.
+pub fn run(config: &ReportConfig, stuck: Exit) -> io::Result<Exit> {
     let mut sender = config.send.sender();
     let Some(context) = with_installation_id(&config.context, &config.send.state_dir) else {
         return Ok(Exit::Unexpected);
     };
-    let shutdown = Shutdown::default();
-    shutdown::on_signals(&shutdown, interrupt_soon(sender.client().api().interrupter()))?;
+    let shutdown = stop::on_signals(sender.client().api().interrupter(), stuck)?;
 
     let mut tilt = Tilt::new(config.tilt.clone(), context.tilt_mode);
     let polled = poll(&mut tilt, &context, sender.store(), &shutdown);
@@ -75,22 +72,6 @@ pub fn with_installation_id(context: &Context, state_dir: &Path) -> Option<Conte
             log::error!("{error}");
             None
         }
-    }
-}
-
-/// A function for the first signal: it calls `interrupt` after `RESPONSE_GRACE`, which ends a request
-/// that gets no response.
-#[expect(clippy::disallowed_methods, reason = "this thread only waits; the report does not")]
-pub fn interrupt_soon(interrupt: impl FnOnce() + Send + 'static) -> impl FnOnce() + Send + 'static {
-    move || {
-        log::debug!("asked to stop");
-        let timer = thread::Builder::new().name("last response".into()).spawn(|| {
-            thread::sleep(RESPONSE_GRACE);
-            interrupt();
-        });
-        // If no thread can start, the request still has its timeout, and a second signal ends the
-        // program.
-        drop(timer);
     }
 }
 

@@ -6,11 +6,11 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use crate::base::shutdown::{self, Shutdown};
 use crate::base::time;
 use crate::commands::ci_summary::Summary;
 use crate::commands::flush::flush;
-use crate::commands::report::{interrupt_soon, log_dropped, unusable_state, with_installation_id};
+use crate::commands::report::{log_dropped, unusable_state, with_installation_id};
+use crate::commands::stop;
 use crate::config::{SnapshotConfig, SummaryConfig};
 use crate::events::common_fields::Context;
 use crate::events::observation::{Observation, Phase};
@@ -27,14 +27,14 @@ use crate::tilt::exit_snapshot::{self, ExitSnapshot};
 /// How long the summary waits for the link to the trace.
 const LINK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Reports from a snapshot. Sends the queue even if the snapshot cannot be read.
-pub fn run(config: &SnapshotConfig) -> io::Result<Exit> {
+/// Reports from a snapshot. Sends the queue even if the snapshot cannot be read. `stuck` is the exit
+/// code of a run that a signal cannot end.
+pub fn run(config: &SnapshotConfig, stuck: Exit) -> io::Result<Exit> {
     let mut sender = config.send.sender();
     let Some(context) = with_installation_id(&config.context, &config.send.state_dir) else {
         return Ok(Exit::Unexpected);
     };
-    let shutdown = Shutdown::default();
-    shutdown::on_signals(&shutdown, interrupt_soon(sender.client().api().interrupter()))?;
+    let shutdown = stop::on_signals(sender.client().api().interrupter(), stuck)?;
 
     let recorded = record(config, &context, &sender);
     let exit = flush(&mut sender, config.send.timeout, &shutdown);

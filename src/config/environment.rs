@@ -2,7 +2,8 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use ci_env::CiProvider;
@@ -10,10 +11,13 @@ use ci_env::CiProvider;
 use crate::events::trace::RemoteParent;
 use crate::tilt::command::TiltMode;
 
+/// The most bytes of a text file. A key has less than 100.
+const TEXT_FILE_LIMIT: u64 = 64 * 1024;
+
 /// The environment of a process. Tests pass their own functions.
 pub struct Environment<'a> {
     pub variable: &'a dyn Fn(&str) -> Option<OsString>,
-    /// Reads a text file.
+    /// Reads a text file of at most [`TEXT_FILE_LIMIT`] bytes.
     pub read_file: &'a dyn Fn(&Path) -> io::Result<String>,
     /// The CI provider whose machine this is, if it is one.
     pub ci_provider: Option<CiProvider>,
@@ -32,7 +36,7 @@ impl Environment<'_> {
     pub fn of_process() -> Environment<'static> {
         Environment {
             variable: &variable,
-            read_file: &|path| std::fs::read_to_string(path),
+            read_file: &read_file,
             ci_provider: ci_provider(),
             cpu_count: std::thread::available_parallelism().map_or(1, usize::from),
         }
@@ -69,6 +73,17 @@ impl Environment<'_> {
             .and_then(|text| RemoteParent::from_traceparent(&text))
             .or_else(|| RemoteParent::from_honeycomb_trace(&self.text("HONEYCOMB_TRACE")?))
     }
+}
+
+/// Fails for a longer file, so that a wrong path such as `/dev/zero` takes no memory.
+fn read_file(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(TEXT_FILE_LIMIT + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > TEXT_FILE_LIMIT {
+        let why = format!("longer than {} KiB; give the file of the key", TEXT_FILE_LIMIT / 1024);
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
+    }
+    Ok(text)
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]

@@ -36,13 +36,44 @@ impl ApiKey {
         &self.0
     }
 
-    /// Replaces the key by `<key>` in a text from a server, which may quote it.
+    /// Replaces the key by `<key>` in a text from a server, which may quote it. JSON may escape any
+    /// of its characters, `a` as `\u0061`.
     pub fn redact(&self, text: String) -> String {
-        if self.0.len() < SHORTEST_REDACTED || !text.contains(&self.0) {
+        if self.0.len() < SHORTEST_REDACTED {
             return text;
         }
-        text.replace(&self.0, "<key>")
+        let mut redacted = String::new();
+        let (mut rest, mut next) = (text.as_str(), 0);
+        while let Some(letter) = rest[next..].chars().next() {
+            if let Some(length) = self.length_in(&rest[next..]) {
+                redacted.push_str(&rest[..next]);
+                redacted.push_str("<key>");
+                (rest, next) = (&rest[next + length..], 0);
+            } else {
+                next += letter.len_utf8();
+            }
+        }
+        if redacted.is_empty() { text } else { redacted + rest }
     }
+
+    /// The number of bytes that the key takes at the start of `text`; `None` if it is not there.
+    fn length_in(&self, text: &str) -> Option<usize> {
+        let mut rest = text;
+        for letter in self.0.chars() {
+            rest = rest.strip_prefix(letter).or_else(|| after_escaped(rest, letter))?;
+        }
+        Some(text.len() - rest.len())
+    }
+}
+
+/// The rest of `text` after this letter in a JSON escape: `\/` or `\u002f`.
+fn after_escaped(text: &str, letter: char) -> Option<&str> {
+    let escape = text.strip_prefix('\\')?;
+    if let Some((digits, rest)) = escape.strip_prefix('u').and_then(|hex| hex.split_at_checked(4)) {
+        let code = u32::from_str_radix(digits, 16).ok()?;
+        return (code == u32::from(letter)).then_some(rest);
+    }
+    escape.strip_prefix(letter).filter(|_| "\"\\/".contains(letter))
 }
 
 impl fmt::Debug for ApiKey {
@@ -157,6 +188,21 @@ fn prefix(key: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_in_a_text_is_redacted_even_if_it_is_escaped() {
+        let key = ApiKey::new("abc/12345\"x");
+        for (text, expected) in [
+            ("no key", "no key"),
+            ("the key abc/12345\"x is unknown", "the key <key> is unknown"),
+            (r#"{"error": "abc\/12345\"x"}"#, r#"{"error": "<key>"}"#),
+            (r"\u0061\u0062c\u002F12345\u0022x, abc\/12345\u0022x", "<key>, <key>"),
+            (r"ab\u0063/1234", r"ab\u0063/1234"),
+            (r"\u00é abc\", r"\u00é abc\"),
+        ] {
+            assert_eq!(key.redact(text.to_owned()), expected, "{text}");
+        }
+    }
 
     #[test]
     fn a_key_is_classified_by_its_shape() {

@@ -14,6 +14,7 @@ use ureq::http::{self, Uri};
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Body, RequestBuilder, Timeout};
 
+use crate::base::text::one_line;
 use crate::honeycomb::api_key::ApiKey;
 use crate::honeycomb::endpoint::{Destination, Endpoint};
 use crate::honeycomb::response::Response;
@@ -24,6 +25,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const RESPONSE_LIMIT: u64 = 4 * 1024 * 1024;
 /// The most bytes of a list: 2,000 columns, or all boards of a team with their panels.
 const LIST_LIMIT: u64 = 32 * 1024 * 1024;
+
+/// The most characters of the address in a redirect, which only appears in messages.
+const LOCATION_LIMIT: usize = 200;
 
 /// Sends batches to one dataset.
 #[derive(Debug, Clone)]
@@ -165,7 +169,7 @@ impl Api {
             Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
         };
         let (retry_after, date, location) = (header(RETRY_AFTER), header(DATE), header(LOCATION));
-        let location = location.map(|text| self.redact(text));
+        let location = location.map(|text| one_line(&self.redact(text), LOCATION_LIMIT));
         let status = response.status().as_u16();
         let body = response.body_mut().with_config().limit(max_bytes).read_to_vec();
         let body = match body {

@@ -155,10 +155,14 @@ pub fn with_checkout(context: &Context, session: Option<&Session>) -> Context {
 
 /// Returns what `git` prints, or `None` if it fails or is not installed.
 fn git(folder: &Path, arguments: &[&str]) -> Result<Option<String>, TimedOut> {
-    let expression = child::command("git", arguments, ProcessGroup::Own)
+    let mut expression = child::command("git", arguments, ProcessGroup::Own)
         .dir(folder)
         .stdout_capture()
         .stderr_null();
+    // In a git hook, `GIT_DIR` and others point to the repository of the hook.
+    for name in child::variables_with_prefix("GIT_") {
+        expression = expression.env_remove(name);
+    }
     let Ok(handle) = expression.start() else { return Ok(None) };
     let output = handle.wait_timeout(GIT_TIMEOUT).ok().flatten();
     let Some(output) = output else {

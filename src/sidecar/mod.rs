@@ -302,7 +302,7 @@ impl<'a> Sidecar<'a> {
             }
             Err(error) => {
                 self.schedule.on_store_failure(time::now());
-                self.reporter.problems.on_store_error(&error);
+                self.reporter.problems.on_delivery_error(&error);
             }
         }
     }

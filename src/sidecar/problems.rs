@@ -1,5 +1,6 @@
-//! Logs each problem once: when it starts, when it changes and, if useful, when it is over.
+//! Logs each problem once: when it starts, when a new one joins it and, if useful, when it is over.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::honeycomb::delivery::{Delivery, DeliveryEnd};
@@ -7,18 +8,41 @@ use crate::messages;
 use crate::spool::error::StoreError;
 use crate::tilt::error::TiltError;
 
-/// The current problem with Tilt, with the state on disk and with deliveries.
+/// The most different problems of one kind that are logged until they are over.
+const MAX_LOGGED: usize = 20;
+
+/// The current problems with Tilt, with the state on disk and with deliveries.
 #[derive(Debug, Default)]
 pub(super) struct Problems {
-    tilt: Option<String>,
-    store: Option<String>,
+    tilt: Ongoing,
+    store: Ongoing,
+    /// Errors of the state that kept a delivery from starting.
+    sender_store: Ongoing,
+    deliveries: Ongoing,
     delivery: Option<&'static str>,
+}
+
+/// The different problems of one kind since the last success. Two that alternate are logged once
+/// each.
+#[derive(Debug, Default)]
+struct Ongoing(BTreeSet<String>);
+
+impl Ongoing {
+    /// Adds a problem. Returns true if it is to be logged.
+    fn add(&mut self, problem: &str) -> bool {
+        self.0.len() < MAX_LOGGED && self.0.insert(problem.to_owned())
+    }
+
+    /// Ends all problems. Returns true if there was one.
+    fn end(&mut self) -> bool {
+        !std::mem::take(&mut self.0).is_empty()
+    }
 }
 
 impl Problems {
     pub(super) fn on_tilt_error(&mut self, error: &TiltError) {
         let message = error.to_string();
-        if changes_to(&mut self.tilt, message.clone()) {
+        if self.tilt.add(&message) {
             log::warn!("{message}");
         }
     }
@@ -26,33 +50,41 @@ impl Problems {
     /// Logs that the last state of Tilt is unknown, even if the same problem was logged before.
     pub(super) fn on_final_poll_error(&mut self, error: &TiltError) {
         let message = format!("the final poll failed, so the last changes may be missing: {error}");
-        if changes_to(&mut self.tilt, message.clone()) {
+        if self.tilt.add(&message) {
             log::warn!("{message}");
         }
     }
 
     pub(super) fn on_tilt_answer(&mut self) {
-        if self.tilt.take().is_some() {
+        if self.tilt.end() {
             log::info!("tilt answers again");
         }
     }
 
     pub(super) fn on_store_error(&mut self, error: &StoreError) {
         let message = error.to_string();
-        if changes_to(&mut self.store, message.clone()) {
+        if self.store.add(&message) {
+            log::warn!("{message}");
+        }
+    }
+
+    /// Notes that a delivery could not use the state. Only a delivery ends this problem.
+    pub(super) fn on_delivery_error(&mut self, error: &StoreError) {
+        let message = error.to_string();
+        if self.sender_store.add(&message) {
             log::warn!("{message}");
         }
     }
 
     pub(super) fn on_store_success(&mut self) {
-        if self.store.take().is_some() {
+        if self.store.end() {
             log::info!("the state is usable again");
         }
     }
 
-    /// True if the last access to the state failed.
+    /// True if the last write to the state failed.
     pub(super) fn store_fails(&self) -> bool {
-        self.store.is_some()
+        !self.store.0.is_empty()
     }
 
     /// Notes how a delivery ended. `retry_in` is the time until the next one, if there will be
@@ -68,9 +100,14 @@ impl Problems {
             DeliveryEnd::Empty
             | DeliveryEnd::Stopped
             | DeliveryEnd::Busy
-            | DeliveryEnd::OutOfTime => return self.delivery.take().is_some(),
+            | DeliveryEnd::OutOfTime => {
+                self.delivery = None;
+                // Both end here.
+                return self.sender_store.end() | self.deliveries.end();
+            }
         };
-        if changes_to(&mut self.delivery, problem) {
+        self.delivery = Some(problem);
+        if self.deliveries.add(problem) {
             let retry = retry_in.map_or_else(String::new, retrying_in);
             log::warn!("{reason}; {}{retry}", messages::kept(delivery.waiting));
         }
@@ -81,13 +118,6 @@ impl Problems {
     pub(super) fn delivery(&self) -> Option<&'static str> {
         self.delivery
     }
-}
-
-/// Sets the current problem. Returns true if it is not the one that was known already.
-fn changes_to<T: PartialEq>(current: &mut Option<T>, problem: T) -> bool {
-    let is_new = current.as_ref() != Some(&problem);
-    *current = Some(problem);
-    is_new
 }
 
 /// `; retrying in 5s`, rounded up to whole seconds.
@@ -107,11 +137,19 @@ mod tests {
     }
 
     #[test]
-    fn a_problem_is_new_only_when_it_changes() {
-        let mut current = None;
-        let is_new: Vec<_> =
-            ["a", "a", "b", "a"].map(|problem| changes_to(&mut current, problem)).into();
-        assert_eq!(is_new, [true, false, true, true]);
+    fn alternating_problems_are_logged_once_each_until_they_end() {
+        let mut ongoing = Ongoing::default();
+        let is_logged = ["a", "a", "b", "a", "b"].map(|problem| ongoing.add(problem));
+        assert_eq!(is_logged, [true, false, true, false, false]);
+        assert!(ongoing.end() && !ongoing.end());
+        assert!(ongoing.add("a"));
+    }
+
+    #[test]
+    fn problems_that_always_differ_are_not_logged_forever() {
+        let mut ongoing = Ongoing::default();
+        let logged = (0..1000).filter(|number| ongoing.add(&number.to_string()));
+        assert_eq!(logged.count(), MAX_LOGGED);
     }
 
     #[test]

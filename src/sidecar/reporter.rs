@@ -151,6 +151,8 @@ impl<'a> Reporter<'a> {
     /// one.
     pub(super) fn on_delivery(&mut self, delivery: &Delivery, retry_in: Option<Duration>) {
         if self.problems.on_delivery(delivery, retry_in) {
+            // Without news, the line would be logged at debug level only.
+            self.summary.add_news();
             self.summary.request_line();
         }
         if let Some((level, line)) = self.summary.add(delivery) {

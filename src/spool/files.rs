@@ -159,7 +159,13 @@ pub fn is_open_to_others(_dir: &Path) -> StoreResult<bool> {
 /// Syncs the folder of a file, which makes a rename in it permanent.
 #[cfg(unix)]
 fn sync_folder(path: &Path) -> io::Result<()> {
-    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+    let synced = File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all();
+    // Some file systems, such as network shares, answer EINVAL because they cannot sync a folder.
+    // The rename has happened, so this is not a failure.
+    synced.or_else(|error| match error.kind() {
+        io::ErrorKind::InvalidInput => Ok(()),
+        _ => Err(error),
+    })
 }
 
 #[cfg(not(unix))]

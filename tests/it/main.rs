@@ -15,6 +15,7 @@ mod cli {
     mod install;
     mod once;
     mod options;
+    mod stopping;
 }
 
 /// The long-running mode beside `tilt up`.

@@ -292,3 +292,12 @@ fn do_not_track_set_to_0_or_false_is_ignored() {
     }
     assert_eq!(server.requests().len(), 3);
 }
+
+#[test]
+fn an_endless_key_file_is_refused() {
+    let sandbox = Sandbox::new();
+    for command in ["--once", "board"] {
+        let run = sandbox.run(command).args(&["--api-key-file", "/dev/zero", "--dataset", "d"]);
+        run.finish().exits_with(2).says("longer than 64 KiB").says_one_line();
+    }
+}

@@ -123,6 +123,14 @@ fn vcs_adds_repository_branch_and_commit_to_every_event() {
 }
 
 #[test]
+fn git_variables_of_the_caller_do_not_change_the_fields() {
+    let developer = Developer::with_checkout();
+    let outcome = report_with_git(&developer, &[("GIT_DIR", "/missing"), ("GIT_TRACE", "2")]);
+    let expected = fields(&on_branch(&developer.revision()));
+    assert!(outcome.events().iter().all(|event| vcs(event) == expected));
+}
+
+#[test]
 fn without_vcs_git_does_not_run() {
     let developer = Developer::with_checkout();
     let outcome = developer.sandbox.run("--once --dry-run").finish().exits_with(0);

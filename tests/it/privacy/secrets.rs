@@ -286,3 +286,24 @@ fn child_processes_do_not_get_the_key() {
         assert!(given.lines().all(|line| line == "nothing"), "{name}: {given}");
     }
 }
+
+#[test]
+fn a_key_that_a_response_escapes_is_not_printed() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let escaped: Vec<_> = KEY.bytes().map(|byte| format!("\\u{byte:04x}")).collect();
+    let escaped = escaped.concat();
+    server.usually(Reply::new(401, format!(r#"{{"error": "unknown key {escaped}"}}"#)));
+    let outcome = sandbox.report_to(&server).finish().exits_with(5);
+    assert_printed_none(&outcome, &[KEY, &escaped]);
+}
+
+#[test]
+fn a_redirect_reaches_the_log_without_invisible_characters() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let address = format!("https://login.example/\u{202e}{}", "x".repeat(5000));
+    server.usually(Reply::new(302, "").header("location", address));
+    let outcome = sandbox.report_to(&server).finish().exits_with(5);
+    assert!(outcome.stderr.contains("https://login.example/xxx"), "{}", outcome.stderr);
+    assert!(!outcome.stderr.contains('\u{202e}'), "{}", outcome.stderr);
+    assert!(outcome.stderr.len() < 1000, "{}", outcome.stderr);
+}

@@ -1,6 +1,7 @@
 //! The sidecar with `--no-watch` polls at intervals. It survives the loss of Tilt and of the network,
 //! and logs only changes.
 
+use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -309,4 +310,28 @@ fn the_queue_is_sent_soon_after_another_sender_releases_it() {
     assert_eq!(server.accepted().len(), 0);
     drop(sending_lock);
     sidecar.says("; 0 queued");
+}
+
+#[test]
+fn two_alternating_problems_are_logged_once_each() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    sandbox.queue_report(&server);
+    let locks = ["lock", "sending"].map(|name| sandbox.state_file().with_extension(name));
+    for lock in &locks {
+        fs::remove_file(lock).expect("a lock");
+        fs::create_dir(lock).expect("a folder");
+    }
+    let sidecar = sandbox.polling_sidecar_to(&server).args(&["--verbose"]).start();
+    let polls = || sandbox.tilt().calls().len();
+    let before = polls();
+    eventually("several polls", || polls() > before + 12);
+    for lock in &locks {
+        let name = lock.to_str().expect("text");
+        let lines = sidecar.stderr().lines().filter(|line| line.contains(name)).count();
+        assert!(lines <= 1, "{}", sidecar.stderr());
+    }
+    for lock in &locks {
+        fs::remove_dir(lock).expect("a folder");
+    }
+    sidecar.says("the state is usable again").says("sent ");
 }

@@ -1,0 +1,44 @@
+//! Ends a command within a second after the first signal, whatever it waits for: a DNS lookup, a pipe
+//! that nobody writes to, or a terminal that nobody reads from.
+//!
+//! Everything that must survive is on disk at any moment, so the process may end anywhere.
+
+use std::io;
+use std::thread;
+use std::time::Duration;
+
+use crate::base::shutdown::{self, Shutdown};
+use crate::exit_code::Exit;
+
+/// How long a request may still take after a signal. Events whose response is lost are sent again.
+const RESPONSE_GRACE: Duration = Duration::from_millis(600);
+/// How long the command then has to log what happened and to end by itself.
+const END_GRACE: Duration = Duration::from_millis(300);
+
+/// Returns a shutdown that the first signal requests. After [`RESPONSE_GRACE`], `interrupt` ends a
+/// request without a response. After another [`END_GRACE`], the process ends with the exit code
+/// `stuck`. Fails if the handlers or their thread cannot be set up.
+pub(super) fn on_signals(
+    interrupt: impl FnOnce() + Send + 'static,
+    stuck: Exit,
+) -> io::Result<Shutdown> {
+    let shutdown = Shutdown::default();
+    shutdown::on_signals(&shutdown, || log::debug!("asked to stop"))?;
+    let requested = shutdown.clone();
+    let timer = thread::Builder::new().name("stop".into()).spawn(move || {
+        requested.wait();
+        end(interrupt, stuck);
+    });
+    // If no thread can start, the request still has its timeout, and a second signal ends the
+    // program.
+    drop(timer);
+    Ok(shutdown)
+}
+
+#[expect(clippy::disallowed_methods, reason = "this thread only waits; the command does not")]
+fn end(interrupt: impl FnOnce(), stuck: Exit) {
+    thread::sleep(RESPONSE_GRACE);
+    interrupt();
+    thread::sleep(END_GRACE);
+    shutdown::exit_at_once(stuck as i32);
+}
