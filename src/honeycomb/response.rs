@@ -54,7 +54,11 @@ pub struct RequestFailure {
 impl RequestFailure {
     /// The failure of a batch in which some events have this status of their own.
     pub fn of_events(status: u16) -> Self {
-        Self { reason: format!("HTTP {status} for some events"), retry_after: None }
+        let reason = match status {
+            0 => "no valid status for some events".to_owned(),
+            status => format!("HTTP {status} for some events"),
+        };
+        Self { reason, retry_after: None }
     }
 }
 
@@ -62,7 +66,8 @@ impl RequestFailure {
 #[derive(Debug, Clone, PartialEq)]
 pub enum EventResult {
     Accepted,
-    /// It stays queued, because Honeycomb may accept it later.
+    /// It stays queued, because Honeycomb may accept it later. The status is 0 if the server sent
+    /// none that is valid.
     Retry {
         status: u16,
     },
@@ -116,6 +121,10 @@ pub fn judge(response: &Response, now: SystemTime) -> BatchResult {
             _ => retry(without_statuses(response.status)),
         },
         StatusClass::Redirect => refused(&redirected(response)),
+        StatusClass::Malformed if has_statuses_after_error(&response.body) => refused(
+            "Refinery cannot look up the API key; check that it reaches Honeycomb and that the key is \
+             right",
+        ),
         StatusClass::Malformed => BatchResult::Malformed { reason: http(response) },
         StatusClass::UnknownKey => refused(UNKNOWN_KEY),
         StatusClass::Forbidden => refused(MAY_NOT_SEND),
@@ -142,12 +151,14 @@ fn without_statuses(status: u16) -> String {
 fn results(body: &[u8]) -> Option<Vec<EventResult>> {
     #[derive(Deserialize)]
     struct EventStatus {
-        status: u16,
+        #[serde(default)]
+        status: Value,
         /// Honeycomb sends a text here. Other servers may send anything.
         error: Option<Value>,
     }
     let statuses: Vec<EventStatus> = serde_json::from_slice(body).ok()?;
-    let results = statuses.into_iter().map(|event| match event.status {
+    let valid = |status: &Value| status.as_u64().and_then(|status| u16::try_from(status).ok());
+    let results = statuses.into_iter().map(|event| match valid(&event.status).unwrap_or(0) {
         200..=299 => EventResult::Accepted,
         status if is_final_for_event(status) => {
             let reason = event.error.as_ref().and_then(Value::as_str);
@@ -158,6 +169,14 @@ fn results(body: &[u8]) -> Option<Vec<EventResult>> {
         status => EventResult::Retry { status },
     });
     Some(results.collect())
+}
+
+/// True for an error document that a list of statuses follows. Refinery answers so if it cannot look
+/// up the key (`route.go` of Refinery 3): nothing is wrong with the events.
+fn has_statuses_after_error(body: &[u8]) -> bool {
+    let mut documents = serde_json::Deserializer::from_slice(body).into_iter::<Value>();
+    let starts_with_error = matches!(documents.next(), Some(Ok(Value::Object(_))));
+    starts_with_error && matches!(documents.next(), Some(Ok(Value::Array(_))))
 }
 
 /// The text of an error in one line: Honeycomb's `error`, the `detail` or `title` of RFC 7807, or
@@ -236,6 +255,27 @@ mod tests {
                 rejected("no reason given"),
             ])
         );
+    }
+
+    #[test]
+    fn an_invalid_status_affects_only_its_own_event() {
+        for invalid in [r#"{"status":"202"}"#, r#"{"status":null}"#, r#"{"status":0}"#, "{}"] {
+            let body = format!(r#"[{{"status":202}},{invalid},{{"status":202}}]"#);
+            let retry = EventResult::Retry { status: 0 };
+            let expected = vec![EventResult::Accepted, retry, EventResult::Accepted];
+            assert_eq!(judged(200, &body), BatchResult::PerEvent(expected), "{body}");
+        }
+    }
+
+    #[test]
+    fn an_error_with_statuses_is_not_blamed_on_the_events() {
+        let body = r#"{"source":"refinery","error":"failed to parse event"}[{"status":202}]"#;
+        let BatchResult::Refused { advice } = judged(400, body) else { panic!("not refused") };
+        assert!(
+            advice.contains("Refinery") && advice.contains("failed to parse event"),
+            "{advice}"
+        );
+        assert!(matches!(judged(400, r#"{"error":"malformed"}"#), BatchResult::Malformed { .. }));
     }
 
     #[test]

@@ -400,3 +400,14 @@ fn a_failed_tls_handshake_sends_nothing() {
     assert_eq!(server.requests().len(), 0);
     assert_eq!(sandbox.queued(), RECORDED_EVENTS);
 }
+
+#[test]
+fn a_refinery_without_a_key_lookup_gets_one_request() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let body = r#"{"source":"refinery","error":"failed to parse event"}[{"status":202}]"#;
+    server.usually(Reply::new(400, body));
+    let outcome = sandbox.report_to(&server).finish().exits_with(5);
+    outcome.says("Refinery cannot look up the API key").says_one_line();
+    assert_eq!(server.requests().len(), 1);
+    assert_eq!(sandbox.queued(), RECORDED_EVENTS);
+}
