@@ -17,7 +17,7 @@ const TEXT_FILE_LIMIT: u64 = 64 * 1024;
 /// The environment of a process. Tests pass their own functions.
 pub struct Environment<'a> {
     pub variable: &'a dyn Fn(&str) -> Option<OsString>,
-    /// Reads a text file of at most [`TEXT_FILE_LIMIT`] bytes.
+    /// Reads a text file of at most 64 KiB.
     pub read_file: &'a dyn Fn(&Path) -> io::Result<String>,
     /// The CI provider whose machine this is, if it is one.
     pub ci_provider: Option<CiProvider>,

@@ -90,7 +90,7 @@ pub fn http(response: &Response) -> String {
     format!("HTTP {}{}", response.status, prefixed(": ", &error_text(&response.body)))
 }
 
-/// The message for a rejected request. `reason` is the result of [`http`].
+/// The message for a rejected request. `reason` is the result of [`http()`].
 pub fn rejected(reason: &str) -> String {
     format!("the server rejects the request ({reason})")
 }
