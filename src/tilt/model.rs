@@ -186,7 +186,7 @@ pub struct PodInfo {
 /// A container that ended with an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerFailure {
-    /// `None` if only the status of the pod told of the failure.
+    /// `None` if only the status of the pod shows the failure.
     pub exit_code: Option<i64>,
     /// True if the container exceeded its memory limit (`OOMKilled`).
     pub out_of_memory: bool,

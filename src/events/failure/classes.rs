@@ -310,7 +310,7 @@ pub const TABLE: &[Class] = &[
     },
     Class {
         name: "killed",
-        meaning: "a signal ended the program, whoever sent it",
+        meaning: "a signal ended the program, from any sender",
         causes: &[Cause { origins: ANYWHERE, phrases: &["signal :", "exit status -1", "exited with status -1", "terminated by signal"] }],
         pod_statuses: &[],
         examples: &[
