@@ -110,6 +110,12 @@ fn update_key(resource: &str, starts: &str) -> String {
     format!("update {resource} {starts}")
 }
 
+/// The keys of an update and of its rollout, which starts when the update ends. A collector that has
+/// lost its state sends both again for as long as Tilt shows the update.
+fn keys_of_update(resource: &str, update: &Update) -> [String; 2] {
+    [update_key(resource, &update.starts), format!("rollout {resource} {}", update.ends)]
+}
+
 impl World {
     pub fn new(folder: &Path, seed: u64) -> io::Result<Self> {
         let resources = (0..RESOURCES).map(|index| Resource {
@@ -207,7 +213,7 @@ impl World {
     pub fn visible(&self) -> HashSet<String> {
         let mut visible = HashSet::from([update_key(TILTFILE, LOADED_AT)]);
         for resource in &self.resources {
-            visible.extend(resource.history.iter().map(|u| update_key(&resource.name, &u.starts)));
+            visible.extend(resource.history.iter().flat_map(|u| keys_of_update(&resource.name, u)));
             visible
                 .extend(resource.image.iter().flat_map(|i| image_keys(&resource.name, &i.starts)));
         }
@@ -268,8 +274,8 @@ impl World {
         self.completed.insert(update_key(&resource.name, &update.starts));
         resource.history.insert(0, update);
         let dropped = resource.history.split_off(resource.history.len().min(2));
-        let hidden = dropped.iter().map(|update| (now, update_key(&resource.name, &update.starts)));
-        self.recently_hidden.extend(hidden);
+        let hidden = dropped.iter().flat_map(|update| keys_of_update(&resource.name, update));
+        self.recently_hidden.extend(hidden.map(|key| (now, key)));
         resource.running = None;
         self.publish("uiresources", index)?;
         // Set after the write: no report that started earlier can have seen the build.
