@@ -75,7 +75,26 @@ pub struct Event {
     /// The start of a build, or the time of a heartbeat.
     #[serde(with = "rfc3339")]
     pub time: SystemTime,
+    /// How many equal reports this event represents: 1, or more for a folded heartbeat.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub sample_rate: u32,
     pub fields: Fields,
+}
+
+impl Event {
+    /// An event that represents only itself.
+    pub fn new(kind: EventKind, time: SystemTime, fields: Fields) -> Self {
+        Self { kind, time, sample_rate: 1, fields }
+    }
+}
+
+fn one() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_one(number: &u32) -> bool {
+    *number == 1
 }
 
 /// Named values, in the order in which they were set. They serialise as a JSON object.

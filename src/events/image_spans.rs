@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     fn event(kind: EventKind) -> Event {
-        Event { kind, time: UNIX_EPOCH, fields: Fields::default() }
+        Event::new(kind, UNIX_EPOCH, Fields::default())
     }
 
     fn spans() -> ImageSpans {

@@ -136,7 +136,7 @@ impl Derivation<'_> {
         fields.set("dropped", self.backlog.dropped);
         fields.set_some("send_error", observation.send_error);
         fields.extend(&self.common.trailing);
-        Event { kind: EventKind::Session, time: self.now, fields }
+        Event::new(EventKind::Session, self.now, fields)
     }
 
     fn set_counts(&self, fields: &mut Fields) {

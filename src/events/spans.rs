@@ -35,7 +35,7 @@ impl Derivation<'_> {
             self.set_failure(&mut fields, Failure::classify(error, place));
         }
         fields.extend(&self.common.trailing);
-        let event = Event { kind: EventKind::Update, time: update.started_at.at, fields };
+        let event = Event::new(EventKind::Update, update.started_at.at, fields);
         Some(Build { key, events: vec![event] })
     }
 
@@ -53,7 +53,7 @@ impl Derivation<'_> {
             fields.set_ms("duration_ms", self.now.duration_since(started_at.at).ok());
         }
         fields.extend(&self.common.trailing);
-        let event = Event { kind: EventKind::Update, time: started_at.at, fields };
+        let event = Event::new(EventKind::Update, started_at.at, fields);
         let key = update_key(&resource.name, id);
         Some(ProvisionalEvent { key, resource: Some(resource.name.clone()), event })
     }
@@ -117,7 +117,7 @@ impl Derivation<'_> {
             };
             self.set_failure(&mut fields, Failure::classify(error, place));
         }
-        Event { kind, time: build.started_at.at, fields }
+        Event::new(kind, build.started_at.at, fields)
     }
 
     fn stage_event(&self, build: &ImageBuild, position: usize, stage: &Stage) -> Event {
@@ -144,7 +144,7 @@ impl Derivation<'_> {
         if let Some(error) = &stage.error {
             self.set_failure(&mut fields, Failure::classify(error, Place::Stage));
         }
-        Event { kind: EventKind::DockerImageStage, time: start, fields }
+        Event::new(EventKind::DockerImageStage, start, fields)
     }
 
     fn set_failure(&self, fields: &mut Fields, failure: Failure) {

@@ -71,7 +71,7 @@ impl Derivation<'_> {
         fields.set_some("health_status", resource.health_status.clone());
         self.set_runtime_failure(&mut fields, resource);
         fields.extend(&self.common.trailing);
-        Event { kind: EventKind::UiResource, time: self.now, fields }
+        Event::new(EventKind::UiResource, self.now, fields)
     }
 
     fn set_previous(&mut self, fields: &mut Fields, resource: &Resource) {

@@ -114,7 +114,7 @@ mod tests {
 
     fn state() -> State {
         let now = UNIX_EPOCH + Duration::from_hours(500_000);
-        let event = |kind| Event { kind, time: now, fields: Fields::default() };
+        let event = |kind| Event::new(kind, now, Fields::default());
         let derived = DerivedEvents {
             is_full: true,
             heartbeats: vec![event(EventKind::UiResource)],

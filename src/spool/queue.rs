@@ -37,7 +37,7 @@ pub struct QueuedEvent {
     pub kind: EventKind,
     /// Unix seconds, moved forward by the time in which nothing was reported.
     pub(super) queued_at: u64,
-    /// The event as it is sent: `{"time":...,"data":...}`.
+    /// The event as it is sent: `{"time":...,"samplerate":...,"data":...}`.
     pub wire: Box<RawValue>,
 }
 
@@ -61,13 +61,21 @@ pub struct EncodedEvent {
 }
 
 impl EncodedEvent {
+    /// Encodes an event for `POST /1/batch`. Honeycomb counts an event without `samplerate` once.
+    /// See <https://api-docs.honeycomb.io/api/events/createevents>.
     pub fn new(event: &Event) -> Self {
         #[derive(Serialize)]
         struct Wire<'a> {
             time: String,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            samplerate: Option<u32>,
             data: &'a Fields,
         }
-        let wire = Wire { time: wire_time(event.time), data: &event.fields };
+        let wire = Wire {
+            time: wire_time(event.time),
+            samplerate: Some(event.sample_rate).filter(|rate| *rate > 1),
+            data: &event.fields,
+        };
         let wire = serde_json::value::to_raw_value(&wire)
             .expect("text keys and plain values always encode");
         Self { kind: event.kind, wire }

@@ -216,7 +216,7 @@ mod tests {
     }
 
     fn event(kind: EventKind) -> Event {
-        Event { kind, time: at(NOW), fields: Fields::default() }
+        Event::new(kind, at(NOW), Fields::default())
     }
 
     fn report(heartbeats: usize, builds: &[&str]) -> DerivedEvents {

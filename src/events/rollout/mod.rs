@@ -259,7 +259,7 @@ impl Derivation<'_> {
         }
         self.rollout_span(resource, &rollout.id).describe(&mut fields);
         fields.extend(&self.common.trailing);
-        Event { kind: EventKind::Rollout, time: rollout.updated_at.at, fields }
+        Event::new(EventKind::Rollout, rollout.updated_at.at, fields)
     }
 
     /// Sets why a resource is down at run time.

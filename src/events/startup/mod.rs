@@ -78,7 +78,7 @@ impl Derivation<'_> {
         }
         self.common.startup.describe(&mut fields);
         fields.extend(&self.common.trailing);
-        Some(Event { kind: EventKind::Startup, time: started_at.at, fields })
+        Some(Event::new(EventKind::Startup, started_at.at, fields))
     }
 }
 

@@ -167,7 +167,7 @@ fn event(kind: EventKind, name: &str) -> Event {
     if !kind.is_heartbeat() {
         fields.set("image_name", name);
     }
-    Event { kind, time: UNIX_EPOCH, fields }
+    Event::new(kind, UNIX_EPOCH, fields)
 }
 
 fn events(batch: &Batch) -> Vec<Value> {
