@@ -1,5 +1,5 @@
 //! The campaign: the built program against a Tilt and a Honeycomb that misbehave, for a chosen
-//! time and seed. `scripts/chaos` runs it, and `campaign.rs` says what it does and counts.
+//! time and seed. `scripts/chaos` runs it, and `campaign/mod.rs` says what it does and counts.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool prints")]
 #![cfg_attr(
@@ -13,9 +13,13 @@ use std::process::ExitCode;
 #[cfg(target_os = "linux")]
 mod campaign;
 #[cfg(target_os = "linux")]
-mod faults;
+mod disk;
 #[cfg(target_os = "linux")]
 mod random;
+#[cfg(target_os = "linux")]
+mod server;
+#[cfg(target_os = "linux")]
+mod sizes;
 #[cfg(target_os = "linux")]
 mod world;
 

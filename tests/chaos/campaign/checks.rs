@@ -1,0 +1,49 @@
+//! Searches files, processes and messages for secrets.
+
+use std::fs;
+
+use super::Campaign;
+use crate::server::KEY;
+use crate::world::CANARIES;
+
+impl Campaign {
+    /// Checks that the arguments of collectors and their children hold no secret.
+    pub(super) fn check_processes(&self) {
+        for collector in &self.collectors {
+            for pid in with_children(collector.pid.as_raw_pid().cast_unsigned()) {
+                let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+                self.check_text("the arguments of a process", &String::from_utf8_lossy(&line));
+            }
+        }
+    }
+
+    /// Checks that the state files hold no secret.
+    pub(super) fn check_files(&self) {
+        for entry in fs::read_dir(self.state_dir()).into_iter().flatten().flatten() {
+            // A collector may remove a file meanwhile.
+            let bytes = fs::read(entry.path()).unwrap_or_default();
+            self.check_text("a state file", &String::from_utf8_lossy(&bytes));
+        }
+    }
+
+    fn check_text(&self, place: &str, text: &str) {
+        if let Some(leak) = leak(text) {
+            self.problem(format!("{leak} in {place}"));
+        }
+    }
+}
+
+/// The ids of a process and its children.
+fn with_children(pid: u32) -> Vec<u32> {
+    let mut pids = vec![pid];
+    for task in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+        let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+        pids.extend(children.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
+    }
+    pids
+}
+
+/// The first secret in this text.
+pub(super) fn leak(text: &str) -> Option<&'static str> {
+    CANARIES.iter().chain(&[KEY]).find(|canary| text.contains(**canary)).copied()
+}
