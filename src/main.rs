@@ -44,8 +44,8 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli, environment: &Environment) -> Exit {
-    if environment.do_not_track() {
-        return idle::do_not_track(cli.ends_by_itself());
+    if let Some(variable) = environment.opt_out() {
+        return idle::opted_out(variable, cli.ends_by_itself());
     }
     let stuck = if cli.never_fail { Exit::Done } else { Exit::NotDelivered };
     let exit = match Mode::resolve(cli, environment).map(|mode| run_mode(&mode, stuck)) {

@@ -25,13 +25,13 @@ pub fn on_panic(exit: Exit, ends_by_itself: bool) {
     }));
 }
 
-/// `DO_NOT_TRACK`: does nothing. A sidecar waits for a signal first.
-pub fn do_not_track(ends_by_itself: bool) -> Exit {
-    const MESSAGE: &str = "DO_NOT_TRACK is set: nothing is read and nothing is sent";
+/// Does nothing, because `variable` asks for it. A sidecar waits for a signal first.
+pub fn opted_out(variable: &str, ends_by_itself: bool) -> Exit {
+    let message = format!("{variable} is set: nothing is read and nothing is sent");
     if ends_by_itself {
-        log::warn!("{MESSAGE}");
+        log::warn!("{message}");
     } else {
-        wait_for_signal(MESSAGE);
+        wait_for_signal(&message);
     }
     Exit::Done
 }

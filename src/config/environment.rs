@@ -14,6 +14,9 @@ use crate::tilt::command::TiltMode;
 /// The most bytes of a text file. A key has less than 100.
 const TEXT_FILE_LIMIT: u64 = 64 * 1024;
 
+/// The Tiltfile has the same list.
+const OPT_OUT_VARIABLES: [&str; 2] = ["TILT_HONEYCOMB_OPT_OUT", "DO_NOT_TRACK"];
+
 /// The environment of a process. Tests pass their own functions.
 pub struct Environment<'a> {
     pub variable: &'a dyn Fn(&str) -> Option<OsString>,
@@ -53,11 +56,12 @@ impl Environment<'_> {
         (self.variable)(name).filter(|value| !value.is_empty()).map(PathBuf::from)
     }
 
-    /// Whether `DO_NOT_TRACK` asks the program to read and send nothing
-    /// (<https://consoledonottrack.com>).
-    pub fn do_not_track(&self) -> bool {
-        let value = self.text("DO_NOT_TRACK");
-        value.is_some_and(|value| !matches!(value.trim(), "0" | "false"))
+    /// The variable that asks the program to read and send nothing, if one does: its own one, or the
+    /// one that all programs share (<https://consoledonottrack.com>).
+    pub fn opt_out(&self) -> Option<&'static str> {
+        OPT_OUT_VARIABLES.into_iter().find(|name| {
+            self.text(name).is_some_and(|value| !matches!(value.trim(), "0" | "false"))
+        })
     }
 
     /// The command that runs Tilt, if the Tiltfile set `TILT_HONEYCOMB_MODE`.
@@ -104,18 +108,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn do_not_track_is_on_unless_it_says_no() {
-        for (value, expected) in
-            [("1", true), ("true", true), ("no", true), ("", false), ("0", false), ("false", false)]
-        {
-            let variable = |name: &str| (name == "DO_NOT_TRACK").then(|| OsString::from(value));
-            let environment = Environment {
-                variable: &variable,
-                read_file: &|_| Ok(String::new()),
-                ci_provider: None,
-                cpu_count: 1,
-            };
-            assert_eq!(environment.do_not_track(), expected, "{value:?}");
+    fn an_opt_out_counts_unless_it_says_no() {
+        let values =
+            [("1", true), ("true", true), ("no", true), ("", false), ("0", false), ("false", false)];
+        for opt_out in OPT_OUT_VARIABLES {
+            for (value, expected) in values {
+                let variable = |name: &str| (name == opt_out).then(|| OsString::from(value));
+                let environment = Environment {
+                    variable: &variable,
+                    read_file: &|_| Ok(String::new()),
+                    ci_provider: None,
+                    cpu_count: 1,
+                };
+                let expected = expected.then_some(opt_out);
+                assert_eq!(environment.opt_out(), expected, "{opt_out}={value:?}");
+            }
         }
     }
 }

@@ -285,6 +285,14 @@ fn do_not_track_sends_nothing_and_says_so() {
 }
 
 #[test]
+fn an_opt_out_of_this_program_alone_sends_nothing() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let report = sandbox.report_to(&server).env("TILT_HONEYCOMB_OPT_OUT", "1");
+    report.finish().exits_with(0).says("TILT_HONEYCOMB_OPT_OUT is set").says_one_line();
+    assert_eq!((server.connections(), sandbox.tilt().calls().len()), (0, 0));
+}
+
+#[test]
 fn do_not_track_set_to_0_or_false_is_ignored() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     for value in ["", "0", "false"] {
