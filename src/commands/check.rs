@@ -53,7 +53,7 @@ pub fn run(config: &CheckConfig, stuck: Exit) -> io::Result<Exit> {
     check_tilt(config, &shutdown, &mut report);
     report.add(check_state(config));
     report.add(match &config.key {
-        Ok(key) => findings::key(Shape::of(key)),
+        Ok(found) => findings::key(Shape::of(&found.key), &found.source),
         Err(error) => Finding::invalid("key", error),
     });
     let auth = check_endpoint(config, &connection, &mut report);
@@ -67,7 +67,8 @@ pub fn run(config: &CheckConfig, stuck: Exit) -> io::Result<Exit> {
 
 fn connect(config: &CheckConfig) -> Result<Connection<'_>, &ConfigError> {
     let endpoint = config.endpoint.as_ref()?;
-    let key = config.key.as_ref().ok().filter(|key| Shape::of(key).advice().is_none());
+    let key = config.key.as_ref().ok().map(|found| &found.key);
+    let key = key.filter(|key| Shape::of(key).advice().is_none());
     Ok(Connection { endpoint, api: Api::new(endpoint, key.cloned()), key })
 }
 

@@ -190,10 +190,10 @@ pub fn unusable_state(error: &impl ToString) -> Finding {
     Finding::bad("state", Exit::Unexpected, error.to_string())
 }
 
-/// Whether the key looks usable, by its format alone.
-pub fn key(shape: Shape) -> Finding {
+/// Whether the key looks usable, by its format alone. `source` is the variable or file that held it.
+pub fn key(shape: Shape, source: &str) -> Finding {
     const TOPIC: &str = "key";
-    let kind = shape.as_str();
+    let kind = format!("{source}: {}", shape.as_str());
     match (shape.advice(), shape.doubt()) {
         (Some(advice), _) => Finding::bad(TOPIC, Exit::Usage, format!("{kind}: {advice}")),
         (None, Some(doubt)) => Finding::note(TOPIC, format!("{kind}; {doubt}")),

@@ -22,6 +22,8 @@ pub struct Environment<'a> {
     pub variable: &'a dyn Fn(&str) -> Option<OsString>,
     /// Reads a text file of at most 64 KiB.
     pub read_file: &'a dyn Fn(&Path) -> io::Result<String>,
+    /// Like `read_file`, but fails if other users can read the file.
+    pub read_private_file: &'a dyn Fn(&Path) -> io::Result<String>,
     /// The CI provider whose machine this is, if it is one.
     pub ci_provider: Option<CiProvider>,
     /// The number of logical processors.
@@ -40,6 +42,7 @@ impl Environment<'_> {
         Environment {
             variable: &variable,
             read_file: &read_file,
+            read_private_file: &read_private_file,
             ci_provider: ci_provider(),
             cpu_count: std::thread::available_parallelism().map_or(1, usize::from),
         }
@@ -79,10 +82,24 @@ impl Environment<'_> {
     }
 }
 
-/// Fails for a longer file, so that a wrong path such as `/dev/zero` takes no memory.
 fn read_file(path: &Path) -> io::Result<String> {
+    read_text(&File::open(path)?)
+}
+
+fn read_private_file(path: &Path) -> io::Result<String> {
+    let file = File::open(path)?;
+    // On Windows, only its owner can read a file in the folder of the user's settings.
+    #[cfg(unix)]
+    if std::os::unix::fs::PermissionsExt::mode(&file.metadata()?.permissions()) & 0o077 != 0 {
+        return Err(io::Error::other("other users can read it; run chmod 600 on it"));
+    }
+    read_text(&file)
+}
+
+/// Fails for a longer file, so that a wrong path such as `/dev/zero` takes no memory.
+fn read_text(file: &File) -> io::Result<String> {
     let mut text = String::new();
-    File::open(path)?.take(TEXT_FILE_LIMIT + 1).read_to_string(&mut text)?;
+    file.take(TEXT_FILE_LIMIT + 1).read_to_string(&mut text)?;
     if text.len() as u64 > TEXT_FILE_LIMIT {
         let why = format!("longer than {} KiB; give the file of the key", TEXT_FILE_LIMIT / 1024);
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
@@ -109,14 +126,21 @@ mod tests {
 
     #[test]
     fn an_opt_out_counts_unless_it_says_no() {
-        let values =
-            [("1", true), ("true", true), ("no", true), ("", false), ("0", false), ("false", false)];
+        let values = [
+            ("1", true),
+            ("true", true),
+            ("no", true),
+            ("", false),
+            ("0", false),
+            ("false", false),
+        ];
         for opt_out in OPT_OUT_VARIABLES {
             for (value, expected) in values {
                 let variable = |name: &str| (name == opt_out).then(|| OsString::from(value));
                 let environment = Environment {
                     variable: &variable,
                     read_file: &|_| Ok(String::new()),
+                    read_private_file: &|_| Ok(String::new()),
                     ci_provider: None,
                     cpu_count: 1,
                 };

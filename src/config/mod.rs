@@ -6,6 +6,7 @@
 
 pub mod environment;
 pub mod error;
+pub mod key;
 pub mod values;
 
 #[cfg(test)]
@@ -17,8 +18,8 @@ use std::time::Duration;
 use crate::cli::{Cli, Command};
 use crate::config::environment::Environment;
 use crate::config::error::ConfigError;
+use crate::config::key::FoundKey;
 use crate::events::common_fields::Context;
-use crate::honeycomb::api_key::ApiKey;
 use crate::honeycomb::client::Client;
 use crate::honeycomb::endpoint::{Destination, Endpoint};
 use crate::honeycomb::sender::Sender;
@@ -140,7 +141,7 @@ pub struct CheckConfig {
     /// The longest time for one request.
     pub timeout: Duration,
     pub state_dir: Result<PathBuf, ConfigError>,
-    pub key: Result<ApiKey, ConfigError>,
+    pub key: Result<FoundKey, ConfigError>,
     pub endpoint: Result<Endpoint, ConfigError>,
     pub dataset: Result<String, ConfigError>,
     /// The address of Honeycomb's UI, if it is known.
@@ -226,7 +227,7 @@ fn check(cli: &Cli, environment: &Environment) -> Result<CheckConfig, ConfigErro
         port: port.unwrap_or_else(|| DEFAULT_PORT.to_owned()),
         timeout: timeout(cli)?,
         state_dir: values::state_dir(cli.state_dir.as_deref(), environment),
-        key: values::api_key(cli.api_key_file.as_deref(), environment),
+        key: key::find(cli.api_key_file.as_deref(), environment),
         endpoint,
         dataset: values::dataset(cli.dataset.as_deref(), environment),
         ui,
@@ -263,7 +264,7 @@ fn context(cli: &Cli, environment: &Environment) -> Result<Context, ConfigError>
 }
 
 fn destination(cli: &Cli, environment: &Environment) -> Result<Destination, ConfigError> {
-    let key = values::api_key(cli.api_key_file.as_deref(), environment)?;
+    let key = key::find(cli.api_key_file.as_deref(), environment)?.key;
     let dataset = values::dataset(cli.dataset.as_deref(), environment)?;
     let endpoint = endpoint(cli, environment)?;
     let ui = values::ui_url(&endpoint, environment)?;

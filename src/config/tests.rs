@@ -22,8 +22,18 @@ fn with_environment<T>(variables: &[(&str, &str)], resolve: impl FnOnce(&Environ
         Some("empty.txt") => Ok("\n".to_owned()),
         _ => Err(std::io::Error::from(std::io::ErrorKind::NotFound)),
     };
-    let environment =
-        Environment { variable: &variable, read_file: &read_file, ci_provider: None, cpu_count: 1 };
+    let read_private_file = |path: &Path| match path.to_str() {
+        Some("/home/ann/.config/tilt-honeycomb/key") => Ok("own\n".to_owned()),
+        Some("/open/tilt-honeycomb/key") => Err(std::io::Error::other("others can read it")),
+        _ => Err(std::io::Error::from(std::io::ErrorKind::NotFound)),
+    };
+    let environment = Environment {
+        variable: &variable,
+        read_file: &read_file,
+        read_private_file: &read_private_file,
+        ci_provider: None,
+        cpu_count: 1,
+    };
     resolve(&environment)
 }
 
@@ -68,10 +78,34 @@ fn an_option_wins_over_its_variable() {
     assert_eq!(destination_of(mode).endpoint.url, "https://api.eu1.honeycomb.io");
 }
 
+#[cfg(unix)]
+#[test]
+fn the_users_key_file_comes_after_the_option_and_the_variable() {
+    let key = |line, variables: &[(&str, &str)]| {
+        let usual = &[("HONEYCOMB_DATASET", "dev"), ("HOME", "/home/ann")];
+        resolve(line, &[variables, usual].concat())
+            .map(|mode| destination_of(mode).key.expose().to_owned())
+            .map_err(|error| error.to_string())
+    };
+    let variable = ("HONEYCOMB_API_KEY", "variable");
+    assert_eq!(key("--api-key-file key.txt", &[variable]), Ok("fromfile".to_owned()));
+    assert_eq!(key("", &[variable]), Ok("variable".to_owned()));
+    assert_eq!(key("", &[]), Ok("own".to_owned()));
+    // A relative path is ignored, as the XDG specification says.
+    assert_eq!(key("", &[("XDG_CONFIG_HOME", "relative")]), Ok("own".to_owned()));
+
+    let missing = key("", &[("XDG_CONFIG_HOME", "/none")]).expect_err("no key");
+    assert!(missing.contains("write the key to /none/tilt-honeycomb/key"), "{missing}");
+    let open = key("", &[("XDG_CONFIG_HOME", "/open")]).expect_err("no private file");
+    assert_eq!(open, "the key file /open/tilt-honeycomb/key: others can read it");
+    let homeless = key("", &[("HOME", "")]).expect_err("no folder");
+    assert_eq!(homeless, "no API key: set HONEYCOMB_API_KEY or give --api-key-file");
+}
+
 #[test]
 fn an_invalid_value_is_named_with_what_to_do() {
     for (line, variables, named) in [
-        ("", &[("HONEYCOMB_API_KEY", "")][..], "set HONEYCOMB_API_KEY"),
+        ("", &[("HONEYCOMB_API_KEY", ""), ("HOME", "/home/bob")][..], "set HONEYCOMB_API_KEY"),
         ("", &[("HONEYCOMB_DATASET", " ")], "set HONEYCOMB_DATASET"),
         ("", &[("HONEYCOMB_API_KEY", "one two")], "HONEYCOMB_API_KEY contains white space"),
         ("--api-key-file two-lines.txt", &[], "two-lines.txt contains white space"),

@@ -5,11 +5,9 @@ use std::time::Duration;
 
 use http::Uri;
 
-use crate::base::child::KEY_VARIABLE;
 use crate::config::environment::Environment;
 use crate::config::error::ConfigError;
 use crate::events::fields;
-use crate::honeycomb::api_key::ApiKey;
 use crate::honeycomb::dataset_link;
 use crate::honeycomb::endpoint::{Endpoint, with_scheme};
 
@@ -78,21 +76,6 @@ fn own_field(text: &str) -> ConfigResult<(String, String)> {
         ));
     }
     Ok((name.to_owned(), value.to_owned()))
-}
-
-/// Reads the API key from the file, or else from the environment.
-pub fn api_key(file: Option<&Path>, environment: &Environment) -> ConfigResult<ApiKey> {
-    let (source, text) = if let Some(path) = file {
-        match (environment.read_file)(path) {
-            Ok(text) => (format!("the key in {}", path.display()), text),
-            Err(error) => return invalid(format!("--api-key-file {}: {error}", path.display())),
-        }
-    } else if let Some(text) = environment.text(KEY_VARIABLE) {
-        (KEY_VARIABLE.to_owned(), text)
-    } else {
-        return invalid("no API key: set HONEYCOMB_API_KEY or give --api-key-file");
-    };
-    ApiKey::parse(&text).map_err(|why| ConfigError::new(format!("{source} {why}")))
 }
 
 /// The dataset from the option, or else from the environment.

@@ -13,6 +13,7 @@ mod cli {
     mod board;
     mod check;
     mod install;
+    mod key_file;
     mod once;
     mod options;
     mod stopping;

@@ -49,7 +49,7 @@ fn check_passes_when_everything_is_set_up() {
             "port 10350: 9 resources; kinds: uisession, uiresources, dockerimages, cmdimages",
         )
         .finds_exactly("state", "ok", &state)
-        .finds_exactly("key", "ok", "an ingest key")
+        .finds_exactly("key", "ok", "HONEYCOMB_API_KEY: an ingest key")
         .finds("endpoint", "ok", "no TLS; no proxy")
         .finds_exactly(
             "team",
@@ -482,7 +482,8 @@ fn json_output_contains_the_same_findings() {
     assert_eq!((&all["exit_code"], &all["connected"]), (&json!(0), &json!(true)));
     let found = all["findings"].as_array().expect("findings");
     assert_eq!(found.len(), 7);
-    assert_eq!(found[3], json!({"topic": "key", "verdict": "ok", "says": "an ingest key"}));
+    let says = "HONEYCOMB_API_KEY: an ingest key";
+    assert_eq!(found[3], json!({"topic": "key", "verdict": "ok", "says": says}));
     let queries = all["queries"].as_array().expect("queries");
     assert_eq!(queries.len(), QUERIES.len());
     assert!(queries[0]["url"].as_str().expect("a link").starts_with("https://ui.honeycomb.io/"));

@@ -1,0 +1,72 @@
+//! Finds the API key: in the file of `--api-key-file`, else in `HONEYCOMB_API_KEY`, else in the user's
+//! own key file. Pure: files and variables come from the [`Environment`]. No message contains the key.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::base::child::KEY_VARIABLE;
+use crate::config::environment::Environment;
+use crate::config::error::ConfigError;
+use crate::honeycomb::api_key::ApiKey;
+
+/// An API key and where it was found.
+#[derive(Debug)]
+pub struct FoundKey {
+    pub key: ApiKey,
+    /// The variable or the path that held it.
+    pub source: String,
+}
+
+/// The first key that is there. A source that is given but holds no usable key is an error, and the
+/// next one is not tried.
+pub fn find(file: Option<&Path>, environment: &Environment) -> Result<FoundKey, ConfigError> {
+    if let Some(path) = file {
+        return match (environment.read_file)(path) {
+            Ok(text) => parse(path.display().to_string(), &text),
+            Err(error) => Err(unreadable("--api-key-file ", path, &error)),
+        };
+    }
+    if let Some(text) = environment.text(KEY_VARIABLE) {
+        return parse(KEY_VARIABLE.to_owned(), &text);
+    }
+    let own = own_file(environment);
+    let text = own.as_deref().map(|path| (environment.read_private_file)(path));
+    match (own, text) {
+        (Some(path), Some(Ok(text))) => parse(path.display().to_string(), &text),
+        (Some(path), Some(Err(error))) if error.kind() == io::ErrorKind::NotFound => {
+            Err(no_key(&format!(", write the key to {}, or give --api-key-file", path.display())))
+        }
+        (Some(path), Some(Err(error))) => Err(unreadable("the key file ", &path, &error)),
+        _ => Err(no_key(" or give --api-key-file")),
+    }
+}
+
+/// The user's own key file. The Tiltfile looks for the same one.
+fn own_file(environment: &Environment) -> Option<PathBuf> {
+    // The XDG specification says to ignore a relative path.
+    let xdg = environment.path("XDG_CONFIG_HOME").filter(|path| path.is_absolute());
+    let folder = xdg.or_else(|| {
+        if cfg!(windows) {
+            environment.path("APPDATA")
+        } else {
+            environment.path("HOME").map(|home| home.join(".config"))
+        }
+    });
+    folder.map(|folder| folder.join("tilt-honeycomb").join("key"))
+}
+
+fn parse(source: String, text: &str) -> Result<FoundKey, ConfigError> {
+    match ApiKey::parse(text) {
+        Ok(key) => Ok(FoundKey { key, source }),
+        Err(why) if source == KEY_VARIABLE => Err(ConfigError::new(format!("{source} {why}"))),
+        Err(why) => Err(ConfigError::new(format!("the key in {source} {why}"))),
+    }
+}
+
+fn unreadable(what: &str, path: &Path, error: &io::Error) -> ConfigError {
+    ConfigError::new(format!("{what}{}: {error}", path.display()))
+}
+
+fn no_key(remedy: &str) -> ConfigError {
+    ConfigError::new(format!("no API key: set HONEYCOMB_API_KEY{remedy}"))
+}
