@@ -1,6 +1,7 @@
 //! Cuts the queue into request bodies for Honeycomb: gzipped JSON arrays of events, oldest first.
 //! Pure.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::io::Write;
 
@@ -44,7 +45,7 @@ pub struct Batch {
 /// The next events of the queue, within the limits.
 #[derive(Debug, Clone, PartialEq)]
 pub enum NextBatch {
-    /// The queue is empty.
+    /// There is no event to send.
     Empty,
     Batch(Batch),
     /// The first event exceeds the limit by itself, so it can never be sent. This is its sequence
@@ -53,30 +54,71 @@ pub enum NextBatch {
 }
 
 /// Cuts the next batch off the front of the queue.
-pub fn cut(queue: &[QueuedEvent], limits: BatchLimits) -> NextBatch {
-    let Some(first) = queue.first() else { return NextBatch::Empty };
-    let mut bytes = "[]".len();
-    let fitting = queue
-        .iter()
-        .take(limits.events)
-        .take_while(|event| {
-            bytes += event.wire.get().len() + ",".len();
-            bytes <= limits.bytes
-        })
-        .count();
-    if fitting == 0 {
-        return NextBatch::TooLarge(first.seq);
+pub fn cut<E: Borrow<QueuedEvent>>(
+    queue: impl IntoIterator<Item = E>,
+    limits: BatchLimits,
+) -> NextBatch {
+    let mut batch = BatchBuilder::new(limits);
+    for event in queue {
+        batch.add(event);
+        if batch.is_full() {
+            break;
+        }
     }
-    let events = &queue[..fitting];
-    NextBatch::Batch(Batch {
-        seqs: events.iter().map(|event| event.seq).collect(),
-        kinds: events.iter().map(|event| event.kind).collect(),
-        body: body(events).expect("writing to memory does not fail"),
-    })
+    batch.build()
 }
 
-fn body(events: &[QueuedEvent]) -> std::io::Result<Vec<u8>> {
-    let events: Vec<_> = events.iter().map(|event| event.wire.get()).collect();
+/// Collects events until one does not fit.
+#[derive(Debug)]
+pub struct BatchBuilder<E> {
+    limits: BatchLimits,
+    events: Vec<E>,
+    /// The length of the JSON array.
+    bytes: usize,
+    /// The first event that did not fit. No later one is added, so that the order is kept.
+    overflow: Option<u64>,
+}
+
+impl<E: Borrow<QueuedEvent>> BatchBuilder<E> {
+    pub fn new(limits: BatchLimits) -> Self {
+        Self { limits, events: Vec::new(), bytes: "[]".len(), overflow: None }
+    }
+
+    /// True if no event can be added.
+    pub fn is_full(&self) -> bool {
+        self.overflow.is_some() || self.events.len() >= self.limits.events
+    }
+
+    /// Adds an event, unless the batch is full or the event exceeds the limit.
+    pub fn add(&mut self, event: E) {
+        if self.is_full() {
+            return;
+        }
+        let QueuedEvent { seq, wire, .. } = event.borrow();
+        let bytes = self.bytes + wire.get().len() + ",".len();
+        if bytes > self.limits.bytes {
+            self.overflow = Some(*seq);
+            return;
+        }
+        self.bytes = bytes;
+        self.events.push(event);
+    }
+
+    pub fn build(self) -> NextBatch {
+        if self.events.is_empty() {
+            return self.overflow.map_or(NextBatch::Empty, NextBatch::TooLarge);
+        }
+        let events = || self.events.iter().map(Borrow::borrow);
+        NextBatch::Batch(Batch {
+            seqs: events().map(|event| event.seq).collect(),
+            kinds: events().map(|event| event.kind).collect(),
+            body: body(events()).expect("writing to memory does not fail"),
+        })
+    }
+}
+
+fn body<'a>(events: impl Iterator<Item = &'a QueuedEvent>) -> std::io::Result<Vec<u8>> {
+    let events: Vec<_> = events.map(|event| event.wire.get()).collect();
     // One write, because flate2 clears 32 KB for each.
     let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
     gzip.write_all(format!("[{}]", events.join(",")).as_bytes())?;
@@ -131,8 +173,8 @@ mod tests {
     #[test]
     fn an_event_over_the_limit_is_named() {
         let limits = BatchLimits { events: 10, bytes: 20 };
-        assert_eq!(cut(&queue(&[30, 5]), limits), NextBatch::TooLarge(7));
-        assert_eq!(cut(&[], limits), NextBatch::Empty);
+        assert_eq!(cut(queue(&[30, 5]), limits), NextBatch::TooLarge(7));
+        assert_eq!(cut(queue(&[]), limits), NextBatch::Empty);
     }
 
     #[test]

@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 use crate::base::shutdown::Shutdown;
 use crate::base::time;
 use crate::honeycomb::batch::{Batch, BatchLimits, Counts};
+use crate::honeycomb::later::Later;
 use crate::honeycomb::poison::PoisonSuspects;
 use crate::honeycomb::response::{EventResult, RequestFailure};
+use crate::honeycomb::selection::Selection;
 
 /// The result of a delivery.
 #[derive(Debug)]
@@ -92,6 +94,7 @@ pub struct SendProgress<'a> {
     pub budget: TimeBudget<'a>,
     pub limits: BatchLimits,
     pub suspects: PoisonSuspects,
+    pub later: Later,
     /// The number of failed requests in a row.
     pub failures: u32,
     pub last_failure: Option<RequestFailure>,
@@ -102,11 +105,13 @@ pub struct SendProgress<'a> {
 }
 
 impl<'a> SendProgress<'a> {
-    pub fn new(budget: TimeBudget<'a>) -> Self {
+    /// A new delivery. `later` is what the one before has found.
+    pub fn new(budget: TimeBudget<'a>, later: Later) -> Self {
         Self {
             budget,
             limits: BatchLimits::DEFAULT,
             suspects: PoisonSuspects::default(),
+            later,
             failures: 0,
             last_failure: None,
             settled: Settled::default(),
@@ -115,9 +120,24 @@ impl<'a> SendProgress<'a> {
         }
     }
 
-    /// Takes the results of a batch without suspects. Returns the status of an event that must be
-    /// sent again, if there is one.
-    pub fn add_results(&mut self, batch: &Batch, results: &[EventResult]) -> Option<u16> {
+    /// The events of the next request.
+    pub fn selection(&self) -> Selection {
+        let suspects = self.suspects.seqs().iter().copied();
+        Selection {
+            skip: suspects.chain(self.later.seqs().iter().copied()).collect(),
+            defer: self.later.kinds().clone(),
+            probe: self.suspects.kind_to_avoid(),
+            limits: self.limits,
+        }
+    }
+
+    /// Takes the results of a batch without suspects. Returns why some of its events must be sent
+    /// again, if there are such events. The next requests leave these out.
+    pub fn add_results(
+        &mut self,
+        batch: &Batch,
+        results: &[EventResult],
+    ) -> Option<RequestFailure> {
         if results.len() < batch.seqs.len() {
             // Only the events that have a status are known to have arrived.
             self.limits.events = results.len();
@@ -125,18 +145,22 @@ impl<'a> SendProgress<'a> {
         if self.suspects.confirm(results) {
             self.limits = BatchLimits::DEFAULT;
         }
-        let retry_status = self.settle(batch, results);
-        if retry_status.is_none() {
-            (self.failures, self.last_failure) = (0, None);
+        self.later.add(batch, results);
+        let failure = self.settle(batch, results);
+        if failure.is_none() {
+            self.failures = 0;
         }
-        retry_status
+        if self.later.is_empty() {
+            self.last_failure = None;
+        }
+        failure
     }
 
-    /// Settles the events that were accepted or rejected. Returns the status of one that was
-    /// neither, if there is one.
-    pub fn settle(&mut self, batch: &Batch, results: &[EventResult]) -> Option<u16> {
+    /// Settles the events that were accepted or rejected. Returns why others must be sent again, if
+    /// there are any.
+    pub fn settle(&mut self, batch: &Batch, results: &[EventResult]) -> Option<RequestFailure> {
         let mut reasons = BTreeMap::<&str, usize>::new();
-        let mut retry_status = None;
+        let mut failure = None;
         for ((seq, kind), result) in batch.seqs.iter().zip(&batch.kinds).zip(results) {
             match result {
                 EventResult::Accepted => {
@@ -147,7 +171,9 @@ impl<'a> SendProgress<'a> {
                     *reasons.entry(reason).or_default() += 1;
                     self.settled.seqs.push(*seq);
                 }
-                EventResult::Retry { status } => retry_status = Some(*status),
+                EventResult::Retry { status, reason } => {
+                    failure.get_or_insert_with(|| RequestFailure::of_events(*status, reason));
+                }
             }
         }
         for (reason, count) in reasons {
@@ -156,7 +182,7 @@ impl<'a> SendProgress<'a> {
             let plural = if count == 1 { "" } else { "s" };
             log::warn!("dropped {count} event{plural} that Honeycomb rejects: {reason}");
         }
-        retry_status
+        failure
     }
 
     /// Drops one event. `reason` completes "dropped 1 event that ...".
@@ -175,7 +201,7 @@ impl<'a> SendProgress<'a> {
             return true;
         }
         self.limits = BatchLimits::DEFAULT;
-        self.suspects.add(batch.seqs[0])
+        self.suspects.add(batch.seqs[0], batch.kinds[0])
     }
 }
 
@@ -217,14 +243,15 @@ mod tests {
     #[test]
     fn events_to_retry_are_not_settled() {
         let shutdown = Shutdown::default();
-        let mut progress = SendProgress::new(budget(&shutdown));
+        let mut progress = SendProgress::new(budget(&shutdown), Later::default());
         progress.failures = 3;
         let results = [
             EventResult::Accepted,
-            EventResult::Retry { status: 429 },
+            EventResult::Retry { status: 429, reason: "slow down".into() },
             EventResult::Rejected { reason: "too many columns".into() },
         ];
-        assert_eq!(progress.add_results(&batch(4..7), &results), Some(429));
+        let failure = progress.add_results(&batch(4..7), &results).expect("a failure");
+        assert_eq!(failure.reason, "HTTP 429 for some events: slow down");
         assert_eq!((&progress.settled.seqs[..], progress.settled.rejected), (&[4, 6][..], 1));
         assert_eq!((&progress.sent, progress.rejected), (&[(EventKind::Update, 1)].into(), 1));
         assert_eq!(progress.failures, 3);
@@ -235,7 +262,7 @@ mod tests {
     #[test]
     fn events_without_a_status_limit_the_next_batch() {
         let shutdown = Shutdown::default();
-        let mut progress = SendProgress::new(budget(&shutdown));
+        let mut progress = SendProgress::new(budget(&shutdown), Later::default());
         assert_eq!(progress.add_results(&batch(0..3), &[EventResult::Accepted]), None);
         assert_eq!((&progress.settled.seqs[..], progress.limits.events), (&[0][..], 1));
     }
@@ -243,7 +270,7 @@ mod tests {
     #[test]
     fn a_malformed_batch_is_halved_to_one_suspect() {
         let shutdown = Shutdown::default();
-        let mut progress = SendProgress::new(budget(&shutdown));
+        let mut progress = SendProgress::new(budget(&shutdown), Later::default());
         assert!(progress.shrink(&batch(0..4)));
         assert_eq!(progress.limits.events, 2);
         assert!(progress.shrink(&batch(0..1)));

@@ -3,15 +3,15 @@
 //! A server may answer 400 or 413 to a whole batch because of one event. The sender halves the
 //! batch until that event is alone, and sets it aside here. It is dropped only after the server
 //! accepted another event: a server that rejects everything proves nothing about one event.
-
+use crate::events::event::EventKind;
 use crate::honeycomb::response::EventResult;
-use crate::spool::queue::QueuedEvent;
 
 /// Events that the server rejects (400 or 413) even when they are sent alone.
 #[derive(Debug, Default)]
 pub struct PoisonSuspects {
-    /// They are at the front of the queue.
     seqs: Vec<u64>,
+    /// The kind of the last suspect.
+    kind: Option<EventKind>,
     /// The server has accepted other events since, so the suspects are at fault.
     is_confirmed: bool,
 }
@@ -31,22 +31,18 @@ impl PoisonSuspects {
         self.is_confirmed
     }
 
-    /// The events to send next: all others. Until the suspects are confirmed, it returns only the
-    /// newest event, because that one has the least in common with them.
-    pub fn remaining<'a>(&self, queue: &'a [QueuedEvent]) -> &'a [QueuedEvent] {
-        let is_suspect = |event: &&QueuedEvent| self.seqs.contains(&event.seq);
-        let others = &queue[queue.iter().take_while(is_suspect).count()..];
-        if self.seqs.is_empty() || self.is_confirmed {
-            others
-        } else {
-            &others[others.len().saturating_sub(1)..]
-        }
+    /// The kind of the suspect, if the next request is to show whether the server accepts any other
+    /// event. One of another kind has the least in common with it: a server may reject a whole kind,
+    /// for example because of a field that only its events have.
+    pub fn kind_to_avoid(&self) -> Option<EventKind> {
+        self.kind.filter(|_| !self.is_confirmed)
     }
 
     /// Adds a suspect. Returns false if the server seems to reject everything: it has rejected
     /// two events alone and accepted none.
-    pub fn add(&mut self, seq: u64) -> bool {
+    pub fn add(&mut self, seq: u64, kind: EventKind) -> bool {
         self.seqs.push(seq);
+        self.kind = Some(kind);
         self.is_confirmed || self.seqs.len() == 1
     }
 
@@ -60,50 +56,30 @@ impl PoisonSuspects {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::events::event::EventKind;
-    use serde_json::value::RawValue;
 
-    fn queue(seqs: std::ops::Range<u64>) -> Vec<QueuedEvent> {
-        let wire = || RawValue::from_string("{}".into()).expect("JSON");
-        seqs.map(|seq| QueuedEvent::new(seq, EventKind::Update, 0, wire())).collect()
-    }
-
-    fn remaining(suspects: &PoisonSuspects, queue: &[QueuedEvent]) -> Vec<u64> {
-        suspects.remaining(queue).iter().map(|event| event.seq).collect()
-    }
+    const KIND: EventKind = EventKind::Update;
 
     #[test]
-    fn without_suspects_the_whole_queue_remains() {
-        assert_eq!(remaining(&PoisonSuspects::default(), &queue(4..7)), [4, 5, 6]);
-    }
-
-    #[test]
-    fn the_newest_event_is_tried_until_one_is_accepted() {
+    fn other_kinds_are_tried_until_an_event_is_accepted() {
         let mut suspects = PoisonSuspects::default();
-        assert!(suspects.add(4));
-        assert_eq!(remaining(&suspects, &queue(4..8)), [7]);
-        assert!(!suspects.confirm(&[EventResult::Retry { status: 429 }]));
+        assert_eq!(suspects.kind_to_avoid(), None, "there are no suspects");
+        assert!(suspects.add(4, KIND));
+        assert_eq!(suspects.kind_to_avoid(), Some(KIND));
+        let retry = EventResult::Retry { status: 429, reason: String::new() };
+        assert!(!suspects.confirm(&[retry]));
         assert!(suspects.confirm(&[EventResult::Accepted]));
         assert!(!suspects.confirm(&[EventResult::Accepted]), "they were confirmed before");
-        assert_eq!(remaining(&suspects, &queue(4..7)), [5, 6]);
-        assert!(suspects.add(5), "other events are accepted");
-        assert_eq!(remaining(&suspects, &queue(4..7)), [6]);
+        assert_eq!(suspects.kind_to_avoid(), None);
+        assert!(suspects.add(5, KIND), "other events are accepted");
+        assert_eq!(suspects.seqs(), [4, 5]);
     }
 
     #[test]
     fn two_events_rejected_alone_mean_a_server_that_rejects_all() {
         let mut suspects = PoisonSuspects::default();
-        assert!(suspects.add(4));
-        assert!(!suspects.add(7));
+        assert!(suspects.add(4, KIND));
+        assert!(!suspects.add(7, KIND));
         assert!(!suspects.is_confirmed());
-    }
-
-    #[test]
-    fn nothing_remains_if_all_events_are_suspects() {
-        let mut suspects = PoisonSuspects::default();
-        suspects.add(4);
-        assert_eq!(remaining(&suspects, &queue(4..5)), [0; 0]);
-        assert_eq!(remaining(&suspects, &[]), [0; 0]);
     }
 
     #[test]

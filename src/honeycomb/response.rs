@@ -52,13 +52,14 @@ pub struct RequestFailure {
 }
 
 impl RequestFailure {
-    /// The failure of a batch in which some events have this status of their own.
-    pub fn of_events(status: u16) -> Self {
-        let reason = match status {
+    /// The failure of a batch in which some events have this status of their own. `reason` is what
+    /// the server says about one of them.
+    pub fn of_events(status: u16, reason: &str) -> Self {
+        let what = match status {
             0 => "no valid status for some events".to_owned(),
             status => format!("HTTP {status} for some events"),
         };
-        Self { reason, retry_after: None }
+        Self { reason: what + &prefixed(": ", reason), retry_after: None }
     }
 }
 
@@ -67,9 +68,10 @@ impl RequestFailure {
 pub enum EventResult {
     Accepted,
     /// It stays queued, because Honeycomb may accept it later. The status is 0 if the server sent
-    /// none that is valid.
+    /// none that is valid. The reason may be empty.
     Retry {
         status: u16,
+        reason: String,
     },
     /// It leaves the queue, because Honeycomb will never accept it.
     Rejected {
@@ -158,15 +160,19 @@ fn results(body: &[u8]) -> Option<Vec<EventResult>> {
     }
     let statuses: Vec<EventStatus> = serde_json::from_slice(body).ok()?;
     let valid = |status: &Value| status.as_u64().and_then(|status| u16::try_from(status).ok());
-    let results = statuses.into_iter().map(|event| match valid(&event.status).unwrap_or(0) {
-        200..=299 => EventResult::Accepted,
-        status if is_final_for_event(status) => {
-            let reason = event.error.as_ref().and_then(Value::as_str);
-            EventResult::Rejected {
-                reason: one_line(reason.unwrap_or("no reason given"), TEXT_LIMIT),
+    let results = statuses.into_iter().map(|event| {
+        let reason = event.error.as_ref().and_then(Value::as_str).unwrap_or_default();
+        let mut reason = one_line(reason, TEXT_LIMIT);
+        match valid(&event.status).unwrap_or(0) {
+            200..=299 => EventResult::Accepted,
+            status if is_final_for_event(status) => {
+                if reason.is_empty() {
+                    "no reason given".clone_into(&mut reason);
+                }
+                EventResult::Rejected { reason }
             }
+            status => EventResult::Retry { status, reason },
         }
-        status => EventResult::Retry { status },
     });
     Some(results.collect())
 }
@@ -248,8 +254,8 @@ mod tests {
             BatchResult::PerEvent(vec![
                 EventResult::Accepted,
                 rejected("too many columns"),
-                EventResult::Retry { status: 429 },
-                EventResult::Retry { status: 500 },
+                EventResult::Retry { status: 429, reason: String::new() },
+                EventResult::Retry { status: 500, reason: "something went wrong!".into() },
                 rejected("no reason given"),
                 EventResult::Accepted,
                 rejected("no reason given"),
@@ -261,7 +267,7 @@ mod tests {
     fn an_invalid_status_affects_only_its_own_event() {
         for invalid in [r#"{"status":"202"}"#, r#"{"status":null}"#, r#"{"status":0}"#, "{}"] {
             let body = format!(r#"[{{"status":202}},{invalid},{{"status":202}}]"#);
-            let retry = EventResult::Retry { status: 0 };
+            let retry = EventResult::Retry { status: 0, reason: String::new() };
             let expected = vec![EventResult::Accepted, retry, EventResult::Accepted];
             assert_eq!(judged(200, &body), BatchResult::PerEvent(expected), "{body}");
         }

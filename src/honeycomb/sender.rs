@@ -1,5 +1,6 @@
 //! Sends the queue to Honeycomb, batch by batch, oldest events first, until it is empty or the time
-//! is up. An event leaves the queue on disk as soon as the server has accepted or rejected it.
+//! is up. An event leaves the queue on disk as soon as the server has accepted or rejected it. Events
+//! that the server wants later are sent again after all others.
 
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -7,10 +8,13 @@ use std::time::Duration;
 use crate::base::backoff;
 use crate::base::shutdown::Shutdown;
 use crate::base::time;
-use crate::honeycomb::batch::{Batch, BatchLimits, Counts, NextBatch, cut};
+use crate::honeycomb::batch::{Batch, BatchLimits, Counts, NextBatch};
 use crate::honeycomb::client::{Client, NoResponse};
 use crate::honeycomb::delivery::{Delivery, DeliveryEnd, SendProgress, Settled, TimeBudget};
+use crate::honeycomb::later::Later;
+use crate::honeycomb::poison::PoisonSuspects;
 use crate::honeycomb::response::{self, BatchResult, RequestFailure, judge};
+use crate::honeycomb::selection::Selection;
 use crate::spool::error::StoreError;
 use crate::spool::store::{SendLock, Store};
 
@@ -28,6 +32,9 @@ pub struct Sender {
     /// Held from one delivery to the next while anything is unsaved, so that no other collector
     /// sends those events again.
     lock: Option<SendLock>,
+    /// What the server wanted later at the end of the last delivery. The next one sends the other
+    /// events first.
+    later: Later,
 }
 
 /// Whether a delivery continues, or how it ends.
@@ -35,7 +42,8 @@ type Step = ControlFlow<DeliveryEnd>;
 
 impl Sender {
     pub fn new(store: Store, client: Client) -> Self {
-        Self { store, client, unsaved: Settled::default(), lock: None }
+        let (unsaved, later) = (Settled::default(), Later::default());
+        Self { store, client, unsaved, lock: None, later }
     }
 
     /// The store that holds the queue.
@@ -58,8 +66,9 @@ impl Sender {
         let budget = TimeBudget { limit, deadline: started + limit, shutdown };
         let (mut sent, mut rejected, mut end) = (Counts::new(), 0, DeliveryEnd::Busy);
         if let Some(lock) = self.wait_for_turn(budget)? {
-            let mut progress = SendProgress::new(budget);
+            let mut progress = SendProgress::new(budget, std::mem::take(&mut self.later));
             let result = self.send_queue(&mut progress, &lock);
+            self.later = std::mem::take(&mut progress.later);
             self.lock = (!self.unsaved.seqs.is_empty()).then_some(lock);
             end = result?;
             (sent, rejected) = (progress.sent, progress.rejected);
@@ -95,7 +104,14 @@ impl Sender {
         loop {
             // The queue is read just before each request, because it may have changed.
             let step = match self.save_and_cut(progress)? {
-                NextBatch::Empty => return self.send_suspects(progress),
+                NextBatch::Empty if progress.suspects.is_confirmed() => {
+                    self.send_suspects(progress)?
+                }
+                NextBatch::Empty if progress.later.retry() => Step::Continue(()),
+                NextBatch::Empty if progress.suspects.is_empty() => {
+                    return Ok(DeliveryEnd::Empty);
+                }
+                NextBatch::Empty => self.send_suspects(progress)?,
                 NextBatch::TooLarge(seq) => {
                     progress.drop_event(seq, "is too large for Honeycomb");
                     Step::Continue(())
@@ -119,7 +135,7 @@ impl Sender {
         }
         match self.request(batch, progress.budget) {
             BatchResult::PerEvent(results) => match progress.add_results(batch, &results) {
-                Some(status) => self.wait_to_retry(progress, RequestFailure::of_events(status)),
+                Some(failure) => self.wait_to_retry(progress, failure),
                 None => Ok(Step::Continue(())),
             },
             BatchResult::Malformed { .. } if progress.shrink(batch) => Ok(Step::Continue(())),
@@ -148,19 +164,16 @@ impl Sender {
         Ok(if is_stopped { Step::Break(DeliveryEnd::Stopped) } else { Step::Continue(()) })
     }
 
-    /// Sends each suspect once more, alone, after the rest of the queue.
-    fn send_suspects(&mut self, progress: &mut SendProgress) -> Result<DeliveryEnd, StoreError> {
-        let suspects = progress.suspects.seqs().to_vec();
-        if suspects.is_empty() {
-            return Ok(DeliveryEnd::Empty);
-        }
-        for seq in suspects {
-            if let Step::Break(end) = self.send_suspect(seq, progress)? {
-                return Ok(end);
+    /// Sends each suspect once more, alone. After that there are no suspects.
+    fn send_suspects(&mut self, progress: &mut SendProgress) -> Result<Step, StoreError> {
+        for seq in progress.suspects.seqs().to_vec() {
+            let step = self.send_suspect(seq, progress)?;
+            if step.is_break() {
+                return Ok(step);
             }
         }
-        let is_empty = self.queue_is_empty()?;
-        Ok(if is_empty { DeliveryEnd::Empty } else { DeliveryEnd::OutOfTime })
+        progress.suspects = PoisonSuspects::default();
+        Ok(Step::Continue(()))
     }
 
     /// Drops the suspect if the server rejects it again and has accepted other events meanwhile.
@@ -172,7 +185,7 @@ impl Sender {
         }
         let step = match self.request(&batch, progress.budget) {
             BatchResult::PerEvent(results) => match progress.settle(&batch, &results) {
-                Some(status) => Step::Break(DeliveryEnd::Kept(RequestFailure::of_events(status))),
+                Some(failure) => Step::Break(DeliveryEnd::Kept(failure)),
                 None => Step::Continue(()),
             },
             BatchResult::Malformed { reason } if progress.suspects.is_confirmed() => {
@@ -190,12 +203,12 @@ impl Sender {
     /// The queued event with this number as a batch. `None` if it has left the queue.
     fn batch_of(&self, seq: u64) -> Result<Option<Batch>, StoreError> {
         let next = self.store.read(|state| {
-            let event = state.queue().iter().find(|event| event.seq == seq)?;
-            Some(cut(std::slice::from_ref(event), BatchLimits::DEFAULT))
+            let event = state.queue().iter().filter(|event| event.seq == seq);
+            Selection::oldest(BatchLimits::DEFAULT).next_batch(event)
         })?;
         Ok(match next {
-            Some(NextBatch::Batch(batch)) => Some(batch),
-            _ => None,
+            NextBatch::Batch(batch) => Some(batch),
+            NextBatch::Empty | NextBatch::TooLarge(_) => None,
         })
     }
 
@@ -226,14 +239,14 @@ impl Sender {
         let settled = std::mem::take(&mut progress.settled);
         self.unsaved.seqs.extend(settled.seqs);
         self.unsaved.rejected += settled.rejected;
-        let (suspects, limits) = (&progress.suspects, progress.limits);
+        let selection = progress.selection();
         if self.unsaved.seqs.is_empty() {
-            return self.store.read(|state| cut(suspects.remaining(state.queue()), limits));
+            return self.store.read(|state| selection.next_batch(state.queue()));
         }
         loop {
             let saved = self.store.update(|state| {
                 state.settle(&self.unsaved.seqs, self.unsaved.rejected);
-                cut(suspects.remaining(state.queue()), limits)
+                selection.next_batch(state.queue())
             });
             // An event that is not removed would be sent again, so this uses all the time there is.
             if matches!(saved, Err(StoreError::Busy { .. })) && !progress.budget.is_over() {

@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn a_delivery_problem_lasts_until_honeycomb_responds() {
         let mut problems = Problems::default();
-        let kept = DeliveryEnd::Kept(RequestFailure::of_events(503));
+        let kept = DeliveryEnd::Kept(RequestFailure::of_events(503, ""));
         assert!(!problems.on_delivery(&delivery(kept), None));
         assert_eq!(problems.delivery(), Some("kept"));
         assert!(!problems.on_delivery(&delivery(DeliveryEnd::OutOfTime), None));

@@ -230,7 +230,7 @@ mod tests {
     }
 
     fn kept() -> DeliveryEnd {
-        DeliveryEnd::Kept(RequestFailure::of_events(503))
+        DeliveryEnd::Kept(RequestFailure::of_events(503, ""))
     }
 
     #[test]

@@ -47,6 +47,7 @@ mod events {
 /// Every build arrives in Honeycomb exactly once.
 mod delivery {
     mod exactly_once;
+    mod later;
     pub mod responses;
 }
 
