@@ -124,7 +124,7 @@ fn check_endpoint(
     let started = time::now();
     let response = api.get(auth::PATH, config.timeout);
     let took = response.as_ref().map(|_| time::now() - started);
-    report.add(findings::endpoint(endpoint, api.proxy().as_deref(), took));
+    report.add(findings::endpoint(endpoint, took));
     let (finding, auth) = match response {
         Err(_) => (findings::skipped_team("no response from the endpoint"), None),
         Ok(_) if config.key.is_err() => (findings::skipped_team("no API key"), None),

@@ -202,18 +202,20 @@ pub fn key(shape: Shape, source: &str) -> Finding {
 }
 
 /// Whether the endpoint responds, and how fast.
-pub fn endpoint(
-    endpoint: &Endpoint,
-    proxy: Option<&str>,
-    took: Result<Duration, &NoResponse>,
-) -> Finding {
+pub fn endpoint(endpoint: &Endpoint, took: Result<Duration, &NoResponse>) -> Finding {
     const TOPIC: &str = "endpoint";
-    let route = proxy.map_or("no proxy".to_owned(), |proxy| format!("via the proxy {proxy}"));
+    let route = endpoint.proxy.as_ref().map_or("no proxy".to_owned(), |proxy| {
+        format!("via the proxy {proxy} ({})", proxy.variable)
+    });
     match took {
         Ok(took) => {
             let tls = if endpoint.is_https { "TLS verified" } else { "no TLS" };
             let (url, took) = (&endpoint.url, took.as_millis());
             Finding::ok(TOPIC, format!("{url} responded in {took} ms; {tls}; {route}"))
+        }
+        // The reason names the proxy.
+        Err(NoResponse(why)) if endpoint.proxy.is_some() => {
+            Finding::bad(TOPIC, Exit::NotDelivered, why.clone())
         }
         Err(NoResponse(why)) => Finding::bad(TOPIC, Exit::NotDelivered, format!("{why} ({route})")),
     }

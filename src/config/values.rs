@@ -10,6 +10,7 @@ use crate::config::error::ConfigError;
 use crate::events::fields;
 use crate::honeycomb::dataset_link;
 use crate::honeycomb::endpoint::{Endpoint, with_scheme};
+use crate::honeycomb::proxy::Proxy;
 
 const DEFAULT_ENDPOINT: &str = "https://api.honeycomb.io";
 /// Honeycomb's longest column or dataset name, in bytes.
@@ -100,7 +101,8 @@ pub fn dataset(option: Option<&str>, environment: &Environment) -> ConfigResult<
     Ok(dataset.to_owned())
 }
 
-/// The API's address from the option, the environment, or Honeycomb's default.
+/// The API's address from the option, the environment, or Honeycomb's default, with its proxy from
+/// the environment.
 pub fn endpoint(
     option: Option<&str>,
     allow_insecure_http: bool,
@@ -112,8 +114,12 @@ pub fn endpoint(
         .or_else(|| environment.text("HONEYCOMB_API_HOST"))
         .unwrap_or_else(|| DEFAULT_ENDPOINT.to_owned());
     // The message does not repeat the text, because it may hold credentials.
-    Endpoint::parse(&text, allow_insecure_http)
-        .map_err(|why| ConfigError::new(format!("HONEYCOMB_API_ENDPOINT or --api-endpoint: {why}")))
+    let endpoint = Endpoint::parse(&text, allow_insecure_http).map_err(|why| {
+        ConfigError::new(format!("HONEYCOMB_API_ENDPOINT or --api-endpoint: {why}"))
+    })?;
+    let proxy = Proxy::for_target(endpoint.target(), &|name| environment.text(name))
+        .map_err(ConfigError::new)?;
+    Ok(Endpoint { proxy, ..endpoint })
 }
 
 /// The address of Honeycomb's UI: `HONEYCOMB_UI_URL`, or else the one of the API's region. It only

@@ -9,14 +9,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
+use ureq::http;
 use ureq::http::header::{CONTENT_ENCODING, CONTENT_TYPE, DATE, LOCATION, RETRY_AFTER};
-use ureq::http::{self, Uri};
 use ureq::tls::{RootCerts, TlsConfig};
-use ureq::{Agent, Body, RequestBuilder, Timeout};
+use ureq::{Agent, Body, ProxyProtocol, RequestBuilder, Timeout};
 
 use crate::base::text::one_line;
 use crate::honeycomb::api_key::ApiKey;
 use crate::honeycomb::endpoint::{Destination, Endpoint};
+use crate::honeycomb::proxy::{Proxy, ProxyScheme};
 use crate::honeycomb::response::Response;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -28,6 +29,8 @@ const LIST_LIMIT: u64 = 32 * 1024 * 1024;
 
 /// The most characters of the address in a redirect, which only appears in messages.
 const LOCATION_LIMIT: usize = 200;
+/// The most characters of the reason why there was no response. It may quote a certificate.
+const CAUSE_LIMIT: usize = 300;
 
 /// Sends batches to one dataset.
 #[derive(Debug, Clone)]
@@ -43,6 +46,7 @@ pub struct Api {
     url: String,
     /// The host and port, for messages.
     authority: String,
+    proxy: Option<Proxy>,
     key: Option<ApiKey>,
 }
 
@@ -87,22 +91,21 @@ impl Api {
         let tls = TlsConfig::builder()
             .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .root_certs(RootCerts::PlatformVerifier);
-        let mut config = Agent::config_builder()
+        let config = Agent::config_builder()
             .user_agent(user_agent())
             .http_status_as_error(false)
             // ureq would send the key's header to the new host.
             .max_redirects(0)
             .https_only(endpoint.is_https)
             .timeout_connect(Some(CONNECT_TIMEOUT))
-            .tls_config(tls.build());
-        if endpoint.is_loopback {
-            // A proxy may run elsewhere, where loopback is another machine.
-            config = config.proxy(None);
-        }
+            .tls_config(tls.build())
+            // Otherwise ureq would read the variables itself and ignore malformed ones.
+            .proxy(endpoint.proxy.as_ref().map(ureq_proxy));
         Self {
             agent: config.build().new_agent(),
             url: endpoint.url.clone(),
             authority: endpoint.authority.clone(),
+            proxy: endpoint.proxy.clone(),
             key,
         }
     }
@@ -121,13 +124,6 @@ impl Api {
     /// Sends a PUT request with a JSON body.
     pub fn put(&self, path: &str, body: &Value, limit: Duration) -> Result<Response, NoResponse> {
         self.send(self.agent.put(self.url_of(path)), body, limit)
-    }
-
-    /// The host and port of the proxy that requests use, without credentials.
-    pub fn proxy(&self) -> Option<String> {
-        let proxy = self.agent.config().proxy()?;
-        let is_bypassed = self.url.parse::<Uri>().is_ok_and(|url| proxy.is_no_proxy(&url));
-        (!is_bypassed).then(|| format!("{}:{}", proxy.host(), proxy.port()))
     }
 
     /// A function that aborts the current request and all later ones, from another thread.
@@ -191,27 +187,23 @@ impl Api {
     }
 
     fn no_response(&self, error: &ureq::Error) -> NoResponse {
-        let cause = cause(error);
-        NoResponse(format!("no response from {}: {cause}{}", self.authority, hint(&cause)))
-    }
-}
-
-fn cause(error: &ureq::Error) -> String {
-    match error {
-        ureq::Error::Timeout(Timeout::Connect) => "timed out while connecting".to_owned(),
-        // The request as a whole has the only other limit.
-        ureq::Error::Timeout(_) => "timed out".to_owned(),
-        ureq::Error::HostNotFound => "no such host".to_owned(),
-        ureq::Error::Io(error) => error.to_string(),
-        ureq::Error::ConnectProxyFailed(why) => format!("the proxy did not connect: {why}"),
-        error => error.to_string(),
+        let cause = one_line(&cause(error, self.proxy.as_ref()), CAUSE_LIMIT);
+        let via = self.proxy.as_ref().map_or_else(String::new, |proxy| {
+            format!(" via the proxy {proxy} ({})", proxy.variable)
+        });
+        NoResponse(format!(
+            "no response from {}{via}: {cause}{}",
+            self.authority,
+            hint(&cause, self.proxy.is_some())
+        ))
     }
 }
 
 /// Advice for a cause that does not go away by itself; empty for the others.
-fn hint(cause: &str) -> &'static str {
+fn hint(cause: &str, has_proxy: bool) -> &'static str {
     let cause = cause.to_lowercase();
     let says = |phrases: &[&str]| phrases.iter().any(|phrase| cause.contains(phrase));
+    let is_unknown_name = says(&["lookup address", "no such host", "name resolution"]);
     if says(&["no ca certificates"]) {
         "; install ca-certificates or set SSL_CERT_FILE"
     } else if says(&["unknownissuer", "unknown issuer"]) {
@@ -219,10 +211,61 @@ fn hint(cause: &str) -> &'static str {
          SSL_CERT_FILE"
     } else if says(&["invalidcontenttype"]) {
         "; check that this address speaks TLS"
-    } else if says(&["lookup address", "no such host", "name resolution"]) {
+    } else if is_unknown_name && has_proxy {
+        "; check the names of the host and of the proxy"
+    } else if is_unknown_name {
         "; check the name, and whether this machine needs HTTPS_PROXY"
     } else {
         ""
+    }
+}
+
+/// The proxy in the form of ureq, with everything spelled out, so that ureq has nothing to judge.
+fn ureq_proxy(proxy: &Proxy) -> ureq::Proxy {
+    let protocol = match proxy.scheme {
+        ProxyScheme::Http => ProxyProtocol::Http,
+        ProxyScheme::Https => ProxyProtocol::Https,
+        ProxyScheme::Socks4 => ProxyProtocol::Socks4,
+        ProxyScheme::Socks4a => ProxyProtocol::Socks4A,
+        ProxyScheme::Socks5 => ProxyProtocol::Socks5,
+        ProxyScheme::Socks5h => ProxyProtocol::Socks5h,
+    };
+    let mut builder = ureq::Proxy::builder(protocol).host(&proxy.host).port(proxy.port);
+    if let Some((user, password)) = &proxy.credentials {
+        builder = builder.username(user).password(password);
+    }
+    // A property test covers this. Without the proxy, requests could leave by a way that is not wanted.
+    builder.build().expect("a parsed proxy has a valid host and port")
+}
+
+fn cause(error: &ureq::Error, proxy: Option<&Proxy>) -> String {
+    match error {
+        ureq::Error::Timeout(Timeout::Connect) => "timed out while connecting".to_owned(),
+        // The request as a whole has the only other limit.
+        ureq::Error::Timeout(_) => "timed out".to_owned(),
+        ureq::Error::HostNotFound => "no such host".to_owned(),
+        ureq::Error::Io(error) => error.to_string(),
+        ureq::Error::ConnectProxyFailed(why) => refusal(why, proxy),
+        error => error.to_string(),
+    }
+}
+
+/// Says how an HTTP proxy refused the connection, and what to do. ureq's text ends with the
+/// status, such as `proxy server responded 407/407`.
+fn refusal(why: &str, proxy: Option<&Proxy>) -> String {
+    let has_credentials = proxy.is_some_and(|proxy| proxy.credentials.is_some());
+    match why.rsplit(['/', ' ']).next() {
+        Some("407") if has_credentials => {
+            "it rejects the user name or the password (HTTP 407); correct them".to_owned()
+        }
+        Some("407") => "it wants a user name and a password (HTTP 407); add them".to_owned(),
+        Some("403") => "it does not allow this connection (HTTP 403); ask who runs it, or exempt \
+                        the host with NO_PROXY"
+            .to_owned(),
+        Some(status) if status.parse::<u16>().is_ok() => {
+            format!("it did not connect (HTTP {status})")
+        }
+        _ => why.to_owned(),
     }
 }
 
@@ -237,14 +280,38 @@ fn user_agent() -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::honeycomb::proxy::RequestTarget;
+
+    proptest! {
+        #[test]
+        fn ureq_accepts_every_parsed_proxy(
+            scheme in "(https?|socks(4a?|5h?)?)",
+            credentials in "([a-z%é:]{1,9}@)?",
+            address in "([a-z0-9._-]{0,9}|\\[[0-9a-f:]{0,9}\\])(:[0-9]{1,5})?",
+        ) {
+            let target = RequestTarget { is_https: true, host: "h", port: 443, is_loopback: false };
+            let text = format!("{scheme}://{credentials}{address}");
+            let variable = |name: &str| (name == "HTTPS_PROXY").then(|| text.clone());
+            if let Ok(Some(proxy)) = Proxy::for_target(target, &variable) {
+                let ureq = ureq_proxy(&proxy);
+                prop_assert_eq!(format!("{}:{}", ureq.host(), ureq.port()), proxy.to_string());
+                if let Some((user, password)) = &proxy.credentials {
+                    prop_assert_eq!(ureq.username(), Some(user.as_str()));
+                    prop_assert_eq!(ureq.password().unwrap_or_default(), password.as_str());
+                }
+            }
+        }
+    }
 
     #[test]
     fn a_timeout_names_its_phase() {
         for (step, expected) in
             [(Timeout::Global, "timed out"), (Timeout::Connect, "timed out while connecting")]
         {
-            assert_eq!(cause(&ureq::Error::Timeout(step)), expected);
+            assert_eq!(cause(&ureq::Error::Timeout(step), None), expected);
         }
     }
 }

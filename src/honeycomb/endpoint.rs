@@ -6,6 +6,7 @@ use http::Uri;
 
 use crate::base::ids;
 use crate::honeycomb::api_key::ApiKey;
+use crate::honeycomb::proxy::{Proxy, RequestTarget};
 use crate::honeycomb::urls;
 
 /// One dataset behind one endpoint. Events for one destination are never sent to another.
@@ -35,11 +36,14 @@ pub struct Endpoint {
     pub authority: String,
     pub is_https: bool,
     pub is_loopback: bool,
+    /// The proxy for requests; `None` if they go to the host directly.
+    pub proxy: Option<Proxy>,
 }
 
 impl Endpoint {
     /// Parses an address, with `https://` if no scheme is given. The error completes a line that
-    /// names the option. It does not repeat the text, which may hold credentials.
+    /// names the option. It does not repeat the text, which may hold credentials. The endpoint has no
+    /// proxy.
     pub fn parse(text: &str, allow_insecure_http: bool) -> Result<Self, String> {
         const NOT_A_URL: &str = "must be a URL like https://api.honeycomb.io";
         let url = with_scheme(text);
@@ -72,7 +76,19 @@ impl Endpoint {
             _ => return Err(format!("{scheme}:// is not supported; use https://")),
         };
         let authority = authority.as_str().to_owned();
-        Ok(Self { url, host, authority, is_https, is_loopback })
+        Ok(Self { url, host, authority, is_https, is_loopback, proxy: None })
+    }
+
+    /// The server for which a proxy is looked up.
+    pub fn target(&self) -> RequestTarget<'_> {
+        let port = self.authority[self.host.len()..].strip_prefix(':');
+        let default_port = if self.is_https { 443 } else { 80 };
+        RequestTarget {
+            is_https: self.is_https,
+            host: &self.host,
+            port: port.and_then(|port| port.parse().ok()).unwrap_or(default_port),
+            is_loopback: self.is_loopback,
+        }
     }
 
     /// A readable and unique file name for the state of one dataset at this endpoint. Honeycomb

@@ -48,6 +48,7 @@ mod events {
 mod delivery {
     mod exactly_once;
     mod later;
+    mod proxies;
     pub mod responses;
 }
 
