@@ -20,6 +20,8 @@ use crate::spool::store::{SendLock, Store};
 
 /// How often to check whether another collector has finished sending.
 const BUSY_POLL: Duration = Duration::from_millis(50);
+/// The pause before settled events are recorded again, if that failed.
+const RECORD_RETRY: Duration = Duration::from_millis(100);
 
 /// Sends the events of one store to one dataset.
 #[derive(Debug)]
@@ -249,7 +251,10 @@ impl Sender {
                 selection.next_batch(state.queue())
             });
             // An event that is not removed would be sent again, so this uses all the time there is.
-            if matches!(saved, Err(StoreError::Busy { .. })) && !progress.budget.is_over() {
+            // A full disk may get room, and whoever holds the file may close it.
+            if saved.as_ref().is_err_and(StoreError::may_pass) && !progress.budget.is_over() {
+                let retry_at = progress.budget.deadline.min(time::now() + RECORD_RETRY);
+                progress.budget.shutdown.wait_until(retry_at);
                 continue;
             }
             let next = saved?;

@@ -60,6 +60,13 @@ impl fmt::Display for StoreError {
 
 impl std::error::Error for StoreError {}
 
+impl StoreError {
+    /// True if the same attempt may succeed a moment later.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Busy { .. } | Self::Io { .. })
+    }
+}
+
 pub type StoreResult<T> = std::result::Result<T, StoreError>;
 
 /// Adds what was tried on which path to an error of the system.

@@ -4,15 +4,22 @@
 //! A file is replaced in four steps: write a new file beside it, sync that, rename it, and sync
 //! the folder. A reader sees the old content or the new. A lock counts only while its path still
 //! leads to the locked file: if someone removes the file, others lock a new one.
+//!
+//! On Windows, nobody can rename or remove a file that another program holds open. Virus scanners and
+//! programs that read a file hold it for milliseconds, so [`rename`] and [`remove`] try again.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::time::Duration;
 
+use crate::base::time;
 use crate::spool::error::{LOCK_TIMEOUT, StoreError, StoreResult, failed};
 
 const LOCK_POLL: Duration = Duration::from_millis(5);
+/// How long a file that another program holds open is tried again.
+const HELD_TIMEOUT: Duration = Duration::from_secs(2);
+const HELD_POLL: Duration = Duration::from_millis(20);
 
 /// Reads a file of at most `limit` bytes. Returns it open, with its content.
 pub fn read_bounded(path: &Path, limit: usize) -> io::Result<(Vec<u8>, File)> {
@@ -29,8 +36,8 @@ pub fn read_bounded(path: &Path, limit: usize) -> io::Result<(Vec<u8>, File)> {
 /// old file is still there.
 pub fn replace(path: &Path, fresh: &Path, bytes: &[u8]) -> io::Result<File> {
     let file = write_synced(fresh, bytes)
-        .and_then(|file| fs::rename(fresh, path).map(|()| file))
-        .inspect_err(|_| drop(fs::remove_file(fresh)))?;
+        .and_then(|file| rename(fresh, path).map(|()| file))
+        .inspect_err(|_| drop(remove(fresh)))?;
     sync_folder(path)?;
     Ok(file)
 }
@@ -45,13 +52,43 @@ pub fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<File> {
 /// Writes a new file. A file that a crash or someone else left there is removed first, never
 /// written to.
 pub fn write_new(path: &Path, bytes: &[u8]) -> io::Result<File> {
-    match fs::remove_file(path) {
+    match remove(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     let mut file = open_private(OpenOptions::new().write(true).create_new(true), path)?;
     file.write_all(bytes)?;
     Ok(file)
+}
+
+/// Renames a file, over an existing one too.
+pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    while_held(|| fs::rename(from, to))
+}
+
+/// Removes a file.
+pub fn remove(path: &Path) -> io::Result<()> {
+    while_held(|| fs::remove_file(path))
+}
+
+/// Repeats what fails because another program holds the file open, for at most [`HELD_TIMEOUT`].
+#[expect(clippy::disallowed_methods, reason = "a file may be held during the shutdown too")]
+fn while_held(mut attempt: impl FnMut() -> io::Result<()>) -> io::Result<()> {
+    let deadline = time::now() + HELD_TIMEOUT;
+    loop {
+        match attempt() {
+            Err(error) if is_held(&error) && time::now() < deadline => {
+                std::thread::sleep(HELD_POLL);
+            }
+            result => return result,
+        }
+    }
+}
+
+/// True for the errors of Windows that a file in use causes: `ERROR_ACCESS_DENIED` and
+/// `ERROR_SHARING_VIOLATION`. Other systems do not refuse to rename or remove an open file.
+fn is_held(error: &io::Error) -> bool {
+    cfg!(windows) && matches!(error.raw_os_error(), Some(5 | 32))
 }
 
 /// Locks the file at `path`, and waits for at most [`LOCK_TIMEOUT`].
@@ -151,7 +188,6 @@ pub fn is_open_to_others(dir: &Path) -> StoreResult<bool> {
 }
 
 #[cfg(not(unix))]
-#[expect(clippy::unnecessary_wraps, reason = "it can fail on other systems")]
 pub fn is_open_to_others(_dir: &Path) -> StoreResult<bool> {
     Ok(false)
 }

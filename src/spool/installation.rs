@@ -31,7 +31,7 @@ pub fn load_or_create(dir: &Path) -> StoreResult<String> {
     let fresh = path.with_extension(format!("new-{}", std::process::id()));
     let written = files::write_synced(&fresh, ids::hex(&random, DIGITS).as_bytes());
     let placed = written.and_then(|_| place(dir, &fresh, &path));
-    let _ = fs::remove_file(&fresh);
+    let _ = files::remove(&fresh);
     placed.map_err(failed("write", &path))?;
     load(dir).ok_or_else(|| failed("read", &path)(io::Error::other("it contains no id")))
 }
@@ -55,5 +55,5 @@ fn place(dir: &Path, fresh: &Path, path: &Path) -> io::Result<()> {
         log::warn!("{} contained no id; created a new one", path.display());
     }
     // The file is damaged, or the file system has no links. Then the last collector decides.
-    fs::rename(fresh, path)
+    files::rename(fresh, path)
 }

@@ -7,7 +7,7 @@
 //! The document that was last read or written stays in memory, and is read again only if the file
 //! was replaced.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -89,7 +89,7 @@ impl Store {
         // Settling only shortens the state, so its current length is enough.
         let (bytes, _) = files::read_bounded(&path, SIZE_LIMIT).map_err(failed("read", &path))?;
         let written = files::write_new(&trial, &bytes).map(drop);
-        let removed = fs::remove_file(&trial);
+        let removed = files::remove(&trial);
         drop(lock);
         written.and(removed).map_err(failed("write", &path))
     }
@@ -162,7 +162,7 @@ impl Store {
         let path = self.path("json");
         let millis = time::wall().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
         let aside = self.path(&format!("{why}-{millis}"));
-        fs::rename(&path, &aside).map_err(failed("move aside", &path))?;
+        files::rename(&path, &aside).map_err(failed("move aside", &path))?;
         Ok(aside)
     }
 
@@ -197,7 +197,7 @@ pub fn try_folder(dir: &Path) -> StoreResult<bool> {
     files::create_private(dir)?;
     let trial = dir.join(format!("trial-{}", std::process::id()));
     let written = files::write_synced(&trial, b"tilt-honeycomb");
-    let removed = fs::remove_file(&trial);
+    let removed = files::remove(&trial);
     written.and(removed).map_err(failed("write to", dir))?;
     files::is_open_to_others(dir)
 }

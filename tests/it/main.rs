@@ -47,6 +47,7 @@ mod events {
 /// Every build arrives in Honeycomb exactly once.
 mod delivery {
     mod exactly_once;
+    mod held_state;
     mod later;
     mod proxies;
     pub mod responses;
