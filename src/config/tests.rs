@@ -43,8 +43,10 @@ fn resolve(line: &str, variables: &[(&str, &str)]) -> Result<Mode, ConfigError> 
     with_environment(variables, |environment| Mode::resolve(&cli, environment))
 }
 
+/// The variable that leads to the folder for program state.
+const HOME: &str = if cfg!(windows) { "LOCALAPPDATA" } else { "HOME" };
 const USUAL: &[(&str, &str)] =
-    &[("HONEYCOMB_API_KEY", "k3y"), ("HONEYCOMB_DATASET", "dev"), ("HOME", "/home/ann")];
+    &[("HONEYCOMB_API_KEY", "k3y"), ("HONEYCOMB_DATASET", "dev"), (HOME, "/home/ann")];
 
 fn usual(line: &str, more: &[(&str, &str)]) -> Result<Mode, ConfigError> {
     resolve(line, &[more, USUAL].concat())
@@ -131,7 +133,8 @@ fn an_invalid_value_is_named_with_what_to_do() {
         ("--field novalue", &[], "key=value"),
         ("--field =x", &[], "--field"),
         ("--field name=x", &[], "choose another key"),
-        ("", &[("HOME", "")], "--state-dir"),
+        ("", &[(HOME, "")], "--state-dir"),
+        ("", &[(HOME, "")], HOME),
         ("", &[("HONEYCOMB_UI_URL", "ftp://ui")], "HONEYCOMB_UI_URL"),
         ("", &[("HONEYCOMB_UI_URL", "https://u:p@ui")], "HONEYCOMB_UI_URL"),
         ("", &[("HONEYCOMB_UI_URL", "https://ui?team=x")], "HONEYCOMB_UI_URL"),
@@ -235,7 +238,9 @@ fn the_state_is_in_the_platforms_state_folder() {
     let dir =
         |line: &str, more: &[(&str, &str)]| sidecar(usual(line, more).expect(line)).send.state_dir;
     assert_eq!(dir("--state-dir /s", &[]), PathBuf::from("/s"));
-    assert_eq!(dir("", &[("XDG_STATE_HOME", "/x")]), PathBuf::from("/x/tilt-honeycomb"));
+    let absolute = if cfg!(windows) { r"C:\x" } else { "/x" };
+    let expected = Path::new(absolute).join("tilt-honeycomb");
+    assert_eq!(dir("", &[("XDG_STATE_HOME", absolute)]), expected);
     #[cfg(target_os = "linux")]
     for more in [&[][..], &[("XDG_STATE_HOME", "relative")]] {
         assert_eq!(dir("", more), PathBuf::from("/home/ann/.local/state/tilt-honeycomb"));

@@ -156,8 +156,9 @@ pub fn state_dir(option: Option<&Path>, environment: &Environment) -> ConfigResu
             in_home(".local/state")
         }
     });
-    match base {
-        Some(base) => Ok(base.join("tilt-honeycomb")),
-        None => invalid("no folder for the state: set HOME or give --state-dir"),
-    }
+    let Some(base) = base else {
+        let variable = if cfg!(windows) { "LOCALAPPDATA" } else { "HOME" };
+        return invalid(format!("no folder for the state: set {variable} or give --state-dir"));
+    };
+    Ok(base.join("tilt-honeycomb"))
 }

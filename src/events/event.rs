@@ -199,6 +199,10 @@ mod rfc3339 {
     use serde::de::Error;
     use serde::{Deserialize, Deserializer, Serializer};
 
+    #[cfg_attr(
+        windows,
+        expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")
+    )]
     pub(super) fn serialize<S: Serializer>(
         time: &SystemTime,
         serializer: S,

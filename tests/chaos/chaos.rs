@@ -1,9 +1,10 @@
 //! The campaign: the built program against a Tilt and a Honeycomb that misbehave, for a chosen
 //! time and seed. `scripts/chaos` runs it, and `campaign/mod.rs` says what it does and counts.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool prints")]
+#![expect(clippy::print_stdout, reason = "a command-line tool prints")]
 #![cfg_attr(
     target_os = "linux",
+    expect(clippy::print_stderr, reason = "usage errors"),
     expect(clippy::disallowed_methods, reason = "it has deadlines, and looks until they pass"),
     expect(unreachable_pub, reason = "modules of a program")
 )]
