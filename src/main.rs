@@ -6,6 +6,7 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use log::LevelFilter;
+use tilt_honeycomb::base::process_tree;
 use tilt_honeycomb::cli::{self, Cli, EarlyExit};
 use tilt_honeycomb::commands::{board, check, dry_run, flush, idle, report, snapshot};
 use tilt_honeycomb::config::Mode;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
     let ends_by_itself = cli::ends_by_itself(&arguments);
     let on_panic = if never_fails { Exit::Done } else { Exit::Unexpected };
     idle::on_panic(on_panic, ends_by_itself);
+    process_tree::end_children_with_this_process();
     let environment = Environment::of_process();
     let exit = match cli::parse(&arguments) {
         Ok(cli) => {

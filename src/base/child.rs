@@ -8,8 +8,8 @@ pub const KEY_VARIABLE: &str = "HONEYCOMB_API_KEY";
 /// Which process group a child runs in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProcessGroup {
-    /// A group of its own, so that [`kill_group`] ends it with everything it started, and a signal
-    /// to this program's group does not reach it.
+    /// A group of its own, so that [`crate::base::process_tree`] can end it with everything it
+    /// started, and a signal to this program's group does not reach it.
     Own,
     /// This program's group, so that a signal to the group ends both.
     Shared,
@@ -62,17 +62,3 @@ fn set_group(command: &mut std::process::Command, group: ProcessGroup) {
 
 #[cfg(not(unix))]
 fn set_group(_command: &mut std::process::Command, _group: ProcessGroup) {}
-
-/// Kills the process group of a child that runs in [`ProcessGroup::Own`].
-#[cfg(unix)]
-pub fn kill_group(pid: u32) {
-    use rustix::process::{Pid, Signal, kill_process_group};
-    if let Some(group) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
-        // It may be gone already.
-        let _ = kill_process_group(group, Signal::KILL);
-    }
-}
-
-/// Windows has no process groups, so this does nothing there.
-#[cfg(not(unix))]
-pub fn kill_group(_pid: u32) {}

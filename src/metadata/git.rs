@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::base::child::{self, ProcessGroup};
+use crate::base::process_tree::ProcessTree;
 use crate::base::time;
 use crate::events::common_fields::Context;
 use crate::metadata::ci;
@@ -164,11 +165,12 @@ fn git(folder: &Path, arguments: &[&str]) -> Result<Option<String>, TimedOut> {
         expression = expression.env_remove(name);
     }
     let Ok(handle) = expression.start() else { return Ok(None) };
+    let trees: Vec<_> = handle.pids().into_iter().map(ProcessTree::of).collect();
     let output = handle.wait_timeout(GIT_TIMEOUT).ok().flatten();
     let Some(output) = output else {
         log::debug!("git {}: no response after {GIT_TIMEOUT:?}; killed it", arguments[0]);
         // `git` may be a script, and the real one that it started hangs.
-        handle.pids().into_iter().for_each(child::kill_group);
+        trees.iter().for_each(ProcessTree::kill);
         let _ = handle.kill();
         return Err(TimedOut);
     };

@@ -9,6 +9,7 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use crate::base::child::{self, ProcessGroup};
+use crate::base::process_tree::ProcessTree;
 use crate::base::shutdown::Shutdown;
 use crate::base::time;
 use crate::tilt::command::TiltCommand;
@@ -56,43 +57,51 @@ pub(super) fn spawn(
     })?;
     // The expression holds copies of the write ends, which would keep the pipes open.
     drop(expression);
-    let process = TiltProcess(Arc::new(handle));
+    let process = TiltProcess::new(handle, group);
     let pipe = |pipe| OutputPipe { pipe, process: process.clone() };
     Ok(StartedTilt { stdout: pipe(stdout), stderr: pipe(stderr), process })
 }
 
 /// A `tilt` process that was started.
 #[derive(Debug, Clone)]
-pub(super) struct TiltProcess(Arc<duct::Handle>);
+pub(super) struct TiltProcess {
+    handle: Arc<duct::Handle>,
+    /// Empty if `tilt` runs in this program's process group.
+    trees: Arc<[ProcessTree]>,
+}
 
 impl TiltProcess {
+    fn new(handle: duct::Handle, group: ProcessGroup) -> Self {
+        let own = if group == ProcessGroup::Own { handle.pids() } else { Vec::new() };
+        let trees = own.into_iter().map(ProcessTree::of).collect();
+        Self { handle: Arc::new(handle), trees }
+    }
+
     /// Kills `tilt` itself, not the processes that it started.
     pub(super) fn kill(&self) {
-        if let Err(error) = self.0.kill() {
+        if let Err(error) = self.handle.kill() {
             log::debug!("could not kill tilt: {error}");
         }
     }
 
     /// Kills `tilt` with every process that it started, if it runs in a process group of its own.
     fn kill_group(&self) {
-        for pid in self.0.pids() {
-            child::kill_group(pid);
-        }
+        self.trees.iter().for_each(ProcessTree::kill);
         self.kill();
     }
 
     /// Waits for the exit of a `tilt` that was killed. Returns `None` if it does not exit.
     pub(super) fn wait_after_kill(&self) -> Option<ExitStatus> {
-        let output = self.0.wait_timeout(LEFTOVER_TIMEOUT).ok().flatten()?;
+        let output = self.handle.wait_timeout(LEFTOVER_TIMEOUT).ok().flatten()?;
         Some(output.status)
     }
 
     fn wait_until(&self, deadline: Instant) -> io::Result<Option<ExitStatus>> {
-        Ok(self.0.wait_deadline(deadline)?.map(|output| output.status))
+        Ok(self.handle.wait_deadline(deadline)?.map(|output| output.status))
     }
 
     fn is_running(&self) -> bool {
-        matches!(self.0.try_wait(), Ok(None))
+        matches!(self.handle.try_wait(), Ok(None))
     }
 }
 
