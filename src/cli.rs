@@ -138,6 +138,11 @@ pub struct Cli {
     #[argh(option, arg_name = "duration")]
     pub interval: Option<String>,
 
+    /// send one event for N unchanged reports of a resource, with a sample rate of N; 1 sends each
+    /// report (default: 5; with --once: 1)
+    #[argh(option, arg_name = "n")]
+    pub heartbeat_fold: Option<String>,
+
     /// port of the Tilt to report on [env: TILT_PORT] (default: 10350)
     #[argh(option, arg_name = "port")]
     pub port: Option<String>,

@@ -25,9 +25,9 @@ pub fn run(config: &DryRunConfig) -> io::Result<Exit> {
     let context = Context { installation_id, ..config.context.clone() };
     match &config.source {
         DryRunSource::Snapshot(source) => Ok(print_snapshot(source, &context)),
-        DryRunSource::Tilt { command, interval } => {
+        DryRunSource::Tilt { command, interval, heartbeat_fold } => {
             let mut tilt = Tilt::new(command.clone(), context.tilt_mode);
-            Ok(print_reports(&mut tilt, &context, *interval, &shutdown))
+            Ok(print_reports(&mut tilt, &context, *heartbeat_fold, *interval, &shutdown))
         }
     }
 }
@@ -50,6 +50,7 @@ fn print_snapshot(source: &SnapshotSource, context: &Context) -> Exit {
 fn print_reports(
     tilt: &mut Tilt,
     context: &Context,
+    heartbeat_fold: u32,
     interval: Option<Duration>,
     shutdown: &Shutdown,
 ) -> Exit {
@@ -61,7 +62,8 @@ fn print_reports(
         match tilt.poll(Duration::MAX, shutdown) {
             Ok(snapshot) => {
                 let context = git::with_checkout(context, snapshot.session.as_ref());
-                reconcile(&mut state, &Observation::at(&snapshot), &context, time::wall());
+                let observation = Observation { heartbeat_fold, ..Observation::at(&snapshot) };
+                reconcile(&mut state, &observation, &context, time::wall());
                 if let Err(error) = print_queue(&mut state) {
                     return not_printed(&error);
                 }

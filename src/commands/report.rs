@@ -32,7 +32,7 @@ pub fn run(config: &ReportConfig, stuck: Exit) -> io::Result<Exit> {
     let shutdown = stop::on_signals(sender.client().api().interrupter(), stuck)?;
 
     let mut tilt = Tilt::new(config.tilt.clone(), context.tilt_mode);
-    let polled = poll(&mut tilt, &context, sender.store(), &shutdown);
+    let polled = poll(&mut tilt, &context, config.heartbeat_fold, sender.store(), &shutdown);
     let delivered = match sender.deliver(config.send.timeout, &shutdown) {
         Ok(delivery) => {
             if polled.is_ok() || !delivery.sent.is_empty() {
@@ -49,6 +49,7 @@ pub fn run(config: &ReportConfig, stuck: Exit) -> io::Result<Exit> {
 fn poll(
     tilt: &mut Tilt,
     context: &Context,
+    heartbeat_fold: u32,
     store: &Store,
     shutdown: &Shutdown,
 ) -> Result<(), Exit> {
@@ -57,8 +58,9 @@ fn poll(
         Exit::of_failed_poll(&error)
     })?;
     let context = git::with_checkout(context, snapshot.session.as_ref());
+    let observation = Observation { heartbeat_fold, ..Observation::at(&snapshot) };
     let recorded = store
-        .update(|state| reconcile(state, &Observation::at(&snapshot), &context, time::wall()))
+        .update(|state| reconcile(state, &observation, &context, time::wall()))
         .map_err(|error| unusable_state(&error))?;
     log_dropped(recorded);
     Ok(())

@@ -32,6 +32,7 @@ use crate::tilt::model::Outcome;
 const DEFAULT_COLLECTOR: &str = "honeycomb-collector";
 const DEFAULT_PORT: &str = "10350";
 const DEFAULT_INTERVAL: Duration = Duration::from_mins(1);
+const DEFAULT_HEARTBEAT_FOLD: u32 = 5;
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 const DEFAULT_ORPHAN_AFTER: Duration = Duration::from_mins(5);
 
@@ -59,6 +60,8 @@ pub struct SidecarConfig {
     pub send: SendConfig,
     /// Time between two reports.
     pub interval: Duration,
+    /// One event represents this many unchanged reports of a resource.
+    pub heartbeat_fold: u32,
     /// A sidecar whose parent has exited ends after Tilt was gone for this long.
     pub orphan_after: Duration,
     /// Whether to watch Tilt's objects. Otherwise the sidecar only polls every interval.
@@ -70,6 +73,8 @@ pub struct ReportConfig {
     pub tilt: TiltCommand,
     pub context: Context,
     pub send: SendConfig,
+    /// One event represents this many unchanged reports of a resource, one from each run.
+    pub heartbeat_fold: u32,
 }
 
 #[derive(Debug)]
@@ -127,6 +132,7 @@ pub enum DryRunSource {
     Tilt {
         command: TiltCommand,
         interval: Option<Duration>,
+        heartbeat_fold: u32,
     },
     Snapshot(SnapshotSource),
 }
@@ -180,6 +186,9 @@ fn report(cli: &Cli, environment: &Environment) -> Result<Mode, ConfigError> {
         DEFAULT_INTERVAL,
         values::INTERVALS,
     )?;
+    // A single report is for someone who waits for it.
+    let default_fold = if cli.once { 1 } else { DEFAULT_HEARTBEAT_FOLD };
+    let heartbeat_fold = values::heartbeat_fold(cli.heartbeat_fold.as_deref(), default_fold)?;
     let orphan_after = values::duration(
         "TILT_HONEYCOMB_ORPHAN_AFTER",
         environment.text("TILT_HONEYCOMB_ORPHAN_AFTER").as_deref(),
@@ -191,9 +200,11 @@ fn report(cli: &Cli, environment: &Environment) -> Result<Mode, ConfigError> {
     let timeout = timeout(cli)?;
     let state_dir = values::state_dir(cli.state_dir.as_deref(), environment);
     if cli.dry_run {
-        let source = match snapshot {
-            Some(snapshot) => DryRunSource::Snapshot(snapshot),
-            None => DryRunSource::Tilt { command: tilt, interval: (!cli.once).then_some(interval) },
+        let source = if let Some(snapshot) = snapshot {
+            DryRunSource::Snapshot(snapshot)
+        } else {
+            let interval = (!cli.once).then_some(interval);
+            DryRunSource::Tilt { command: tilt, interval, heartbeat_fold }
         };
         return Ok(Mode::DryRun(DryRunConfig { source, context, state_dir: state_dir.ok() }));
     }
@@ -206,10 +217,18 @@ fn report(cli: &Cli, environment: &Environment) -> Result<Mode, ConfigError> {
             Mode::Snapshot(SnapshotConfig { source, context, send, summary })
         }
         None if cli.flush => Mode::Flush(send),
-        None if cli.once => Mode::Report(ReportConfig { tilt, context, send }),
+        None if cli.once => Mode::Report(ReportConfig { tilt, context, send, heartbeat_fold }),
         None => {
             let watches = !cli.no_watch;
-            Mode::Sidecar(SidecarConfig { tilt, context, send, interval, orphan_after, watches })
+            Mode::Sidecar(SidecarConfig {
+                tilt,
+                context,
+                send,
+                interval,
+                heartbeat_fold,
+                orphan_after,
+                watches,
+            })
         }
     })
 }

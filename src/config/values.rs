@@ -19,6 +19,8 @@ const NAME_LIMIT: usize = 255;
 /// Bounds catch typing errors: humantime reads `5M` as five months.
 pub const INTERVALS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_hours(24));
 pub const TIMEOUTS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_mins(5));
+/// An event never represents more than an hour, which is 60 reports at the default interval.
+const LONGEST_FOLD: u32 = 60;
 
 type ConfigResult<T> = Result<T, ConfigError>;
 
@@ -42,6 +44,17 @@ pub fn duration(
         return invalid(format!("{name} {text:?}: must be between {min} and {max}"));
     }
     Ok(duration)
+}
+
+/// Parses `--heartbeat-fold`.
+pub fn heartbeat_fold(text: Option<&str>, default: u32) -> ConfigResult<u32> {
+    let Some(text) = text else { return Ok(default) };
+    match text.parse() {
+        Ok(number @ 1..=LONGEST_FOLD) => Ok(number),
+        _ => {
+            invalid(format!("--heartbeat-fold {text:?}: must be a number from 1 to {LONGEST_FOLD}"))
+        }
+    }
 }
 
 /// Parses `--port`.

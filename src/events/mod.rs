@@ -12,6 +12,7 @@ pub mod environment_state;
 pub mod event;
 pub mod failure;
 pub mod fields;
+pub mod folding;
 pub mod image_spans;
 pub mod observation;
 pub mod open_rollout;

@@ -25,6 +25,8 @@ pub struct Observation<'a> {
     /// Image builds that a watch has shown since the last observation.
     pub completed_images: &'a [ImageBuild],
     pub heartbeats: Heartbeats<'a>,
+    /// One event represents this many unchanged reports of a resource. 1 sends each.
+    pub heartbeat_fold: u32,
     /// True if a watch may soon show the update of an image build that has none yet.
     pub is_watched: bool,
     /// Why the last delivery failed.
@@ -56,6 +58,7 @@ impl<'a> Observation<'a> {
             observed: &[],
             completed_images: &[],
             heartbeats: Heartbeats::All,
+            heartbeat_fold: 1,
             is_watched: false,
             send_error: None,
             phase: Phase::Running,
@@ -80,6 +83,11 @@ impl<'a> Observation<'a> {
     /// When Tilt started, as the session says.
     pub fn tilt_started_at(&self) -> Option<&'a Timestamp> {
         self.session.and_then(|session| session.tilt_started_at.as_ref())
+    }
+
+    /// True if no later observation of this session is expected, so that nothing may wait for one.
+    pub fn is_last(&self) -> bool {
+        self.phase != Phase::Running || self.seen_at.is_some()
     }
 
     /// True if the session has ended.

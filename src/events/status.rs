@@ -1,5 +1,6 @@
-//! The heartbeats: a `uiresource` event for each resource, and the `session` event. Pure.
+//! The heartbeats: `uiresource` events, which are folded, and the `session` event. Pure.
 
+use std::collections::HashSet;
 use std::time::{Duration, UNIX_EPOCH};
 
 use crate::base::ids;
@@ -27,15 +28,33 @@ impl Derivation<'_> {
                 }
             }
         }
+        self.release_pending_reports();
         self.derive_session();
     }
 
     /// Tilt shows a resource before it gives it a status. Such a resource has no event.
     fn derive_resource_status(&mut self, resource: &Resource) {
-        if resource.has_status() {
-            let event = self.resource_event(resource);
-            self.add_status(final_resource_key(resource), event);
+        if !resource.has_status() {
+            return;
         }
+        let event = self.resource_event(resource);
+        if self.observation.is_over() {
+            self.add_status(final_resource_key(resource), event);
+        } else {
+            let is_last = self.observation.is_last();
+            let limit = if is_last { 1 } else { self.observation.heartbeat_fold };
+            let events = self.tracker.fold_report(resource, event, limit);
+            self.derived.heartbeats.extend(events);
+        }
+    }
+
+    /// Sends the pending reports of the resources that will not be reported again.
+    fn release_pending_reports(&mut self) {
+        let is_last = self.observation.is_last();
+        let reported = self.observation.resources.iter().filter(|r| r.has_status() && !is_last);
+        let reported: HashSet<_> = reported.map(|resource| resource.name.as_str()).collect();
+        let events = self.tracker.take_pending_reports(|name| !reported.contains(name));
+        self.derived.heartbeats.extend(events);
     }
 
     /// Adds a status. A final one counts as a build, so that it is sent once even if both a

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::base::time::unix_micros;
 use crate::events::build_numbers::BuildNumbers;
 use crate::events::environment_state::EnvironmentState;
+use crate::events::event::Event;
+use crate::events::folding::FoldedReports;
 use crate::events::image_spans::ImageBuildRef;
 use crate::events::observation::ResourceStatus;
 use crate::events::open_rollout::OpenRollout;
@@ -66,6 +68,9 @@ struct ResourceHistory {
     /// The status in the last `uiresource` event.
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<PastStatus>,
+    /// The `uiresource` events that are folded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reports: Option<FoldedReports>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rollout: Option<OpenRollout>,
     /// When a pod was created, as Tilt wrote it, and how a container of it last failed.
@@ -245,6 +250,17 @@ impl SessionTracker {
             return None;
         }
         known.replace(PastStatus { status, since: unix_micros(now) })
+    }
+
+    /// Adds a report of a resource. Returns the events to send now, oldest first.
+    pub fn fold_report(&mut self, resource: &Resource, report: Event, limit: u32) -> Vec<Event> {
+        self.history(resource).reports.get_or_insert_default().add(report, limit)
+    }
+
+    /// Takes the events that represent the pending reports of the resources with these names.
+    pub fn take_pending_reports(&mut self, is_taken: impl Fn(&str) -> bool) -> Vec<Event> {
+        let taken = self.resources.iter_mut().filter(|(name, _)| is_taken(name));
+        taken.filter_map(|(_, known)| known.reports.as_mut()?.take_pending()).collect()
     }
 
     /// The rollout of a resource that has not ended.

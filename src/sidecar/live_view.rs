@@ -191,6 +191,7 @@ impl LiveView {
             observed: &self.observed,
             completed_images: &self.completed_images,
             heartbeats,
+            heartbeat_fold: 1,
             is_watched: false,
             send_error: None,
             phase: Phase::Running,

@@ -37,6 +37,9 @@ pub(super) struct Reporter<'a> {
     pub(super) view: LiveView,
     pub(super) problems: Problems,
     summary: SendSummary,
+    heartbeat_fold: u32,
+    /// True once this collector has recorded a full report. Until then, nothing is folded.
+    has_reported: bool,
     /// When Tilt last showed the current state.
     seen_at: SystemTime,
 }
@@ -57,6 +60,8 @@ impl<'a> Reporter<'a> {
             view: LiveView::default(),
             problems: Problems::default(),
             summary: SendSummary::new(),
+            heartbeat_fold: config.heartbeat_fold,
+            has_reported: false,
             seen_at: time::wall(),
         }
     }
@@ -108,6 +113,7 @@ impl<'a> Reporter<'a> {
     ) -> Option<Duration> {
         self.ensure_installation_id();
         let observation = Observation {
+            heartbeat_fold: if self.has_reported { self.heartbeat_fold } else { 1 },
             is_watched: phase == Phase::Running && self.watches.has_resource_watch(),
             send_error: self.problems.delivery(),
             phase,
@@ -118,6 +124,7 @@ impl<'a> Reporter<'a> {
         match self.store.update(|state| reconcile(state, &observation, &self.context, time::wall()))
         {
             Ok(recorded) => {
+                self.has_reported |= matches!(heartbeats, Heartbeats::All);
                 self.on_recorded(recorded);
                 recorded.poll_again_after
             }

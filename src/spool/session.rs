@@ -97,6 +97,8 @@ impl SessionState {
             emitted.extend(orphan.spans.into_events(None).iter().map(EncodedEvent::new));
         }
         emitted.extend(self.provisional.values_mut().filter_map(StoredProvisional::emit));
+        let heartbeats = self.tracker.take_pending_reports(|_| true);
+        emitted.extend(heartbeats.iter().map(EncodedEvent::new));
         // The end of an update may still be shown. A startup ends only once.
         let startup = self.provisional.extract_if(.., |_, event| event.resource.is_none());
         self.builds.extend(startup.map(|(key, _)| (key, now)));

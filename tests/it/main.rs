@@ -21,6 +21,7 @@ mod cli {
 
 /// The long-running mode beside `tilt up`.
 mod sidecar {
+    mod folding;
     mod polling;
     mod shutdown;
     mod watching;
@@ -35,6 +36,7 @@ mod ci {
 /// The fields of each event.
 mod events {
     mod failures;
+    mod folding;
     mod git_fields;
     mod kubernetes;
     mod payloads;

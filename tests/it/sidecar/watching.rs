@@ -195,7 +195,7 @@ fn a_status_change_is_sent_at_once_with_the_old_status() {
 #[test]
 fn an_idle_environment_starts_no_tilt_process() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    let _sidecar = sandbox.run("--interval 1s").sending_to(&server).start();
+    let _sidecar = sandbox.run("--interval 1s --heartbeat-fold 1").sending_to(&server).start();
     eventually("three watches", || sandbox.tilt().watches("") == 3);
     let calls = sandbox.tilt().calls().len();
     let sessions = || of_kind(&server.accepted(), "session").len();
