@@ -1,36 +1,80 @@
-//! The sizes of the long-lived sidecar, by quarter of the campaign.
+//! The sizes of the long-lived sidecar, by quarter of the campaign. Pure.
 
-/// Resident memory in KiB, threads and open files of the long-lived sidecar, after each round.
-#[derive(Default)]
+use std::time::{Duration, Instant};
+
+/// A quarter with fewer samples shows nothing: the lowest of a few is not the lowest there was.
+const MIN_SAMPLES: usize = 20;
+const QUARTERS: usize = 4;
+
+/// Resident memory in KiB, threads and open files of a process.
+pub type Size = [u64; 3];
+
+/// The smallest size of a quarter. A leak raises it from quarter to quarter. Resources that an
+/// outage needs are released again, or needed only once.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Quarter {
+    samples: usize,
+    pub minimum: Size,
+}
+
+#[derive(Debug)]
 pub struct Sizes {
-    /// The minimum of each past quarter of the campaign. A leak raises it. Resources that an outage
-    /// needs are released again, or needed only once.
-    pub minimum: Vec<[u64; 3]>,
-    /// The minimum of the current quarter.
-    current: Option<[u64; 3]>,
-    pub maximum: [u64; 3],
+    quarter: Duration,
+    quarter_ends: Instant,
+    /// The past quarters.
+    pub quarters: Vec<Quarter>,
+    current: Quarter,
+    pub maximum: Size,
 }
 
 impl Sizes {
-    pub fn record(&mut self, size: [u64; 3]) {
-        let minimum = self.current.get_or_insert(size);
+    /// Divides the time until `ends` into quarters.
+    pub fn until(ends: Instant, now: Instant) -> Self {
+        let quarter = ends.saturating_duration_since(now) / 4;
+        Self {
+            quarter,
+            quarter_ends: now + quarter,
+            quarters: Vec::new(),
+            current: Quarter::default(),
+            maximum: Size::default(),
+        }
+    }
+
+    /// Adds a sample. Ignores those after the last quarter.
+    pub fn record(&mut self, size: Size, now: Instant) {
+        while now >= self.quarter_ends && self.quarters.len() < QUARTERS {
+            self.quarters.push(std::mem::take(&mut self.current));
+            self.quarter_ends += self.quarter;
+        }
+        if self.quarters.len() == QUARTERS {
+            return;
+        }
+        if self.current.samples == 0 {
+            self.current.minimum = size;
+        }
+        self.current.samples += 1;
         for (at, size) in size.into_iter().enumerate() {
-            minimum[at] = minimum[at].min(size);
+            self.current.minimum[at] = self.current.minimum[at].min(size);
             self.maximum[at] = self.maximum[at].max(size);
         }
     }
 
-    pub fn end_quarter(&mut self) {
-        self.minimum.extend(self.current.take());
+    /// The smallest number of samples of a quarter.
+    pub fn fewest_samples(&self) -> usize {
+        self.quarters.iter().map(|quarter| quarter.samples).min().unwrap_or(0)
     }
 
     /// Reports what grew from the first quarter to the last.
     pub fn growth(&self) -> Vec<String> {
-        let [[memory, threads, open_files], .., [memory_after, threads_after, open_files_after]] =
-            self.minimum[..]
-        else {
+        let [first, .., last] = &self.quarters[..] else {
             return vec!["leak check: fewer than two quarters to compare".to_owned()];
         };
+        let fewest = self.fewest_samples();
+        if fewest < MIN_SAMPLES {
+            return vec![format!("leak check: only {fewest} samples in a quarter")];
+        }
+        let ([memory, threads, files], [memory_after, threads_after, files_after]) =
+            (first.minimum, last.minimum);
         let mut grown = Vec::new();
         // The heap may keep what an outage needed.
         if memory_after > (memory + memory / 2).max(32 * 1024) {
@@ -40,8 +84,8 @@ impl Sizes {
         if threads_after > threads + 6 {
             grown.push(format!("leak: threads grew from {threads} to {threads_after}"));
         }
-        if open_files_after > open_files + 6 {
-            grown.push(format!("leak: open files grew from {open_files} to {open_files_after}"));
+        if files_after > files + 6 {
+            grown.push(format!("leak: open files grew from {files} to {files_after}"));
         }
         grown
     }

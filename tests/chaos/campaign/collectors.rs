@@ -17,6 +17,7 @@ use super::state_faults::{FULL_DISK_BYTES, limit_file_size};
 use super::{Campaign, TICK, lock};
 use crate::disk;
 use crate::server::{KEY, URL};
+use crate::sizes::Size;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
@@ -140,6 +141,9 @@ impl Campaign {
     pub(super) fn tick(&mut self) {
         self.reap();
         self.start_missing();
+        if let Some(size) = self.long_lived() {
+            self.sizes.record(size, Instant::now());
+        }
         let before = Instant::now();
         thread::sleep(TICK);
         let machine_paused = before.elapsed().saturating_sub(TICK);
@@ -207,9 +211,8 @@ impl Campaign {
     }
 
     /// Resident memory in KiB, threads and open files of the long-lived sidecar.
-    pub(super) fn long_lived(&self) -> [u64; 3] {
-        let collector = self.collectors.iter().find(|c| c.role == Role::LongLived);
-        let Some(collector) = collector else { return [0; 3] };
+    fn long_lived(&self) -> Option<Size> {
+        let collector = self.collectors.iter().find(|c| c.role == Role::LongLived)?;
         let process = format!("/proc/{}", collector.pid.as_raw_pid());
         let status = fs::read_to_string(format!("{process}/status")).unwrap_or_default();
         let number = |name: &str| {
@@ -217,7 +220,7 @@ impl Campaign {
             line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
         };
         let open_files = fs::read_dir(format!("{process}/fd")).map_or(0, Iterator::count);
-        [number("VmRSS:"), number("Threads:"), open_files as u64]
+        Some([number("VmRSS:"), number("Threads:"), open_files as u64])
     }
 }
 

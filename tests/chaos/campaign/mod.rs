@@ -91,6 +91,8 @@ struct Campaign {
     /// Since when the collectors cannot write the state.
     unwritable_since: Option<Instant>,
     injected: BTreeMap<&'static str, u64>,
+    /// Of the long-lived sidecar, sampled at each tick.
+    sizes: Sizes,
     postponed: u64,
     problems: Arc<Mutex<Vec<String>>>,
     /// The longest delivery of a queue: with `--once` reports, and by sidecars only.
@@ -122,22 +124,15 @@ pub fn run(options: Options) -> Outcome {
     let is_over = Arc::new(AtomicBool::new(false));
     let driver = drive_world(Arc::clone(&campaign.world), Arc::clone(&is_over));
     campaign.warm_up();
-    let mut sizes = Sizes::default();
-    let quarter = (ends - began) / 4;
-    let mut quarter_ends = began + quarter;
+    campaign.sizes = Sizes::until(ends, Instant::now());
     while Instant::now() < ends && campaign.has_no_problem() {
         campaign.round(options.seconds >= 60);
-        sizes.record(campaign.long_lived());
-        if Instant::now() >= quarter_ends {
-            quarter_ends += quarter;
-            sizes.end_quarter();
-        }
     }
     is_over.store(true, Ordering::SeqCst);
     driver.join().expect("the thread of the world");
     campaign.deliver_all();
     campaign.end_all();
-    campaign.sum_up(options, began.elapsed(), &sizes)
+    campaign.sum_up(options, began.elapsed())
 }
 
 /// Advances the world until `is_over`, and then until the running builds have completed.
@@ -183,6 +178,7 @@ impl Campaign {
             is_disk_full: false,
             unwritable_since: None,
             injected: BTreeMap::new(),
+            sizes: Sizes::until(Instant::now(), Instant::now()),
             postponed: 0,
             problems: Arc::default(),
             longest_drain: [None; 2],

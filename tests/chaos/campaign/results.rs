@@ -12,7 +12,7 @@ use crate::sizes::Sizes;
 const MIN_SECONDS_FOR_LEAK_CHECK: u64 = 120;
 
 impl Campaign {
-    pub(super) fn sum_up(self, options: Options, took: Duration, sizes: &Sizes) -> Outcome {
+    pub(super) fn sum_up(self, options: Options, took: Duration) -> Outcome {
         let mut totals = self.totals();
         let mut problems = lock(&self.problems).clone();
         totals.lost.sort();
@@ -20,7 +20,7 @@ impl Campaign {
         problems.extend(self.server_problems(&totals.repeats));
         problems.extend(self.progress_problems(options.seconds, totals.builds));
         if options.seconds >= MIN_SECONDS_FOR_LEAK_CHECK {
-            problems.extend(sizes.growth());
+            problems.extend(self.sizes.growth());
         }
         if !problems.is_empty() {
             problems.extend(self.history.iter().cloned());
@@ -32,7 +32,7 @@ impl Campaign {
         self.add_faults(&mut table);
         self.add_deliveries(&mut table, &totals);
         self.add_durations(&mut table);
-        add_sizes(&mut table, sizes);
+        add_sizes(&mut table, &self.sizes);
         Outcome { table: table.0, problems }
     }
 
@@ -134,8 +134,10 @@ impl Table {
 
 fn add_sizes(table: &mut Table, sizes: &Sizes) {
     for (at, what) in ["resident KiB", "threads", "open files"].iter().enumerate() {
-        let minima: Vec<_> = sizes.minimum.iter().map(|size| size[at].to_string()).collect();
+        let minima: Vec<_> =
+            sizes.quarters.iter().map(|quarter| quarter.minimum[at].to_string()).collect();
         table.row(&format!("long-lived sidecar: {what}, minimum by quarter"), minima.join(" -> "));
         table.row(&format!("long-lived sidecar: {what}, maximum"), sizes.maximum[at]);
     }
+    table.row("long-lived sidecar: fewest samples of a quarter", sizes.fewest_samples());
 }
