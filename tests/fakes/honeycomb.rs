@@ -195,6 +195,11 @@ impl Server {
         self.shared.state().requests.clone()
     }
 
+    /// Forgets the requests so far.
+    pub fn forget_requests(&self) {
+        self.shared.state().requests.clear();
+    }
+
     /// Waits for request number `index`, counted from 0, and panics after two minutes.
     #[track_caller]
     pub fn request(&self, index: usize) -> Request {

@@ -1,0 +1,375 @@
+//! Makes each system call on the state fail once, and checks what the program promises: nothing is
+//! lost, and an event arrives twice only if its response could not be recorded. `scripts/inject` runs
+//! it. It needs `strace` (Linux).
+//!
+//! ```text
+//! inject          every system call with each error
+//! inject --quick  every system call with one error
+//! ```
+//!
+//! The files of the state are found by tracing a run without faults, so the tool does not know their
+//! names or their format.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool prints")]
+#![expect(clippy::disallowed_methods, reason = "it has an environment and measures time")]
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Output, Stdio};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::{env, fmt, fs};
+
+use fakes::honeycomb::{Answer, Reply, Server};
+use fakes::programs;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// The system calls of files, folders and locks.
+const CALLS: [&str; 27] = [
+    "openat",
+    "read",
+    "pread64",
+    "readv",
+    "write",
+    "pwrite64",
+    "writev",
+    "lseek",
+    "fsync",
+    "fdatasync",
+    "ftruncate",
+    "fallocate",
+    "rename",
+    "renameat",
+    "renameat2",
+    "link",
+    "linkat",
+    "unlink",
+    "unlinkat",
+    "mkdir",
+    "mkdirat",
+    "flock",
+    "fcntl",
+    "fstat",
+    "newfstatat",
+    "statx",
+    "getdents64",
+];
+const ERRORS: [&str; 4] = ["EIO", "ENOSPC", "EINTR", "EINVAL"];
+/// The exit codes of a run with a fault: done, failed, not delivered.
+const ALLOWED_EXITS: [Option<i32>; 3] = [Some(0), Some(1), Some(4)];
+/// Stops a call that would otherwise be counted without end.
+const MAX_OCCURRENCES: u32 = 500;
+
+/// The run in which the fault occurs.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Scenario {
+    /// A report while the server is down: it only queues.
+    Queue,
+    /// A report that sends the queue and a new build.
+    Report,
+    /// Sends the queue.
+    Flush,
+}
+
+impl Scenario {
+    const ALL: [Self; 3] = [Self::Queue, Self::Report, Self::Flush];
+
+    fn options(self) -> &'static [&'static str] {
+        match self {
+            Self::Queue | Self::Report => &["--once"],
+            Self::Flush => &["--flush"],
+        }
+    }
+}
+
+/// One fault: the n-th such call of a thread on a file of the state.
+#[derive(Debug, Clone, Copy)]
+struct Fault {
+    call: &'static str,
+    error: &'static str,
+    occurrence: u32,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { call, error, occurrence } = self;
+        write!(f, "{error} from {call} number {occurrence}")
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<_> = env::args().skip(1).collect();
+    let errors = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => &ERRORS[..],
+        ["--quick"] => &ERRORS[..1],
+        _ => {
+            eprintln!("usage: inject [--quick]");
+            return ExitCode::from(2);
+        }
+    };
+    if Command::new("strace").arg("--version").output().is_err() {
+        eprintln!("inject: needs strace; install it");
+        return ExitCode::FAILURE;
+    }
+    // One server for all runs, because the names of the state's files depend on its port.
+    let server = Server::start();
+    let mut totals = Totals::default();
+    for scenario in Scenario::ALL {
+        inject_all(scenario, errors, &server, &mut totals);
+    }
+    println!("{} faults: {} repeated events, all explained", totals.faults, totals.repeated);
+    for problem in &totals.problems {
+        println!("FAILED: {problem}");
+    }
+    if totals.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+#[derive(Debug, Default)]
+struct Totals {
+    faults: u32,
+    repeated: usize,
+    problems: Vec<String>,
+}
+
+fn inject_all(scenario: Scenario, errors: &[&'static str], server: &Server, totals: &mut Totals) {
+    let files = Machine::new(scenario, server).traced_files();
+    println!("{scenario:?}: {} files of the state", files.len());
+    for call in CALLS {
+        let mut counts = Vec::new();
+        for error in errors {
+            let mut fired = 0;
+            for occurrence in 1..MAX_OCCURRENCES {
+                let fault = Fault { call, error, occurrence };
+                match Machine::new(scenario, server).inject(fault, &files) {
+                    Ok(None) => break,
+                    Ok(Some(repeated)) => totals.repeated += repeated,
+                    Err(problem) => {
+                        totals.problems.push(format!("{scenario:?}, {fault}: {problem}"));
+                    }
+                }
+                fired += 1;
+            }
+            totals.faults += fired;
+            counts.push(format!("{error} {fired}"));
+        }
+        if counts.iter().any(|count| !count.ends_with(" 0")) {
+            println!("  {call:<12}{}", counts.join(", "));
+        }
+    }
+}
+
+/// A folder with a fake Tilt and a state, and a fake Honeycomb.
+struct Machine<'a> {
+    scratch: TempDir,
+    server: &'a Server,
+    scenario: Scenario,
+    /// Events that were queued before the fault.
+    queued: Vec<Value>,
+}
+
+impl<'a> Machine<'a> {
+    /// A machine with queued events and a new build.
+    fn new(scenario: Scenario, server: &'a Server) -> Self {
+        server.forget_requests();
+        let scratch = tempfile::tempdir().expect("a temporary folder");
+        fs::create_dir(scratch.path().join("tilt")).expect("a folder");
+        let mut machine = Self { scratch, server, scenario, queued: Vec::new() };
+        machine.show_builds(3);
+        machine.refuse();
+        run(&mut machine.program(&["--once"]), "a report that queues", Some(4));
+        machine.queued = machine.server.requests().pop().expect("a request").events;
+        machine.show_builds(4);
+        if scenario != Scenario::Queue {
+            machine.server.usually(Answer::Accept);
+        }
+        machine
+    }
+
+    /// Makes the server refuse events. The `Retry-After` is longer than any delivery waits.
+    fn refuse(&self) {
+        self.server.usually(Reply::new(503, "").header("retry-after", 600));
+    }
+
+    /// Makes the fake Tilt show this many updates, one per resource.
+    fn show_builds(&self, count: usize) {
+        let resource = |number: usize| {
+            let update = json!({
+                "spanID": format!("build:{number}"),
+                "startTime": format!("2026-11-22T17:00:{number:02}.000001Z"),
+                "finishTime": format!("2026-11-22T17:00:{number:02}.500000Z"),
+            });
+            json!({
+                "kind": "UIResource",
+                "metadata": {"name": format!("r{number}")},
+                "status": {
+                    "buildHistory": [update],
+                    "runtimeStatus": "not_applicable",
+                    "specs": [{"id": format!("local:r{number}"), "type": "local"}],
+                    "updateStatus": "ok",
+                },
+            })
+        };
+        let session = json!({
+            "kind": "UISession",
+            "metadata": {"name": "Tiltfile", "uid": "5701a5701a"},
+            "status": {
+                "runningTiltBuild": {"version": "0.37.6"},
+                "tiltStartTime": "2026-11-22T17:00:00.000000Z",
+                "tiltfileKey": "/src/Tiltfile",
+            },
+        });
+        let lists = [
+            ("uisession", vec![session]),
+            ("uiresources", (0..count).map(resource).collect()),
+            ("dockerimages", Vec::new()),
+            ("cmdimages", Vec::new()),
+        ];
+        for (kind, items) in lists {
+            let list = json!({"kind": "List", "items": items}).to_string();
+            fs::write(self.scratch.path().join(format!("tilt/{kind}.json")), list).expect("a file");
+        }
+    }
+
+    fn state(&self) -> PathBuf {
+        self.scratch.path().join("state")
+    }
+
+    /// The program with these options.
+    fn program(&self, options: &[&str]) -> Command {
+        self.prepared(Command::new(programs().join("tilt-honeycomb")), options)
+    }
+
+    fn prepared(&self, mut command: Command, options: &[&str]) -> Command {
+        command
+            .args(options)
+            .args(["--timeout", "30s"])
+            .args(["--tilt".as_ref(), programs().join("fake-tilt").as_os_str()])
+            .args(["--state-dir".as_ref(), self.state().as_os_str()])
+            .env("STAND_IN", self.scratch.path().join("tilt"))
+            .env("HONEYCOMB_API_KEY", "a-key-that-nobody-checks")
+            .env("HONEYCOMB_DATASET", "inject")
+            .env("HONEYCOMB_API_ENDPOINT", self.server.url())
+            .env_remove("DO_NOT_TRACK")
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// The program of the scenario under strace, which writes to the file `trace`.
+    fn traced(&self, strace_options: &[String]) -> Command {
+        let mut strace = Command::new("strace");
+        strace.args(["-f", "-qq", "-ttt", "-y", "-o"]).arg(self.scratch.path().join("trace"));
+        strace.args(strace_options).arg("--").arg(programs().join("tilt-honeycomb"));
+        self.prepared(strace, self.scenario.options())
+    }
+
+    fn trace(&self) -> String {
+        fs::read_to_string(self.scratch.path().join("trace")).expect("a trace")
+    }
+
+    /// The files and folders of the state that a run without faults uses, below the state folder.
+    fn traced_files(&self) -> BTreeSet<PathBuf> {
+        let calls = format!("trace=?{}", CALLS.join(",?"));
+        run(&mut self.traced(&["-e".to_owned(), calls]), "a traced run", None);
+        let state = self.state();
+        let trace = self.trace();
+        let quoted = trace.split(['"', '<', '>']);
+        let files = quoted.filter_map(|text| Path::new(text).strip_prefix(&state).ok());
+        files.map(Path::to_owned).collect()
+    }
+
+    /// Runs the scenario with a fault, and then without until everything must have arrived. Returns
+    /// how many events arrived again, or `None` if the fault did not occur.
+    fn inject(&self, fault: Fault, files: &BTreeSet<PathBuf>) -> Result<Option<usize>, String> {
+        let Fault { call, error, occurrence, .. } = fault;
+        let mut options: Vec<_> = vec![
+            "-e".to_owned(),
+            format!("trace=?{call}"),
+            "-e".to_owned(),
+            format!("inject=?{call}:error={error}:when={occurrence}"),
+        ];
+        for file in files {
+            options.extend(["-P".to_owned(), self.state().join(file).display().to_string()]);
+        }
+        let clock = Clock::now();
+        let output = self.traced(&options).output().expect("strace runs");
+        let trace = self.trace();
+        let Some(failed_at) = trace.lines().rev().find_map(|line| clock.of_injected(line)) else {
+            return Ok(None);
+        };
+        check_exit(&output, &ALLOWED_EXITS)?;
+        let already = self.server.requests().len();
+        self.server.usually(Answer::Accept);
+        let clean = self.program(&["--once"]).output().expect("the program runs");
+        check_exit(&clean, &[Some(0)])?;
+        self.check_arrivals(already, failed_at).map(Some)
+    }
+
+    /// Checks that everything has arrived, and returns how many events arrived again.
+    fn check_arrivals(&self, already: usize, failed_at: Instant) -> Result<usize, String> {
+        let mut times = HashMap::<String, usize>::new();
+        for event in self.server.accepted() {
+            *times.entry(event.to_string()).or_default() += 1;
+        }
+        let lost = self.queued.iter().find(|event| !times.contains_key(&event.to_string()));
+        if let Some(lost) = lost {
+            return Err(format!("lost: {lost}"));
+        }
+        let builds = times.keys().filter(|event| event.contains("\"kind\":\"update\"")).count();
+        if builds != 4 {
+            return Err(format!("{builds} of 4 builds arrived"));
+        }
+        // The fault may have kept the program from recording the responses to these events.
+        let requests = self.server.requests();
+        let unrecorded = requests[..already].iter().filter(|request| request.came < failed_at);
+        let unrecorded: BTreeSet<_> =
+            unrecorded.flat_map(|request| &request.events).map(Value::to_string).collect();
+        let mut repeated = 0;
+        for (event, times) in times {
+            if times > 1 + usize::from(unrecorded.contains(&event)) {
+                return Err(format!("arrived {times} times: {event}"));
+            }
+            repeated += times - 1;
+        }
+        Ok(repeated)
+    }
+}
+
+/// Runs a command that must end with this exit code, if it is given.
+fn run(command: &mut Command, what: &str, code: Option<i32>) {
+    let output = command.output().expect("it starts");
+    let is_right = code.is_none_or(|code| output.status.code() == Some(code));
+    assert!(is_right, "{what}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn check_exit(output: &Output, allowed: &[Option<i32>]) -> Result<(), String> {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    if !allowed.contains(&output.status.code()) || stderr.contains("panicked") {
+        return Err(format!("{}: {stderr}", output.status));
+    }
+    Ok(())
+}
+
+/// Relates the wall clock of strace to that of this process.
+#[derive(Debug, Clone, Copy)]
+struct Clock {
+    instant: Instant,
+    since_epoch: Duration,
+}
+
+impl Clock {
+    fn now() -> Self {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+        Self { instant: Instant::now(), since_epoch }
+    }
+
+    /// When the call of this line of a trace failed. `None` if it did not.
+    fn of_injected(self, line: &str) -> Option<Instant> {
+        if !line.contains("(INJECTED)") {
+            return None;
+        }
+        // "PID SECONDS CALL(...)". A line without a pid starts with the seconds.
+        let seconds = line.split_whitespace().find(|word| word.contains('.'))?;
+        let at = Duration::from_secs_f64(seconds.parse().ok()?);
+        Some(self.instant + at.saturating_sub(self.since_epoch))
+    }
+}
