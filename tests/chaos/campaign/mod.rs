@@ -24,7 +24,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use self::collectors::{Collector, Role, signal};
-use self::process_faults::ProcessFault;
+use self::process_faults::{ProcessFault, threads_of};
 use self::state_faults::{StateFault, limit_file_size, swap};
 use self::tilt_faults::TiltFault;
 use crate::disk;
@@ -91,7 +91,7 @@ struct Campaign {
     /// Since when the collectors cannot write the state.
     unwritable_since: Option<Instant>,
     injected: BTreeMap<&'static str, u64>,
-    /// Of the long-lived sidecar, sampled at each tick.
+    /// The sizes of the long-lived sidecar, sampled at each tick.
     sizes: Sizes,
     postponed: u64,
     problems: Arc<Mutex<Vec<String>>>,
@@ -401,8 +401,10 @@ impl Campaign {
         let signalled_at = Instant::now();
         while self.collectors.iter().any(|collector| !collector.exit_code.is_finished()) {
             if signalled_at.elapsed() > Duration::from_secs(5) {
-                self.problem("a collector did not end within 5 s of SIGTERM".to_owned());
-                for collector in &self.collectors {
+                for collector in self.collectors.iter().filter(|c| !c.exit_code.is_finished()) {
+                    let threads = threads_of(collector.pid);
+                    let role = collector.role;
+                    self.problem(format!("{role:?} did not end within 5 s of SIGTERM: {threads}"));
                     signal(collector, Signal::KILL);
                 }
                 break;

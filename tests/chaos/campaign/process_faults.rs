@@ -158,3 +158,18 @@ fn resume_after(pid: Pid, after: Duration) {
         let _ = kill_process(pid, Signal::CONT);
     });
 }
+
+/// The threads of a process: name, state and the number of the system call that each waits in.
+pub(super) fn threads_of(pid: Pid) -> String {
+    let tasks = entries(&PathBuf::from(format!("/proc/{}/task", pid.as_raw_pid())));
+    let read = |task: &Path, name: &str| fs::read_to_string(task.join(name)).unwrap_or_default();
+    let thread = |task: &PathBuf| {
+        let stat = read(task, "stat");
+        let (name, state) = stat.rsplit_once(") ").unwrap_or_default();
+        let name = name.split_once('(').map_or("", |(_, name)| name);
+        let call = read(task, "syscall");
+        let call = call.split_whitespace().next().unwrap_or("none");
+        format!("{name} {} in {call}", state.get(..1).unwrap_or("?"))
+    };
+    tasks.iter().map(thread).collect::<Vec<_>>().join(", ")
+}
