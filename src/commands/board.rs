@@ -16,6 +16,7 @@ use crate::honeycomb::auth::{self, Auth};
 use crate::honeycomb::board::{self, Annotation, ExistingBoard, PinnedQuery};
 use crate::honeycomb::client::{Api, NoResponse};
 use crate::honeycomb::endpoint::Destination;
+use crate::honeycomb::problem::TEXT_LIMIT;
 use crate::honeycomb::queries::{QUERIES, Query};
 use crate::honeycomb::response::{self, Response, http};
 use crate::honeycomb::status::StatusClass;
@@ -253,7 +254,7 @@ fn no_data(dataset: &str) -> String {
 fn print_link(board: &Value) {
     match board["links"]["board_url"].as_str() {
         Some(url) => {
-            let url = one_line(url, response::TEXT_LIMIT);
+            let url = one_line(url, TEXT_LIMIT);
             print_line(&format!("view in Honeycomb: {url}"));
         }
         None => print_line("the board exists; Honeycomb returned no link to it"),

@@ -11,6 +11,7 @@ use crate::honeycomb::api_key::Shape;
 use crate::honeycomb::auth::Auth;
 use crate::honeycomb::client::NoResponse;
 use crate::honeycomb::endpoint::Endpoint;
+use crate::honeycomb::problem::TEXT_LIMIT;
 use crate::honeycomb::response::{self, Response};
 use crate::honeycomb::status::StatusClass;
 use crate::messages;
@@ -263,8 +264,8 @@ pub fn team(response: &Response) -> (Finding, Option<Auth>) {
 
 fn permissions(auth: &Auth) -> Finding {
     const TOPIC: &str = "team";
-    let team = one_line(auth.team().unwrap_or("unknown"), response::TEXT_LIMIT);
-    let team = match auth.environment().map(|name| one_line(name, response::TEXT_LIMIT)) {
+    let team = one_line(auth.team().unwrap_or("unknown"), TEXT_LIMIT);
+    let team = match auth.environment().map(|name| one_line(name, TEXT_LIMIT)) {
         Some(environment) => format!("{team}, environment {environment}"),
         None if auth.is_classic() => format!("{team}, Honeycomb Classic without environments"),
         None => team,

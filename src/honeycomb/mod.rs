@@ -10,6 +10,7 @@ pub mod delivery;
 pub mod endpoint;
 pub mod later;
 pub mod poison;
+pub mod problem;
 pub mod proxy;
 pub mod queries;
 pub mod response;

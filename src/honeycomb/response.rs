@@ -9,11 +9,8 @@ use std::time::{Duration, SystemTime};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::base::text::one_line;
+use crate::honeycomb::problem;
 use crate::honeycomb::status::{StatusClass, is_final_for_event};
-
-/// The longest text from a server that a message quotes, in characters.
-pub const TEXT_LIMIT: usize = 200;
 
 /// The parts of an HTTP response that matter. The API key is redacted in `location`
 /// and `body`, which messages may quote.
@@ -83,13 +80,20 @@ pub enum EventResult {
 pub const UNKNOWN_KEY: &str = "the API key is not known here; check HONEYCOMB_API_KEY or the \
                                file of --api-key-file, and that HONEYCOMB_API_ENDPOINT is the key's \
                                region";
-/// The advice for a 403 to a batch of events.
+/// The advice for a key without the permission to send events.
 pub const MAY_NOT_SEND: &str =
     "the API key may not send events; give it the permission \"send events\"";
+/// The advice for a 403 to a batch of events. Honeycomb's description of its API names throttling as
+/// the cause; a missing permission has the same status.
+const FORBIDDEN: &str = "the API key may not send events, or Honeycomb throttles this team; give it the \
+                         permission \"send events\", or see the team's usage in Honeycomb";
+/// The advice for a web page in place of a response.
+const WEB_PAGE: &str = "a proxy or a gateway answers with a web page instead of Honeycomb; check \
+                        HTTPS_PROXY and that HONEYCOMB_API_ENDPOINT is the address of Honeycomb";
 
 /// `HTTP 503`, followed by what the server says about it.
 pub fn http(response: &Response) -> String {
-    format!("HTTP {}{}", response.status, prefixed(": ", &error_text(&response.body)))
+    format!("HTTP {}{}", response.status, prefixed(": ", &problem::text(&response.body)))
 }
 
 /// The message for a rejected request. `reason` is the result of [`http()`].
@@ -106,14 +110,10 @@ pub fn redirected(response: &Response) -> String {
     )
 }
 
-/// Judges the response to a batch. `now` resolves a date in `Retry-After` if the server does not send
-/// its own time; the local clock may be wrong.
+/// Judges the response to a batch. `now` resolves a date in `Retry-After`.
 pub fn judge(response: &Response, now: SystemTime) -> BatchResult {
-    let now = response.date.as_deref().and_then(date).unwrap_or(now);
     let retry = |reason| {
-        let asked = response.retry_after.as_deref();
-        let retry_after = asked.and_then(|text| retry_after(text, now));
-        BatchResult::Retry(RequestFailure { reason, retry_after })
+        BatchResult::Retry(RequestFailure { reason, retry_after: retry_after(response, now) })
     };
     let refused =
         |advice: &str| BatchResult::Refused { advice: format!("{advice} ({})", http(response)) };
@@ -129,7 +129,10 @@ pub fn judge(response: &Response, now: SystemTime) -> BatchResult {
         ),
         StatusClass::Malformed => BatchResult::Malformed { reason: http(response) },
         StatusClass::UnknownKey => refused(UNKNOWN_KEY),
-        StatusClass::Forbidden => refused(MAY_NOT_SEND),
+        StatusClass::Forbidden | StatusClass::NotFound if problem::is_html(&response.body) => {
+            refused(WEB_PAGE)
+        }
+        StatusClass::Forbidden => refused(FORBIDDEN),
         StatusClass::NotFound => refused(
             "no such dataset, and the API key may not create it; check HONEYCOMB_DATASET and \
              HONEYCOMB_API_ENDPOINT",
@@ -149,32 +152,46 @@ fn without_statuses(status: u16) -> String {
     )
 }
 
+/// The status of an event in a response.
+#[derive(Deserialize)]
+struct EventStatus {
+    #[serde(default)]
+    status: Value,
+    #[serde(flatten)]
+    problem: Value,
+}
+
 /// The results of the single events; `None` if the body is not a list of statuses.
 fn results(body: &[u8]) -> Option<Vec<EventResult>> {
-    #[derive(Deserialize)]
-    struct EventStatus {
-        #[serde(default)]
-        status: Value,
-        /// Honeycomb sends a text here. Other servers may send anything.
-        error: Option<Value>,
-    }
     let statuses: Vec<EventStatus> = serde_json::from_slice(body).ok()?;
     let valid = |status: &Value| status.as_u64().and_then(|status| u16::try_from(status).ok());
-    let results = statuses.into_iter().map(|event| {
-        let reason = event.error.as_ref().and_then(Value::as_str).unwrap_or_default();
-        let mut reason = one_line(reason, TEXT_LIMIT);
-        match valid(&event.status).unwrap_or(0) {
-            200..=299 => EventResult::Accepted,
-            status if is_final_for_event(status) => {
-                if reason.is_empty() {
-                    "no reason given".clone_into(&mut reason);
-                }
+    let results = statuses.into_iter().map(|event| match valid(&event.status).unwrap_or(0) {
+        200..=299 => EventResult::Accepted,
+        status => {
+            let reason = problem::text_of(&event.problem);
+            if !is_final_for_event(status) {
+                EventResult::Retry { status, reason }
+            } else if reason.is_empty() {
+                EventResult::Rejected { reason: "no reason given".to_owned() }
+            } else {
                 EventResult::Rejected { reason }
             }
-            status => EventResult::Retry { status, reason },
         }
     });
     Some(results.collect())
+}
+
+/// True if a single status means that the server has accepted all of these `events`.
+///
+/// The `libhoneyreceiver` of an OpenTelemetry Collector before 0.137 answers `[{"status":202}]` to a
+/// request of any size when its pipelines have taken the whole request, and with an error status
+/// otherwise (`handleEvent` and `MakeResponse` in its source). No known server answers so after it
+/// took only the first event, so sending the others again would repeat them.
+pub fn accepts_all_at_once(response: &Response, events: usize) -> bool {
+    let accepted = serde_json::json!([{"status": 202}]);
+    events > 1
+        && StatusClass::of(response.status) == StatusClass::Success
+        && serde_json::from_slice::<Value>(&response.body).is_ok_and(|body| body == accepted)
 }
 
 /// True for an error document that a list of statuses follows. Refinery answers so if it cannot look
@@ -183,31 +200,6 @@ fn has_statuses_after_error(body: &[u8]) -> bool {
     let mut documents = serde_json::Deserializer::from_slice(body).into_iter::<Value>();
     let starts_with_error = matches!(documents.next(), Some(Ok(Value::Object(_))));
     starts_with_error && matches!(documents.next(), Some(Ok(Value::Array(_))))
-}
-
-/// The text of an error in one line: Honeycomb's `error`, the `detail` or `title` of RFC 7807, or
-/// the start of a plain text. Refinery may append a second document, which is ignored. HTML pages
-/// give no text.
-fn error_text(body: &[u8]) -> String {
-    #[derive(Deserialize)]
-    struct Problem {
-        error: Option<String>,
-        detail: Option<String>,
-        title: Option<String>,
-    }
-    let mut documents = serde_json::Deserializer::from_slice(body).into_iter::<Problem>();
-    if let Some(Ok(problem)) = documents.next() {
-        return one_line(
-            &problem.error.or(problem.detail).or(problem.title).unwrap_or_default(),
-            TEXT_LIMIT,
-        );
-    }
-    let text = String::from_utf8_lossy(body);
-    if text.trim_start().starts_with(['<', '{', '[']) {
-        String::new()
-    } else {
-        one_line(&text, TEXT_LIMIT)
-    }
 }
 
 fn prefixed(prefix: &str, text: &str) -> String {
@@ -219,8 +211,15 @@ fn without_query(location: &str) -> &str {
     location.split(['?', '#']).next().unwrap_or_default()
 }
 
+/// The pause that the server asks for. `now` resolves a date if the server does not send its own time;
+/// the local clock may be wrong.
+pub fn retry_after(response: &Response, now: SystemTime) -> Option<Duration> {
+    let now = response.date.as_deref().and_then(date).unwrap_or(now);
+    pause(response.retry_after.as_deref()?, now)
+}
+
 /// Parses seconds or an HTTP date. A date in the past asks for no pause.
-fn retry_after(text: &str, now: SystemTime) -> Option<Duration> {
+fn pause(text: &str, now: SystemTime) -> Option<Duration> {
     if let Ok(seconds) = text.trim().parse() {
         return Some(Duration::from_secs(seconds));
     }
@@ -298,10 +297,11 @@ mod tests {
         for (status, named) in [
             (401, "HONEYCOMB_API_KEY or the file of --api-key-file"),
             (403, "permission"),
+            (403, "throttles"),
             (404, "HONEYCOMB_DATASET"),
             (407, "proxy"),
         ] {
-            for body in ["", "nope", r#"{"error":"nope"}"#, "<html>"] {
+            for body in ["", "nope", r#"{"error":"nope"}"#] {
                 let BatchResult::Refused { advice } = judged(status, body) else {
                     panic!("{status}")
                 };
@@ -312,6 +312,39 @@ mod tests {
         assert!(matches!(judged(415, ""), BatchResult::Refused { .. }));
         assert!(matches!(judged(400, r#"{"error":"malformed"}"#), BatchResult::Malformed { .. }));
         assert!(matches!(judged(413, ""), BatchResult::Malformed { .. }));
+    }
+
+    #[test]
+    fn a_web_page_with_403_or_404_is_blamed_on_a_proxy() {
+        for status in [403, 404] {
+            for body in ["<html>blocked", "\r\n<!DOCTYPE html>"] {
+                let BatchResult::Refused { advice } = judged(status, body) else {
+                    panic!("{status}")
+                };
+                assert!(advice.contains("a proxy") && advice.contains("HTTPS_PROXY"), "{advice}");
+                assert!(!advice.contains('\n') && !advice.contains('<'), "{advice}");
+            }
+        }
+    }
+
+    #[test]
+    fn one_status_stands_for_several_events_only_if_it_is_a_plain_202() {
+        let plain = r#" [ {"status": 202} ] "#;
+        assert!(accepts_all_at_once(&response(200, plain), 2));
+        assert!(!accepts_all_at_once(&response(200, plain), 1), "the usual response");
+        assert!(!accepts_all_at_once(&response(400, plain), 2));
+        for body in [
+            "[]",
+            "{}",
+            r#"[{"status":202},{"status":202}]"#,
+            r#"[{"status":200}]"#,
+            r#"[{"status":503}]"#,
+            r#"[{"status":"202"}]"#,
+            r#"[{"status":202,"error":"only the first"}]"#,
+            r#"[{"status":202}"#,
+        ] {
+            assert!(!accepts_all_at_once(&response(200, body), 5), "{body}");
+        }
     }
 
     #[test]
@@ -332,26 +365,6 @@ mod tests {
         for status in [408, 429, 500, 502, 503, 504, 599] {
             assert!(matches!(judged(status, "<html>"), BatchResult::Retry(_)), "{status}");
         }
-    }
-
-    #[test]
-    fn the_error_text_is_found_in_every_kind_of_body() {
-        for (body, expected) in [
-            (r#"{"error":"unknown API key"}"#, "unknown API key"),
-            (
-                r#"{"status":429,"title":"slow down","detail":"rate limit exceeded"}"#,
-                "rate limit exceeded",
-            ),
-            (r#"{"status":429,"title":"slow down"}"#, "slow down"),
-            (r#"{"source":"refinery","error":"first"}{"error":"second"}"#, "first"),
-            ("plain\n text", "plain text"),
-            ("<html><body>502", ""),
-            (r#"{"error":17}"#, ""),
-        ] {
-            assert_eq!(error_text(body.as_bytes()), expected, "{body}");
-        }
-        assert_eq!(error_text(&[0xff; 4]).chars().count(), 4);
-        assert_eq!(error_text("x".repeat(900).as_bytes()).len(), 200);
     }
 
     #[test]
@@ -385,7 +398,7 @@ mod tests {
             ("Sun, 06 Now 1994 08:49:37 GMT", None),
             ("Sun, 99 Nov 1994 08:49:37 GMT", None),
         ] {
-            assert_eq!(retry_after(text, now), expected.map(Duration::from_secs), "{text}");
+            assert_eq!(pause(text, now), expected.map(Duration::from_secs), "{text}");
         }
     }
 }

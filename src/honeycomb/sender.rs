@@ -13,7 +13,9 @@ use crate::honeycomb::client::{Client, NoResponse};
 use crate::honeycomb::delivery::{Delivery, DeliveryEnd, SendProgress, Settled, TimeBudget};
 use crate::honeycomb::later::Later;
 use crate::honeycomb::poison::PoisonSuspects;
-use crate::honeycomb::response::{self, BatchResult, RequestFailure, judge};
+use crate::honeycomb::response::{
+    self, BatchResult, EventResult, RequestFailure, accepts_all_at_once, judge,
+};
 use crate::honeycomb::selection::Selection;
 use crate::spool::error::StoreError;
 use crate::spool::store::{SendLock, Store};
@@ -37,6 +39,8 @@ pub struct Sender {
     /// What the server wanted later at the end of the last delivery. The next one sends the other
     /// events first.
     later: Later,
+    /// True after the message about a server that sends one status for many events.
+    has_noted_single_status: bool,
 }
 
 /// Whether a delivery continues, or how it ends.
@@ -45,7 +49,7 @@ type Step = ControlFlow<DeliveryEnd>;
 impl Sender {
     pub fn new(store: Store, client: Client) -> Self {
         let (unsaved, later) = (Settled::default(), Later::default());
-        Self { store, client, unsaved, lock: None, later }
+        Self { store, client, unsaved, lock: None, later, has_noted_single_status: false }
     }
 
     /// The store that holds the queue.
@@ -218,8 +222,19 @@ impl Sender {
         self.store.read(|state| state.queue().is_empty())
     }
 
-    fn request(&self, batch: &Batch, budget: TimeBudget) -> BatchResult {
+    fn request(&mut self, batch: &Batch, budget: TimeBudget) -> BatchResult {
+        let events = batch.seqs.len();
         match self.client.post(&batch.body, budget.left()) {
+            Ok(response) if accepts_all_at_once(&response, events) => {
+                if !std::mem::replace(&mut self.has_noted_single_status, true) {
+                    log::warn!(
+                        "the server sends one status for {events} events, like an OpenTelemetry \
+                         Collector before 0.137; they count as accepted; update the Collector to get \
+                         a status for each"
+                    );
+                }
+                BatchResult::PerEvent(vec![EventResult::Accepted; events])
+            }
             Ok(response) => judge(&response, time::wall()),
             Err(NoResponse(reason)) => {
                 BatchResult::Retry(RequestFailure { reason, retry_after: None })

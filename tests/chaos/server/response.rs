@@ -53,9 +53,11 @@ pub(super) fn respond(
     let all_accepted = vec![202; keys.len()];
     match mode {
         ServerMode::BreakingResponse => broken_response(all_accepted, random),
-        ServerMode::TooFewStatuses => {
-            Response::with_statuses(vec![202; random.index(keys.len().max(1))])
-        }
+        ServerMode::TooFewStatuses => match random.index(keys.len().max(1)) {
+            // An old OpenTelemetry Collector sends one status for a request that it took completely.
+            1 => Response { statuses: all_accepted, ..Response::with_statuses(vec![202]) },
+            some => Response::with_statuses(vec![202; some]),
+        },
         ServerMode::InvalidBody => invalid_body(all_accepted, random),
         ServerMode::RequestTooLarge => {
             let limit = 1 + random.index(4);

@@ -303,6 +303,7 @@ fn status_401_403_and_404_are_explained_and_not_retried() {
              HONEYCOMB_API_ENDPOINT is the key's region",
         ),
         (403, "give it the permission \"send events\""),
+        (403, "or Honeycomb throttles this team"),
         (404, "check HONEYCOMB_DATASET"),
     ] {
         let (sandbox, server) = (Sandbox::new(), Server::start());
@@ -314,6 +315,88 @@ fn status_401_403_and_404_are_explained_and_not_retried() {
             .says("45 events stay queued")
             .says_one_line();
         assert_eq!((server.requests().len(), sandbox.queued()), (1, RECORDED_EVENTS), "{status}");
+    }
+}
+
+#[test]
+fn a_web_page_with_status_403_or_404_names_the_proxy() {
+    for status in [403, 404] {
+        let (sandbox, server) = (Sandbox::new(), Server::start());
+        server.usually(Reply::new(status, "<!DOCTYPE html><h1>Blocked by policy</h1>"));
+        let outcome = report(&sandbox, &server).exits_with(5);
+        let outcome =
+            outcome.says("a proxy or a gateway answers with a web page").says("HTTPS_PROXY");
+        let outcome = outcome.says(&format!("HTTP {status}")).says_one_line();
+        assert!(!outcome.stderr.contains("permission"), "{}", outcome.stderr);
+        assert_eq!((server.requests().len(), sandbox.queued()), (1, RECORDED_EVENTS), "{status}");
+    }
+}
+
+#[test]
+fn the_detail_of_status_422_and_429_is_shown() {
+    let invalid = json!({"status": 422, "title": "The provided input is invalid.",
+        "error": "The provided input is invalid.", "type_detail": [
+            {"field": "[0].time", "code": "invalid", "description": "must be\u{1b} RFC 3339"}]});
+    let limited = json!({"status": 429, "error": "You have exceeded your rate limit.",
+        "detail": "Please try again after 2026-12-01T15:23:12Z."});
+    for (status, body, code, says) in [
+        (422, &invalid, 5, "HTTP 422: The provided input is invalid. [0].time: must be RFC 3339"),
+        (
+            429,
+            &limited,
+            4,
+            "HTTP 429: You have exceeded your rate limit. Please try again after 2026-12-01T15:23:12Z.",
+        ),
+        (429, &json!({"error": {"code": 7}, "detail": "later"}), 4, "HTTP 429: later"),
+    ] {
+        let (sandbox, server) = (Sandbox::new(), Server::start());
+        server.usually(Reply::new(status, body.to_string()).header("retry-after", 600));
+        report(&sandbox, &server).exits_with(code).says(says).says_one_line();
+        assert_eq!(sandbox.queued(), RECORDED_EVENTS, "{status}");
+    }
+}
+
+#[test]
+fn one_status_for_all_events_accepts_all_of_them() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    sandbox.tilt().add_resources(1188);
+    server.usually(Reply::new(200, r#"[{"status":202}]"#));
+    report(&sandbox, &server)
+        .exits_with(0)
+        .says("the server sends one status for 500 events, like an OpenTelemetry Collector")
+        .says_one_line();
+    let sizes: Vec<_> = server.requests().iter().map(|request| request.events.len()).collect();
+    assert_eq!((sizes, sandbox.queued()), (vec![500, 500, 233], 0));
+}
+
+#[test]
+fn one_other_status_for_all_events_settles_only_the_first() {
+    for status in [r#"{"status":202,"error":"only one"}"#, r#"{"status":400,"error":"no"}"#] {
+        let (sandbox, server) = (Sandbox::new(), Server::start());
+        server.then([Reply::new(200, format!("[{status}]")).into()]);
+        report(&sandbox, &server);
+        let requests = server.requests();
+        assert_eq!(requests[1].events[0], requests[0].events[1], "{status}");
+        assert_eq!((server.accepted().len(), sandbox.queued()), (RECORDED_EVENTS - 1, 0));
+    }
+}
+
+#[test]
+fn a_dropped_event_is_reported_with_the_servers_reason() {
+    let long = format!("no\u{1b}[31m \u{202e}{}", "x".repeat(500));
+    for (problem, reason) in [
+        (json!({"error": long}), format!("no[31m {}\n", "x".repeat(193))),
+        (json!({"error": {"code": 7}, "detail": "bad time"}), "bad time\n".to_owned()),
+        (json!({"error": "bad", "detail": "time\nin 1970"}), "bad; time in 1970\n".to_owned()),
+        (json!({}), "no reason given\n".to_owned()),
+    ] {
+        let (sandbox, server) = (Sandbox::new(), Server::start());
+        let mut statuses = vec![json!({"status": 202}); RECORDED_EVENTS];
+        statuses[7] = problem;
+        statuses[7]["status"] = json!(400);
+        server.then([Reply::new(200, json!(statuses).to_string()).into()]);
+        let outcome = report(&sandbox, &server).exits_with(5).says_one_line();
+        outcome.says(&format!("dropped 1 event that Honeycomb rejects: {reason}"));
     }
 }
 
