@@ -9,7 +9,7 @@ use crate::base::shutdown::Shutdown;
 use crate::base::time;
 use crate::tilt::command::{TiltCommand, TiltMode};
 use crate::tilt::error::{TiltError, diagnosis, quote};
-use crate::tilt::kinds::{CLUSTERS, ObjectKind, PODS};
+use crate::tilt::kinds::{KUBERNETES, ObjectKind};
 use crate::tilt::model::Snapshot;
 use crate::tilt::process::{CallOutput, RunningCall};
 
@@ -21,28 +21,26 @@ const POLL_TIMEOUT: Duration = Duration::from_secs(20);
 pub struct Tilt {
     command: TiltCommand,
     mode: Option<TiltMode>,
-    plan: Plan,
-}
-
-/// The calls of one poll. It follows from the kinds that this Tilt is known to have.
-#[derive(Debug, Clone, PartialEq)]
-enum Plan {
-    /// One call for all kinds. It costs about as much as a call for one kind.
-    Together(Vec<ObjectKind>),
-    /// One call for each kind, for a Tilt that takes no list of kinds.
-    OneByOne(Vec<ObjectKind>),
+    /// True if the last poll showed resources on Kubernetes.
+    uses_kubernetes: bool,
+    /// The kinds that this Tilt does not have.
+    missing: Vec<ObjectKind>,
+    /// True if this Tilt takes no list of kinds, so that each kind needs a call of its own. One call
+    /// for all kinds costs about as much as a call for one kind.
+    takes_one_kind: bool,
 }
 
 impl Tilt {
     /// A Tilt of which nothing is known yet. No `tilt` runs before the first poll.
     pub fn new(command: TiltCommand, mode: Option<TiltMode>) -> Self {
-        Self { command, mode, plan: Plan::Together(ObjectKind::for_mode(mode)) }
+        let (missing, takes_one_kind) = (Vec::new(), false);
+        Self { command, mode, uses_kubernetes: false, missing, takes_one_kind }
     }
 
     /// Returns the version of the program, such as `0.37.6, built 2026-07-01`. The Tilt that runs
     /// may have another version.
     pub fn program_version(&self, shutdown: &Shutdown) -> Result<String, TiltError> {
-        let calls = self.calls(POLL_TIMEOUT, shutdown);
+        let calls = Calls::new(&self.command, POLL_TIMEOUT, shutdown);
         let output = calls.run(vec!["version".to_owned()])?;
         let text = String::from_utf8_lossy(&output.head);
         let line = text.lines().next().unwrap_or_default();
@@ -52,53 +50,69 @@ impl Tilt {
     /// The names of the kinds that a poll asks for. After a successful poll, they are those that
     /// this Tilt has.
     pub fn kinds(&self) -> Vec<&'static str> {
-        let (Plan::Together(kinds) | Plan::OneByOne(kinds)) = &self.plan;
-        kinds.iter().map(|kind| kind.name()).collect()
+        self.known(&self.wanted()).into_iter().map(ObjectKind::name).collect()
     }
 
     /// Asks Tilt for all objects. Takes at most `limit`, and never more than 20 s.
     pub fn poll(&mut self, limit: Duration, shutdown: &Shutdown) -> Result<Snapshot, TiltError> {
-        let limit = limit.min(POLL_TIMEOUT);
-        let deadline = time::now() + limit;
-        let mut polled = self.poll_as_planned(limit, shutdown);
-        if let Ok(snapshot) = &mut polled
-            && snapshot.uses_kubernetes()
-        {
-            Calls { command: &self.command, limit, deadline, shutdown }.add_kubernetes(snapshot);
-        }
+        // The calls borrow the command, and the poll changes what is known of this Tilt.
+        let command = self.command.clone();
+        let calls = Calls::new(&command, limit.min(POLL_TIMEOUT), shutdown);
+        let polled = self.get(&self.wanted(), &calls);
         if let Err(TiltError::NotRunning { .. }) = polled {
             // The next Tilt may have another version, with more kinds.
-            self.plan = Plan::Together(ObjectKind::for_mode(self.mode));
+            (self.missing, self.takes_one_kind) = (Vec::new(), false);
         }
-        polled
-    }
-
-    fn poll_as_planned(
-        &mut self,
-        limit: Duration,
-        shutdown: &Shutdown,
-    ) -> Result<Snapshot, TiltError> {
-        let calls = self.calls(limit, shutdown);
-        let kinds = match &self.plan {
-            Plan::Together(kinds) => {
-                let names: Vec<_> = kinds.iter().map(|kind| kind.name_in_list()).collect();
-                match calls.get(&names.join(",")) {
-                    Err(TiltError::UnknownKind) => {}
-                    output => return snapshot([output?]),
-                }
-                // A Tilt that has all these kinds may still not take a list of them.
-                kinds.clone()
+        let mut snapshot = polled?;
+        let had_kubernetes =
+            std::mem::replace(&mut self.uses_kubernetes, snapshot.uses_kubernetes());
+        if self.uses_kubernetes && !had_kubernetes {
+            // A failure loses only details until the next poll.
+            match self.get(&KUBERNETES, &calls) {
+                Ok(details) => snapshot.join(details),
+                Err(error) => log::debug!("cannot read the cluster and its pods: {error}"),
             }
-            Plan::OneByOne(kinds) => kinds.clone(),
-        };
-        let (known, outputs) = calls.get_each(&kinds)?;
-        self.plan =
-            if known.len() < kinds.len() { Plan::Together(known) } else { Plan::OneByOne(known) };
-        snapshot(outputs)
+        }
+        snapshot.attach_pods();
+        snapshot.sort();
+        Ok(snapshot)
     }
 
-    fn calls<'a>(&'a self, limit: Duration, shutdown: &'a Shutdown) -> Calls<'a> {
-        Calls { command: &self.command, limit, deadline: time::now() + limit, shutdown }
+    fn wanted(&self) -> Vec<ObjectKind> {
+        ObjectKind::wanted(self.mode, self.uses_kubernetes)
+    }
+
+    /// Those of `kinds` that this Tilt is not known to lack.
+    fn known(&self, kinds: &[ObjectKind]) -> Vec<ObjectKind> {
+        kinds.iter().copied().filter(|kind| !self.missing.contains(kind)).collect()
+    }
+
+    /// Asks for the objects of these kinds: in one call, or in one for each kind.
+    fn get(&mut self, kinds: &[ObjectKind], calls: &Calls) -> Result<Snapshot, TiltError> {
+        let kinds = self.known(kinds);
+        if !self.takes_one_kind && !kinds.is_empty() {
+            let names: Vec<_> = kinds.iter().map(|kind| kind.name_in_list()).collect();
+            match calls.get(&names.join(",")) {
+                Err(TiltError::UnknownKind) => {}
+                output => return snapshot([output?]),
+            }
+        }
+        let mut outputs = Vec::new();
+        let mut missing = Vec::new();
+        for kind in kinds {
+            match calls.get(kind.name()) {
+                Ok(output) => outputs.push(output),
+                Err(TiltError::UnknownKind) if kind == ObjectKind::UiResources => {
+                    return Err(TiltError::NoResources);
+                }
+                Err(TiltError::UnknownKind) => missing.push(kind),
+                Err(error) => return Err(error),
+            }
+        }
+        // A Tilt that has all these kinds does not take a list of them.
+        self.takes_one_kind |= missing.is_empty() && outputs.len() > 1;
+        self.missing.extend(missing);
+        snapshot(outputs)
     }
 }
 
@@ -112,7 +126,6 @@ fn snapshot(outputs: impl IntoIterator<Item = CallOutput>) -> Result<Snapshot, T
         }
         snapshot.join(parsed.snapshot);
     }
-    snapshot.sort();
     Ok(snapshot)
 }
 
@@ -124,41 +137,9 @@ struct Calls<'a> {
     shutdown: &'a Shutdown,
 }
 
-impl Calls<'_> {
-    /// Adds the cluster and the pods. A failure loses only details, so it is not an error of the poll.
-    fn add_kubernetes(&self, snapshot: &mut Snapshot) {
-        for kind in [CLUSTERS, PODS] {
-            match self.get(kind).and_then(|output| output.list.end().map_err(TiltError::Unreadable))
-            {
-                Ok(parsed) => snapshot.join(parsed.snapshot),
-                Err(error) => log::debug!("cannot read {kind}: {error}"),
-            }
-        }
-        snapshot.attach_pods();
-    }
-
-    /// Asks for each kind in a call of its own. Returns the kinds that this Tilt has, and their
-    /// outputs. Fails with `NoResources` if it does not have `uiresources`.
-    fn get_each(
-        &self,
-        kinds: &[ObjectKind],
-    ) -> Result<(Vec<ObjectKind>, Vec<CallOutput>), TiltError> {
-        let mut known = Vec::new();
-        let mut outputs = Vec::new();
-        for kind in kinds {
-            match self.get(kind.name()) {
-                Ok(output) => {
-                    known.push(*kind);
-                    outputs.push(output);
-                }
-                Err(TiltError::UnknownKind) if *kind == ObjectKind::UiResources => {
-                    return Err(TiltError::NoResources);
-                }
-                Err(TiltError::UnknownKind) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok((known, outputs))
+impl<'a> Calls<'a> {
+    fn new(command: &'a TiltCommand, limit: Duration, shutdown: &'a Shutdown) -> Self {
+        Self { command, limit, deadline: time::now() + limit, shutdown }
     }
 
     fn get(&self, kinds: &str) -> Result<CallOutput, TiltError> {

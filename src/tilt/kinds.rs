@@ -12,23 +12,26 @@ pub(super) enum ObjectKind {
     /// The `Session` of the process, unlike the `UISession` of its UI. It shows if and how `tilt ci`
     /// is about to end.
     Sessions,
+    /// The clusters that Tilt is connected to.
+    Clusters,
+    /// The pods of each Kubernetes resource.
+    KubernetesDiscoveries,
 }
 
-/// The kind that shows the cluster. Only an environment with Kubernetes resources is asked for it,
-/// in a call of its own, so that an older Tilt without this kind loses nothing else.
-pub(super) const CLUSTERS: &str = "clusters";
-/// The kind that shows the pods of each resource. A call of its own asks for it, so that an older
-/// Tilt without this kind loses nothing else.
-pub(super) const PODS: &str = "kubernetesdiscoveries";
+/// The kinds that only matter if Tilt deploys to Kubernetes.
+pub(super) const KUBERNETES: [ObjectKind; 2] =
+    [ObjectKind::Clusters, ObjectKind::KubernetesDiscoveries];
 
 impl ObjectKind {
-    const ALL: [Self; 5] =
-        [Self::UiSession, Self::UiResources, Self::DockerImages, Self::CmdImages, Self::Sessions];
+    const ALWAYS: [Self; 4] =
+        [Self::UiSession, Self::UiResources, Self::DockerImages, Self::CmdImages];
 
     /// The kinds to ask for. `Session` objects are of use only in `tilt ci`.
-    pub(super) fn for_mode(mode: Option<TiltMode>) -> Vec<Self> {
-        let is_wanted = |kind: &Self| *kind != Self::Sessions || mode == Some(TiltMode::Ci);
-        Self::ALL.into_iter().filter(is_wanted).collect()
+    pub(super) fn wanted(mode: Option<TiltMode>, uses_kubernetes: bool) -> Vec<Self> {
+        let mut wanted = Self::ALWAYS.to_vec();
+        wanted.extend((mode == Some(TiltMode::Ci)).then_some(Self::Sessions));
+        wanted.extend(KUBERNETES.into_iter().filter(|_| uses_kubernetes));
+        wanted
     }
 
     /// The name in a call for this kind alone.
@@ -39,6 +42,8 @@ impl ObjectKind {
             Self::DockerImages => "dockerimages",
             Self::CmdImages => "cmdimages",
             Self::Sessions => "sessions",
+            Self::Clusters => "clusters",
+            Self::KubernetesDiscoveries => "kubernetesdiscoveries",
         }
     }
 
