@@ -22,7 +22,7 @@ pub struct LiveView {
     /// Whether Tilt has image objects, by [`ImageKind`].
     has_images: [bool; 2],
     outcome: Option<Outcome>,
-    /// As the last poll showed it. It is not watched.
+    /// `None` if Tilt does not deploy to Kubernetes.
     cluster: Option<Cluster>,
     /// Every version of a resource since the last record, oldest first.
     observed: Vec<Resource>,
@@ -43,9 +43,12 @@ impl LiveView {
         self.completed_images.extend(snapshot.image_builds.iter().cloned());
         self.has_images = snapshot.has_images;
         self.outcome = snapshot.outcome;
-        self.cluster = snapshot.cluster;
         let previous = std::mem::replace(&mut self.resources, snapshot.resources);
         let is_same_session = self.session == snapshot.session;
+        let known = self.cluster.take().filter(|_| is_same_session && self.uses_kubernetes());
+        // A watch may have shown a newer one, and a poll that ran out of time may lack it.
+        let shown = [known, snapshot.cluster].into_iter().flatten();
+        self.cluster = shown.max_by_key(|cluster| cluster.resource_version);
         self.session = snapshot.session;
         self.image_builds = snapshot.image_builds;
         self.needs_poll = is_same_session && self.keep_newer(previous);
@@ -78,10 +81,14 @@ impl LiveView {
         is_incomplete
     }
 
-    /// True if a resource waits for the cluster, and the last poll did not show why.
+    /// True if a resource waits for the cluster, which no poll has shown. A known one is watched.
     fn is_cluster_unknown(&self) -> bool {
-        let is_unavailable = self.cluster.as_ref().is_some_and(|cluster| cluster.is_unavailable);
-        !is_unavailable && self.resources.iter().any(waits_for_cluster)
+        self.cluster.is_none() && self.resources.iter().any(waits_for_cluster)
+    }
+
+    fn uses_kubernetes(&self) -> bool {
+        let is_k8s = |resource: &Resource| resource.resource_type == Some(ResourceType::K8s);
+        self.resources.iter().any(is_k8s)
     }
 
     /// The index of the resource `name`, or as an error the index to insert it at.
@@ -97,6 +104,9 @@ impl LiveView {
         for build in fragment.image_builds {
             self.apply_image_build(build);
         }
+        if fragment.cluster.is_some() {
+            self.cluster = fragment.cluster;
+        }
         self.drop_oldest();
     }
 
@@ -111,8 +121,6 @@ impl LiveView {
             Ok(at) => {
                 let is_tiltfile = resource.resource_type == Some(ResourceType::Tiltfile);
                 self.needs_poll |= is_tiltfile && resource.updates != self.resources[at].updates;
-                self.needs_poll |=
-                    waits_for_cluster(&resource) != waits_for_cluster(&self.resources[at]);
                 self.resources[at] = resource;
             }
             Err(at) => {
@@ -120,6 +128,7 @@ impl LiveView {
                 self.resources.insert(at, resource);
             }
         }
+        self.needs_poll |= self.is_cluster_unknown();
     }
 
     fn apply_image_build(&mut self, build: ImageBuild) {
@@ -144,6 +153,11 @@ impl LiveView {
         self.has_images[kind as usize]
     }
 
+    /// The cluster that Tilt deploys to. `None` without Kubernetes, or if Tilt is too old to show it.
+    pub fn cluster(&self) -> Option<&Cluster> {
+        self.cluster.as_ref()
+    }
+
     pub fn session(&self) -> Option<&Session> {
         self.session.as_ref()
     }
@@ -161,7 +175,7 @@ impl LiveView {
 
     /// True if only a poll shows the current resources and images. Either a Tiltfile was loaded
     /// again, which can remove resources, and watches do not report removals. Or the first resource
-    /// that builds images was added. Or a resource waits for the cluster, which is not watched.
+    /// that builds images was added. Or a resource waits for a cluster that is not known yet.
     pub fn needs_poll(&self) -> bool {
         self.needs_poll
     }

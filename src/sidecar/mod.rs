@@ -108,7 +108,7 @@ impl<'a> Sidecar<'a> {
             config,
             reporter: Reporter::new(config, context, sender.store().clone(), watches),
             poller: Worker::start("tilt", outbox.clone(), move |time_limit, shutdown| {
-                Message::Polled(tilt.poll(time_limit, shutdown))
+                Message::Polled(Box::new(tilt.poll(time_limit, shutdown)))
             })?,
             sender: Worker::start("honeycomb", outbox.clone(), move |time_limit, shutdown| {
                 Message::Delivered(sender.deliver(time_limit, shutdown))
@@ -142,7 +142,7 @@ impl<'a> Sidecar<'a> {
             match messages.recv_timeout(self.time_to_next_wake()) {
                 Ok(Message::Shutdown) => return Exit::Done,
                 Ok(Message::Watched(target, event)) => self.on_watch_event(target, event),
-                Ok(Message::Polled(result)) => self.on_poll(result),
+                Ok(Message::Polled(result)) => self.on_poll(*result),
                 Ok(Message::Delivered(result)) => self.on_delivery(result),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Exit::Unexpected,

@@ -93,7 +93,7 @@ impl<'a> Drain<'a> {
                 // A watch may send events without end, so the deadline must stop them too.
                 Message::Watched(..) if self.time_left().is_zero() => break,
                 Message::Watched(target, event) => self.on_watch_event(target, event),
-                Message::Polled(result) => self.on_poll(result),
+                Message::Polled(result) => self.on_poll(*result),
                 Message::Delivered(result) => self.on_delivery(result),
             }
         }

@@ -1,5 +1,6 @@
-//! Keeps the watches that a sidecar needs: always one of resources, and one of each kind of image
-//! that Tilt has. Each watch is a `tilt get --watch` process.
+//! Keeps the watches that a sidecar needs: always one of resources, one of each kind of image that
+//! Tilt has, and one of the cluster if Tilt deploys to Kubernetes. Each watch is a
+//! `tilt get --watch` process.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +9,6 @@ use std::time::{Duration, Instant};
 use crate::base::backoff;
 use crate::sidecar::live_view::LiveView;
 use crate::tilt::command::TiltCommand;
-use crate::tilt::model::ImageKind;
 use crate::tilt::watch::{Watch, WatchEvent, WatchTarget};
 
 /// A watch that ends sooner counts as failed.
@@ -17,12 +17,6 @@ const MIN_LIFETIME: Duration = Duration::from_secs(10);
 const FIRST_OBJECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// When Tilt exits, all its watches end within this time. They count as one failure.
 const SAME_FAILURE_WINDOW: Duration = Duration::from_millis(400);
-const TARGETS: [WatchTarget; 3] = [
-    WatchTarget::Resources,
-    WatchTarget::Images(ImageKind::Docker),
-    WatchTarget::Images(ImageKind::Cmd),
-];
-const IMAGE_KINDS: [ImageKind; 2] = [ImageKind::Docker, ImageKind::Cmd];
 
 /// Takes an event of a watch. Returns false if no more events are wanted.
 type EventHandler = Arc<dyn Fn(WatchTarget, WatchEvent) -> bool + Send + Sync>;
@@ -31,9 +25,8 @@ type EventHandler = Arc<dyn Fn(WatchTarget, WatchEvent) -> bool + Send + Sync>;
 pub(super) struct WatchSet {
     command: TiltCommand,
     on_event: EventHandler,
-    resources: Option<ActiveWatch>,
-    /// By [`ImageKind`].
-    images: [Option<ActiveWatch>; 2],
+    /// By the index of the target.
+    active: [Option<ActiveWatch>; WatchTarget::ALL.len()],
     /// When a watch last ended by itself.
     ended_at: Instant,
     /// Failed watches in a row.
@@ -66,8 +59,7 @@ impl WatchSet {
         Self {
             command,
             on_event,
-            resources: None,
-            images: [None, None],
+            active: Default::default(),
             ended_at: now,
             failures: 0,
             retry_at: now,
@@ -77,7 +69,7 @@ impl WatchSet {
     }
 
     pub(super) fn has_resource_watch(&self) -> bool {
-        self.resources.is_some()
+        self.active[WatchTarget::Resources.index()].is_some()
     }
 
     /// True if no watch is missing. A poll would then show nothing new.
@@ -86,12 +78,10 @@ impl WatchSet {
     }
 
     fn first_missing(&self, view: &LiveView) -> Option<WatchTarget> {
-        let is_missing =
-            |kind: &ImageKind| view.has_images(*kind) && self.images[*kind as usize].is_none();
-        match self.resources {
-            None => Some(WatchTarget::Resources),
-            Some(_) => IMAGE_KINDS.into_iter().find(is_missing).map(WatchTarget::Images),
-        }
+        let is_missing = |target: &WatchTarget| {
+            is_wanted(*target, view) && self.active[target.index()].is_none()
+        };
+        WatchTarget::ALL.into_iter().find(is_missing)
     }
 
     /// Starts missing watches and ends those without objects. Must be called after a poll. Returns
@@ -113,19 +103,19 @@ impl WatchSet {
         let objects = match missing {
             WatchTarget::Resources => "tilt",
             WatchTarget::Images(_) => "tilt's images",
+            WatchTarget::Cluster => "tilt's cluster",
         };
         log::warn!("cannot watch {objects} ({}); polling every interval instead", self.last_error);
     }
 
     fn start_missing(&mut self, view: &LiveView, now: Instant) {
-        if self.resources.is_none() {
-            self.resources = self.start(WatchTarget::Resources, now);
-        }
-        for kind in IMAGE_KINDS {
-            if !view.has_images(kind) {
-                self.images[kind as usize] = None;
-            } else if self.images[kind as usize].is_none() && self.has_resource_watch() {
-                self.images[kind as usize] = self.start(WatchTarget::Images(kind), now);
+        for target in WatchTarget::ALL {
+            if !is_wanted(target, view) {
+                self.active[target.index()] = None;
+            } else if self.active[target.index()].is_none()
+                && (target == WatchTarget::Resources || self.has_resource_watch())
+            {
+                self.active[target.index()] = self.start(target, now);
             }
         }
     }
@@ -165,7 +155,7 @@ impl WatchSet {
     /// Ends the watches that hang. Returns true if there were any.
     pub(super) fn end_hanging(&mut self, now: Instant) -> bool {
         let mut has_ended = false;
-        for target in TARGETS {
+        for target in WatchTarget::ALL {
             if self.hangs(target, now) {
                 let reason = format!("no objects for {}s", FIRST_OBJECT_TIMEOUT.as_secs());
                 self.on_end(target, reason, now);
@@ -183,20 +173,18 @@ impl WatchSet {
     }
 
     fn slot(&mut self, target: WatchTarget) -> &mut Option<ActiveWatch> {
-        match target {
-            WatchTarget::Resources => &mut self.resources,
-            WatchTarget::Images(kind) => &mut self.images[kind as usize],
-        }
+        &mut self.active[target.index()]
     }
 
     /// Notes why a watch ended. After the first failure, the next poll starts it again. After
     /// further failures in a row, the pauses grow.
     pub(super) fn on_end(&mut self, target: WatchTarget, last_error: String, now: Instant) {
         log::debug!("watch of {target:?} ended: {last_error}");
+        let ended = self.slot(target).take();
         if target == WatchTarget::Resources {
-            self.images = [None, None];
+            self.active = Default::default();
         }
-        let Some(watch) = self.slot(target).take() else {
+        let Some(watch) = ended else {
             // This process ended the watch itself.
             return;
         };
@@ -209,6 +197,15 @@ impl WatchSet {
         let has_worked = watch.has_shown_objects && lifetime >= MIN_LIFETIME;
         self.failures = if has_worked { 0 } else { self.failures + 1 };
         self.retry_at = now + backoff::until_next_watch(self.failures, backoff::jitter());
+    }
+}
+
+/// True if Tilt has objects that this watch would show.
+fn is_wanted(target: WatchTarget, view: &LiveView) -> bool {
+    match target {
+        WatchTarget::Resources => true,
+        WatchTarget::Images(kind) => view.has_images(kind),
+        WatchTarget::Cluster => view.cluster().is_some(),
     }
 }
 

@@ -21,7 +21,7 @@ pub(super) enum Message {
     /// A signal asks the process to exit.
     Shutdown,
     Watched(WatchTarget, WatchEvent),
-    Polled(Result<Snapshot, TiltError>),
+    Polled(Box<Result<Snapshot, TiltError>>),
     Delivered(Result<Delivery, StoreError>),
 }
 

@@ -100,6 +100,12 @@ struct Metadata {
     annotations: Option<Annotations>,
 }
 
+impl Metadata {
+    fn version(&self) -> u64 {
+        self.resource_version.as_deref().and_then(|text| text.parse().ok()).unwrap_or(0)
+    }
+}
+
 #[derive(Deserialize)]
 struct Annotations {
     #[serde(rename = "tilt.dev/resource")]
@@ -285,10 +291,12 @@ impl Object {
     /// Returns `None` for a Docker engine, which Tilt shows as a cluster too.
     fn into_cluster(self) -> Option<Cluster> {
         let status = self.status.unwrap_or_default();
+        let metadata = self.metadata.unwrap_or_default();
         self.spec?.connection?.kubernetes?;
         let kubernetes = status.connection.and_then(|connection| connection.kubernetes);
         let short = |text| non_empty(text).map(|text| one_line(&text, MAX_CLUSTER_TEXT));
         Some(Cluster {
+            resource_version: metadata.version(),
             is_unavailable: non_empty(status.error).is_some(),
             product: short(kubernetes.and_then(|kubernetes| kubernetes.product)),
             version: short(status.version),
@@ -300,6 +308,7 @@ impl Object {
     fn into_resource(self) -> Option<Resource> {
         let metadata = self.metadata.unwrap_or_default();
         let status = self.status.unwrap_or_default();
+        let version = metadata.version();
         let name = non_empty(metadata.name)?;
         let conditions = status.conditions.unwrap_or_default();
         let k8s = status.k8s_resource_info;
@@ -312,7 +321,7 @@ impl Object {
             current_update: status.current_build.and_then(RawCurrentUpdate::into_update),
             name,
             uid: non_empty(metadata.uid),
-            version: metadata.resource_version.and_then(|text| text.parse().ok()).unwrap_or(0),
+            version,
             labels: metadata.labels.unwrap_or_default().into_keys().collect(),
             update_status: non_empty(status.update_status),
             runtime_status: non_empty(status.runtime_status),
@@ -500,6 +509,7 @@ mod tests {
         let connected = r#"{"kind":"Cluster","metadata":{"name":"default"},"spec":{"connection":{"kubernetes":{}}},
             "status":{"arch":"amd64","version":"v1.32.9","connection":{"kubernetes":{"context":"kind-shop","product":"kind"}}}}"#;
         let expected = Cluster {
+            resource_version: 0,
             is_unavailable: false,
             product: Some("kind".into()),
             version: Some("v1.32.9".into()),

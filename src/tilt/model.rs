@@ -82,7 +82,10 @@ pub struct Session {
 /// and the text of its error, are never read into this type.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct Cluster {
-    /// True if Tilt could not connect. Tilt must be restarted then.
+    /// `metadata.resourceVersion`. It grows with each change.
+    pub resource_version: u64,
+    /// True if Tilt could not connect, or if the cluster has failed four health checks in a row,
+    /// which Tilt makes every 15 seconds (`internal/controllers/core/cluster` in Tilt).
     pub is_unavailable: bool,
     /// The product that Tilt recognizes by the name of the context, such as `kind` or `minikube`
     /// (`internal/k8s/env.go` in Tilt); `unknown` for others.
@@ -181,6 +184,10 @@ pub struct PodInfo {
     pub is_unschedulable: bool,
     /// How a container failed that has ended and was not started again yet.
     pub container_failure: Option<ContainerFailure>,
+    /// When that container ended.
+    pub failed_at: Option<Timestamp>,
+    /// True if Kubernetes has restarted a container, or an init container.
+    pub has_restarted: bool,
 }
 
 /// A container that ended with an error.

@@ -20,14 +20,35 @@ const STDERR_TIMEOUT: Duration = Duration::from_millis(500);
 pub enum WatchTarget {
     Resources,
     Images(ImageKind),
+    /// The cluster that Tilt deploys to.
+    Cluster,
 }
 
 impl WatchTarget {
+    /// Every target. The watch of the resources comes first.
+    pub const ALL: [Self; 4] = [
+        Self::Resources,
+        Self::Images(ImageKind::Docker),
+        Self::Images(ImageKind::Cmd),
+        Self::Cluster,
+    ];
+
+    /// The position in [`WatchTarget::ALL`].
+    pub fn index(self) -> usize {
+        match self {
+            Self::Resources => 0,
+            Self::Images(ImageKind::Docker) => 1,
+            Self::Images(ImageKind::Cmd) => 2,
+            Self::Cluster => 3,
+        }
+    }
+
     fn kind(self) -> ObjectKind {
         match self {
             Self::Resources => ObjectKind::UiResources,
             Self::Images(ImageKind::Docker) => ObjectKind::DockerImages,
             Self::Images(ImageKind::Cmd) => ObjectKind::CmdImages,
+            Self::Cluster => ObjectKind::Clusters,
         }
     }
 }

@@ -22,6 +22,7 @@ mod cli {
 /// The long-running mode beside `tilt up`.
 mod sidecar {
     mod folding;
+    mod kubernetes;
     mod polling;
     mod shutdown;
     mod watching;
