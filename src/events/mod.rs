@@ -27,3 +27,4 @@ pub mod startup;
 pub mod status;
 pub mod trace;
 pub mod tracker;
+pub mod trouble;

@@ -47,16 +47,21 @@ fn class_of_pod(resource: &Resource, status: &str, last: Option<ContainerFailure
             "out_of_memory"
         }
         Some(COMMAND_FAILED) | None if resource.is_job => "job_failed",
-        Some(COMMAND_FAILED) if resource.pod_restarts.is_some_and(|restarts| restarts > 0) => {
-            "crash_loop"
-        }
+        Some(COMMAND_FAILED) if was_restarted(resource) => "crash_loop",
         class => class.unwrap_or(OTHER),
     }
+}
+
+/// True if Kubernetes has restarted a container of the pod. Tilt's count leaves out init containers.
+fn was_restarted(resource: &Resource) -> bool {
+    let pod = resource.pod.as_ref();
+    resource.pod_restarts > Some(0) || pod.is_some_and(|pod| pod.has_restarted)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tilt::model::{PodInfo, Timestamp};
 
     fn pod(status: &str, runtime_status: &str) -> Resource {
         Resource {
@@ -83,6 +88,24 @@ mod tests {
         let restarted = Resource { pod_restarts: Some(1), ..pod("Error", "pending") };
         assert_eq!(class(&restarted, EXIT_3), Some("crash_loop"));
         assert_eq!(class(&pod("Error", "pending"), EXIT_3), Some("command_failed"), "first crash");
+    }
+
+    #[test]
+    fn an_init_container_that_was_restarted_is_in_a_crash_loop() {
+        for (has_restarted, expected) in [(false, "command_failed"), (true, "crash_loop")] {
+            let info = PodInfo {
+                created_at: Timestamp::parse("2026-11-28T17:00:00Z").expect("a time"),
+                scheduled_at: None,
+                initialized_at: None,
+                ready_at: None,
+                is_unschedulable: false,
+                container_failure: EXIT_3,
+                failed_at: None,
+                has_restarted,
+            };
+            let waiting = Resource { pod: Some(info), ..pod("Init:Error", "error") };
+            assert_eq!(class(&waiting, EXIT_3), Some(expected));
+        }
     }
 
     #[test]

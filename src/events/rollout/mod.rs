@@ -12,16 +12,15 @@ use crate::events::derivation::Derivation;
 use crate::events::derived::{Build, ProvisionalEvent};
 use crate::events::event::{Event, EventKind, Fields};
 use crate::events::observation::Heartbeats;
-use crate::events::open_rollout::{OpenRollout, Trouble};
+use crate::events::open_rollout::OpenRollout;
 use crate::events::runtime_failure::RuntimeFailure;
 use crate::events::trace::{Span, UpdateId};
-use crate::tilt::model::{PodInfo, Resource, ResourceType, Timestamp, Update};
+use crate::events::trouble::Trouble;
+use crate::tilt::model::{Outcome, PodInfo, Resource, ResourceType, Timestamp, Update};
 
 /// After an update, Tilt may show the old pod or server for a while. A real Tilt 0.37.6 did so for
 /// up to 0.9 s.
 const STALE_TIME: Duration = Duration::from_secs(2);
-/// A pod that is in trouble for this long without a break has failed.
-const POD_GRACE: Duration = Duration::from_secs(30);
 /// How long the end of a rollout waits for a poll of the pod's details.
 const POD_DETAILS_TIMEOUT: Duration = Duration::from_secs(3);
 /// The longest unobserved rollout that counts as superseded. After a longer one, the resource was
@@ -86,6 +85,8 @@ impl RolloutOutcome {
 struct RolloutMoment {
     now: SystemTime,
     is_over: bool,
+    /// True if Tilt ended with a success, so everything was ready even if it did not come to show that.
+    succeeded: bool,
     /// True if a poll may soon show details of a pod.
     is_watched: bool,
 }
@@ -134,18 +135,22 @@ impl Derivation<'_> {
         let moment = RolloutMoment {
             now: self.now,
             is_over: self.observation.is_over(),
+            succeeded: self.observation.is_over() && self.tracker.outcome == Some(Outcome::Success),
             is_watched: self.observation.is_watched,
         };
         let failure = RuntimeFailure::of(resource, self.tracker.container_failure(resource));
         let known = self.tracker.open_rollout(&resource.name);
         let known = known.filter(|open| open.update == rollout.id);
         let was_observed = known.is_some();
-        let trouble = failure.map(|_| {
-            let known = known.and_then(|open| open.trouble);
-            known.unwrap_or_else(|| {
-                Trouble::first_seen(resource, rollout.updated_at, was_observed, self.now)
-            })
-        });
+        let trouble = match (failure, known.and_then(|open| open.trouble)) {
+            (Some(_), None) => {
+                let since =
+                    OpenRollout::failed_since(resource, rollout.updated_at, was_observed, self.now);
+                Some(Trouble::begin(since, self.now))
+            }
+            (Some(_), Some(trouble)) => Some(trouble.resumed(self.now)),
+            (None, trouble) => trouble.map(|trouble| trouble.paused(self.now)),
+        };
         let mut open = OpenRollout {
             update: rollout.id.clone(),
             updated_at: rollout.updated_at.text.clone(),
@@ -344,6 +349,9 @@ fn progress(
         }
         (Some(at), _) => after_ready(resource, at, moment),
         (None, Some((failure, trouble))) => failed(resource, failure, trouble, rollout, moment),
+        (None, None) if moment.succeeded => {
+            RolloutProgress::Over { at: moment.now, outcome: RolloutOutcome::Ready }
+        }
         (None, None) if moment.is_over => {
             RolloutProgress::Over { at: moment.now, outcome: RolloutOutcome::SessionEnd }
         }
@@ -379,15 +387,15 @@ fn failed(
     rollout: &Rollout,
     moment: RolloutMoment,
 ) -> RolloutProgress {
-    let [seen_at, since] = [trouble.seen_at, trouble.since].map(micros);
     let may_recover = resource.resource_type == Some(ResourceType::K8s)
         && !(resource.is_job && resource.runtime_status.as_deref() == Some("error"));
-    if may_recover && !moment.is_over && !moment.has_passed(POD_GRACE, seen_at) {
-        return RolloutProgress::Open { again: moment.time_left(POD_GRACE, seen_at) };
+    if may_recover && !moment.is_over && !trouble.is_failure(moment.now) {
+        return RolloutProgress::Open { again: Some(trouble.time_left(moment.now)) };
     }
+    let seen_at = trouble.seen_at().unwrap_or(moment.now);
     match moment.time_for_details(resource, failure.exit_code.is_some(), seen_at) {
         None => {
-            let at = since.max(rollout.updated_at.at);
+            let at = micros(trouble.since()).max(rollout.updated_at.at);
             RolloutProgress::Over { at, outcome: RolloutOutcome::Failed(failure) }
         }
         again => RolloutProgress::Open { again },

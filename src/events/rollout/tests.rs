@@ -33,7 +33,7 @@ fn web(ready: Option<f64>, pod: f64, status: &str, runtime_status: &str) -> Reso
 }
 
 fn polled(second: f64) -> RolloutMoment {
-    RolloutMoment { now: at(second).at, is_over: false, is_watched: false }
+    RolloutMoment { now: at(second).at, is_over: false, succeeded: false, is_watched: false }
 }
 
 /// The outcome, and the seconds since the end of the update.
@@ -46,8 +46,8 @@ fn outcome(
     let (update, next) = (update(), next.map(at));
     let rollout = Rollout::new(&update, next.as_ref());
     let failure = RuntimeFailure::of(resource, None);
-    let since = unix_micros(at(trouble_since).at);
-    let failure = failure.map(|failure| (failure, Trouble { seen_at: since, since }));
+    let since = at(trouble_since).at;
+    let failure = failure.map(|failure| (failure, Trouble::begin(since, since)));
     match progress(resource, &rollout, failure, true, moment) {
         RolloutProgress::Over { at, outcome } => {
             let time = at.duration_since(rollout.updated_at.at).expect("not before the update");
@@ -121,4 +121,13 @@ fn a_pod_that_was_replaced_later_tells_nothing() {
     let rollout = Rollout::new(&update, None);
     let progress = progress(&replaced, &rollout, None, false, polled(120.0));
     assert_eq!(progress, RolloutProgress::Unknown);
+}
+
+#[test]
+fn a_green_tilt_ci_makes_every_rollout_ready() {
+    let job = Resource { is_job: true, ..web(None, 12.0, "Running", "pending") };
+    let green = RolloutMoment { is_over: true, succeeded: true, ..polled(15.0) };
+    assert_eq!(outcome(&job, None, 0.0, green), Some(("ready", 3.0)), "the status came too late");
+    let crashing = web(None, 12.0, "CrashLoopBackOff", "pending");
+    assert_eq!(outcome(&crashing, None, 14.0, green), Some(("failed", 2.0)));
 }

@@ -1,15 +1,12 @@
 //! The progress of one resource in the startup, kept from one observation to the next. Pure.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
 use crate::base::time::unix_micros;
+use crate::events::trouble::Trouble;
 use crate::tilt::model::{Resource, ResourceType};
-
-/// How long a pod must be in trouble without a break to count as failed. Init containers that wait
-/// for a database fail and recover all the time.
-const POD_GRACE: Duration = Duration::from_secs(30);
 
 /// The progress of one resource.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -23,21 +20,12 @@ pub struct ResourceProgress {
     pub was_ready: bool,
     /// It failed at some time.
     pub has_failed: bool,
-    /// The failure that it shows now.
+    /// Its failure. It pauses while Kubernetes tries to start the pod again.
     #[serde(skip_serializing_if = "Option::is_none")]
-    failure: Option<CurrentFailure>,
+    failure: Option<Trouble>,
     /// The resources that its first update waits for, as Tilt last listed them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub waits_for: Vec<String>,
-}
-
-/// A failure that lasts.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-struct CurrentFailure {
-    /// When it began, in Unix microseconds.
-    at: u64,
-    /// When it was first seen, in Unix microseconds.
-    seen_at: u64,
 }
 
 /// The state of a resource in the startup. Times are in Unix microseconds.
@@ -63,14 +51,15 @@ impl ResourceProgress {
     /// Records what an observation shows of the resource.
     pub fn observe(&mut self, resource: &Resource, moment: &Moment) {
         self.observe_dependencies(resource);
-        let now = unix_micros(moment.now);
         let is_failing = shows_failure(resource, moment);
-        if !is_failing {
-            self.failure = None;
-        } else if self.failure.is_none() {
-            let at = unix_micros(self.failure_time(resource, moment));
-            self.failure = Some(CurrentFailure { at, seen_at: now });
-        }
+        self.failure = match self.failure {
+            None if is_failing => {
+                Some(Trouble::begin(self.failure_time(resource, moment), moment.now))
+            }
+            Some(failure) if is_failing => Some(failure.resumed(moment.now)),
+            Some(failure) if retries(resource) => Some(failure.paused(moment.now)),
+            _ => None,
+        };
         if self.counts_as_failed(resource, moment) {
             (self.has_failed, self.ready_at) = (true, None);
         }
@@ -89,8 +78,11 @@ impl ResourceProgress {
     /// once.
     pub fn reached(&self, resource: &Resource, moment: &Moment, without_grace: bool) -> Reached {
         match (self.failure, self.ready_at) {
-            (Some(failure), _) if without_grace || self.counts_as_failed(resource, moment) => {
-                Reached::Failed { at: failure.at }
+            (Some(failure), _)
+                if without_grace && failure.is_current()
+                    || self.counts_as_failed(resource, moment) =>
+            {
+                Reached::Failed { at: failure.since() }
             }
             // A pod in trouble has not come up for good, even if it was ready for a moment.
             (Some(_), _) | (None, None) => Reached::Neither,
@@ -112,15 +104,14 @@ impl ResourceProgress {
     /// When the resource became ready or began to fail, in Unix microseconds, and whether it fails.
     /// `None` if it did neither.
     pub fn end(&self) -> Option<(u64, bool)> {
-        let failed = self.failure.map(|failure| (failure.at, true));
+        let failed = self.failure.map(|failure| (failure.since(), true));
         failed.or(self.ready_at.map(|at| (at, false)))
     }
 
     fn counts_as_failed(&self, resource: &Resource, moment: &Moment) -> bool {
         self.failure.is_some_and(|failure| {
-            let grace = u64::try_from(POD_GRACE.as_micros()).unwrap_or(u64::MAX);
-            let lasts = unix_micros(moment.now).saturating_sub(failure.seen_at);
-            moment.is_over || !may_recover(resource) || lasts >= grace
+            let counts_at_once = moment.is_over || !may_recover(resource);
+            failure.is_current() && counts_at_once || failure.is_failure(moment.now)
         })
     }
 
@@ -151,6 +142,12 @@ fn shows_failure(resource: &Resource, moment: &Moment) -> bool {
         !moment.is_over && matches!(update_status, Some("pending" | "in_progress"));
     let runtime_failed = is_error(resource.runtime_status.as_ref()) || resource.has_pod_trouble();
     !is_ready && (update_status == Some("error") || runtime_failed && !is_being_fixed)
+}
+
+/// True if Kubernetes tries to start the pod again, and nobody has changed anything.
+fn retries(resource: &Resource) -> bool {
+    let is_updating = matches!(resource.update_status.as_deref(), Some("pending" | "in_progress"));
+    resource.resource_type == Some(ResourceType::K8s) && !resource.is_ready() && !is_updating
 }
 
 /// True if Kubernetes may fix the failure by itself: it restarts pods, but not those of a failed Job.

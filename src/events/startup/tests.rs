@@ -417,13 +417,33 @@ fn dependents_of_a_resource_disabled_during_the_run_are_blocked() {
 }
 
 #[test]
-fn a_pod_in_trouble_fails_after_30_s_without_a_break() {
+fn a_pod_fails_after_30_s_in_trouble_without_the_attempts() {
     let trying = Resource { pod_status: Some("Init:0/1".into()), ..crash_loop("db") };
     let tracker = &mut SessionTracker::default();
     for (now, db) in [
         ("00:10", crash_loop("db")),
         ("00:39", crash_loop("db")),
-        ("00:39.5", trying),
+        ("00:39.5", trying.clone()),
+        ("00:50", trying.clone()),
+        ("00:51", crash_loop("db")),
+        ("00:51.4", crash_loop("db")),
+    ] {
+        assert_eq!(poll(tracker, &[loaded(), db], now).0, "provisional", "{now}");
+    }
+    let failed = &mut tracker.clone();
+    let (progress, event) = poll(failed, &[loaded(), crash_loop("db")], "00:51.5");
+    assert_eq!((progress, counts(&event)), ("final", [1, 1, 0, 0]));
+    let (progress, event) = poll(tracker, &[loaded(), trying], "00:52");
+    assert_eq!((progress, counts(&event)), ("final", [1, 1, 0, 0]), "another attempt");
+}
+
+#[test]
+fn an_update_of_a_pod_in_trouble_gives_it_another_30_s() {
+    let tracker = &mut SessionTracker::default();
+    let update = Resource { update_status: Some("in_progress".into()), ..crash_loop("db") };
+    for (now, db) in [
+        ("00:10", crash_loop("db")),
+        ("00:39", update),
         ("00:41", crash_loop("db")),
         ("01:10", crash_loop("db")),
     ] {

@@ -22,8 +22,9 @@ fn polled(folder: &str) -> Vec<Value> {
     }
     for kind in ["uisession", "uiresources", "kubernetesdiscoveries"] {
         let name = format!("{kind}.json");
-        let recorded = fs::read(capture(&format!("{folder}/{name}"))).expect("a capture");
-        sandbox.tilt().set(&name, recorded);
+        if let Ok(recorded) = fs::read(capture(&format!("{folder}/{name}"))) {
+            sandbox.tilt().set(&name, recorded);
+        }
     }
     sandbox.run("--once --dry-run").finish().exits_with(0).events()
 }
@@ -81,20 +82,28 @@ const POD: [&str; 4] = ["pod_scheduled_ms", "pod_initialized_ms", "pod_ready_ms"
 
 #[test]
 fn a_poll_shows_the_rollouts_of_ready_resources() {
-    let events = polled("kubernetes-variety");
+    let events = polled("k8s/real-up-variety");
     let expected = json!({
         // A rebuild whose pod needs 10 s. The pod of its first update is gone.
         "api": [["ready", 10441.503, null, null]],
+        "custom": [["ready", 13164.383, null, null]],
         // `pod_readiness='ignore'`
         "ignored": [["ready", 2056.189, null, null]],
-        "job-bad": [["failed", 0.0, "job_failed", 9]],
+        "immutable": [["ready", 10641.706, null, null]],
+        // Its container ended in this second.
+        "job-bad": [["failed", 4676.539, "job_failed", 9]],
         "job-ok": [["ready", 14914.905, null, null]],
         // Two live updates. The pod stayed ready.
         "live": [["ready", 0.0, null, null], ["ready", 0.0, null, null]],
+        // The live update before this one failed.
+        "lurun": [["ready", 0.0, null, null]],
+        "off": [["ready", 13570.925, null, null]],
         "ready": [["ready", 12497.091, null, null]],
         "realflaky": [["ready", 12968.738, null, null]],
         // Objects without a pod.
         "settings": [["ready", 4999.46, null, null]],
+        "uncategorized": [["ready", 7658.389, null, null]],
+        "widget": [["ready", 1345.692, null, null]],
         // Absent: `worker`, whose pod was replaced later; `refused`, whose update failed; `lint`
         // and `after-job`, which serve nothing; those that are still in trouble or not ready.
     });
@@ -103,7 +112,7 @@ fn a_poll_shows_the_rollouts_of_ready_resources() {
 
 #[test]
 fn a_rollout_has_the_phases_of_its_own_pod() {
-    let pods = rollouts(&polled("kubernetes-variety"), &POD);
+    let pods = rollouts(&polled("k8s/real-up-variety"), &POD);
     assert_eq!(pods["api"], json!([[0.0, 0.0, 10000.0, 0]]));
     assert_eq!(pods["realflaky"], json!([[0.0, 11000.0, 12000.0, 0]]), "a slow init container");
     assert_eq!(pods["live"][0], json!([null, null, null, null]), "a live update keeps its pod");
@@ -117,7 +126,8 @@ fn a_watch_shows_the_rollouts_of_pods_in_trouble() {
         "badcfg": [["failed", 10679.501, "pod_config", null]],
         // Ready for three seconds before its first crash.
         "crash": [["ready", 12627.062, null, null]],
-        "initcrash": [["failed", 54363.001, "crash_loop", null]],
+        // Since its first failure. Each attempt to start it again takes a few seconds.
+        "initcrash": [["failed", 13419.002, "crash_loop", null]],
         "job-bad": [["failed", 14823.024, "job_failed", null]],
         "job-ok": [["ready", 14914.905, null, null]],
         "live": [
@@ -129,7 +139,7 @@ fn a_watch_shows_the_rollouts_of_pods_in_trouble() {
         "realflaky": [["ready", 12968.738, null, null]],
         "worker": [["ready", 8543.026, null, null]],
     });
-    assert_eq!(rollouts(&replayed("kubernetes-variety"), &OUTCOME), expected);
+    assert_eq!(rollouts(&replayed("k8s/real-up-variety"), &OUTCOME), expected);
 }
 
 #[test]
@@ -147,7 +157,7 @@ fn rollouts_follow_live_updates_and_a_flaky_init_container() {
         "lurun": [["ready", 10240.73], ["ready", 0.0], ["ready", 3711.142]],
     });
     let fields = ["outcome", "duration_ms"];
-    assert_eq!(rollouts(&replayed("kubernetes-live-update"), &fields), expected);
+    assert_eq!(rollouts(&replayed("k8s/live-update"), &fields), expected);
 }
 
 #[test]
@@ -155,22 +165,22 @@ fn the_end_of_tilt_ci_ends_every_rollout() {
     let outcomes = |folder| rollouts(&of_snapshot(folder), &["outcome", "error.type"]);
     let ready = json!([["ready", null]]);
     assert_eq!(
-        outcomes("kubernetes-ci-green"),
+        outcomes("k8s/real-ci-green"),
         json!({"job-ok": ready, "ready": ready, "settings": ready, "worker": ready})
     );
     assert_eq!(
-        outcomes("kubernetes-ci-pull"),
+        outcomes("k8s/ci-pull"),
         json!({"pull": [["failed", "image_pull"]], "ready": ready})
     );
     assert_eq!(
-        outcomes("kubernetes-ci-notready"),
+        outcomes("k8s/ci-notready"),
         json!({"notready": [["session_end", null]], "ready": ready})
     );
 }
 
 #[test]
 fn a_rollout_is_a_child_of_its_update() {
-    let events = polled("kubernetes-variety");
+    let events = polled("k8s/real-up-variety");
     let of_api = |kind| of_kind(&events, kind).into_iter().filter(|e| e["data"]["name"] == "api");
     let [_, update] = &of_api("update").collect::<Vec<_>>()[..] else { panic!("two updates") };
     let [rollout] = &of_api("rollout").collect::<Vec<_>>()[..] else { panic!("one rollout") };
@@ -183,7 +193,7 @@ fn a_rollout_is_a_child_of_its_update() {
 #[test]
 fn a_resource_that_is_down_has_a_class() {
     let mut classes = BTreeMap::new();
-    for event in of_kind(&polled("kubernetes-variety"), "uiresource") {
+    for event in of_kind(&polled("k8s/real-up-variety"), "uiresource") {
         let data = &event["data"];
         if !data["error.type"].is_null() {
             let name = data["name"].as_str().expect("a name").to_owned();
@@ -202,4 +212,38 @@ fn a_resource_that_is_down_has_a_class() {
         "pull": ["image_pull", null],
     });
     assert_eq!(json!(classes), expected);
+}
+
+#[test]
+fn a_refusal_by_the_api_fails_the_update_and_has_no_rollout() {
+    let events = polled("k8s/real-refusals");
+    let mut classes = BTreeMap::new();
+    for update in of_kind(&events, "update") {
+        let data = &update["data"];
+        classes
+            .insert(data["name"].as_str().expect("a name").to_owned(), data["error.type"].clone());
+    }
+    let expected = json!({
+        "(Tiltfile)": null,
+        // `metadata.name` is invalid.
+        "bad_name": "kubernetes",
+        "badfield": null,
+        // `containerPort` is out of range.
+        "badport": "kubernetes",
+        // The admission webhook is down.
+        "hooked": "kubernetes",
+        "immutable": null,
+        // The selector does not match the labels.
+        "invalid": "kubernetes",
+        "job-ok": null,
+        "nokind": "kubernetes",
+        // The namespace does not exist.
+        "nons": "kubernetes",
+        // A `ValidatingAdmissionPolicy` denied it.
+        "policied": "kubernetes",
+        "quotaed": "kubernetes",
+        "ready": null,
+    });
+    assert_eq!(json!(classes), expected);
+    assert_eq!(rollouts(&events, &OUTCOME), json!({}));
 }
