@@ -98,13 +98,28 @@ fn read_private_file(path: &Path) -> io::Result<String> {
 
 /// Fails for a longer file, so that a wrong path such as `/dev/zero` takes no memory.
 fn read_text(file: &File) -> io::Result<String> {
-    let mut text = String::new();
-    file.take(TEXT_FILE_LIMIT + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > TEXT_FILE_LIMIT {
+    let mut bytes = Vec::new();
+    file.take(TEXT_FILE_LIMIT + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > TEXT_FILE_LIMIT {
         let why = format!("longer than {} KiB; give the file of the key", TEXT_FILE_LIMIT / 1024);
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
     }
-    Ok(text)
+    decode(&bytes).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not a UTF-8 text"))
+}
+
+/// Decodes UTF-8 with or without a byte order mark, and UTF-16 with one. Editors on Windows write the
+/// former, and the `>` of its PowerShell the latter.
+fn decode(bytes: &[u8]) -> Option<String> {
+    let utf16 = |bytes: &[u8], unit: fn([u8; 2]) -> u16| {
+        let (pairs, rest) = bytes.as_chunks();
+        let units: Vec<_> = pairs.iter().copied().map(unit).collect();
+        String::from_utf16(&units).ok().filter(|_| rest.is_empty())
+    };
+    match bytes {
+        [0xff, 0xfe, text @ ..] => utf16(text, u16::from_le_bytes),
+        [0xfe, 0xff, text @ ..] => utf16(text, u16::from_be_bytes),
+        [0xef, 0xbb, 0xbf, text @ ..] | text => String::from_utf8(text.to_vec()).ok(),
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
@@ -123,6 +138,24 @@ fn ci_provider() -> Option<CiProvider> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_text_file_may_have_a_byte_order_mark_or_be_utf_16() {
+        let utf16 = |mark: &[u8], bytes: fn(u16) -> [u8; 2]| {
+            [mark, &"kéy\r\n".encode_utf16().flat_map(bytes).collect::<Vec<_>>()].concat()
+        };
+        for file in [
+            "kéy\r\n".as_bytes().to_vec(),
+            "\u{feff}kéy\r\n".as_bytes().to_vec(),
+            utf16(&[0xff, 0xfe], u16::to_le_bytes),
+            utf16(&[0xfe, 0xff], u16::to_be_bytes),
+        ] {
+            assert_eq!(decode(&file).as_deref(), Some("kéy\r\n"), "{file:?}");
+        }
+        for damaged in [&b"k\xe9y"[..], b"\xff\xfek", b"\xff\xfe\x00\xd8"] {
+            assert_eq!(decode(damaged), None, "{damaged:?}");
+        }
+    }
 
     #[test]
     fn an_opt_out_counts_unless_it_says_no() {
