@@ -204,11 +204,17 @@ fn hint(cause: &str, has_proxy: bool) -> &'static str {
     let cause = cause.to_lowercase();
     let says = |phrases: &[&str]| phrases.iter().any(|phrase| cause.contains(phrase));
     let is_unknown_name = says(&["lookup address", "no such host", "name resolution"]);
+    // Windows and macOS verify certificates themselves, without such a file.
+    let reads_file = !cfg!(any(windows, target_vendor = "apple"));
     if says(&["no ca certificates"]) {
         "; install ca-certificates or set SSL_CERT_FILE"
     } else if says(&["unknownissuer", "unknown issuer"]) {
-        "; if a company proxy decrypts TLS, make this machine trust its certificate or set \
-         SSL_CERT_FILE"
+        if reads_file {
+            "; if a company proxy decrypts TLS, make this machine trust its certificate or set \
+             SSL_CERT_FILE"
+        } else {
+            "; if a company proxy decrypts TLS, make this machine trust its certificate"
+        }
     } else if says(&["invalidcontenttype"]) {
         "; check that this address speaks TLS"
     } else if is_unknown_name && has_proxy {
