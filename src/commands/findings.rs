@@ -154,20 +154,22 @@ pub fn cluster(snapshot: &Snapshot) -> Option<Finding> {
     Some(Finding::ok(TOPIC, format!("Tilt is connected to Kubernetes {version} ({product})")))
 }
 
-/// A state folder that can be written. `queue` is `None` if the dataset or the endpoint is invalid.
+/// A state folder that can be written. `is_open` tells whether other users can read it, if that is
+/// known. `queue` is `None` if the dataset or the endpoint is invalid.
 pub fn state(
     folder: &str,
-    is_open: bool,
+    is_open: Option<bool>,
     queue: Option<&[QueuedEvent]>,
     now: SystemTime,
 ) -> Finding {
     const TOPIC: &str = "state";
     let queued = queue.map(|queue| format!("; {}", queued(queue, now))).unwrap_or_default();
-    if is_open {
+    if is_open == Some(true) {
         let problem = "writable, but other users can read it; run chmod 700 on it";
         return Finding::note(TOPIC, format!("{folder}: {problem}{queued}"));
     }
-    Finding::ok(TOPIC, format!("{folder}: writable, private{queued}"))
+    let private = if is_open == Some(false) { ", private" } else { "" };
+    Finding::ok(TOPIC, format!("{folder}: writable{private}{queued}"))
 }
 
 /// `2 events queued, the oldest for 2h`
@@ -344,13 +346,14 @@ mod tests {
             QueuedEvent::new(second, crate::events::event::EventKind::Session, second, wire())
         };
         let now = SystemTime::UNIX_EPOCH + Duration::from_millis(7_400_500);
-        let text = |queue: &[QueuedEvent]| state("/s", false, Some(queue), now).text;
+        let text = |queue: &[QueuedEvent]| state("/s", Some(false), Some(queue), now).text;
         let both = text(&[at(7_000), at(200)]);
         assert_eq!(both, "/s: writable, private; 2 events queued, the oldest for 2h");
         assert_eq!(text(&[at(200)]), "/s: writable, private; 1 event queued for 2h");
         assert_eq!(text(&[]), "/s: writable, private; queue empty");
         let from_the_future = text(&[at(u64::MAX), at(8_000_000)]);
         assert!(from_the_future.ends_with("the oldest for 0s"), "{from_the_future}");
-        assert_eq!(state("/s", true, None, now).verdict, Verdict::Note);
+        assert_eq!(state("/s", Some(true), None, now).verdict, Verdict::Note);
+        assert_eq!(state("/s", None, Some(&[]), now).text, "/s: writable; queue empty");
     }
 }

@@ -179,17 +179,18 @@ pub fn create_private(dir: &Path) -> StoreResult<()> {
     fs::create_dir_all(dir).map_err(failed("create", dir))
 }
 
-/// True if others can read the folder or write to it.
+/// True if others can read the folder or write to it. `None` if this program cannot tell.
 #[cfg(unix)]
-pub fn is_open_to_others(dir: &Path) -> StoreResult<bool> {
+pub fn is_open_to_others(dir: &Path) -> StoreResult<Option<bool>> {
     use std::os::unix::fs::PermissionsExt;
     let mode = fs::metadata(dir).map_err(failed("inspect", dir))?.permissions().mode();
-    Ok(mode & 0o077 != 0)
+    Ok(Some(mode & 0o077 != 0))
 }
 
+/// Windows has access control lists, which std does not show.
 #[cfg(not(unix))]
-pub fn is_open_to_others(_dir: &Path) -> StoreResult<bool> {
-    Ok(false)
+pub fn is_open_to_others(_dir: &Path) -> StoreResult<Option<bool>> {
+    Ok(None)
 }
 
 /// Syncs the folder of a file, which makes a rename in it permanent.

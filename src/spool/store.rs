@@ -192,8 +192,8 @@ impl CachedState {
 }
 
 /// Creates the state folder if it is missing, and checks that a file can be written to it. Returns
-/// true if others can read the folder or write to it.
-pub fn try_folder(dir: &Path) -> StoreResult<bool> {
+/// true if others can read the folder or write to it, and `None` if that is unknown.
+pub fn try_folder(dir: &Path) -> StoreResult<Option<bool>> {
     files::create_private(dir)?;
     let trial = dir.join(format!("trial-{}", std::process::id()));
     let written = files::write_synced(&trial, b"tilt-honeycomb");
