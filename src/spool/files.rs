@@ -45,7 +45,7 @@ pub fn replace(path: &Path, fresh: &Path, bytes: &[u8]) -> io::Result<File> {
 /// Writes a new file, and returns once it is on disk.
 pub fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<File> {
     let file = write_new(path, bytes)?;
-    file.sync_all()?;
+    sync(&file)?;
     Ok(file)
 }
 
@@ -193,10 +193,23 @@ pub fn is_open_to_others(_dir: &Path) -> StoreResult<Option<bool>> {
     Ok(None)
 }
 
+/// Returns once the file is on disk.
+#[cfg(not(target_vendor = "apple"))]
+fn sync(file: &File) -> io::Result<()> {
+    file.sync_all()
+}
+
+/// Returns once the file is on disk. std uses F_FULLFSYNC, which network shares and some external
+/// disks do not have. SQLite falls back to fsync there too.
+#[cfg(target_vendor = "apple")]
+fn sync(file: &File) -> io::Result<()> {
+    file.sync_all().or_else(|_| Ok(rustix::fs::fsync(file)?))
+}
+
 /// Syncs the folder of a file, which makes a rename in it permanent.
 #[cfg(unix)]
 fn sync_folder(path: &Path) -> io::Result<()> {
-    let synced = File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all();
+    let synced = sync(&File::open(path.parent().unwrap_or(Path::new(".")))?);
     // Some file systems, such as network shares, answer EINVAL because they cannot sync a folder.
     // The rename has happened, so this is not a failure.
     synced.or_else(|error| match error.kind() {
