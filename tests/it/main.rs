@@ -2,7 +2,6 @@
 //! own environment and folders, a fake `tilt` that replays recorded output, and a fake Honeycomb on
 //! loopback. `tests/fakes` holds the fakes.
 
-#![cfg(unix)]
 #![expect(clippy::disallowed_methods, reason = "tests have deadlines and poll until they pass")]
 #![expect(unreachable_pub, reason = "the support modules are public to the tests only")]
 
@@ -12,10 +11,14 @@ mod support;
 mod cli {
     mod board;
     mod check;
+    // Runs a shell script.
+    #[cfg(unix)]
     mod install;
     mod key_file;
     mod once;
     mod options;
+    // Sends signals to programs that wait for pipes.
+    #[cfg(unix)]
     mod stopping;
 }
 

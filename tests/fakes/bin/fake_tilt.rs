@@ -39,6 +39,8 @@ use std::collections::VecDeque;
 use std::env;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Write};
+#[cfg(windows)]
+use std::io::{Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::{self, Command, ExitCode, Stdio};
 use std::thread;
@@ -51,9 +53,14 @@ const POLL: Duration = Duration::from_millis(3);
 const HANG_POLL: Duration = Duration::from_millis(500);
 /// The argument that makes this program the child that outlives its parent.
 const ORPHAN: &str = "--orphan";
+/// The argument that makes this program the parent of the command in the other arguments.
+const PARENT: &str = "--parent";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
+    if let Some((PARENT, command)) = arguments.split_first().map(|(first, rest)| (&**first, rest)) {
+        return start_and_exit_with_stdin(command);
+    }
     let folder = env::var_os("STAND_IN").expect("STAND_IN names the folder with the answers");
     let folder = Folder(folder.into());
     if arguments.first().is_some_and(|argument| argument == ORPHAN) {
@@ -71,6 +78,18 @@ fn main() -> ExitCode {
         // The reader has closed the pipe. That needs no message.
         Err(Failure::OutputClosed) => ExitCode::FAILURE,
     }
+}
+
+/// Starts the command, and exits before it when stdin is closed.
+fn start_and_exit_with_stdin(command: &[String]) -> ExitCode {
+    #[expect(clippy::zombie_processes, reason = "the child must outlive this process")]
+    let _child = Command::new(&command[0])
+        .args(&command[1..])
+        .stdin(Stdio::null())
+        .spawn()
+        .expect("the command starts");
+    io::stdin().read_to_end(&mut Vec::new()).expect("stdin can be read");
+    ExitCode::SUCCESS
 }
 
 /// Why the program exits with an error.
@@ -407,6 +426,10 @@ impl Folder {
 struct Journal {
     path: PathBuf,
     file: Option<BufReader<File>>,
+    #[cfg(windows)]
+    was_opened: bool,
+    #[cfg(windows)]
+    position: u64,
     /// The start of a line that a test is still writing.
     partial_line: String,
     /// Objects that are read but not due yet. Only a replay has them.
@@ -420,6 +443,10 @@ impl Journal {
         Self {
             path: folder.path(&format!("watch-{kind}.jsonl")),
             file: None,
+            #[cfg(windows)]
+            was_opened: false,
+            #[cfg(windows)]
+            position: 0,
             partial_line: String::new(),
             pending: VecDeque::new(),
             replay: Replay::of(folder),
@@ -428,6 +455,9 @@ impl Journal {
     }
 
     fn exists(&self) -> bool {
+        #[cfg(windows)]
+        return self.was_opened;
+        #[cfg(unix)]
         self.file.is_some()
     }
 
@@ -445,6 +475,7 @@ impl Journal {
         due
     }
 
+    #[cfg(unix)]
     fn read_new_lines(&mut self) {
         let was_replaced = self.was_replaced();
         self.read_lines();
@@ -462,10 +493,20 @@ impl Journal {
         open.zip(named).is_some_and(|(open, named)| open.ino() != named.ino())
     }
 
-    #[cfg(not(unix))]
-    #[expect(clippy::unused_self, reason = "the Unix version uses it")]
-    fn was_replaced(&self) -> bool {
-        false
+    /// Reads on from the last position. Windows does not replace an open file, so it is opened for
+    /// each read. A shorter file is a new one.
+    #[cfg(windows)]
+    fn read_new_lines(&mut self) {
+        let Ok(mut file) = File::open(&self.path) else { return };
+        self.was_opened = true;
+        if file.metadata().is_ok_and(|metadata| metadata.len() < self.position) {
+            (self.position, self.partial_line) = (0, String::new());
+        }
+        file.seek(SeekFrom::Start(self.position)).expect("a position in the file");
+        self.file = Some(BufReader::new(file));
+        self.read_lines();
+        let mut file = self.file.take().expect("the open file");
+        self.position = file.stream_position().expect("a position");
     }
 
     fn read_lines(&mut self) {
@@ -570,5 +611,5 @@ fn ignore_signals() {
     }
 }
 
-#[cfg(not(unix))]
+#[cfg(windows)]
 fn ignore_signals() {}

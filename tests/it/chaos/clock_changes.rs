@@ -5,7 +5,6 @@ use std::time::{Duration, SystemTime};
 
 use fakes::honeycomb::{Answer, Reply, Server};
 use fakes::machine::Clock;
-use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -34,7 +33,7 @@ fn a_report_follows_soon_after_resume() {
     eventually("the first report", || reports(&server).len() == 1);
     clock.leap(8 * 3600).expect("a clock file");
     eventually("another report", || reports(&server).len() == 2);
-    sidecar.ends_after(Signal::TERM).0.exits_with(0);
+    sidecar.stop();
 }
 
 #[test]
@@ -47,7 +46,7 @@ fn the_queue_is_sent_after_resume_despite_retry_after() {
     server.usually(Answer::Accept);
     clock.leap(DAY).expect("a clock file");
     eventually("the queued builds", || builds(&server.accepted()) == recorded_builds());
-    sidecar.ends_after(Signal::TERM).0.exits_with(0);
+    sidecar.stop();
 }
 
 /// Makes Tilt show a session that started a minute ago and whose resources are all pending.
@@ -75,7 +74,7 @@ fn a_startup_that_ended_with_tilt_is_not_a_timeout_later() {
     sandbox.tilt().set("no-tilt", "").set("end", "");
     sidecar.says("cannot reach Tilt");
     clock.leap(3600).expect("a clock file");
-    sidecar.ends_after(Signal::TERM).0.exits_with(0);
+    sidecar.stop();
     sandbox.run("--flush").sending_to(&server).finish().exits_with(0);
     let startups = of_kind(&server.accepted(), "startup");
     assert_eq!((startups.len(), &startups[0]["data"]["ended_by"]), (1, &"session_end".into()));
@@ -96,7 +95,7 @@ fn a_startup_without_progress_lasts_until_tilt_was_last_seen() {
     eventually("a report four minutes later", || uptime() > Some(300e3));
     sandbox.tilt().set("no-tilt", "").set("end", "");
     sidecar.says("cannot reach Tilt");
-    sidecar.ends_after(Signal::TERM).0.exits_with(0);
+    sidecar.stop();
     sandbox.run("--flush").sending_to(&server).finish().exits_with(0);
     let startup = &of_kind(&server.accepted(), "startup")[0]["data"];
     assert!(startup["duration_ms"].as_f64() > Some(300e3), "{startup}");
@@ -116,7 +115,7 @@ fn a_clock_set_forward_and_back_loses_and_repeats_nothing() {
         let polls = sandbox.tilt().calls().len();
         eventually("two more polls", || sandbox.tilt().calls().len() >= polls + 2);
     }
-    sidecar.ends_after(Signal::TERM).0.exits_with(0);
+    sidecar.stop();
     server.usually(Answer::Accept);
     sandbox.tilt().set("no-tilt", "");
     sandbox.report_to(&server).finish().exits_with(3);

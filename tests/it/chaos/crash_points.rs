@@ -6,10 +6,10 @@ use std::fs;
 use std::time::Duration;
 
 use fakes::honeycomb::Server;
-use rustix::process::Signal;
 
 use crate::support::{
-    Invocation, Outcome, Sandbox, builds, eventually, machine_library, recorded_builds, retry,
+    Invocation, Outcome, Sandbox, Signal, builds, eventually, machine_library, recorded_builds,
+    retry,
 };
 
 /// With this many more resources, a report takes two requests.

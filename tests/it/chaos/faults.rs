@@ -11,12 +11,11 @@ use std::time::{Duration, Instant};
 
 use fakes::honeycomb::{Answer, Mishap, Part, Reply, Server, batch_reply, read_body, read_head};
 use fakes::tls::{self, certificate};
-use rustix::process::Signal;
 
 use crate::delivery::responses::{is_of_web, refuse_batches_with_web};
 use crate::support::{
-    Invocation, KEY, PROGRAM, Sandbox, UNREACHABLE, builds, eventually, of_kind, recorded_builds,
-    retry, swap_paths, takes_less_than,
+    Invocation, KEY, PROGRAM, Sandbox, Signal, UNREACHABLE, builds, eventually, of_kind,
+    recorded_builds, retry, swap_paths, takes_less_than,
 };
 
 type HeldLock = Arc<Mutex<Option<File>>>;
@@ -108,7 +107,7 @@ fn a_batch_is_not_repeated_while_its_response_is_unstored() {
     unlock(&held);
     sandbox.report_to(&server).finish().exits_with(3);
     eventually("the stored response", || sandbox.queued() == 0);
-    sidecar.ends_after(Signal::TERM).0.exits_with(0);
+    sidecar.stop();
     assert_eq!(server.accepted().len(), before + 1);
 }
 
@@ -140,6 +139,7 @@ fn a_sidecar_killed_at_any_moment_loses_no_build() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "needs a Unix shell and its files")]
 fn a_full_disk_loses_nothing_and_repeats_nothing() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     sandbox.tilt().add_resources(300);
@@ -159,6 +159,7 @@ fn a_full_disk_loses_nothing_and_repeats_nothing() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "Windows cannot exchange two folders in one step")]
 fn a_state_folder_that_is_a_file_for_a_while_loses_nothing() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let sidecar = sandbox.polling_sidecar_to(&server).start();
@@ -173,7 +174,7 @@ fn a_state_folder_that_is_a_file_for_a_while_loses_nothing() {
     swap_paths(&folder, &aside);
     sidecar.says("the state is usable again");
     eventually("the build", || builds(&server.accepted()).len() > recorded_builds().len());
-    sidecar.ends_after(Signal::TERM).0.exits_with(0);
+    sidecar.stop();
     assert_eq!(builds(&server.accepted()).len(), recorded_builds().len() + 1);
 }
 
@@ -189,10 +190,11 @@ fn a_removed_state_folder_is_created_again() {
         sent.iter().any(|(_, start)| start.starts_with("2026-11-22T17:00:00"))
     };
     eventually("the build", has_build);
-    sidecar.ends_after(Signal::TERM).0.exits_with(0);
+    sidecar.stop();
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "Windows keeps a file that is locked")]
 fn a_removed_lock_file_blocks_nobody() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     sandbox.queue_report(&server);
@@ -205,6 +207,7 @@ fn a_removed_lock_file_blocks_nobody() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "Windows has no named pipes in folders")]
 fn a_pipe_or_folder_as_state_file_is_an_error_without_a_wait() {
     for extension in ["json", "lock", "sending"] {
         for is_pipe in [true, false] {
@@ -465,6 +468,7 @@ fn report_over_tls(sandbox: &Sandbox, port: u16, timeout: &str) -> Invocation {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "Windows trusts no certificate from a variable")]
 fn an_invalid_certificate_ends_the_request_before_the_key() {
     for (shown, said) in [
         ("of-a-stranger.pem", "UnknownIssuer"),
@@ -485,6 +489,7 @@ fn an_invalid_certificate_ends_the_request_before_the_key() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "Windows trusts no certificate from a variable")]
 fn a_certificate_of_a_trusted_authority_is_accepted() {
     let sandbox = Sandbox::new();
     let (port, heard) = tls_server("good.pem");
@@ -494,6 +499,7 @@ fn a_certificate_of_a_trusted_authority_is_accepted() {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "reads /proc")]
 fn a_watch_restarts_even_if_its_child_keeps_the_pipe_open() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let watches = || sandbox.tilt().watches("uiresources");
@@ -510,7 +516,7 @@ fn a_watch_restarts_even_if_its_child_keeps_the_pipe_open() {
         let named = |name: &str| threads.iter().filter(|thread| *thread == name).count();
         named("tilt output") == named("tilt watch")
     });
-    sidecar.ends_after(Signal::TERM).0.exits_with(0);
+    sidecar.stop();
 }
 
 #[test]

@@ -1,22 +1,19 @@
 //! `tilt ci`: the sidecar reports the run as it ends. A later step reports the rest from a snapshot,
 //! after Tilt has exited.
 
-use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, SystemTime};
 
 use fakes::honeycomb::{Answer, Reply, Server};
 #[cfg(target_os = "linux")]
 use fakes::machine::Clock;
-use rustix::process::Signal;
 use serde_json::{Value, json};
 
 #[cfg(target_os = "linux")]
 use crate::support::machine_library;
 use crate::support::{
     DATASET, FINAL_POLL_TIMED_OUT, Invocation, KEY, Outcome, Process, RECORDED_EVENTS, Sandbox,
-    capture, cpu_ticks, eventually, of_kind, retry, takes_less_than,
+    Signal, capture, eventually, not_unicode, of_kind, retry, takes_less_than,
 };
 
 /// The time that a sidecar may spend on sending its queue after `tilt ci` has ended.
@@ -240,7 +237,7 @@ fn outcome_option_beats_statuses_but_not_the_session_result() {
     show(&sandbox, &snapshot);
     end_session(&sandbox, "");
     let sidecar = start_sidecar(&sandbox, &server);
-    sidecar.ends_after(Signal::TERM).0.exits_with(0);
+    sidecar.stop();
     write_snapshot(&sandbox, snapshot.to_string());
     assert!(heading(&sandbox, &server).starts_with("tilt ci: success, "));
     let all = server.accepted();
@@ -310,7 +307,7 @@ fn fifty_mb_of_logs_take_under_1_s_of_cpu_and_100_mb_of_memory() {
         // Peak memory can only be read while the process runs, so the server reads it on arrival.
         let usage = std::sync::Arc::new(std::sync::Mutex::new(None));
         let seen = std::sync::Arc::clone(&usage);
-        let process_of = |name: &str| name.parse::<i32>().ok();
+        let process_of = |name: &str| name.parse::<u32>().ok();
         let state_dir = sandbox.path("state");
         server.usually(Answer::By(std::sync::Arc::new(move |_| {
             let ours = fs::read_dir("/proc").expect("/proc").flatten().find_map(|entry| {
@@ -325,7 +322,7 @@ fn fifty_mb_of_logs_take_under_1_s_of_cpu_and_100_mb_of_memory() {
             let peak =
                 status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak size");
             let peak: u64 = peak.trim().trim_end_matches(" kB").parse().expect("a number");
-            let ticks = cpu_ticks(pid);
+            let ticks = crate::support::cpu_ticks(pid);
             *seen.lock().expect("no one panicked") = Some((peak, ticks));
             Answer::Accept
         })));
@@ -340,6 +337,7 @@ fn fifty_mb_of_logs_take_under_1_s_of_cpu_and_100_mb_of_memory() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "Windows cannot ask a process to stop")]
 fn sidecar_and_post_step_together_send_every_event_once() {
     for (snapshot, error, outcome) in
         [(recorded(), "", "success"), (failed(), "Resource b failed", "failure")]
@@ -392,7 +390,7 @@ fn a_timed_out_run_has_no_failed_resource() {
         show(&sandbox, &just_now(unfinished()));
         end_session(&sandbox, error);
         let sidecar = start_sidecar(&sandbox, &server);
-        sidecar.ends_after(Signal::TERM).0.exits_with(0);
+        sidecar.stop();
         let all = server.accepted();
         let root = &of_kind(&all, "startup")[0]["data"];
         assert_eq!(root["outcome"], "failure");
@@ -412,7 +410,7 @@ fn a_status_missed_by_the_final_poll_comes_from_the_post_step() {
     show(&sandbox, &before_the_end_of_b(&end));
     end_session(&sandbox, "Resource b failed");
     let sidecar = start_sidecar(&sandbox, &server);
-    sidecar.ends_after(Signal::TERM).0.exits_with(0);
+    sidecar.stop();
     let sent = server.accepted().len();
 
     write_snapshot(&sandbox, end.to_string());
@@ -426,6 +424,7 @@ fn a_status_missed_by_the_final_poll_comes_from_the_post_step() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "Windows cannot ask a process to stop")]
 fn a_status_watched_after_the_final_poll_is_sent_once() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let end = just_now(recorded());
@@ -450,6 +449,7 @@ fn a_status_watched_after_the_final_poll_is_sent_once() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "Windows cannot ask a process to stop")]
 fn the_final_poll_is_repeated_while_the_result_is_not_visible() {
     let mut busy = just_now(recorded());
     busy["view"]["uiResources"][2]["status"]["updateStatus"] = json!("in_progress");
@@ -470,6 +470,7 @@ fn the_final_poll_is_repeated_while_the_result_is_not_visible() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "Windows cannot ask a process to stop")]
 fn a_slow_final_poll_under_tilt_ci_delivers_the_outcome() {
     retry("the final poll finishes in time", || {
         let (sandbox, server) = (Sandbox::new(), Server::start());
@@ -495,6 +496,7 @@ fn a_slow_final_poll_under_tilt_ci_delivers_the_outcome() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "Windows cannot ask a process to stop")]
 fn a_failure_that_tilt_shows_late_is_delivered() {
     retry("the final polls are quick enough", || {
         let (sandbox, server) = (Sandbox::new(), Server::start());
@@ -520,6 +522,7 @@ fn a_failure_that_tilt_shows_late_is_delivered() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "Windows cannot ask a process to stop")]
 fn a_failed_final_poll_is_logged_in_one_line() {
     for (mode, budget) in [("up", "600ms"), ("ci", "3s")] {
         let (sandbox, server) = (Sandbox::new(), Server::start());
@@ -534,6 +537,7 @@ fn a_failed_final_poll_is_logged_in_one_line() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "Windows cannot ask a process to stop")]
 fn a_run_that_ends_during_the_first_poll_leaves_its_events() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     show(&sandbox, &just_now(failed()));
@@ -589,7 +593,7 @@ fn flush_sends_the_events_queued_by_a_cancelled_run() {
     let sidecar = sandbox.sidecar_to(&server).args(&["--timeout", "200ms"]);
     let sidecar = sidecar.env("TILT_HONEYCOMB_MODE", "ci").start();
     sidecar.says("stay queued");
-    sidecar.ends_after(Signal::TERM).0.exits_with(0);
+    sidecar.stop();
 
     server.usually(Answer::Accept);
     let calls = sandbox.tilt().calls().len();
@@ -612,6 +616,7 @@ fn flush_sends_the_events_queued_by_a_cancelled_run() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "Windows cannot ask a process to stop")]
 fn shutdown_after_tilt_ci_retries_for_up_to_5_seconds() {
     takes_less_than(CI_SHUTDOWN_BUDGET + Duration::from_secs(1), || {
         let (sandbox, server) = (Sandbox::new(), Server::start());
@@ -650,11 +655,11 @@ fn a_usage_error_under_tilt_ci_idles_instead_of_exiting() {
             .start();
         sidecar.says(named).says("staying idle");
         assert!(sidecar.is_running());
-        sidecar.ends_after(Signal::TERM).0.exits_with(0);
+        sidecar.stop();
     }
     let sidecar = sandbox.run("--nosuch").env("TILT_HONEYCOMB_MODE", "ci").start();
     sidecar.says("--nosuch").says("staying idle");
-    sidecar.ends_after(Signal::TERM).0.exits_with(0);
+    sidecar.stop();
     sandbox.run("--once").env("TILT_HONEYCOMB_MODE", "ci").finish().exits_with(2);
     assert_eq!(server.connections(), 0);
 }
@@ -749,10 +754,10 @@ fn events_carry_the_ci_providers_fields() {
         }
         assert!(!outcome.stdout.contains("t0ken"));
     }
-    // A variable that is not UTF-8 is ignored.
+    // A variable that is not Unicode is ignored.
     let sandbox = Sandbox::new();
     let here = sandbox.run("--once --dry-run").finish().events();
-    let odd = sandbox.run("--once --dry-run").env("PLACE", OsStr::from_bytes(b"caf\xe9"));
+    let odd = sandbox.run("--once --dry-run").env("PLACE", not_unicode());
     for event in [here, odd.finish().exits_with(0).events()].concat() {
         assert_eq!(event["data"].get("ci.provider"), None);
     }

@@ -1,12 +1,11 @@
 //! The API key is found without an argument, in the user's own private file.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use fakes::honeycomb::Server;
 
-use crate::support::{DATASET, Invocation, KEY, Sandbox};
+use crate::support::{DATASET, Invocation, KEY, Sandbox, set_mode};
 
 /// Writes a key file below a folder of settings, readable as the mode says.
 fn write_key(sandbox: &Sandbox, settings: &str, key: &str, mode: u32) -> PathBuf {
@@ -14,7 +13,7 @@ fn write_key(sandbox: &Sandbox, settings: &str, key: &str, mode: u32) -> PathBuf
     fs::create_dir_all(&folder).expect("a folder");
     let file = folder.join("key");
     fs::write(&file, format!("{key}\n")).expect("a file");
-    fs::set_permissions(&file, fs::Permissions::from_mode(mode)).expect("a file mode");
+    set_mode(&file, mode);
     file
 }
 
@@ -66,6 +65,7 @@ fn an_option_and_a_variable_win_over_the_key_file() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "Windows has no file modes")]
 fn a_key_file_that_others_can_read_is_refused() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     for mode in [0o604, 0o640, 0o622] {

@@ -1,9 +1,8 @@
 //! Options, environment variables and exit codes.
 
 use fakes::honeycomb::{Reply, Server};
-use rustix::process::Signal;
 
-use crate::support::{DATASET, KEY, PROGRAM, Sandbox, builds, recorded_builds};
+use crate::support::{DATASET, KEY, PROGRAM, STOP, Sandbox, builds, recorded_builds};
 
 #[test]
 fn version_and_help_are_printed_on_stdout() {
@@ -26,6 +25,7 @@ fn version_and_help_are_printed_on_stdout() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "needs a Unix shell and its files")]
 fn completions_cover_every_option() {
     let sandbox = Sandbox::new();
     let help = sandbox.run("--help").finish().stdout;
@@ -241,6 +241,7 @@ fn a_dry_run_prints_only_events_on_stdout() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "needs a Unix shell and its files")]
 fn a_closed_stdout_is_not_an_error() {
     let sandbox = Sandbox::new();
     sandbox.tilt().add_resources(3000);
@@ -278,7 +279,7 @@ fn do_not_track_sends_nothing_and_says_so() {
     sidecar.says("DO_NOT_TRACK");
     assert!(sidecar.is_running(), "the sidecar idles");
     // It prints its line before it handles signals, so the exit code may differ.
-    sidecar.ends_after(Signal::TERM);
+    sidecar.ends_after(STOP);
 
     assert_eq!(sandbox.tilt().calls().len(), 0);
     assert_eq!((server.connections(), sandbox.state_files().len()), (0, 0));
@@ -302,6 +303,7 @@ fn do_not_track_set_to_0_or_false_is_ignored() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "Windows has no endless files")]
 fn an_endless_key_file_is_refused() {
     let sandbox = Sandbox::new();
     for command in ["--once", "board"] {

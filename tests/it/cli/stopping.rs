@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use fakes::honeycomb::{Reply, Server};
 use rustix::fs::OFlags;
-use rustix::process::Signal;
 
 use crate::support::{
-    Invocation, PROGRAM, Process, Sandbox, UNREACHABLE, capture, eventually, takes_less_than,
+    Invocation, PROGRAM, Process, Sandbox, Signal, UNREACHABLE, capture, eventually,
+    takes_less_than,
 };
 
 const LIMIT: Duration = Duration::from_secs(1);

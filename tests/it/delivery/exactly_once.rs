@@ -2,15 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use fakes::honeycomb::{Answer, Mishap, Part, Reply, Server};
-use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::{
-    RECORDED_EVENTS, Sandbox, builds, eventually, of_kind, recorded_builds, retry, skipped,
+    RECORDED_EVENTS, Sandbox, Signal, builds, eventually, of_kind, recorded_builds, retry, set_mode,
 };
 
 /// A 503 whose `Retry-After` is longer than any delivery waits.
@@ -24,7 +22,7 @@ fn restarts_of_a_sidecar_send_no_build_twice() {
     for _ in 0..3 {
         let sidecar = sandbox.polling_sidecar_to(&server).start();
         sidecar.says("sent ");
-        sidecar.ends_after(Signal::TERM).0.exits_with(0);
+        sidecar.stop();
     }
     assert_eq!(builds(&server.accepted()), recorded_builds());
 }
@@ -45,7 +43,7 @@ fn sidecars_and_reports_in_parallel_send_each_build_once() {
         }
     }
     for sidecar in sidecars {
-        sidecar.ends_after(Signal::TERM).0.exits_with(0);
+        sidecar.stop();
     }
     // Send the events that the sidecars left in the queue.
     sandbox.run("--flush --timeout 1m").sending_to(&server).finish().exits_with(0);
@@ -219,18 +217,17 @@ fn an_unusable_state_folder_does_not_end_the_sidecar() {
     eventually("a report", || server.accepted().len() >= RECORDED_EVENTS);
 }
 
+// Windows has no file modes.
+#[cfg(unix)]
 #[test]
 fn a_read_only_state_folder_is_reported() {
     if rustix::process::geteuid().is_root() {
-        skipped("root can write to a read-only folder");
+        crate::support::skipped("root can write to a read-only folder");
         return;
     }
     let (sandbox, server) = (Sandbox::new(), Server::start());
     sandbox.queue_report(&server);
-    let permit = |mode| {
-        fs::set_permissions(sandbox.state_dir(), fs::Permissions::from_mode(mode))
-            .expect("a file mode");
-    };
+    let permit = |mode| set_mode(&sandbox.state_dir(), mode);
     permit(0o500);
     let outcome = sandbox.report_to(&server).finish();
     permit(0o700);
@@ -239,15 +236,17 @@ fn a_read_only_state_folder_is_reported() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "Windows has no file modes")]
 fn a_world_writable_state_folder_is_refused() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     fs::create_dir(sandbox.state_dir()).expect("a folder");
-    fs::set_permissions(sandbox.state_dir(), fs::Permissions::from_mode(0o777))
-        .expect("a file mode");
+    set_mode(&sandbox.state_dir(), 0o777);
     sandbox.report_to(&server).finish().exits_with(1).says("chmod 700");
     assert_eq!(server.connections(), 0);
 }
 
+// On Windows, only administrators can create links.
+#[cfg(unix)]
 #[test]
 fn a_symlink_as_state_file_is_not_followed() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
@@ -260,8 +259,11 @@ fn a_symlink_as_state_file_is_not_followed() {
     assert_eq!(fs::read(&victim).expect("the victim"), before);
 }
 
+// Windows has no file modes.
+#[cfg(unix)]
 #[test]
 fn state_files_are_readable_by_their_owner_only() {
+    use std::os::unix::fs::PermissionsExt;
     let (sandbox, server) = (Sandbox::new(), Server::start());
     sandbox.queue_report(&server);
     let mode =

@@ -177,6 +177,7 @@ fn git_calls() -> Option<()> {
 
 /// With `git init --ref-format=reftable`, a commit changes neither `HEAD` nor its log.
 #[test]
+#[cfg_attr(windows, ignore = "needs a shell script")]
 fn a_commit_in_a_reftable_repository_is_noticed() {
     let developer = Developer::with_checkout();
     developer.install_git("git \"$@\" | sed 's,/HEAD$,/no-such-file,'");
@@ -212,6 +213,7 @@ fn a_report_works_without_git_a_repository_or_a_commit() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "needs a shell script")]
 fn a_hung_git_does_not_delay_the_report() {
     let developer = Developer::with_checkout();
     developer.install_git("exec sleep 600");
@@ -222,6 +224,7 @@ fn a_hung_git_does_not_delay_the_report() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "needs a shell script")]
 fn a_hung_git_is_killed_with_its_children() {
     let developer = Developer::with_checkout();
     let beats = developer.sandbox.path("beats");
@@ -236,6 +239,7 @@ fn a_hung_git_is_killed_with_its_children() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "needs a shell script")]
 fn the_repository_is_asked_for_again_after_a_timeout() {
     let developer = Developer::with_checkout();
     let slow = developer.sandbox.path("was-slow");
@@ -255,6 +259,7 @@ fn the_repository_is_asked_for_again_after_a_timeout() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "needs a shell script")]
 fn a_commit_while_git_runs_is_noticed() {
     let developer = Developer::with_checkout();
     let (folder, flag) = (developer.folder(), developer.sandbox.path("commit-once"));
@@ -277,6 +282,7 @@ fn a_commit_while_git_runs_is_noticed() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "needs a shell script")]
 fn a_git_that_hangs_after_a_commit_does_not_run_every_report() {
     retry("git answers in time", git_hangs_after_a_commit);
 }

@@ -7,7 +7,6 @@ use std::time::{Duration, SystemTime};
 use fakes::honeycomb::Server;
 #[cfg(target_os = "linux")]
 use fakes::machine::Clock;
-use rustix::process::Signal;
 use serde_json::{Map, Value, json};
 
 #[cfg(target_os = "linux")]
@@ -111,7 +110,7 @@ fn startup_of(states: &[&[Value]]) -> Value {
         eventually("two reports", || sessions(&server) >= reports + 2);
     }
     let startup = startup(&server);
-    sidecar.ends_after(Signal::TERM).0.exits_with(0);
+    sidecar.stop();
     startup
 }
 
@@ -193,7 +192,7 @@ fn a_probe_that_never_succeeds_times_out_after_ten_minutes() {
     assert_eq!(startup["unready"], "after-never,never");
     assert_eq!(startup["ended_by"], "timeout");
     assert_eq!((&startup["error"], &startup["error.type"]), (&json!(true), &json!("timeout")));
-    sidecar.ends_after(Signal::TERM).0.exits_with(0);
+    sidecar.stop();
 }
 
 /// The events of a sidecar whose `tilt ci` fails with this error.
@@ -203,7 +202,7 @@ fn ci_events(recording: &Recording, error: &str) -> Vec<Value> {
     let sidecar = sandbox.sidecar_to(&server).env("TILT_HONEYCOMB_MODE", "ci");
     let sidecar = start(sidecar, &server);
     fail(&sandbox, error);
-    sidecar.ends_after(Signal::TERM).0.exits_with(0);
+    sidecar.stop();
     server.accepted()
 }
 
@@ -278,7 +277,7 @@ fn an_update_that_tilt_interrupted_is_sent_by_the_next_command() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     show(&sandbox, recording.last());
     let sidecar = start(sandbox.sidecar_to(&server), &server);
-    sidecar.ends_after(Signal::TERM).0.exits_with(0);
+    sidecar.stop();
     assert_eq!(incomplete(&server.accepted()), [], "Tilt may still run");
     for _ in 0..2 {
         sandbox.run("--flush").sending_to(&server).finish().exits_with(0);
@@ -307,7 +306,7 @@ fn an_update_whose_end_the_snapshot_shows_is_sent_in_full() {
     }
     show(&sandbox, &ended);
     fail(&sandbox, "Timeout after 12s");
-    sidecar.ends_after(Signal::TERM).0.exits_with(0);
+    sidecar.stop();
     let events = server.accepted();
     assert_eq!(incomplete(&events), [], "its real end was seen");
     let hang = of_kind(&events, "update").into_iter().filter(|e| e["data"]["name"] == "hang");
@@ -343,7 +342,7 @@ fn resources_without_a_status_are_not_ready() {
     show(&sandbox, bare);
     let sidecar = start(sandbox.sidecar_to(&server).env("TILT_HONEYCOMB_MODE", "ci"), &server);
     fail(&sandbox, "interrupted");
-    sidecar.ends_after(Signal::TERM).0.exits_with(0);
+    sidecar.stop();
     let startup = startup(&server);
     assert_counts(&startup, [0, 0, 0, 8]);
     assert_eq!(startup["error.type"], "_OTHER");

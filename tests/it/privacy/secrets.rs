@@ -6,10 +6,9 @@ use std::path::Path;
 use std::process::Command;
 
 use fakes::honeycomb::{Answer, Mishap, Part, Reply, Server};
-use rustix::process::Signal;
 use serde_json::json;
 
-use crate::support::{KEY, Outcome, RECORDED_EVENTS, Sandbox, eventually, of_kind, retry};
+use crate::support::{KEY, Outcome, RECORDED_EVENTS, Sandbox, Signal, eventually, of_kind, retry};
 
 const COMMAND_TOKEN: &str = "canary-token-of-a-failing-command";
 const BUILD_ARG: &str = "canary-value-of-a-build-arg";
@@ -238,6 +237,7 @@ fn the_key_is_in_no_message_when_delivery_fails() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "Windows cannot ask a process to stop")]
 fn the_sidecar_never_prints_the_key() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     server.then([Reply::new(429, "").into()]);
@@ -268,6 +268,7 @@ fn host_name_login_name_and_folders_are_not_sent() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "needs a shell script")]
 fn child_processes_do_not_get_the_key() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     sandbox.tilt().change("uisession", |sessions| {

@@ -6,12 +6,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fakes::honeycomb::{Answer, Mishap, Part, Reply, Server};
-use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::api::Api;
 use crate::support::{
-    Process, RECORDED_EVENTS, Sandbox, builds, eventually, of_kind, recorded_builds, retry,
+    Process, RECORDED_EVENTS, Sandbox, Signal, builds, eventually, of_kind, recorded_builds, retry,
     takes_less_than,
 };
 
@@ -23,7 +22,7 @@ fn the_sidecar_reports_at_once_and_then_at_every_interval() {
     eventually("three reports", || of_kind(&server.accepted(), "session").len() >= 3);
     assert!(began.elapsed() >= Duration::from_secs(2), "{:?}", began.elapsed());
     assert_eq!(builds(&server.accepted()), recorded_builds());
-    sidecar.ends_after(Signal::TERM).0.exits_with(0);
+    sidecar.stop();
 }
 
 /// The start of the log line for this many reports and these other events.
@@ -120,7 +119,7 @@ fn an_outage_is_logged_once_and_the_backlog_is_sent_after_it() {
     server.usually(Answer::Accept);
     sidecar.says("sent ");
     eventually("the backlog", || builds(&server.accepted()) == recorded_builds());
-    sidecar.ends_after(Signal::TERM).0.exits_with(0);
+    sidecar.stop();
     assert_eq!(sandbox.queued(), 0);
 }
 
@@ -205,6 +204,7 @@ fn the_first_line_shows_dataset_interval_and_queue() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "Windows cannot ask a process to stop")]
 fn the_dataset_link_is_printed_once() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let _api = Api::on(&server);
@@ -222,6 +222,7 @@ fn the_dataset_link_is_printed_once() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "Windows cannot ask a process to stop")]
 fn an_unavailable_link_neither_delays_nor_fails_a_report() {
     for answer in [
         Reply::new(401, "").into(),
@@ -273,6 +274,7 @@ fn a_hung_tilt_does_not_delay_an_old_queue() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "Windows cannot ask a process to stop")]
 fn a_dry_run_without_once_prints_each_build_once() {
     let sandbox = Sandbox::new();
     let dry = sandbox.run("--dry-run --interval 1s").start();

@@ -6,11 +6,10 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use fakes::honeycomb::{Answer, Mishap, Part, Server};
-use rustix::process::Signal;
 
 use crate::support::{
-    FINAL_POLL_TIMED_OUT, PROGRAM, Process, RECORDED_EVENTS, SHUTDOWN_BUDGET, Sandbox, builds,
-    eventually, recorded_builds, retry, takes_less_than,
+    FINAL_POLL_TIMED_OUT, PROGRAM, Process, RECORDED_EVENTS, SHUTDOWN_BUDGET, Sandbox, Signal,
+    builds, eventually, recorded_builds, retry, takes_less_than, test_tool,
 };
 
 /// The longest time from a signal to the exit.
@@ -44,6 +43,7 @@ fn exits_in_time(attempt: impl FnMut() -> Duration) {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "Windows cannot ask a process to stop")]
 fn an_idle_sidecar_exits_on_term_int_and_hup() {
     for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
         exits_in_time(|| {
@@ -56,6 +56,7 @@ fn an_idle_sidecar_exits_on_term_int_and_hup() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "Windows cannot ask a process to stop")]
 fn the_sidecar_exits_while_tilt_hangs() {
     exits_in_time(|| {
         let (sandbox, server) = (Sandbox::new(), Server::start());
@@ -68,6 +69,7 @@ fn the_sidecar_exits_while_tilt_hangs() {
 
 /// Memory stays bounded while the state cannot be written.
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "reads /proc")]
 fn the_sidecar_exits_while_a_watch_floods_it() {
     exits_in_time(flooded);
 }
@@ -94,6 +96,7 @@ fn flooded() -> Duration {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "Windows cannot ask a process to stop")]
 fn a_batch_in_flight_to_a_stalled_server_is_kept_at_exit() {
     for after in [Part::Nothing, Part::Headers] {
         exits_in_time(|| {
@@ -105,6 +108,7 @@ fn a_batch_in_flight_to_a_stalled_server_is_kept_at_exit() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "Windows cannot ask a process to stop")]
 fn the_sidecar_exits_while_tilt_and_server_hang() {
     exits_in_time(|| {
         let (sandbox, server) = (Sandbox::new(), Server::start());
@@ -117,6 +121,7 @@ fn the_sidecar_exits_while_tilt_and_server_hang() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "Windows cannot ask a process to stop")]
 fn the_sidecar_exits_during_a_backoff() {
     exits_in_time(|| {
         let (sandbox, server) = (Sandbox::new(), Server::start());
@@ -128,6 +133,7 @@ fn the_sidecar_exits_during_a_backoff() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "Windows cannot ask a process to stop")]
 fn the_final_poll_sends_new_builds() {
     retry("the sidecar exits in time", || {
         let (sandbox, server) = (Sandbox::new(), Server::start());
@@ -151,6 +157,7 @@ fn the_final_poll_sends_new_builds() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "Windows cannot ask a process to stop")]
 fn builds_of_the_final_poll_stay_queued_if_sending_fails() {
     retry("the sidecar exits in time", || {
         let (sandbox, server) = (Sandbox::new(), Server::start());
@@ -173,6 +180,7 @@ fn builds_of_the_final_poll_stay_queued_if_sending_fails() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "Windows cannot ask a process to stop")]
 fn a_second_signal_ends_the_sidecar_at_once() {
     retry("the second signal arrives before the exit", || {
         let (sandbox, server) = (Sandbox::new(), Server::start());
@@ -192,6 +200,7 @@ fn a_second_signal_ends_the_sidecar_at_once() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "Windows cannot ask a process to stop")]
 fn a_stopped_report_keeps_its_events() {
     // The report waits for its next attempt, or for a response that never comes.
     for (then, requests) in [(Mishap::Close, 3), (Mishap::Stall, 1)] {
@@ -209,6 +218,7 @@ fn a_stopped_report_keeps_its_events() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "Windows cannot ask a process to stop")]
 fn a_stopped_report_waits_a_moment_for_the_response() {
     // The response has to arrive within `RESPONSE_GRACE`.
     retry("the response arrives in time", response_after_signal);
@@ -238,6 +248,7 @@ fn response_after_signal() -> Option<()> {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "Windows cannot ask a process to stop")]
 fn a_second_signal_ends_a_blocked_report_at_once() {
     exits_in_time(|| {
         let (sandbox, server) = (Sandbox::new(), Server::start());
@@ -255,11 +266,13 @@ fn a_second_signal_ends_a_blocked_report_at_once() {
     });
 }
 
-/// Starts a sidecar from a shell that exits when its stdin is closed.
-fn start_by_shell(sandbox: &Sandbox, server: &Server) -> Process {
-    let script = r#""$0" --no-watch --interval 1s & read line"#;
+/// Starts a sidecar from a program that exits when its stdin is closed.
+fn start_by_parent(sandbox: &Sandbox, server: &Server) -> Process {
+    let parent = test_tool("fake-tilt");
+    let program = std::path::absolute(PROGRAM).expect("a path");
+    let [parent, program] = [&parent, &program].map(|path| path.to_str().expect("text"));
     sandbox
-        .command(&["/bin/sh", "-c", script, PROGRAM])
+        .command(&[parent, "--parent", program, "--no-watch", "--interval", "1s"])
         .sending_to(server)
         .env("TILT_HONEYCOMB_ORPHAN_AFTER", "1s")
         .env("TILT_HONEYCOMB_MODE", "up")
@@ -267,51 +280,51 @@ fn start_by_shell(sandbox: &Sandbox, server: &Server) -> Process {
         .start()
 }
 
-/// Starts a sidecar whose shell exits after the first report. The sidecar keeps the shell's output open.
+/// Starts a sidecar whose parent exits after the first report. The sidecar keeps its output open.
 fn start_orphan(sandbox: &Sandbox, server: &Server) -> Process {
-    let mut shell = start_by_shell(sandbox, server);
-    shell.says("sent ");
-    shell.close_stdin();
-    eventually("the shell has exited", || !shell.is_running());
-    shell
+    let mut parent = start_by_parent(sandbox, server);
+    parent.says("sent ");
+    parent.close_stdin();
+    eventually("the parent has exited", || !parent.is_running());
+    parent
 }
 
 #[test]
 fn an_orphaned_sidecar_exits_when_a_new_tilt_starts() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    let shell = start_orphan(&sandbox, &server);
+    let parent = start_orphan(&sandbox, &server);
     sandbox.tilt().change("uisession", |sessions| sessions[0]["metadata"]["uid"] = "next".into());
-    eventually("the sidecar has exited", || shell.output_is_closed());
+    eventually("the sidecar has exited", || parent.output_is_closed());
 }
 
 #[test]
 fn an_orphaned_sidecar_exits_when_its_tilt_is_gone() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    let shell = start_orphan(&sandbox, &server);
+    let parent = start_orphan(&sandbox, &server);
 
     // While its Tilt runs, the sidecar stays.
     let polls = sandbox.tilt().calls().len();
     eventually("two more polls", || sandbox.tilt().calls().len() >= polls + 2);
-    assert!(!shell.output_is_closed());
+    assert!(!parent.output_is_closed());
 
     sandbox.tilt().set("no-tilt", "");
-    eventually("the sidecar has exited", || shell.output_is_closed());
+    eventually("the sidecar has exited", || parent.output_is_closed());
     assert!(
-        shell.stderr().contains("tilt and the process that started this one are gone; exiting")
+        parent.stderr().contains("tilt and the process that started this one are gone; exiting")
     );
 }
 
 #[test]
 fn a_sidecar_with_a_living_parent_waits_for_tilt() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    let shell = start_by_shell(&sandbox, &server);
-    shell.says("sent ");
+    let parent = start_by_parent(&sandbox, &server);
+    parent.says("sent ");
     sandbox.tilt().set("no-tilt", "");
     let polls = sandbox.tilt().calls().len();
     eventually("four failed polls", || sandbox.tilt().calls().len() >= polls + 4);
     sandbox.tilt().unset("no-tilt");
-    shell.says("tilt answers again");
-    assert!(shell.is_running());
+    parent.says("tilt answers again");
+    assert!(parent.is_running());
 }
 
 #[test]
@@ -332,6 +345,7 @@ fn a_sidecar_without_tilt_uses_no_cpu_between_polls() {
 
 /// Also before the signal handlers are installed.
 #[test]
+#[cfg_attr(windows, ignore = "Windows cannot ask a process to stop")]
 fn a_signal_at_any_moment_of_startup_ends_the_sidecar() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     for quarter_milliseconds in 0..60 {

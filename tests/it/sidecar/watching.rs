@@ -7,13 +7,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use fakes::honeycomb::{Answer, Reply, Server};
 use fakes::storm::{self, Finished, Storm};
-use rustix::process::Signal;
 use serde_json::{Value, json};
 use tilt_honeycomb::events::fields;
 
 use crate::support::{
-    Process, SHUTDOWN_BUDGET, Sandbox, builds, capture, eventually, of_kind, recorded_builds,
-    retry, swap_paths, takes_less_than,
+    Process, SHUTDOWN_BUDGET, Sandbox, Signal, builds, capture, eventually, of_kind,
+    recorded_builds, retry, swap_paths, takes_less_than,
 };
 
 /// Counts how often the server accepted each finished build.
@@ -119,10 +118,11 @@ fn every_build_of_a_storm_arrives_once_with_every_parent() {
     let events = stage.server.accepted();
     assert_traces_are_complete(&events);
     assert_eq!(of_kind(&events, "startup").len(), 1);
-    sidecar.ends_after(Signal::TERM).0.exits_with(0);
+    sidecar.stop();
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "Windows cannot ask a process to stop")]
 fn restart_and_outage_in_a_storm_lose_and_repeat_nothing() {
     // A response that arrives after the shutdown budget is not recorded, so its events repeat.
     retry("a shutdown within its budget", restart_and_outage);
@@ -147,7 +147,7 @@ fn restart_and_outage() -> Option<()> {
     stage.all_arrive(&shown);
     eventually("the startup event", || !of_kind(&stage.server.accepted(), "startup").is_empty());
     assert_traces_are_complete(&stage.server.accepted());
-    second.ends_after(Signal::TERM).0.exits_with(0);
+    second.stop();
     Some(())
 }
 
@@ -170,7 +170,7 @@ fn a_recorded_storm_is_reported_completely() {
     assert_eq!((updates("build:"), updates("tiltfile:"), images()), (111, 1, 51));
     let counts = accepted_builds(&server);
     assert!(counts.values().all(|times| *times == 1), "{counts:?}");
-    sidecar.ends_after(Signal::TERM).0.exits_with(0);
+    sidecar.stop();
     assert_traces_are_complete(&server.accepted());
     let session = of_kind(&server.accepted(), "session").pop().expect("a last report");
     assert_eq!(session["data"]["missed_builds"], 0);
@@ -266,7 +266,7 @@ fn an_ended_watch_is_restarted() {
     eventually("another watch", || watches() >= 2);
     sandbox.tilt().unset("end");
     assert!(sidecar.is_running());
-    sidecar.ends_after(Signal::TERM).0.exits_with(0);
+    sidecar.stop();
 }
 
 /// A watch prints a deleted object once more without marking it as deleted.
@@ -409,7 +409,7 @@ fn a_startup_is_one_trace() {
     let shown = stage.play(0..stage.storm.steps.len());
     stage.all_arrive(&shown);
     eventually("the startup event", || !of_kind(&stage.server.accepted(), "startup").is_empty());
-    sidecar.ends_after(Signal::TERM).0.exits_with(0);
+    sidecar.stop();
 
     let events = stage.server.accepted();
     let startup = &of_kind(&events, "startup")[0]["data"];
@@ -465,7 +465,7 @@ fn a_tilt_that_never_shows_a_session_is_still_reported() {
     sandbox.tilt().change("uisession", Vec::clear);
     let sidecar = sandbox.polling_sidecar_to(&server).start();
     eventually("reports", || of_kind(&server.accepted(), "session").len() >= 3);
-    sidecar.ends_after(Signal::TERM).0.exits_with(0);
+    sidecar.stop();
     sandbox.run("--flush --timeout 1m").sending_to(&server).finish().exits_with(0);
     let (polls, reports) =
         (sandbox.tilt().calls().len(), of_kind(&server.accepted(), "session").len());
@@ -479,7 +479,7 @@ fn a_final_poll_without_a_session_repeats_no_build() {
     let sidecar = sandbox.sidecar_to(&server).start();
     sidecar.says("; 0 queued");
     sandbox.tilt().change("uisession", Vec::clear);
-    sidecar.ends_after(Signal::TERM).0.exits_with(0);
+    sidecar.stop();
     assert_eq!(builds(&server.accepted()), recorded_builds());
 }
 
@@ -516,6 +516,7 @@ fn a_failure_with_megabytes_of_text_is_sent() {
 
 /// A change keeps the session that showed it, even if Tilt restarts before the disk is back.
 #[test]
+#[cfg_attr(windows, ignore = "Windows cannot exchange two folders in one step")]
 fn changes_seen_without_a_disk_are_sent_when_it_is_back() {
     for tilt_restarts in [false, true] {
         change_without_a_disk(tilt_restarts);

@@ -5,15 +5,19 @@ mod process;
 mod recorded;
 mod sandbox;
 pub mod schema;
+mod signal;
 mod tilt_folder;
 mod wait;
 
-pub use process::{Invocation, Outcome, Process, cpu_ticks};
+#[cfg(target_os = "linux")]
+pub use process::cpu_ticks;
+pub use process::{Invocation, Outcome, Process};
 pub use recorded::{KINDS, RECORDED_EVENTS, builds, capture, of_kind, recorded_builds};
 #[cfg(target_os = "linux")]
 pub use sandbox::machine_library;
 pub use sandbox::{
-    DATASET, FINAL_POLL_TIMED_OUT, KEY, PROGRAM, SHUTDOWN_BUDGET, Sandbox, UNREACHABLE, swap_paths,
-    test_tool,
+    DATASET, FINAL_POLL_TIMED_OUT, KEY, PROGRAM, SHUTDOWN_BUDGET, Sandbox, UNREACHABLE,
+    not_unicode, set_mode, swap_paths, test_tool,
 };
+pub use signal::{STOP, Signal, is_alive};
 pub use wait::{eventually, retry, skipped, takes_less_than};

@@ -9,10 +9,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use fakes::honeycomb::Server;
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::sandbox::{DATASET, KEY};
+use super::signal::{STOP, Signal, send_signal};
 use super::wait::{TIMEOUT, within};
 
 /// A command that has not been started.
@@ -67,7 +67,8 @@ impl Invocation {
 }
 
 /// The CPU time that a process has used, in hundredths of a second.
-pub fn cpu_ticks(pid: i32) -> u64 {
+#[cfg(target_os = "linux")]
+pub fn cpu_ticks(pid: u32) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("CPU times");
     let ticks = stat.rsplit(')').next().expect("fields").split_whitespace().skip(11).take(2);
     ticks.map(|ticks| ticks.parse::<u64>().expect("a number")).sum()
@@ -75,7 +76,7 @@ pub fn cpu_ticks(pid: i32) -> u64 {
 
 /// A started program. It is killed on drop.
 pub struct Process {
-    pid: Pid,
+    pid: u32,
     started: Instant,
     progress: Arc<Mutex<Progress>>,
     stdin: Option<std::process::ChildStdin>,
@@ -97,7 +98,7 @@ impl Process {
         collect(stdout, Arc::clone(&progress), |progress| &mut progress.stdout);
         collect(stderr, Arc::clone(&progress), |progress| &mut progress.stderr);
         let process = Self {
-            pid: Pid::from_child(&child),
+            pid: child.id(),
             started,
             progress: Arc::clone(&progress),
             stdin: child.stdin.take(),
@@ -127,12 +128,13 @@ impl Process {
     }
 
     /// The CPU time that it has used, in hundredths of a second.
+    #[cfg(target_os = "linux")]
     pub fn cpu_ticks(&self) -> u64 {
-        cpu_ticks(self.pid.as_raw_pid())
+        cpu_ticks(self.pid)
     }
 
     pub fn resident_kib(&self) -> usize {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid.as_raw_pid()));
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid));
         let status = status.expect("a running process");
         let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let number = resident.and_then(|resident| resident.split_whitespace().next());
@@ -141,7 +143,7 @@ impl Process {
 
     /// The names of its threads, from `/proc`.
     pub fn threads(&self) -> Vec<String> {
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid.as_raw_pid()));
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid));
         let tasks = tasks.expect("a running process").flatten();
         // A thread that has ended meanwhile has no name.
         let names = tasks.filter_map(|task| fs::read_to_string(task.path().join("comm")).ok());
@@ -162,7 +164,7 @@ impl Process {
     #[track_caller]
     pub fn signal(&self, signal: Signal) -> &Self {
         assert!(self.is_running(), "the process has exited:\n{}", self.stderr());
-        kill_process(self.pid, signal).expect("our process");
+        send_signal(self.pid, signal).expect("our process");
         self
     }
 
@@ -174,6 +176,15 @@ impl Process {
         let outcome = self.finish();
         let took = outcome.ended.saturating_duration_since(signalled);
         (outcome, took)
+    }
+
+    /// Ends a sidecar as Tilt does. Windows kills it, so it has no last look there and no exit code.
+    #[track_caller]
+    pub fn stop(self) {
+        let (outcome, _) = self.ends_after(STOP);
+        if !cfg!(windows) {
+            outcome.exits_with(0);
+        }
     }
 
     /// Kills the process after this time, unless it has exited before.
@@ -210,7 +221,7 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         if self.is_running() {
-            let _ = kill_process(self.pid, Signal::KILL);
+            let _ = send_signal(self.pid, Signal::KILL);
         }
     }
 }

@@ -1,14 +1,18 @@
 //! An isolated machine for the program: its own home, state folder, PATH and environment, and a fake
 //! `tilt`.
 
+use std::env::consts::EXE_EXTENSION;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Once;
 use std::time::Duration;
 
 use fakes::honeycomb::{Answer, Reply, Server};
 use serde_json::Value;
 use tempfile::TempDir;
+use tilt_honeycomb::base::process_tree;
 
 use super::process::Invocation;
 use super::recorded::{KINDS, capture};
@@ -37,6 +41,9 @@ impl Sandbox {
     /// A machine whose Tilt shows the recorded compose environment: nine resources, two Docker images
     /// (one of them failed) and one custom image.
     pub fn new() -> Self {
+        // On Windows, nothing else ends what a test leaves behind.
+        static JOINED: Once = Once::new();
+        JOINED.call_once(process_tree::end_children_with_this_process);
         let sandbox = Self { root: tempfile::tempdir().expect("a temporary folder") };
         for folder in ["home", "state", "bin", "tilt", "work"] {
             fs::create_dir(sandbox.path(folder)).expect("a folder");
@@ -46,8 +53,7 @@ impl Sandbox {
             let recorded = capture(&format!("compose/{name}"));
             fs::copy(recorded, sandbox.path("tilt").join(name)).expect("a copy");
         }
-        std::os::unix::fs::symlink(test_tool("fake-tilt"), sandbox.path("bin/tilt"))
-            .expect("a link");
+        sandbox.install_copy("tilt", &test_tool("fake-tilt"));
         sandbox
     }
 
@@ -100,17 +106,42 @@ impl Sandbox {
             .env("STAND_IN", self.path("tilt"))
             .current_dir(self.path("work"))
             .stdin(Stdio::null());
+        #[cfg(windows)]
+        command.env("APPDATA", self.path("home/.config"));
+        #[cfg(windows)]
+        if let Some(system) = std::env::var_os("SystemRoot") {
+            // Without it, Windows finds neither sockets nor certificates.
+            command.env("SystemRoot", system);
+        }
         Invocation { command }
     }
 
+    /// Installs a built program on PATH, without a copy where that is possible.
+    fn install_copy(&self, name: &str, program: &Path) {
+        let installed = self.path("bin").join(name).with_extension(EXE_EXTENSION);
+        #[cfg(unix)]
+        std::os::unix::fs::symlink(program, installed).expect("a link");
+        // A link of Windows needs rights, or the same drive.
+        #[cfg(windows)]
+        fs::hard_link(program, &installed)
+            .or_else(|_| fs::copy(program, &installed).map(drop))
+            .expect("a copy");
+    }
+
     /// Installs a shell script as a program on PATH, or replaces one.
+    #[cfg(unix)]
     pub fn install(&self, name: &str, script: &str) {
-        use std::os::unix::fs::PermissionsExt;
         let (program, fresh) = (self.path("bin").join(name), self.path("fresh-program"));
         fs::write(&fresh, format!("#!/bin/sh\n{script}\n")).expect("a script");
-        fs::set_permissions(&fresh, PermissionsExt::from_mode(0o755)).expect("a file mode");
+        set_mode(&fresh, 0o755);
         // A rename never leaves PATH without the program.
         fs::rename(fresh, program).expect("a renamed script");
+    }
+
+    /// Windows runs no shell scripts. Tests that need one are ignored there.
+    #[cfg(windows)]
+    pub fn install(&self, name: &str, _script: &str) {
+        panic!("{name} is a shell script");
     }
 
     /// One report to a server with a timeout of one minute.
@@ -156,10 +187,34 @@ impl Sandbox {
     }
 }
 
+/// A text of the system that is not Unicode.
+pub fn not_unicode() -> OsString {
+    #[cfg(unix)]
+    return std::os::unix::ffi::OsStringExt::from_vec(b"caf\xe9".to_vec());
+    #[cfg(windows)]
+    return std::os::windows::ffi::OsStringExt::from_wide(&[0x63, 0xd800]);
+}
+
+/// Sets who may read and write a file. Windows has no such modes.
+pub fn set_mode(path: &Path, mode: u32) {
+    #[cfg(unix)]
+    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode))
+        .expect("a file mode");
+    #[cfg(windows)]
+    let _ = (path, mode);
+}
+
 /// Exchanges two paths in one step, so that a running program never finds one missing.
+#[cfg(unix)]
 pub fn swap_paths(one: &Path, other: &Path) {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
     renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE).expect("both paths exist");
+}
+
+/// Windows has no such step. Tests that need one are ignored there.
+#[cfg(windows)]
+pub fn swap_paths(one: &Path, other: &Path) {
+    panic!("cannot exchange {} and {}", one.display(), other.display());
 }
 
 /// The path of the `LD_PRELOAD` library that counts steps and moves the clock. Compiled once.
@@ -172,7 +227,7 @@ pub fn machine_library() -> PathBuf {
 
 /// The path of a program of `test-tools`. `cargo test` builds them beside `tilt-honeycomb`.
 pub fn test_tool(name: &str) -> PathBuf {
-    let path = Path::new(PROGRAM).with_file_name(name);
+    let path = Path::new(PROGRAM).with_file_name(name).with_extension(EXE_EXTENSION);
     assert!(path.exists(), "{} is missing: run `cargo build` first", path.display());
     path
 }

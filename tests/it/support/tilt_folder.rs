@@ -1,12 +1,13 @@
 //! The folder that the fake `tilt` answers from.
 
 use std::fs;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::wait::eventually;
+use super::wait::{eventually, within};
 
 /// The files that control the fake `tilt`. `tests/fakes/bin/fake_tilt.rs` describes each of them.
 pub struct TiltFolder(pub(super) PathBuf);
@@ -17,7 +18,8 @@ impl TiltFolder {
         // A reader must never see half of the file.
         let fresh = self.0.join(format!("{name}.fresh"));
         fs::write(&fresh, contents).expect("a file");
-        fs::rename(fresh, self.0.join(name)).expect("a renamed file");
+        let path = self.0.join(name);
+        once_free(|| fs::rename(&fresh, &path)).expect("a renamed file");
         self
     }
 
@@ -31,7 +33,7 @@ impl TiltFolder {
     }
 
     pub fn unset(&self, name: &str) -> &Self {
-        fs::remove_file(self.0.join(name)).expect("a file that was set");
+        once_free(|| fs::remove_file(self.0.join(name))).expect("a file that was set");
         self
     }
 
@@ -114,4 +116,20 @@ impl TiltFolder {
         };
         self.calls().iter().map(joined).collect()
     }
+}
+
+/// Windows refuses to replace or remove a file while the fake `tilt` reads it.
+fn once_free(mut attempt: impl FnMut() -> io::Result<()>) -> io::Result<()> {
+    let mut result = attempt();
+    let is_held = |result: &io::Result<()>| {
+        let code = result.as_ref().err().and_then(io::Error::raw_os_error);
+        cfg!(windows) && matches!(code, Some(5 | 32))
+    };
+    within(Duration::from_secs(10), || {
+        if is_held(&result) {
+            result = attempt();
+        }
+        !is_held(&result)
+    });
+    result
 }

@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use fakes::honeycomb::Server;
-use rustix::process::{Pid, Signal, test_kill_process};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Invocation, RECORDED_EVENTS, Sandbox, builds, eventually, of_kind, recorded_builds, retry,
-    takes_less_than,
+    Invocation, RECORDED_EVENTS, Sandbox, builds, eventually, is_alive, of_kind, recorded_builds,
+    retry, takes_less_than,
 };
 
 fn poll(sandbox: &Sandbox) -> Invocation {
@@ -273,6 +272,7 @@ fn a_child_left_by_tilt_does_not_delay_the_report() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "needs a shell script")]
 fn tilts_error_is_read_even_if_a_child_keeps_stderr_open() {
     let sandbox = Sandbox::new();
     let error = "Error: No tilt apiserver found: tilt-default";
@@ -282,6 +282,7 @@ fn tilts_error_is_read_even_if_a_child_keeps_stderr_open() {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "reads /proc")]
 fn a_child_outside_the_process_group_leaves_no_thread_behind() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     sandbox.tilt().set("leave-process", "apart");
@@ -318,15 +319,7 @@ fn a_hung_tilt_is_killed_when_the_report_is_stopped() {
     sandbox.tilt().set("hang", "").set("ignore-signals", "");
     let report = poll(&sandbox).start();
     eventually("tilt runs", || sandbox.tilt().calls().len() == 1);
-    report.ends_after(Signal::TERM).0.exits_with(0);
+    report.stop();
     let hung = sandbox.tilt().calls()[0]["pid"].to_string();
     eventually("the process is killed", || !is_alive(&hung));
-}
-
-/// True if the process exists and is not a zombie.
-fn is_alive(pid: &str) -> bool {
-    let pid = pid.parse().ok().and_then(Pid::from_raw).expect("a process id");
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_pid()));
-    let is_zombie = stat.is_ok_and(|stat| stat.contains(") Z "));
-    test_kill_process(pid).is_ok() && !is_zombie
 }

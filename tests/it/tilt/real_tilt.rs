@@ -6,9 +6,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::PathBuf;
 
-use rustix::process::Signal;
-
-use crate::support::{Invocation, Process, Sandbox, eventually, of_kind, skipped};
+use crate::support::{Invocation, Process, Sandbox, Signal, eventually, of_kind, skipped};
 
 const TILTFILE: &str = r"
 local_resource('passes', 'true', labels=['quick'])
