@@ -7,7 +7,10 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::base::backoff;
+use crate::base::shutdown::Shutdown;
 use crate::base::text::one_line;
+use crate::base::time;
 use crate::commands::print_line;
 use crate::config::BoardConfig;
 use crate::exit_code::Exit;
@@ -75,7 +78,7 @@ impl BoardBuilder {
         let columns = self.columns(&destination.dataset)?;
         let annotations = self.annotations()?;
         let boards = self.boards()?;
-        let existing = match board::find_board(&boards, &self.slug) {
+        let existing = match board::find_board(&boards, &destination.dataset) {
             ExistingBoard::Ours(board) => Some(board),
             ExistingBoard::None => None,
             ExistingBoard::Foreign(board) => {
@@ -94,7 +97,11 @@ impl BoardBuilder {
             self.update(existing, &pins, &annotations)
         } else {
             let name = board::free_name(&boards, &destination.dataset);
-            self.post(board::BOARDS_PATH, &board::new_board(&name, &self.slug, &pins), BOARDS)
+            self.post(
+                board::BOARDS_PATH,
+                &board::new_board(&name, &destination.dataset, &pins),
+                BOARDS,
+            )
         };
         print_link(&board.map_err(resumable("the board"))?);
         Ok(())
@@ -103,7 +110,7 @@ impl BoardBuilder {
     /// Fails if Honeycomb says that the key may not create the board. A gateway in between may not
     /// support the request; then the later requests fail if a permission is missing.
     fn check_permissions(&self) -> BoardResult<()> {
-        let response = self.api.get(auth::PATH, self.timeout).map_err(no_response)?;
+        let response = self.respond(|limit| self.api.get(auth::PATH, limit))?;
         if response.status == 401 {
             return fail(
                 Exit::Rejected,
@@ -129,8 +136,8 @@ impl BoardBuilder {
         struct Column {
             key_name: String,
         }
-        let response = self.api.get(&format!("/1/columns/{}", self.slug), self.timeout);
-        let response = response.map_err(no_response)?;
+        let path = format!("/1/columns/{}", self.slug);
+        let response = self.respond(|limit| self.api.get(&path, limit))?;
         if response.status == 404 {
             return fail(Exit::Rejected, no_data(dataset));
         }
@@ -202,15 +209,38 @@ impl BoardBuilder {
             return Ok(existing.clone());
         };
         let path = format!("{}/{}", board::BOARDS_PATH, id(existing)?);
-        success_body(&self.api.put(&path, &body, self.timeout).map_err(no_response)?, BOARDS)
+        success_body(&self.respond(|limit| self.api.put(&path, &body, limit))?, BOARDS)
     }
 
     fn get(&self, path: &str, permission: Permission) -> BoardResult<Value> {
-        success_body(&self.api.get(path, self.timeout).map_err(no_response)?, permission)
+        success_body(&self.respond(|limit| self.api.get(path, limit))?, permission)
     }
 
     fn post(&self, path: &str, body: &Value, permission: Permission) -> BoardResult<Value> {
-        success_body(&self.api.post(path, body, self.timeout).map_err(no_response)?, permission)
+        success_body(&self.respond(|limit| self.api.post(path, body, limit))?, permission)
+    }
+
+    /// Sends a request. After a 429 it waits as long as the server asks and sends it again, while the
+    /// time for one request lasts.
+    fn respond(
+        &self,
+        send: impl Fn(Duration) -> Result<Response, NoResponse>,
+    ) -> BoardResult<Response> {
+        let deadline = time::now() + self.timeout;
+        let mut attempt = 0;
+        loop {
+            let left = deadline.saturating_duration_since(time::now());
+            let response = send(left).map_err(no_response)?;
+            attempt += 1;
+            let asked = response::retry_after(&response, time::wall());
+            let retry_at = time::now() + backoff::pause(attempt, asked, backoff::jitter());
+            if response.status != 429 || retry_at >= deadline {
+                return Ok(response);
+            }
+            log::debug!("{}; retrying", http(&response));
+            // A signal ends this command at once.
+            Shutdown::default().wait_until(retry_at);
+        }
     }
 }
 

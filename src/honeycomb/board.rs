@@ -9,6 +9,7 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::base::ids;
 use crate::honeycomb::queries::{QUERIES, Query};
 use crate::honeycomb::urls;
 
@@ -52,7 +53,7 @@ pub fn requests(dataset: &str) -> Vec<Value> {
         requests.push(post(&annotations_path(&slug), body));
         pins.push(pin);
     }
-    requests.push(post(BOARDS_PATH, new_board(NAME, &slug, &pins)));
+    requests.push(post(BOARDS_PATH, new_board(NAME, dataset, &pins)));
     requests
 }
 
@@ -102,30 +103,48 @@ pub fn annotation(query: &Query, query_id: &str) -> Value {
     json!({"name": query.name, "description": description(query), "query_id": query_id})
 }
 
-fn tags(slug: &str) -> Value {
+fn tags(dataset: &str) -> Value {
     json!([
         {"key": "source", "value": MAKER},
-        {"key": "dataset", "value": tag_value(slug)},
+        {"key": "dataset", "value": tag_value(dataset)},
     ])
 }
 
-/// Honeycomb requires that a tag value starts with a letter and has only lower-case letters,
-/// digits and dashes.
-fn tag_value(slug: &str) -> String {
-    let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
-    let value: String = slug.chars().map(plain).collect();
-    let prefix = if value.starts_with(|c: char| c.is_ascii_lowercase()) { "" } else { "d-" };
-    format!("{prefix}{value}").chars().take(128).collect()
+/// The most bytes of a tag value.
+const TAG_LIMIT: usize = 128;
+/// The hex digits of the hash in the tag of a name that is not a tag itself.
+const TAG_HASH: usize = 16;
+
+/// The tag of a dataset. Two datasets never have the same one, and Honeycomb ignores case in their
+/// names.
+///
+/// A tag starts with a letter and has only lower-case letters, digits, dashes and slashes. A name that
+/// is no tag, or that looks like one with a hash, gets a hash of the name at its end.
+fn tag_value(dataset: &str) -> String {
+    let name = dataset.to_lowercase();
+    let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let starts_well = name.starts_with(|c: char| c.is_ascii_lowercase());
+    let has_hash = name.rsplit_once('-').is_some_and(|(_, end)| {
+        end.len() == TAG_HASH && end.chars().all(|c| c.is_ascii_hexdigit())
+    });
+    let is_tag = starts_well && (2..=TAG_LIMIT).contains(&name.len()) && name.chars().all(is_plain);
+    if is_tag && !has_hash {
+        return name;
+    }
+    let readable = name.chars().map(|c| if is_plain(c) { c } else { '-' });
+    let prefix = if starts_well { "" } else { "d-" };
+    let readable: String = prefix.chars().chain(readable).take(TAG_LIMIT - TAG_HASH - 1).collect();
+    format!("{readable}-{}", ids::id(&[&name], TAG_HASH))
 }
 
 /// The request body that creates a board.
-pub fn new_board(name: &str, slug: &str, pins: &[PinnedQuery]) -> Value {
+pub fn new_board(name: &str, dataset: &str, pins: &[PinnedQuery]) -> Value {
     json!({
         "type": "flexible",
         "name": name,
         "description": DESCRIPTION,
         "layout_generation": "manual",
-        "tags": tags(slug),
+        "tags": tags(dataset),
         "panels": pins.iter().map(|pin| panel(pin, &position(pin.query))).collect::<Vec<_>>(),
     })
 }
@@ -227,8 +246,8 @@ pub enum ExistingBoard<'a> {
 }
 
 /// Finds the board of a dataset by its tags, or one by another author with the same name.
-pub fn find_board<'a>(boards: &'a [Value], slug: &str) -> ExistingBoard<'a> {
-    let wanted = tags(slug);
+pub fn find_board<'a>(boards: &'a [Value], dataset: &str) -> ExistingBoard<'a> {
+    let wanted = tags(dataset);
     let wanted = wanted.as_array().expect("tags are a list");
     let has = |board: &Value, tag: &Value| {
         let tags = board["tags"].as_array();
@@ -251,6 +270,8 @@ pub fn free_name(boards: &[Value], dataset: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn pin(number: usize, id: &str) -> PinnedQuery<'static> {
@@ -312,15 +333,48 @@ mod tests {
 
     #[test]
     fn a_tag_value_follows_honeycombs_rules() {
-        for (slug, tag) in [
+        for (dataset, tag) in [
             ("dev-environments", "dev-environments"),
-            ("dev_envs.1~x", "dev-envs-1-x"),
-            ("1st", "d-1st"),
-            ("-", "d--"),
+            ("Dev-Environments", "dev-environments"),
+            ("dev_envs.1~x", "dev-envs-1-x-"),
+            ("1st", "d-1st-"),
+            ("-", "d---"),
+            ("x", "x-"),
+            ("größe", "gr--e-"),
+            ("dev-0123456789abcdef", "dev-0123456789abcdef-"),
         ] {
-            assert_eq!(tag_value(slug), tag);
+            let value = tag_value(dataset);
+            assert!(value.starts_with(tag), "{value}");
+            let hash = if tag.ends_with('-') { TAG_HASH } else { 0 };
+            assert_eq!(value.len(), tag.len() + hash, "{value}");
         }
+        assert_eq!(tag_value(&"x".repeat(128)), "x".repeat(128));
         assert_eq!(tag_value(&"x".repeat(255)).len(), 128);
+    }
+
+    /// A name out of few letters, so that many pairs look alike, or a tag of another name.
+    fn dataset() -> impl Strategy<Value = String> {
+        prop_oneof![
+            "[a-cA-C0-1_. ~é-]{1,6}",
+            "[a-cA-C0-1_. ~é-]{1,6}".prop_map(|name| tag_value(&name)),
+            "x{100,255}[é-]?",
+            any::<String>(),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn two_datasets_never_share_a_tag(one in dataset(), other in dataset()) {
+            let tags = [tag_value(&one), tag_value(&other)];
+            let is_same = one.to_lowercase() == other.to_lowercase();
+            prop_assert_eq!(tags[0] == tags[1], is_same, "{:?} {:?}", one, other);
+            for tag in &tags {
+                let mut letters = tag.chars();
+                prop_assert!(letters.next().is_some_and(|c| c.is_ascii_lowercase()), "{}", tag);
+                let is_allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+                prop_assert!(letters.all(is_allowed) && (2..=128).contains(&tag.len()), "{}", tag);
+            }
+        }
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! `board`, against a fake of Honeycomb's API. The fake stores queries, annotations and boards, and
 //! rejects any body that does not match the published API description.
 
+use std::time::Duration;
+
 use fakes::honeycomb::{Reply, Server};
 use serde_json::{Value, json};
 use tilt_honeycomb::events::fields::FIELDS;
@@ -301,6 +303,43 @@ fn a_rejected_request_is_reported_with_honeycombs_message() {
     }
     let nowhere = board(&sandbox, &server).env("HONEYCOMB_API_ENDPOINT", "http://127.0.0.1:1");
     nowhere.finish().exits_with(4).says("no response from 127.0.0.1:1").says_one_line();
+}
+
+#[test]
+fn board_waits_after_a_429_as_long_as_the_server_asks() {
+    let (sandbox, server, api) = ready();
+    let limited = || problem(429, "Please try again later");
+    // The server limits the first request, and then some that create something.
+    server.then([limited().header("retry-after", 1).into(), limited().into()]);
+    board(&sandbox, &server).args(&["--timeout", "1m"]).finish().exits_with(0);
+    let requests = server.requests();
+    assert_eq!(requests[0].path, requests[2].path);
+    let pause = requests[1].came - requests[0].came;
+    assert!(pause > Duration::from_millis(900), "{pause:?}");
+    assert_eq!(pinned(&api, &the_board(&api)), names());
+}
+
+#[test]
+fn a_429_that_outlasts_the_timeout_of_board_is_reported() {
+    let (sandbox, server, api) = ready();
+    let body = json!({"error": "You have exceeded your rate limit.",
+        "detail": "Please try again after 2026-12-01T15:23:12Z."});
+    api.world().fails = Some((0, Reply::new(429, body.to_string()).header("retry-after", 30)));
+    let outcome = board(&sandbox, &server).finish().exits_with(4);
+    outcome.says("exceeded your rate limit. Please try again after 2026-12-01").says_one_line();
+    assert_eq!(changes(&api).len(), 0);
+}
+
+#[test]
+fn boards_of_datasets_with_similar_names_are_separate() {
+    let (sandbox, server, api) = ready();
+    for dataset in ["dev envs", "dev_envs", "dev.envs", "dev-envs"] {
+        board(&sandbox, &server).env("HONEYCOMB_DATASET", dataset).finish().exits_with(0);
+    }
+    let boards = api.world().boards.clone();
+    assert_eq!(boards.len(), 4, "{boards:?}");
+    board(&sandbox, &server).env("HONEYCOMB_DATASET", "DEV_envs").finish().exits_with(0);
+    assert_eq!(api.world().boards, boards, "the case of a name does not matter");
 }
 
 /// The requests that a dry run prints, one JSON object each.
