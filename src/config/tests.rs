@@ -124,6 +124,7 @@ fn an_invalid_value_is_named_with_what_to_do() {
         ("--api-endpoint https://:443", &[], "must be a URL"),
         ("--api-endpoint https://x:", &[], "must be a URL"),
         ("--api-endpoint https://x:99999", &[], "must be a URL"),
+        ("--api-endpoint https://x/1/events", &[], "must not end in /1/events"),
         ("--interval 5", &[], "--interval"),
         ("--interval 5M", &[], "between 1s and 1day"),
         ("--interval 0s", &[], "between 1s and 1day"),
@@ -150,6 +151,7 @@ fn the_ui_is_in_the_apis_region_unless_set() {
     for (endpoint, ui_url, expected) in [
         ("api.honeycomb.io", "", Some("https://ui.honeycomb.io")),
         ("api.eu1.honeycomb.io", "", Some("https://ui.eu1.honeycomb.io")),
+        ("API.eu1.honeycomb.io.:443", "", Some("https://ui.eu1.honeycomb.io")),
         ("refinery.example", "", None),
         ("refinery.example", "ui.eu1.honeycomb.io/", Some("https://ui.eu1.honeycomb.io")),
         ("api.honeycomb.io", "http://gateway:80/ui", Some("http://gateway:80/ui")),
@@ -222,9 +224,59 @@ fn each_destination_has_files_of_its_own() {
     assert!(first.starts_with("api.honeycomb.io-dev-"), "{first}");
     assert_eq!(first, stem("Dev", "https://api.honeycomb.io/"));
     assert_ne!(first, stem("dev", "https://api.eu1.honeycomb.io"));
+    for same in ["HTTPS://API.Honeycomb.IO", "api.honeycomb.io:443//", "https://api.honeycomb.io."]
+    {
+        assert_eq!(first, stem("dev", same), "{same}");
+    }
+    for other in [
+        "https://api.honeycomb.io:8443",
+        "https://api.honeycomb.io/prefix",
+        "https://api.honeycomb.io/Prefix",
+        "http://localhost",
+    ] {
+        assert_ne!(first, stem("dev", other), "{other}");
+    }
+    assert_ne!(stem("dev", "https://x/a"), stem("dev", "https://x/A"), "paths differ in case");
+    assert_eq!(stem("dev", "https://X.:8443/a/"), stem("dev", "https://x:8443/a"));
+    assert_eq!(stem("dev", "http://LOCALHOST:80"), stem("dev", "http://localhost"));
+    assert_ne!(stem("dev", "http://localhost:443"), stem("dev", "https://localhost"));
     assert_ne!(stem("a b", "https://x"), stem("a-b", "https://x"));
     let odd = stem("..é*", "https://x").replace(|c: char| c.is_ascii_alphanumeric(), "");
     assert!(odd.chars().all(|c| "._-".contains(c)), "{odd}");
+}
+
+#[test]
+fn an_endpoint_does_not_end_in_a_path_of_the_api() {
+    let parsed = |endpoint: &str| usual("", &[("HONEYCOMB_API_ENDPOINT", endpoint)]);
+    for (end, named) in [
+        ("/1/events", "/1/events"),
+        ("/1/events/", "/1/events"),
+        ("/1/events/my-dataset", "/1/events"),
+        ("/1/batch", "/1/batch"),
+        ("//1/batch/my%20dataset//", "/1/batch"),
+        ("/v1/traces", "/v1/traces"),
+        ("/V1/Traces/", "/v1/traces"),
+        ("/v1/logs", "/v1/logs"),
+        ("/v1/metrics", "/v1/metrics"),
+        ("/1/auth", "/1/auth"),
+        ("/1/", "/1"),
+    ] {
+        for prefix in ["", "/team/s3cr3t"] {
+            let endpoint = format!("https://gateway.example{prefix}{end}");
+            if let ("/1/", "/team/s3cr3t") = (end, prefix) {
+                assert!(parsed(&endpoint).is_ok(), "a prefix may end in any number");
+                continue;
+            }
+            let error = parsed(&endpoint).expect_err(&endpoint).to_string();
+            assert!(error.contains(&format!("must not end in {named},")), "{endpoint}: {error}");
+            assert!(!error.contains("s3cr3t"), "{error}");
+        }
+    }
+    for endpoint in
+        ["https://x/v1", "https://x/events", "https://x/v1/traces/honeycomb", "https://x/11/batch"]
+    {
+        assert!(parsed(endpoint).is_ok(), "{endpoint}");
+    }
 }
 
 #[test]

@@ -11,6 +11,7 @@ use crate::events::fields;
 use crate::honeycomb::dataset_link;
 use crate::honeycomb::endpoint::{Endpoint, with_scheme};
 use crate::honeycomb::proxy::Proxy;
+use crate::honeycomb::reserved;
 
 const DEFAULT_ENDPOINT: &str = "https://api.honeycomb.io";
 /// Honeycomb's longest column or dataset name, in bytes.
@@ -89,6 +90,9 @@ fn own_field(text: &str) -> ConfigResult<(String, String)> {
             "--field {text:?}: tilt-honeycomb sets {name} itself; choose another key"
         ));
     }
+    if let Some(why) = reserved::field_reason(name) {
+        return invalid(format!("--field {text:?}: {name} is reserved: {why}; choose another key"));
+    }
     Ok((name.to_owned(), value.to_owned()))
 }
 
@@ -110,6 +114,9 @@ pub fn dataset(option: Option<&str>, environment: &Environment) -> ConfigResult<
         return invalid(format!(
             "dataset {dataset:?}: must not contain a slash or a control character"
         ));
+    }
+    if let Some(why) = reserved::dataset_reason(dataset) {
+        return invalid(format!("dataset {dataset:?} is reserved: {why}; choose another name"));
     }
     Ok(dataset.to_owned())
 }

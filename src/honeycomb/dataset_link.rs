@@ -19,7 +19,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The address of the UI for an API host of Honeycomb; `None` for any other host.
 pub fn ui_of(api_host: &str) -> Option<String> {
-    let region = api_host.strip_prefix("api.")?;
+    let region = api_host.trim_end_matches('.').strip_prefix("api.")?;
     let is_honeycomb = region == "honeycomb.io" || region.ends_with(".honeycomb.io");
     is_honeycomb.then(|| format!("https://ui.{region}"))
 }

@@ -22,17 +22,24 @@ pub struct Destination {
 impl Destination {
     /// The address of the batch endpoint.
     pub fn batch_url(&self) -> String {
-        format!("{}/1/batch/{}", self.endpoint.url, urls::encoded(&self.dataset))
+        format!("{}{}", self.endpoint.url, batch_path(&self.dataset))
     }
+}
+
+/// The path of the batch endpoint for a dataset.
+pub fn batch_path(dataset: &str) -> String {
+    format!("/1/batch/{}", urls::encoded(dataset))
 }
 
 /// The address of Honeycomb's API, or of a server in front of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Endpoint {
-    /// The address without a slash at its end.
+    /// The address with its scheme and host in lower case, without the default port and without a
+    /// slash at its end. So most spellings of one address are equal.
     pub url: String,
+    /// The host in lower case.
     pub host: String,
-    /// The host, and the port if one is given.
+    /// The host, and the port unless it is the default.
     pub authority: String,
     pub is_https: bool,
     pub is_loopback: bool,
@@ -62,9 +69,15 @@ impl Endpoint {
         if uri.query().is_some() || url.contains('#') {
             return Err("must not contain a query or a fragment".to_owned());
         }
-        let host = authority.host().to_owned();
+        if let Some(path) = api_path(uri.path()) {
+            return Err(format!(
+                "must not end in {path}, which is a path of the API; leave out {path} and what follows"
+            ));
+        }
+        let scheme = scheme.to_ascii_lowercase();
+        let host = authority.host().to_ascii_lowercase();
         let is_loopback = is_loopback(&host);
-        let is_https = match scheme {
+        let is_https = match scheme.as_str() {
             "https" => true,
             "http" if is_loopback || allow_insecure_http => false,
             "http" => {
@@ -75,7 +88,12 @@ impl Endpoint {
             }
             _ => return Err(format!("{scheme}:// is not supported; use https://")),
         };
-        let authority = authority.as_str().to_owned();
+        let default_port = if is_https { 443 } else { 80 };
+        let authority = match authority.port_u16().filter(|port| *port != default_port) {
+            Some(port) => format!("{host}:{port}"),
+            None => host.clone(),
+        };
+        let url = format!("{scheme}://{authority}{}", uri.path().trim_end_matches('/'));
         Ok(Self { url, host, authority, is_https, is_loopback, proxy: None })
     }
 
@@ -92,16 +110,40 @@ impl Endpoint {
     }
 
     /// A readable and unique file name for the state of one dataset at this endpoint. Honeycomb
-    /// ignores case in dataset names.
+    /// ignores case in dataset names. A dot at the end of a host keeps resolvers from adding a domain,
+    /// and does not name another server.
     pub fn file_stem(&self, dataset: &str) -> String {
         let dataset = dataset.to_lowercase();
-        let readable: String = format!("{}-{dataset}", self.host)
+        let (host, rest) = (self.host.trim_end_matches('.'), &self.authority[self.host.len()..]);
+        let scheme = if self.is_https { "https" } else { "http" };
+        let path = &self.url[scheme.len() + "://".len() + self.authority.len()..];
+        let url = format!("{scheme}://{host}{rest}{path}");
+        let readable: String = format!("{host}-{dataset}")
             .chars()
             .map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' })
             .take(60)
             .collect();
-        format!("{readable}-{}", ids::id(&[&self.url, &dataset], 8))
+        format!("{readable}-{}", ids::id(&[&url, &dataset], 8))
     }
+}
+
+/// The path of the API that an address ends in by mistake, with or without a dataset behind it.
+/// Documents of other tools call such an address an endpoint, but this program adds the path itself.
+fn api_path(path: &str) -> Option<&'static str> {
+    const WITH_DATASET: [&str; 2] = ["/1/events", "/1/batch"];
+    const WITHOUT: [&str; 5] = ["/1/auth", "/1/markers", "/v1/traces", "/v1/logs", "/v1/metrics"];
+    let path = path.to_ascii_lowercase();
+    let segments: Vec<_> = path.split('/').filter(|segment| !segment.is_empty()).collect();
+    if segments == ["1"] {
+        return Some("/1");
+    }
+    let ends_in = |known: &&&str, behind: usize| {
+        let known: Vec<_> = known.split('/').skip(1).collect();
+        let end = segments.len().saturating_sub(behind);
+        segments[..end].ends_with(&known)
+    };
+    let found = WITH_DATASET.iter().find(|known| ends_in(known, 0) || ends_in(known, 1));
+    found.or_else(|| WITHOUT.iter().find(|known| ends_in(known, 0))).copied()
 }
 
 /// Adds `https://` if no scheme is given, and removes slashes at the end.

@@ -13,6 +13,7 @@ pub mod poison;
 pub mod problem;
 pub mod proxy;
 pub mod queries;
+pub mod reserved;
 pub mod response;
 pub mod selection;
 pub mod sender;

@@ -143,7 +143,13 @@ fn exit_code_2_means_a_usage_error_and_nothing_was_done() {
         ("--port 70000", "a number from 1 to 65535"),
         ("--field novalue", "key=value"),
         ("--field kind=mine", "choose another key"),
+        ("--field meta.team=x", "meta.team is reserved: Refinery and Honeycomb set names"),
+        ("--field traceId=x", "place an event in its trace by it; choose another key"),
+        ("--field samplerate=2", "samplerate is reserved"),
         ("--dataset a/b", "must not contain a slash"),
+        ("--dataset __all__", "is reserved: Honeycomb uses this name for all datasets"),
+        ("--api-endpoint https://api.honeycomb.io/1/events", "must not end in /1/events"),
+        ("--api-endpoint https://gateway.example/x/v1/traces/", "must not end in /v1/traces"),
         ("--api-endpoint https://me:pw@example.org", "must not contain a user name or password"),
         ("--api-key-file nosuch", "--api-key-file nosuch"),
     ] {
@@ -172,6 +178,20 @@ fn a_missing_key_or_dataset_names_its_variable() {
         run().without_env(missing).finish().exits_with(2).says(named).says_one_line();
         run().env(missing, "").finish().exits_with(2).says(named);
     }
+}
+
+#[test]
+fn spellings_of_one_endpoint_share_their_state() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    for endpoint in [
+        server.url().replace("127.0.0.1", "localhost"),
+        server.url().replace("http://127.0.0.1", "HTTP://LocalHost"),
+        server.url().replace("127.0.0.1", "localhost") + "//",
+    ] {
+        sandbox.report_to(&server).env("HONEYCOMB_API_ENDPOINT", endpoint).finish().exits_with(0);
+    }
+    assert_eq!(server.requests().len(), 3);
+    assert_eq!(builds(&server.accepted()), recorded_builds(), "each build is sent once");
 }
 
 #[test]
