@@ -15,6 +15,7 @@ use argh_complete::Generator;
 pub enum Command {
     Check,
     Board,
+    Summary,
 }
 
 impl Command {
@@ -22,6 +23,7 @@ impl Command {
         match self {
             Self::Check => "check",
             Self::Board => "board",
+            Self::Summary => "summary",
         }
     }
 }
@@ -33,6 +35,7 @@ impl FromStr for Command {
         match text {
             "check" => Ok(Self::Check),
             "board" => Ok(Self::Board),
+            "summary" => Ok(Self::Summary),
             _ => Err("unknown command"),
         }
     }
@@ -81,8 +84,10 @@ impl Shell {
                    of a trace, and the status of each resource. Without --once it keeps running,\n\
                    watches Tilt, and reports every --interval. The Tiltfile runs it that way.\n\n\
                    check tests the set-up, says what to fix, and prints links into Honeycomb.\n\
-                   board creates a board of queries in Honeycomb, or updates the existing one.",
-    usage = "[check|board] [options]",
+                   board creates a board of queries in Honeycomb, or updates the existing one.\n\
+                   summary prints the time to healthy, the waterfall of the start, and what was\n\
+                   slow or failed. It needs no key and sends nothing.",
+    usage = "[check|board|summary] [options]",
     help_triggers("-h", "--help"),
     note = "The API key is never an argument: use HONEYCOMB_API_KEY or --api-key-file.",
     example = "Test the set-up and print links to the data:\n  {command_name} check",
@@ -90,6 +95,7 @@ impl Shell {
     example = "Run beside a Tilt until stopped:\n  {command_name} --dataset dev-environments",
     example = "Report once, from cron or by hand:\n  {command_name} --once",
     example = "After tilt ci --output-snapshot-on-exit=tilt.json:\n  {command_name} --once --snapshot tilt.json --outcome $?",
+    example = "Print how the environment started, and write it as a page:\n  {command_name} summary --html summary.html",
     example = "Send the queued events and exit:\n  {command_name} --flush",
     example = "Create a board (needs a configuration key); first print its requests:\n  {command_name} board --dry-run\n  {command_name} board --api-key-file configuration-key",
     error_code(0, "done"),
@@ -100,7 +106,7 @@ impl Shell {
     error_code(5, "rejected by Honeycomb")
 )]
 pub struct Cli {
-    /// check or board; without either, report
+    /// check, board or summary; without one, report
     #[argh(positional)]
     pub command: Option<Command>,
 
@@ -133,6 +139,14 @@ pub struct Cli {
     /// print the findings of check as JSON
     #[argh(switch)]
     pub json: bool,
+
+    /// also write the summary to FILE, as one HTML page without external content
+    #[argh(option, arg_name = "file")]
+    pub html: Option<PathBuf>,
+
+    /// print every row of the summary, not one screen
+    #[argh(switch)]
+    pub all: bool,
 
     /// time between two reports, such as 30s, 5m or 1h (default: 60s)
     #[argh(option, arg_name = "duration")]
@@ -234,22 +248,29 @@ impl Cli {
         if self.flush && self.dry_run {
             return Some("--flush cannot be combined with --dry-run".to_owned());
         }
+        if self.command != Some(Command::Summary) {
+            let own = [("--html", self.html.is_some()), ("--all", self.all)];
+            if let Some((option, _)) = own.into_iter().find(|(_, is_given)| *is_given) {
+                return Some(format!("{option} needs summary"));
+            }
+        }
         let Some(command) = self.command else {
             return self.json.then(|| "--json needs check".to_owned());
         };
         let others = [
             ("--once", self.once),
             ("--flush", self.flush),
-            ("--snapshot", self.snapshot.is_some()),
-            ("--dry-run", self.dry_run && command == Command::Check),
-            ("--json", self.json && command == Command::Board),
+            ("--snapshot", self.snapshot.is_some() && command != Command::Summary),
+            ("--dry-run", self.dry_run && command != Command::Board),
+            ("--json", self.json && command != Command::Check),
         ];
         let (other, _) = others.into_iter().find(|(_, is_given)| *is_given)?;
         Some(format!("{other} cannot be combined with {}", command.as_str()))
     }
 
-    fn paths(&mut self) -> [&mut Option<PathBuf>; 4] {
-        [&mut self.snapshot, &mut self.tilt, &mut self.state_dir, &mut self.api_key_file]
+    fn paths(&mut self) -> [&mut Option<PathBuf>; 5] {
+        let Self { snapshot, html, tilt, state_dir, api_key_file, .. } = self;
+        [snapshot, html, tilt, state_dir, api_key_file]
     }
 }
 
@@ -435,6 +456,10 @@ mod tests {
             ("board --snapshot x", "--snapshot cannot be combined with board"),
             ("board --json", "--json cannot be combined with board"),
             ("--json --once", "--json needs check"),
+            ("--html x", "--html needs summary"),
+            ("check --all", "--all needs summary"),
+            ("summary --dry-run", "--dry-run cannot be combined with summary"),
+            ("summary --json", "--json cannot be combined with summary"),
             ("--once --outcome 0", "--outcome needs --snapshot"),
             ("--flush --snapshot x", "leave out --flush"),
             ("--flush --dry-run", "--flush cannot be combined with --dry-run"),

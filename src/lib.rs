@@ -13,4 +13,5 @@ pub mod messages;
 pub mod metadata;
 pub mod sidecar;
 pub mod spool;
+pub mod summary;
 pub mod tilt;

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 
 use log::LevelFilter;
 use tilt_honeycomb::base::process_tree;
-use tilt_honeycomb::cli::{self, Cli, EarlyExit};
-use tilt_honeycomb::commands::{board, check, dry_run, flush, idle, report, snapshot};
+use tilt_honeycomb::cli::{self, Cli, Command, EarlyExit};
+use tilt_honeycomb::commands::{board, check, dry_run, flush, idle, report, snapshot, summary};
 use tilt_honeycomb::config::Mode;
 use tilt_honeycomb::config::environment::Environment;
 use tilt_honeycomb::config::error::ConfigError;
@@ -46,7 +46,9 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli, environment: &Environment) -> Exit {
-    if let Some(variable) = environment.opt_out() {
+    // A summary sends nothing.
+    let sends = cli.command != Some(Command::Summary);
+    if let Some(variable) = environment.opt_out().filter(|_| sends) {
         return idle::opted_out(variable, cli.ends_by_itself());
     }
     let stuck = if cli.never_fail { Exit::Done } else { Exit::NotDelivered };
@@ -71,6 +73,7 @@ fn run_mode(mode: &Mode, stuck: Exit) -> Result<Exit, Box<dyn Error>> {
         Mode::DryRun(config) => dry_run::run(config)?,
         Mode::Check(config) => check::run(config, stuck)?,
         Mode::Board(config) => board::run(config),
+        Mode::Summary(config) => summary::run(config, stuck)?,
     })
 }
 

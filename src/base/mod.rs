@@ -5,5 +5,6 @@ pub mod child;
 pub mod ids;
 pub mod process_tree;
 pub mod shutdown;
+pub mod terminal;
 pub mod text;
 pub mod time;

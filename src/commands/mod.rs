@@ -12,6 +12,7 @@ pub mod idle;
 pub mod report;
 pub mod snapshot;
 mod stop;
+pub mod summary;
 
 /// Prints a line on stdout. A closed stdout (`| head`) is not an error.
 fn print_line(line: &str) {

@@ -51,6 +51,8 @@ pub enum Mode {
     DryRun(DryRunConfig),
     Check(CheckConfig),
     Board(BoardConfig),
+    /// `summary`: prints what happened in an environment.
+    Summary(LocalSummaryConfig),
 }
 
 #[derive(Debug)]
@@ -163,22 +165,37 @@ pub struct BoardConfig {
     pub timeout: Duration,
 }
 
+#[derive(Debug)]
+pub struct LocalSummaryConfig {
+    pub tilt: TiltCommand,
+    /// The exit snapshot to read instead of a running Tilt.
+    pub snapshot: Option<SnapshotSource>,
+    pub context: Context,
+    /// The file for the HTML page.
+    pub html: Option<PathBuf>,
+    /// Whether to print every row.
+    pub all: bool,
+    /// `COLUMNS` and `LINES`, which outweigh the size of the terminal.
+    pub columns: Option<usize>,
+    pub lines: Option<usize>,
+    /// `NO_COLOR` (<https://no-color.org>).
+    pub no_color: bool,
+}
+
 impl Mode {
     /// Checks the options and the environment, and decides what to do.
     pub fn resolve(cli: &Cli, environment: &Environment) -> Result<Self, ConfigError> {
         match cli.command {
             Some(Command::Check) => Ok(Self::Check(check(cli, environment)?)),
             Some(Command::Board) => Ok(Self::Board(board(cli, environment)?)),
+            Some(Command::Summary) => Ok(Self::Summary(summary(cli, environment)?)),
             None => report(cli, environment),
         }
     }
 }
 
 fn report(cli: &Cli, environment: &Environment) -> Result<Mode, ConfigError> {
-    let snapshot = cli.snapshot.clone().map(|file| SnapshotSource {
-        file,
-        outcome: cli.outcome.as_deref().and_then(Outcome::parse),
-    });
+    let snapshot = snapshot(cli);
     // Everything is checked in every mode, so that an invalid option is always reported.
     let interval = values::duration(
         "--interval",
@@ -233,6 +250,11 @@ fn report(cli: &Cli, environment: &Environment) -> Result<Mode, ConfigError> {
     })
 }
 
+fn snapshot(cli: &Cli) -> Option<SnapshotSource> {
+    let outcome = cli.outcome.as_deref().and_then(Outcome::parse);
+    cli.snapshot.clone().map(|file| SnapshotSource { file, outcome })
+}
+
 fn check(cli: &Cli, environment: &Environment) -> Result<CheckConfig, ConfigError> {
     let endpoint = endpoint(cli, environment);
     let ui = match &endpoint {
@@ -257,6 +279,20 @@ fn board(cli: &Cli, environment: &Environment) -> Result<BoardConfig, ConfigErro
     let destination = if cli.dry_run { None } else { Some(destination(cli, environment)?) };
     let dataset = values::dataset(cli.dataset.as_deref(), environment)?;
     Ok(BoardConfig { dataset, destination, timeout: timeout(cli)? })
+}
+
+fn summary(cli: &Cli, environment: &Environment) -> Result<LocalSummaryConfig, ConfigError> {
+    let number = |name| environment.text(name).and_then(|text| text.trim().parse().ok());
+    Ok(LocalSummaryConfig {
+        tilt: tilt_command(cli)?,
+        snapshot: snapshot(cli),
+        context: context(cli, environment)?,
+        html: cli.html.clone(),
+        all: cli.all,
+        columns: number("COLUMNS"),
+        lines: number("LINES"),
+        no_color: environment.text("NO_COLOR").is_some(),
+    })
 }
 
 /// The values that every event carries in addition to those from Tilt.

@@ -20,6 +20,7 @@ mod cli {
     // Sends signals to programs that wait for pipes.
     #[cfg(unix)]
     mod stopping;
+    mod summary;
 }
 
 /// The long-running mode beside `tilt up`.

@@ -25,7 +25,7 @@ use crate::tilt::model::{Outcome, Resource, Timestamp};
 
 /// Ends a startup that is still in progress. A startup that is older when it is first observed is
 /// not reported.
-const TIMEOUT: Duration = Duration::from_mins(10);
+pub const TIMEOUT: Duration = Duration::from_mins(10);
 /// Tilt shows a Tiltfile as loaded a moment before it shows the resources that it defines.
 const TILTFILE_DELAY: Duration = Duration::from_secs(2);
 

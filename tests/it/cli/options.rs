@@ -15,7 +15,7 @@ fn version_and_help_are_printed_on_stdout() {
     for option in ["--help", "-h"] {
         let outcome = sandbox.run(option).finish().exits_with(0);
         assert!(
-            outcome.stdout.starts_with("Usage: tilt-honeycomb [check|board] [options]"),
+            outcome.stdout.starts_with("Usage: tilt-honeycomb [check|board|summary] [options]"),
             "{}",
             outcome.stdout
         );

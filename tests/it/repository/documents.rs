@@ -16,9 +16,11 @@ use tilt_honeycomb::exit_code;
 use tilt_honeycomb::honeycomb::queries::{
     Calculation, Combination, Filter, FilterValue, QUERIES, Query,
 };
+use tilt_honeycomb::summary::svg;
+use tilt_honeycomb::summary::text::{TextLayout, text};
 
 use super::tidy::{read, sources};
-use crate::support::{PROGRAM, capture, test_tool};
+use crate::support::{PROGRAM, capture, recorded_start};
 
 const UPDATE: &str = "UPDATE_DOCS=1 cargo test --test it documents";
 const EVENTS: &str = "docs/events.md";
@@ -74,12 +76,28 @@ fn operations_show_the_current_help() {
     assert_current(OPERATIONS, "help", &fenced("text", help.trim()));
 }
 
+/// Checks that a generated file is `content`, or makes it so.
+#[track_caller]
+fn assert_file_is_current(path: &str, content: &str) {
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join(path), content).expect(path);
+        return;
+    }
+    let current = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path));
+    assert!(current.is_ok_and(|current| current == content), "{path} is stale; run {UPDATE}");
+}
+
 #[test]
-fn readme_draws_the_recorded_traces() {
-    let events = fs::File::open(capture(RECORDING)).expect("the recording");
-    let output = Command::new(test_tool("waterfall")).stdin(events).output().expect("it runs");
-    let drawn = String::from_utf8(output.stdout).expect("text");
-    assert_current("README.md", "waterfall", &fenced("text", &drawn));
+fn the_picture_shows_the_recorded_start() {
+    assert_file_is_current("docs/start.svg", &svg::file(&recorded_start(), 880));
+    assert!(read("README.md").contains("(docs/start.svg)"), "README.md shows the picture");
+}
+
+#[test]
+fn readme_shows_a_summary_of_the_recorded_start() {
+    let layout = TextLayout { width: 96, height: Some(30), color: false };
+    let drawn = text(&recorded_start(), layout);
+    assert_current("README.md", "summary", &fenced("text", &drawn));
 }
 
 #[test]

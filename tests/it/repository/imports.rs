@@ -13,7 +13,7 @@ const LAYERS: &[&[&str]] = &[
     &["base"],
     &["tilt"],
     &["events"],
-    &["metadata", "spool"],
+    &["metadata", "spool", "summary"],
     &["honeycomb"],
     &["cli"],
     &["config", "exit_code", "log", "messages"],

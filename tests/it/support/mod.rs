@@ -12,7 +12,9 @@ mod wait;
 #[cfg(target_os = "linux")]
 pub use process::cpu_ticks;
 pub use process::{Invocation, Outcome, Process};
-pub use recorded::{KINDS, RECORDED_EVENTS, builds, capture, of_kind, recorded_builds};
+pub use recorded::{
+    BRING_UP, KINDS, RECORDED_EVENTS, builds, capture, of_kind, recorded_builds, recorded_start,
+};
 #[cfg(target_os = "linux")]
 pub use sandbox::machine_library;
 pub use sandbox::{

@@ -1,8 +1,16 @@
 //! The recorded output of a real Tilt, and the events that it yields.
 
+use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::Value;
+use tilt_honeycomb::events::common_fields::Context;
+use tilt_honeycomb::events::observation::Observation;
+use tilt_honeycomb::events::tracker::SessionTracker;
+use tilt_honeycomb::summary::model::EnvironmentSummary;
+use tilt_honeycomb::tilt::command::TiltMode;
+use tilt_honeycomb::tilt::model::Snapshot;
 
 /// The path of a recorded file.
 pub fn capture(path: &str) -> PathBuf {
@@ -42,4 +50,39 @@ pub fn recorded_builds() -> Vec<(String, String)> {
     ]
     .map(|(image, start)| (image.to_owned(), start.to_owned()))
     .to_vec()
+}
+
+/// The files of a recorded start on Kubernetes: eleven resources, three of them with images.
+pub const BRING_UP: [&str; 6] = [
+    "uisession.json",
+    "uiresources.json",
+    "dockerimages.json",
+    "cmdimages.json",
+    "clusters.json",
+    "kubernetesdiscoveries.json",
+];
+
+/// The summary of the recorded start on Kubernetes, 75 s after Tilt started.
+pub fn recorded_start() -> EnvironmentSummary {
+    let mut snapshot = Snapshot::default();
+    for file in BRING_UP {
+        let list = fs::read_to_string(capture(&format!("kubernetes-bring-up/{file}")));
+        let list: Value = serde_json::from_str(&list.expect("a capture")).expect("JSON");
+        for object in list["items"].as_array().expect("items") {
+            let mut one = Snapshot::default();
+            assert!(one.add(&object.to_string()), "{object}");
+            snapshot.join(one);
+        }
+    }
+    snapshot.attach_pods();
+    snapshot.sort();
+    let started_at = snapshot.session.as_ref().and_then(|s| s.tilt_started_at.clone());
+    let now = started_at.expect("a start").at + Duration::from_secs(75);
+    let context = Context {
+        collector: "honeycomb-collector".into(),
+        tilt_mode: Some(TiltMode::Up),
+        ..Context::default()
+    };
+    let observation = Observation::at(&snapshot);
+    EnvironmentSummary::of(&observation, SessionTracker::default(), &context, now)
 }

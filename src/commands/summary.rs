@@ -1,0 +1,84 @@
+//! `summary`: prints what happened in an environment, for the developer at its machine. Reads Tilt or an
+//! exit snapshot, needs no key, sends nothing and changes no state.
+
+use std::fs;
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use crate::base::shutdown::Shutdown;
+use crate::base::{terminal, time};
+use crate::commands::{snapshot, stop};
+use crate::config::LocalSummaryConfig;
+use crate::events::observation::Observation;
+use crate::events::tracker::SessionTracker;
+use crate::exit_code::Exit;
+use crate::summary::html;
+use crate::summary::model::EnvironmentSummary;
+use crate::summary::text::{TextLayout, text};
+use crate::tilt::client::Tilt;
+use crate::tilt::exit_snapshot;
+
+/// The size of a terminal that does not tell its own.
+const DEFAULT_COLUMNS: usize = 80;
+const DEFAULT_LINES: usize = 24;
+/// The most lines in a file or a log.
+const LOG_LINES: usize = 40;
+
+/// Prints the summary, and writes the page if one was asked for. `stuck` is the exit code of a run that
+/// a signal cannot end.
+pub fn run(config: &LocalSummaryConfig, stuck: Exit) -> io::Result<Exit> {
+    let shutdown = stop::on_signals(|| (), stuck)?;
+    let summary = match summarize(config, &shutdown) {
+        Ok(summary) => summary,
+        Err(exit) => return Ok(exit),
+    };
+    // A closed stdout (`| head`) is not an error.
+    let _ = io::stdout().write_all(text(&summary, layout(config)).as_bytes());
+    Ok(config.html.as_deref().map_or(Exit::Done, |file| write_page(file, &summary)))
+}
+
+/// Observes the environment. Logs why if that fails.
+fn summarize(config: &LocalSummaryConfig, shutdown: &Shutdown) -> Result<EnvironmentSummary, Exit> {
+    let (context, tracker) = (&config.context, SessionTracker::default());
+    let summarize = |observation: &Observation| {
+        let seen_at = observation.seen_at.unwrap_or_else(time::wall);
+        EnvironmentSummary::of(observation, tracker, context, seen_at)
+    };
+    if let Some(source) = &config.snapshot {
+        let at_exit = exit_snapshot::read(&source.file, source.outcome).map_err(|error| {
+            log::error!("{error}");
+            Exit::Unexpected
+        })?;
+        return Ok(summarize(&snapshot::observation(&at_exit)));
+    }
+    let mut tilt = Tilt::new(config.tilt.clone(), context.tilt_mode);
+    let snapshot = tilt.poll(Duration::MAX, shutdown).map_err(|error| {
+        log::error!("{error}");
+        Exit::of_failed_poll(&error)
+    })?;
+    Ok(summarize(&Observation::at(&snapshot)))
+}
+
+fn layout(config: &LocalSummaryConfig) -> TextLayout {
+    let size = terminal::size();
+    let is_terminal = io::stdout().is_terminal();
+    let default_lines = if is_terminal { DEFAULT_LINES } else { LOG_LINES };
+    let columns = config.columns.or(size.map(|(columns, _)| columns)).unwrap_or(DEFAULT_COLUMNS);
+    let lines = config.lines.or(size.map(|(_, lines)| lines)).unwrap_or(default_lines);
+    TextLayout {
+        width: columns,
+        height: (!config.all).then_some(lines),
+        color: is_terminal && !config.no_color,
+    }
+}
+
+fn write_page(file: &Path, summary: &EnvironmentSummary) -> Exit {
+    match fs::write(file, html::page(summary)) {
+        Ok(()) => Exit::Done,
+        Err(error) => {
+            log::error!("cannot write --html {}: {error}", file.display());
+            Exit::Unexpected
+        }
+    }
+}

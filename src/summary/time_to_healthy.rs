@@ -1,0 +1,97 @@
+//! The time from Tilt's start until the environment was healthy. Pure.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::events::event::Fields;
+use crate::summary::spans::millis;
+use crate::summary::words;
+
+/// The names that a reason gives.
+const MAX_NAMES: usize = 3;
+
+/// How long the start took, or why that is not known.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TimeToHealthy {
+    Reached {
+        after: Duration,
+        /// The resource that became ready last.
+        last: Option<String>,
+    },
+    /// The start goes on, for this long.
+    NotYet { since: Duration },
+    /// The start ended without it.
+    NotReached,
+    /// Resources have changed since the start, so Tilt no longer shows it.
+    Unknown,
+}
+
+impl TimeToHealthy {
+    /// Reads the fields of a `startup` event. `is_over` tells whether the session has ended.
+    pub fn of(startup: Option<&Fields>, is_over: bool) -> Self {
+        let Some(startup) = startup else { return Self::Unknown };
+        let text = |name| startup.get(name).and_then(Value::as_str).map(str::to_owned);
+        let after = millis(startup, "duration_ms").unwrap_or_default();
+        if startup.get("error").is_some() {
+            Self::NotReached
+        } else if text("ended_by").as_deref() == Some("settled") {
+            Self::Reached { after, last: text("slowest_resource") }
+        } else if is_over {
+            Self::NotReached
+        } else {
+            Self::NotYet { since: after }
+        }
+    }
+
+    /// One line for people. `unready` names the resources that are in error or not ready.
+    pub fn sentence(&self, unready: &[String]) -> String {
+        let unready = match unready {
+            [] => String::new(),
+            names => format!("; not ready: {}", words::names(names, MAX_NAMES)),
+        };
+        match self {
+            Self::Reached { after, last } => {
+                let last = last.as_ref().map(|name| format!(" (last: {})", words::name(name)));
+                format!("{}{}", words::duration(*after), last.unwrap_or_default())
+            }
+            Self::NotYet { since } => {
+                format!("not yet after {}{unready}", words::duration(*since))
+            }
+            Self::NotReached => format!("not reached{unready}"),
+            Self::Unknown => "unknown, because resources have changed since the start".to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn startup(ended_by: &str, error: bool) -> Fields {
+        let mut fields = Fields::default();
+        fields.set("duration_ms", 1500.0);
+        fields.set("slowest_resource", "api");
+        fields.set("ended_by", ended_by);
+        if error {
+            fields.set("error", true);
+        }
+        fields
+    }
+
+    #[test]
+    fn the_time_is_known_only_if_the_start_ended_well() {
+        let unready = ["web".to_owned()];
+        for (ended_by, error, is_over, expected) in [
+            ("settled", false, false, "1.5s (last: api)"),
+            ("settled", true, false, "not reached; not ready: web"),
+            ("session_end", false, false, "not yet after 1.5s; not ready: web"),
+            ("session_end", false, true, "not reached; not ready: web"),
+            ("timeout", true, false, "not reached; not ready: web"),
+        ] {
+            let time = TimeToHealthy::of(Some(&startup(ended_by, error)), is_over);
+            assert_eq!(time.sentence(&unready), expected, "{ended_by} {error} {is_over}");
+        }
+        assert_eq!(TimeToHealthy::of(None, false), TimeToHealthy::Unknown);
+    }
+}
