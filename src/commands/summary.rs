@@ -1,5 +1,6 @@
 //! `summary`: prints what happened in an environment, for the developer at its machine. Reads Tilt or an
-//! exit snapshot, needs no key, sends nothing and changes no state.
+//! exit snapshot, and the state of a collector if there is one. Needs no key, sends nothing and changes no
+//! state.
 
 use std::fs;
 use std::io::{self, IsTerminal, Write};
@@ -11,8 +12,10 @@ use crate::base::{terminal, time};
 use crate::commands::{snapshot, stop};
 use crate::config::LocalSummaryConfig;
 use crate::events::observation::Observation;
+use crate::events::session_id::session_id;
 use crate::events::tracker::SessionTracker;
 use crate::exit_code::Exit;
+use crate::spool::store::Store;
 use crate::summary::html;
 use crate::summary::model::EnvironmentSummary;
 use crate::summary::text::{TextLayout, text};
@@ -40,8 +43,9 @@ pub fn run(config: &LocalSummaryConfig, stuck: Exit) -> io::Result<Exit> {
 
 /// Observes the environment. Logs why if that fails.
 fn summarize(config: &LocalSummaryConfig, shutdown: &Shutdown) -> Result<EnvironmentSummary, Exit> {
-    let (context, tracker) = (&config.context, SessionTracker::default());
+    let context = &config.context;
     let summarize = |observation: &Observation| {
+        let tracker = recorded(config, &session_id(observation));
         let seen_at = observation.seen_at.unwrap_or_else(time::wall);
         EnvironmentSummary::of(observation, tracker, context, seen_at)
     };
@@ -58,6 +62,18 @@ fn summarize(config: &LocalSummaryConfig, shutdown: &Shutdown) -> Result<Environ
         Exit::of_failed_poll(&error)
     })?;
     Ok(summarize(&Observation::at(&snapshot)))
+}
+
+/// The record of a collector about a session. Empty without one.
+fn recorded(config: &LocalSummaryConfig, session_id: &str) -> SessionTracker {
+    // The store would create a missing folder.
+    let state = config.state.as_ref().filter(|(dir, _)| dir.is_dir());
+    let Some((dir, destination)) = state else { return SessionTracker::default() };
+    let store = Store::new(dir.clone(), destination.clone());
+    store.read(|state| state.tracker(session_id)).unwrap_or_else(|error| {
+        log::warn!("{error}");
+        SessionTracker::default()
+    })
 }
 
 fn layout(config: &LocalSummaryConfig) -> TextLayout {

@@ -171,6 +171,8 @@ pub struct LocalSummaryConfig {
     /// The exit snapshot to read instead of a running Tilt.
     pub snapshot: Option<SnapshotSource>,
     pub context: Context,
+    /// The state folder and the name of the destination in it. `None` if no dataset is known.
+    pub state: Option<(PathBuf, String)>,
     /// The file for the HTML page.
     pub html: Option<PathBuf>,
     /// Whether to print every row.
@@ -283,10 +285,15 @@ fn board(cli: &Cli, environment: &Environment) -> Result<BoardConfig, ConfigErro
 
 fn summary(cli: &Cli, environment: &Environment) -> Result<LocalSummaryConfig, ConfigError> {
     let number = |name| environment.text(name).and_then(|text| text.trim().parse().ok());
+    let dataset = values::dataset(cli.dataset.as_deref(), environment).ok();
+    let destination = dataset.zip(endpoint(cli, environment).ok());
+    let state_dir = values::state_dir(cli.state_dir.as_deref(), environment).ok();
+    let state = state_dir.zip(destination);
     Ok(LocalSummaryConfig {
         tilt: tilt_command(cli)?,
         snapshot: snapshot(cli),
         context: context(cli, environment)?,
+        state: state.map(|(dir, (dataset, endpoint))| (dir, endpoint.file_stem(&dataset))),
         html: cli.html.clone(),
         all: cli.all,
         columns: number("COLUMNS"),

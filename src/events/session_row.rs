@@ -33,6 +33,9 @@ impl Derivation<'_> {
         if is_due {
             let event = self.session_event(state);
             self.tracker.session_state = Some(state);
+            let millis = self.time_to_healthy(state).map(|time| time.as_millis());
+            let millis = millis.and_then(|millis| u64::try_from(millis).ok());
+            self.tracker.time_to_healthy_ms = millis.or(self.tracker.time_to_healthy_ms);
             self.tracker.was_healthy |= state == EnvironmentState::Healthy;
             self.add_status(self.final_session_key(), event);
         }

@@ -41,6 +41,9 @@ pub struct SessionTracker {
     /// True once a `session` event has shown the state `healthy`.
     #[serde(skip_serializing_if = "is_false")]
     pub was_healthy: bool,
+    /// The time from Tilt's start until the environment was first healthy, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_to_healthy_ms: Option<u64>,
 }
 
 /// The memory of one resource.

@@ -7,6 +7,7 @@ use std::fmt::Write;
 use crate::summary::model::{EnvironmentSummary, Section};
 use crate::summary::rankings::Entry;
 use crate::summary::svg::{self, escaped};
+use crate::summary::time_to_healthy::TimeToHealthy;
 use crate::summary::words;
 
 /// The widths of the pictures in pixels, with their classes. The page shows the widest that fits.
@@ -18,7 +19,7 @@ const STYLE: &str = "\
 body{margin:0 auto;padding:24px 16px;max-width:1000px;background:var(--page);color:var(--ink);\
 font:15px/1.5 system-ui,sans-serif}\
 h1{font-size:20px;line-height:1.3;margin:0}h2{font-size:16px;margin:32px 0 8px}\
-h1.failed{color:var(--failed)}p{margin:4px 0}.time{font-size:28px;font-weight:600;line-height:1.2}\
+h1.failed{color:var(--failed)}p{margin:4px 0}.time{font-size:18px;font-weight:600;line-height:1.3}.time.known{font-size:28px}\
 .muted{color:var(--muted)}svg.waterfall{max-width:100%;height:auto}\
 .medium,.narrow{display:none}\
 @media(max-width:1031px){.wide{display:none}.medium{display:block}}\
@@ -57,6 +58,8 @@ fn head(summary: &EnvironmentSummary) -> String {
     let headline = escaped(&summary.headline());
     let class = if summary.has_failed() { " class=\"failed\"" } else { "" };
     let time = escaped(&summary.time_to_healthy());
+    let is_known = matches!(summary.time_to_healthy, TimeToHealthy::Reached { .. });
+    let time_class = if is_known { "time known" } else { "time" };
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
@@ -65,7 +68,7 @@ fn head(summary: &EnvironmentSummary) -> String {
          style-src 'unsafe-inline'\">\n\
          <title>{headline}</title>\n<style>{svg}{STYLE}</style>\n</head>\n<body>\n<main>\n\
          <h1{class}>{headline}</h1>\n\
-         <p class=\"muted\">Time to healthy</p>\n<p class=\"time\">{time}</p>\n<h2>Start</h2>\n",
+         <p class=\"muted\">Time to healthy</p>\n<p class=\"{time_class}\">{time}</p>\n<h2>Start</h2>\n",
         svg = svg::STYLE,
     )
 }

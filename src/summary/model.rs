@@ -55,6 +55,7 @@ impl EnvironmentSummary {
         now: SystemTime,
     ) -> Self {
         let resources: Vec<_> = observation.counted_resources(&context.collector).collect();
+        let recorded = tracker.time_to_healthy_ms.map(Duration::from_millis);
         let observed = ObservedSpans::of(observation, tracker, context, now);
         let started_at = observation.tilt_started_at().map(|started_at| started_at.at);
         let origin = started_at.or_else(|| Some(observed.spans.first()?.start)).unwrap_or(now);
@@ -72,7 +73,7 @@ impl EnvironmentSummary {
             counts: counts(&resources),
             age: started_at.and_then(|started_at| now.duration_since(started_at).ok()),
             is_over,
-            time_to_healthy: TimeToHealthy::of(observed.startup.as_ref(), is_over),
+            time_to_healthy: TimeToHealthy::of(observed.startup.as_ref(), recorded, is_over),
             unready: unready(&resources),
             waterfall,
             sections,

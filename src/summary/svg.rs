@@ -154,7 +154,7 @@ fn axis(length: Duration, geometry: &Geometry, top: u32, bottom: u32) -> String 
         }
         let x = geometry.x(time, length);
         let anchor = if tick == 0 { "start" } else { "middle" };
-        let time = words::duration(time).replace(".0s", "s");
+        let time = words::duration(time).replace(".0s", "s").replace("m 0s", "m");
         let _ = writeln!(
             svg,
             "<line class=\"grid\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{top}\" y2=\"{bottom}\"/>\

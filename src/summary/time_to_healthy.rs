@@ -28,8 +28,17 @@ pub enum TimeToHealthy {
 }
 
 impl TimeToHealthy {
-    /// Reads the fields of a `startup` event. `is_over` tells whether the session has ended.
-    pub fn of(startup: Option<&Fields>, is_over: bool) -> Self {
+    /// Reads the fields of a `startup` event. `recorded` is the time that a collector recorded. It
+    /// counts if the start itself shows none: a failure was fixed later, or Tilt no longer shows the
+    /// start. `is_over` tells whether the session has ended.
+    pub fn of(startup: Option<&Fields>, recorded: Option<Duration>, is_over: bool) -> Self {
+        match (Self::of_startup(startup, is_over), recorded) {
+            (Self::NotReached | Self::Unknown, Some(after)) => Self::Reached { after, last: None },
+            (time, _) => time,
+        }
+    }
+
+    fn of_startup(startup: Option<&Fields>, is_over: bool) -> Self {
         let Some(startup) = startup else { return Self::Unknown };
         let text = |name| startup.get(name).and_then(Value::as_str).map(str::to_owned);
         let after = millis(startup, "duration_ms").unwrap_or_default();
@@ -89,9 +98,22 @@ mod tests {
             ("session_end", false, true, "not reached; not ready: web"),
             ("timeout", true, false, "not reached; not ready: web"),
         ] {
-            let time = TimeToHealthy::of(Some(&startup(ended_by, error)), is_over);
+            let time = TimeToHealthy::of(Some(&startup(ended_by, error)), None, is_over);
             assert_eq!(time.sentence(&unready), expected, "{ended_by} {error} {is_over}");
         }
-        assert_eq!(TimeToHealthy::of(None, false), TimeToHealthy::Unknown);
+        assert_eq!(TimeToHealthy::of(None, None, false), TimeToHealthy::Unknown);
+    }
+
+    #[test]
+    fn a_recorded_time_counts_if_the_start_shows_none() {
+        let recorded = Some(Duration::from_secs(9));
+        for (startup, expected) in [
+            (None, "9.0s"),
+            (Some(startup("settled", true)), "9.0s"),
+            (Some(startup("settled", false)), "1.5s (last: api)"),
+        ] {
+            let time = TimeToHealthy::of(startup.as_ref(), recorded, false);
+            assert_eq!(time.sentence(&[]), expected);
+        }
     }
 }

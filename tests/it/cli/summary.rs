@@ -1,6 +1,9 @@
 //! `summary`: what a developer sees without an account, and the page for CI.
 
 use std::fs;
+use std::time::{Duration, SystemTime};
+
+use fakes::honeycomb::Server;
 
 use serde_json::json;
 
@@ -168,6 +171,53 @@ fn a_start_in_progress_shows_what_is_missing() {
     let text = sandbox.run("summary").finish().exits_with(0).stdout;
     assert!(text.starts_with("Tilt: starting, started 0."), "{text}");
     assert!(text.contains("not ready: api, cache, codegen and 7 more\n"), "{text}");
+}
+
+/// A Tilt that started five seconds ago. `web` was updated at these seconds after the start, newest first.
+fn show_recent_start(sandbox: &Sandbox, started_at: SystemTime, updates: &[u64]) {
+    let at = |seconds: u64| {
+        let time = started_at + Duration::from_secs(seconds);
+        json!(humantime::format_rfc3339_micros(time).to_string())
+    };
+    let resource = |name: &str, span: &str, updates: &[u64]| {
+        let update = |number: &u64| json!({"spanID": format!("{span}{number}"), "startTime": at(*number), "finishTime": at(*number)});
+        let conditions = ["UpToDate", "Ready"].map(|condition| {
+            json!({"type": condition, "status": "True", "lastTransitionTime": at(updates[0])})
+        });
+        json!({"kind": "UIResource", "metadata": {"name": name}, "status": {
+            "updateStatus": "ok",
+            "runtimeStatus": "not_applicable",
+            "buildHistory": updates.iter().map(update).collect::<Vec<_>>(),
+            "conditions": conditions,
+            "specs": [{"id": name, "type": if name == "web" { "local" } else { "tiltfile" }}],
+        }})
+    };
+    sandbox.tilt().change("uisession", |sessions| {
+        sessions[0]["status"]["tiltStartTime"] = at(0);
+    });
+    let resources =
+        [resource("(Tiltfile)", "tiltfile:(Tiltfile):", &[1]), resource("web", "build:", updates)];
+    sandbox.tilt().change("uiresources", |list| *list = resources.to_vec());
+    for kind in ["dockerimages", "cmdimages"] {
+        sandbox.tilt().change(kind, Vec::clear);
+    }
+}
+
+#[test]
+fn the_state_keeps_the_time_to_healthy() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let started_at = SystemTime::now() - Duration::from_secs(5);
+    show_recent_start(&sandbox, started_at, &[2]);
+    sandbox.report_to(&server).finish().exits_with(0);
+    show_recent_start(&sandbox, started_at, &[4, 2]);
+    let unknown = sandbox.run("summary").finish().exits_with(0);
+    assert!(unknown.stdout.contains("time to healthy: unknown"), "{}", unknown.stdout);
+    let known = sandbox.run("summary").sending_to(&server).finish().exits_with(0);
+    let line = known.stdout.lines().nth(1).expect("a line");
+    let seconds = line.strip_prefix("time to healthy: ").and_then(|time| time.strip_suffix('s'));
+    let seconds: f64 = seconds.expect(line).parse().expect(line);
+    assert!(seconds >= 5.0, "{line}");
+    assert_eq!(server.requests().len(), 1, "the summary sends nothing");
 }
 
 /// The elements of a page, to check that it is well-formed: each is closed in its order.
