@@ -22,7 +22,6 @@ use crate::honeycomb::endpoint::Endpoint;
 use crate::honeycomb::queries::{QUERIES, Query};
 use crate::honeycomb::response::Response;
 use crate::honeycomb::urls;
-use crate::spool::state::State;
 use crate::spool::store::{self, Store};
 use crate::tilt::client::Tilt;
 use crate::tilt::error::TiltError;
@@ -101,10 +100,11 @@ fn check_state(config: &CheckConfig) -> Finding {
     let (Ok(endpoint), Ok(dataset)) = (&config.endpoint, &config.dataset) else {
         return findings::state(&folder, is_open, None, time::wall());
     };
-    let store = Store::new(dir.clone(), endpoint.file_stem(dataset));
-    let finding =
-        |state: &State| findings::state(&folder, is_open, Some(state.queue()), time::wall());
-    store.read(finding).unwrap_or_else(|error| findings::unusable_state(&error))
+    let store = Store::new(dir, &endpoint.file_stem(dataset));
+    match store.queue_status() {
+        Ok(queue) => findings::state(&folder, is_open, Some(queue), time::wall()),
+        Err(error) => findings::unusable_state(&error),
+    }
 }
 
 /// Sends one request, which shows both whether the endpoint responds and whose key it is.

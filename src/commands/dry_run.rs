@@ -43,7 +43,7 @@ fn print_snapshot(source: &SnapshotSource, context: &Context) -> Exit {
     let mut state = State::default();
     let context = git::with_checkout(context, at_exit.snapshot.session.as_ref());
     reconcile(&mut state, &snapshot::observation(&at_exit), &context, time::wall());
-    print_queue(&mut state).map_or_else(|error| not_printed(&error), |()| Exit::Done)
+    print_new_events(&mut state).map_or_else(|error| not_printed(&error), |()| Exit::Done)
 }
 
 /// Prints one report, or one at every interval until a signal.
@@ -64,7 +64,7 @@ fn print_reports(
                 let context = git::with_checkout(context, snapshot.session.as_ref());
                 let observation = Observation { heartbeat_fold, ..Observation::at(&snapshot) };
                 reconcile(&mut state, &observation, &context, time::wall());
-                if let Err(error) = print_queue(&mut state) {
+                if let Err(error) = print_new_events(&mut state) {
                     return not_printed(&error);
                 }
             }
@@ -96,12 +96,10 @@ fn not_printed(error: &io::Error) -> Exit {
     Exit::Unexpected
 }
 
-fn print_queue(state: &mut State) -> io::Result<()> {
+fn print_new_events(state: &mut State) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
-    for event in state.queue() {
+    for event in state.take_new_events() {
         writeln!(stdout, "{}", event.wire)?;
     }
-    let printed: Vec<_> = state.queue().iter().map(|event| event.seq).collect();
-    state.settle(&printed, 0);
     stdout.flush()
 }

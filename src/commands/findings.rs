@@ -15,7 +15,7 @@ use crate::honeycomb::problem::TEXT_LIMIT;
 use crate::honeycomb::response::{self, Response};
 use crate::honeycomb::status::StatusClass;
 use crate::messages;
-use crate::spool::queue::QueuedEvent;
+use crate::spool::store::QueueStatus;
 use crate::tilt::error::TiltError;
 use crate::tilt::model::Snapshot;
 
@@ -159,7 +159,7 @@ pub fn cluster(snapshot: &Snapshot) -> Option<Finding> {
 pub fn state(
     folder: &str,
     is_open: Option<bool>,
-    queue: Option<&[QueuedEvent]>,
+    queue: Option<QueueStatus>,
     now: SystemTime,
 ) -> Finding {
     const TOPIC: &str = "state";
@@ -173,15 +173,15 @@ pub fn state(
 }
 
 /// `2 events queued, the oldest for 2h`
-fn queued(queue: &[QueuedEvent], now: SystemTime) -> String {
-    if queue.is_empty() {
+fn queued(queue: QueueStatus, now: SystemTime) -> String {
+    if queue.length == 0 {
         return "queue empty".to_owned();
     }
     // The clock may have been set back since.
-    let oldest = queue.iter().filter_map(QueuedEvent::since).min().map_or(now, |at| at.min(now));
+    let oldest = queue.oldest.map_or(now, |at| at.min(now));
     let age = Duration::from_secs(now.duration_since(oldest).unwrap_or_default().as_secs());
-    let (events, age) = (messages::events(queue.len()), humantime::format_duration(age));
-    if queue.len() == 1 {
+    let (events, age) = (messages::events(queue.length), humantime::format_duration(age));
+    if queue.length == 1 {
         format!("{events} queued for {age}")
     } else {
         format!("{events} queued, the oldest for {age}")
@@ -341,19 +341,21 @@ mod tests {
 
     #[test]
     fn the_queue_is_shown_with_the_age_of_its_oldest_event() {
-        let wire = || serde_json::value::RawValue::from_string("{}".into()).expect("JSON");
-        let at = |second| {
-            QueuedEvent::new(second, crate::events::event::EventKind::Session, second, wire())
-        };
         let now = SystemTime::UNIX_EPOCH + Duration::from_millis(7_400_500);
-        let text = |queue: &[QueuedEvent]| state("/s", Some(false), Some(queue), now).text;
-        let both = text(&[at(7_000), at(200)]);
+        let text = |length, oldest| {
+            let oldest = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(oldest));
+            state("/s", Some(false), Some(QueueStatus { length, oldest }), now).text
+        };
+        let both = text(2, 200);
         assert_eq!(both, "/s: writable, private; 2 events queued, the oldest for 2h");
-        assert_eq!(text(&[at(200)]), "/s: writable, private; 1 event queued for 2h");
-        assert_eq!(text(&[]), "/s: writable, private; queue empty");
-        let from_the_future = text(&[at(u64::MAX), at(8_000_000)]);
+        assert_eq!(text(1, 200), "/s: writable, private; 1 event queued for 2h");
+        assert_eq!(text(0, 0), "/s: writable, private; queue empty");
+        let from_the_future = text(2, 8_000_000);
         assert!(from_the_future.ends_with("the oldest for 0s"), "{from_the_future}");
         assert_eq!(state("/s", Some(true), None, now).verdict, Verdict::Note);
-        assert_eq!(state("/s", None, Some(&[]), now).text, "/s: writable; queue empty");
+        assert_eq!(
+            state("/s", None, Some(QueueStatus::default()), now).text,
+            "/s: writable; queue empty"
+        );
     }
 }

@@ -20,9 +20,10 @@ pub fn run(config: &SendConfig, stuck: Exit) -> io::Result<Exit> {
 
 /// Sends the queue, including the provisional events of sessions whose collector has ended.
 pub fn flush(sender: &mut Sender, limit: Duration, shutdown: &Shutdown) -> Exit {
+    let now = time::wall();
     let delivered = sender
         .store()
-        .update(|state| state.end_left_sessions(time::wall()))
+        .update(now, |state| state.end_left_sessions(now))
         .and_then(|()| sender.deliver(limit, shutdown));
     match delivered {
         Ok(delivery) => {

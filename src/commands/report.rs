@@ -59,8 +59,9 @@ fn poll(
     })?;
     let context = git::with_checkout(context, snapshot.session.as_ref());
     let observation = Observation { heartbeat_fold, ..Observation::at(&snapshot) };
+    let now = time::wall();
     let recorded = store
-        .update(|state| reconcile(state, &observation, &context, time::wall()))
+        .update(now, |state| reconcile(state, &observation, &context, now))
         .map_err(|error| unusable_state(&error))?;
     log_dropped(recorded);
     Ok(())

@@ -70,8 +70,9 @@ fn record(
         Exit::Unexpected
     })?;
     let context = git::with_checkout(context, at_exit.snapshot.session.as_ref());
-    let updated = sender.store().update(|state| {
-        let recorded = reconcile(state, &observation(&at_exit), &context, time::wall());
+    let now = time::wall();
+    let updated = sender.store().update(now, |state| {
+        let recorded = reconcile(state, &observation(&at_exit), &context, now);
         (recorded, state.tracker(&session_id(&observation(&at_exit))))
     });
     let (recorded, tracker) = updated.map_err(|error| unusable_state(&error))?;

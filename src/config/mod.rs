@@ -115,7 +115,7 @@ impl SendConfig {
     /// A sender for this destination. Opens no connection and no file.
     pub fn sender(&self) -> Sender {
         let Destination { endpoint, dataset, .. } = &self.destination;
-        let store = Store::new(self.state_dir.clone(), endpoint.file_stem(dataset));
+        let store = Store::new(&self.state_dir, &endpoint.file_stem(dataset));
         Sender::new(store, Client::new(&self.destination))
     }
 }

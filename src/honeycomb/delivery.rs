@@ -193,9 +193,21 @@ impl<'a> SendProgress<'a> {
         self.settled.rejected += 1;
     }
 
+    /// Drops events that cannot be read from the disk.
+    pub fn drop_unreadable(&mut self, seqs: &[u64]) {
+        let (count, plural) = (seqs.len(), if seqs.len() == 1 { "" } else { "s" });
+        log::warn!(
+            "lost {count} queued event{plural}: a file in the state folder was damaged or removed"
+        );
+        self.rejected += count;
+        self.settled.seqs.extend_from_slice(seqs);
+        self.settled.rejected += count;
+    }
+
     /// Makes the next batch smaller after the server rejected this one as malformed or too large. A
     /// single event becomes a suspect. Returns false if the server seems to reject everything.
     pub fn shrink(&mut self, batch: &Batch) -> bool {
+        self.suspects.start_search();
         if let Some(smaller) = self.limits.halved(batch.seqs.len()) {
             self.limits = smaller;
             return true;

@@ -12,6 +12,8 @@ pub struct PoisonSuspects {
     seqs: Vec<u64>,
     /// The kind of the last suspect.
     kind: Option<EventKind>,
+    /// A batch was rejected in this delivery.
+    is_searching: bool,
     /// The server has accepted other events since, so the suspects are at fault.
     is_confirmed: bool,
 }
@@ -46,10 +48,18 @@ impl PoisonSuspects {
         self.is_confirmed || self.seqs.len() == 1
     }
 
+    /// Starts the search in a batch that the server has rejected. If it accepts a part of that
+    /// batch, the suspects in the rest are at fault.
+    pub fn start_search(&mut self) {
+        self.is_searching = true;
+    }
+
     /// Confirms the suspects if the server has accepted another event. Returns true the first time.
     pub fn confirm(&mut self, results: &[EventResult]) -> bool {
-        let accepted = !self.seqs.is_empty() && results.contains(&EventResult::Accepted);
-        accepted && !std::mem::replace(&mut self.is_confirmed, true)
+        let is_searching = self.is_searching || !self.seqs.is_empty();
+        let accepted = is_searching && results.contains(&EventResult::Accepted);
+        let is_first = accepted && !std::mem::replace(&mut self.is_confirmed, true);
+        is_first && !self.seqs.is_empty()
     }
 }
 
@@ -80,6 +90,14 @@ mod tests {
         assert!(suspects.add(4, KIND));
         assert!(!suspects.add(7, KIND));
         assert!(!suspects.is_confirmed());
+    }
+
+    #[test]
+    fn an_accepted_part_of_a_rejected_batch_confirms_later_suspects() {
+        let mut suspects = PoisonSuspects::default();
+        suspects.start_search();
+        assert!(!suspects.confirm(&[EventResult::Accepted]), "the search goes on");
+        assert!(suspects.is_confirmed());
     }
 
     #[test]

@@ -79,7 +79,7 @@ impl Sender {
             end = result?;
             (sent, rejected) = (progress.sent, progress.rejected);
         }
-        let waiting = self.store.read(|state| state.queue().len())?;
+        let waiting = self.store.queue_length()?;
         Ok(Delivery { sent, rejected, waiting, took: time::now() - started, end })
     }
 
@@ -104,9 +104,7 @@ impl Sender {
         progress: &mut SendProgress,
         lock: &SendLock,
     ) -> Result<DeliveryEnd, StoreError> {
-        if !self.queue_is_empty()? {
-            self.store.try_writing()?;
-        }
+        self.store.prepare_to_settle()?;
         loop {
             // The queue is read just before each request, because it may have changed.
             let step = match self.save_and_cut(progress)? {
@@ -208,18 +206,11 @@ impl Sender {
 
     /// The queued event with this number as a batch. `None` if it has left the queue.
     fn batch_of(&self, seq: u64) -> Result<Option<Batch>, StoreError> {
-        let next = self.store.read(|state| {
-            let event = state.queue().iter().filter(|event| event.seq == seq);
-            Selection::oldest(BatchLimits::DEFAULT).next_batch(event)
-        })?;
-        Ok(match next {
+        let event = self.store.read_queue()?.find(|event| event.seq == seq);
+        Ok(match Selection::oldest(BatchLimits::DEFAULT).next_batch(event) {
             NextBatch::Batch(batch) => Some(batch),
             NextBatch::Empty | NextBatch::TooLarge(_) => None,
         })
-    }
-
-    fn queue_is_empty(&self) -> Result<bool, StoreError> {
-        self.store.read(|state| state.queue().is_empty())
     }
 
     fn request(&mut self, batch: &Batch, budget: TimeBudget) -> BatchResult {
@@ -242,40 +233,38 @@ impl Sender {
         }
     }
 
-    /// Removes the settled events from the queue on disk, if there are any.
+    /// Removes the settled events from the queue on disk, if there are any. An event that is not
+    /// removed would be sent again, so this is tried for as long as the delivery may take.
     fn save(&mut self, progress: &mut SendProgress) -> Result<(), StoreError> {
-        if progress.settled.seqs.is_empty() && self.unsaved.seqs.is_empty() {
-            return Ok(());
-        }
-        self.save_and_cut(progress).map(drop)
-    }
-
-    /// Removes the settled events from the queue on disk, and cuts the next batch in the same step,
-    /// because each step reads the whole state.
-    fn save_and_cut(&mut self, progress: &mut SendProgress) -> Result<NextBatch, StoreError> {
         let settled = std::mem::take(&mut progress.settled);
         self.unsaved.seqs.extend(settled.seqs);
         self.unsaved.rejected += settled.rejected;
-        let selection = progress.selection();
         if self.unsaved.seqs.is_empty() {
-            return self.store.read(|state| selection.next_batch(state.queue()));
+            return Ok(());
         }
-        loop {
-            let saved = self.store.update(|state| {
-                state.settle(&self.unsaved.seqs, self.unsaved.rejected);
-                selection.next_batch(state.queue())
-            });
-            // An event that is not removed would be sent again, so this uses all the time there is.
+        while let Err(error) = self.store.settle(&self.unsaved.seqs, self.unsaved.rejected) {
+            let (budget, retry_at) = (progress.budget, time::now() + RECORD_RETRY);
             // A full disk may get room, and whoever holds the file may close it.
-            if saved.as_ref().is_err_and(StoreError::may_pass) && !progress.budget.is_over() {
-                let retry_at = progress.budget.deadline.min(time::now() + RECORD_RETRY);
-                progress.budget.shutdown.wait_until(retry_at);
-                continue;
+            let is_in_time = retry_at < budget.deadline && error.may_pass();
+            if !is_in_time || budget.shutdown.wait_until(retry_at) {
+                return Err(error);
             }
-            let next = saved?;
-            self.unsaved = Settled::default();
-            return Ok(next);
         }
+        self.unsaved = Settled::default();
+        Ok(())
+    }
+
+    /// Removes the settled events from the queue on disk, and cuts the next batch.
+    fn save_and_cut(&mut self, progress: &mut SendProgress) -> Result<NextBatch, StoreError> {
+        self.save(progress)?;
+        let mut queue = self.store.read_queue()?;
+        let next = progress.selection().next_batch(&mut queue);
+        let unreadable = queue.finish()?;
+        if !unreadable.is_empty() {
+            progress.drop_unreadable(&unreadable);
+            self.save(progress)?;
+        }
+        Ok(next)
     }
 }
 

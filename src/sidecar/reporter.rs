@@ -68,7 +68,7 @@ impl<'a> Reporter<'a> {
 
     /// The number of queued events.
     pub(super) fn queue_length(&self) -> Result<usize, StoreError> {
-        self.store.read(|state| state.queue().len())
+        self.store.queue_length()
     }
 
     /// Takes in a poll.
@@ -121,8 +121,8 @@ impl<'a> Reporter<'a> {
             ..self.view.observation(heartbeats)
         };
         git::update_checkout(&mut self.context, observation.session, &mut self.checkout);
-        match self.store.update(|state| reconcile(state, &observation, &self.context, time::wall()))
-        {
+        let now = time::wall();
+        match self.store.update(now, |state| reconcile(state, &observation, &self.context, now)) {
             Ok(recorded) => {
                 self.has_reported |= matches!(heartbeats, Heartbeats::All);
                 self.on_recorded(recorded);

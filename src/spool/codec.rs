@@ -1,15 +1,36 @@
-//! The state as a document: JSON with a version, and a checksum in front. Pure.
+//! The state as a document of two lines: the index of the queue, and the sessions. Pure.
+//!
+//! Each line is a JSON object with a checksum. The sender reads the first line only; the second may
+//! be a thousand times longer.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-use crate::spool::state::{State, VERSION};
+use crate::spool::checksum::{self, Integrity};
+use crate::spool::clock::Clocks;
+use crate::spool::queue::Queue;
+use crate::spool::session::SessionState;
+use crate::spool::state::State;
 
-/// The start of a document. The checksum covers the rest. Without it, one flipped bit could leave
-/// valid JSON with another meaning, such as another build or a later version.
-const CHECKSUM: &str = "{\"crc32\":\"";
-const CHECKSUM_DIGITS: usize = 8;
+/// The version of the document. Raise it when a stored field changes its name or meaning.
+pub const VERSION: u32 = 3;
+
+/// The first line.
+#[derive(Serialize, Deserialize)]
+struct QueueLine<'a> {
+    version: u32,
+    queue: Cow<'a, Queue>,
+}
+
+/// The second line.
+#[derive(Serialize, Deserialize)]
+struct SessionsLine<'a> {
+    clocks: Clocks,
+    sessions: Cow<'a, BTreeMap<String, SessionState>>,
+}
 
 /// Why a document cannot be decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,66 +63,66 @@ impl fmt::Display for DecodeError {
 impl std::error::Error for DecodeError {}
 
 impl State {
-    /// Decodes a document. A document without a checksum is trusted.
-    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        #[derive(Deserialize)]
-        struct Versioned {
-            version: u64,
-        }
-        if !is_intact(bytes) {
-            return Err(DecodeError::Corrupt);
-        }
-        if let Ok(state) = serde_json::from_slice::<Self>(bytes)
-            && state.version == VERSION
-        {
-            return Ok(state);
-        }
-        let own_version = u64::from(VERSION);
-        match serde_json::from_slice(bytes) {
-            Ok(Versioned { version }) if version > own_version => {
-                Err(DecodeError::Newer { version })
-            }
-            Ok(Versioned { version }) if (1..own_version).contains(&version) => {
-                Err(DecodeError::Older { version })
-            }
-            _ => Err(DecodeError::Corrupt),
-        }
+    /// Decodes a document.
+    pub fn decode(document: &[u8]) -> Result<Self, DecodeError> {
+        let mut lines = document.splitn(2, |byte| *byte == b'\n');
+        let queue = decode_queue(lines.next().unwrap_or_default())?;
+        let sessions = lines.next().and_then(|line| line.strip_suffix(b"\n"));
+        let sessions: SessionsLine =
+            sessions.and_then(decode_intact).ok_or(DecodeError::Corrupt)?;
+        Ok(Self { clocks: sessions.clocks, sessions: sessions.sessions.into_owned(), queue })
     }
 
-    /// Encodes the state as a document with a checksum.
+    /// Encodes the state as a document.
     pub fn encode(&self) -> Vec<u8> {
-        // The document may be long, so it is written once: behind room for the checksum, whose
-        // comma then replaces the opening brace.
-        let brace = CHECKSUM.len() + CHECKSUM_DIGITS + 1;
-        let mut document = vec![0; brace];
-        serde_json::to_writer(&mut document, self)
-            .expect("maps with text keys, numbers and JSON always encode");
-        let checksum = crc32fast::hash(&document[brace..]);
-        document[..=brace].copy_from_slice(format!("{CHECKSUM}{checksum:08x}\",").as_bytes());
+        let queue = QueueLine { version: VERSION, queue: Cow::Borrowed(&self.queue) };
+        let sessions =
+            SessionsLine { clocks: self.clocks, sessions: Cow::Borrowed(&self.sessions) };
+        let mut document = encode_line(&queue);
+        document.extend(encode_line(&sessions));
         document
-    }
-
-    /// Encodes the state, and forgets the oldest sessions while the document is longer than
-    /// `limit` bytes: it could not be read again. The last session is never forgotten.
-    pub fn encode_within(&mut self, limit: usize) -> Vec<u8> {
-        loop {
-            let document = self.encode();
-            if document.len() <= limit || !self.forget_oldest_session() {
-                return document;
-            }
-        }
     }
 }
 
-/// True if the checksum is right, or if there is none.
-fn is_intact(bytes: &[u8]) -> bool {
-    let Some(checked) = bytes.strip_prefix(CHECKSUM.as_bytes()) else { return true };
-    let Some((checksum, rest)) = checked.split_at_checked(CHECKSUM_DIGITS) else { return false };
-    let Some(rest) = rest.strip_prefix(b"\",") else { return false };
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(b"{");
-    hasher.update(rest);
-    format!("{:08x}", hasher.finalize()).as_bytes() == checksum
+/// Decodes the first line of a document, without its line break.
+pub fn decode_queue(line: &[u8]) -> Result<Queue, DecodeError> {
+    #[derive(Deserialize)]
+    struct Versioned {
+        version: u64,
+    }
+    if let Some(QueueLine { version: VERSION, queue }) = decode_intact(line)
+        && queue.is_valid()
+    {
+        return Ok(queue.into_owned());
+    }
+    let own_version = u64::from(VERSION);
+    let version = match checksum::verify(line) {
+        Integrity::Damaged => None,
+        // Another version may have another checksum.
+        Integrity::Intact | Integrity::Unsealed => serde_json::from_slice(line).ok(),
+    };
+    match version {
+        Some(Versioned { version }) if version > own_version => Err(DecodeError::Newer { version }),
+        Some(Versioned { version }) if (1..own_version).contains(&version) => {
+            Err(DecodeError::Older { version })
+        }
+        _ => Err(DecodeError::Corrupt),
+    }
+}
+
+fn decode_intact<'a, T: Deserialize<'a>>(line: &'a [u8]) -> Option<T> {
+    if checksum::verify(line) != Integrity::Intact {
+        return None;
+    }
+    serde_json::from_slice(line).ok()
+}
+
+fn encode_line(line: &impl Serialize) -> Vec<u8> {
+    let object =
+        serde_json::to_vec(line).expect("maps with text keys, numbers and JSON always encode");
+    let mut line = checksum::seal(object);
+    line.push(b'\n');
+    line
 }
 
 #[cfg(test)]
@@ -123,6 +144,7 @@ mod tests {
         };
         let mut state = State::default();
         state.record("s", &derived, now);
+        state.place_events(now);
         state
     }
 
@@ -134,6 +156,8 @@ mod tests {
     fn a_document_decodes_and_a_damaged_one_is_detected() {
         let written = state().encode();
         assert_eq!(State::decode(&written).expect("a state").encode(), written);
+        let queue = written.split(|byte| *byte == b'\n').next().expect("a line");
+        assert_eq!(decode_queue(queue).expect("a queue").segments().len(), 2);
 
         for end in 0..written.len() {
             assert_eq!(error(&written[..end]), Some(DecodeError::Corrupt), "{end}");
@@ -141,20 +165,16 @@ mod tests {
         for bit in 0..written.len() * 8 {
             let mut flipped = written.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
-            // A bit in the name of the checksum hides it. Then the rest is intact.
-            match State::decode(&flipped) {
-                Ok(state) => assert_eq!(state.encode(), written, "bit {bit}"),
-                Err(error) => assert_eq!(error, DecodeError::Corrupt, "bit {bit}"),
-            }
+            assert_eq!(error(&flipped), Some(DecodeError::Corrupt), "bit {bit}");
         }
     }
 
     #[test]
     fn another_version_is_not_reported_as_damaged() {
-        let newer = br#"{"version":3,"layout":"unknown"}"#;
-        assert_eq!(error(newer), Some(DecodeError::Newer { version: 3 }));
-        let older = br#"{"version":1,"next":0,"dropped":0,"sessions":{},"queue":[]}"#;
-        assert_eq!(error(older), Some(DecodeError::Older { version: 1 }));
+        let newer = br#"{"version":4,"layout":"unknown"}"#;
+        assert_eq!(error(newer), Some(DecodeError::Newer { version: 4 }));
+        let older = br#"{"version":2,"next":0,"dropped":0,"sessions":{},"queue":[]}"#;
+        assert_eq!(error(older), Some(DecodeError::Older { version: 2 }));
         let never_written = br#"{"version":0}"#;
         assert_eq!(error(never_written), Some(DecodeError::Corrupt));
     }

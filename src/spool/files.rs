@@ -126,6 +126,21 @@ pub fn try_lock(path: &Path) -> StoreResult<Option<File>> {
     }
 }
 
+/// Opens a file to read it.
+pub fn open_to_read(path: &Path) -> io::Result<File> {
+    open_private(OpenOptions::new().read(true), path)
+}
+
+/// Opens a file that exists to change its content.
+pub fn open_to_change(path: &Path) -> io::Result<File> {
+    open_private(OpenOptions::new().write(true), path)
+}
+
+/// Opens a file to change its content, and creates it if it is missing.
+pub fn open_or_create(path: &Path) -> io::Result<File> {
+    open_private(OpenOptions::new().write(true).create(true), path)
+}
+
 fn open_lock(path: &Path) -> StoreResult<File> {
     open_private(OpenOptions::new().read(true).write(true).create(true), path)
         .map_err(failed("open", path))
@@ -195,20 +210,20 @@ pub fn is_open_to_others(_dir: &Path) -> StoreResult<Option<bool>> {
 
 /// Returns once the file is on disk.
 #[cfg(not(target_vendor = "apple"))]
-fn sync(file: &File) -> io::Result<()> {
+pub fn sync(file: &File) -> io::Result<()> {
     file.sync_all()
 }
 
 /// Returns once the file is on disk. std uses F_FULLFSYNC, which network shares and some external
 /// disks do not have. SQLite falls back to fsync there too.
 #[cfg(target_vendor = "apple")]
-fn sync(file: &File) -> io::Result<()> {
+pub fn sync(file: &File) -> io::Result<()> {
     file.sync_all().or_else(|_| Ok(rustix::fs::fsync(file)?))
 }
 
 /// Syncs the folder of a file, which makes a rename in it permanent.
 #[cfg(unix)]
-fn sync_folder(path: &Path) -> io::Result<()> {
+pub fn sync_folder(path: &Path) -> io::Result<()> {
     let synced = sync(&File::open(path.parent().unwrap_or(Path::new(".")))?);
     // Some file systems, such as network shares, answer EINVAL because they cannot sync a folder.
     // The rename has happened, so this is not a failure.

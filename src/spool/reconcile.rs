@@ -58,6 +58,6 @@ mod tests {
             let now = UNIX_EPOCH + Duration::from_hours(500_000 + hours);
             reconcile(&mut state, &Observation::at(&snapshot), &Context::default(), now);
         }
-        assert_eq!(state.queue().iter().filter(|e| e.kind == EventKind::Update).count(), 1);
+        assert_eq!(state.queue().fresh().iter().filter(|e| e.kind == EventKind::Update).count(), 1);
     }
 }

@@ -9,14 +9,13 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::time::{unix_micros, unix_seconds};
+use crate::base::time::unix_micros;
 use crate::events::derived::{DerivedEvents, ProvisionalEvent};
 use crate::events::image_spans::ImageSpans;
 use crate::events::tracker::SessionTracker;
+use crate::spool::clock::{Clocks, SEEN_AGE};
 use crate::spool::queue::EncodedEvent;
 
-/// How long a build is remembered after Tilt stopped showing it, in seconds: one day.
-pub const SEEN_AGE: u64 = 24 * 3600;
 /// The number of builds that are remembered after Tilt stopped showing them. Tilt does not show
 /// them again, and a day of frequent saves makes thousands.
 pub const UNSHOWN_LIMIT: usize = 1_000;
@@ -27,13 +26,13 @@ pub const ORPHAN_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SessionState {
-    /// When the session was last reported, in Unix seconds.
+    /// When the session was last reported, by [`Clocks::age`]. 0 before the first report.
     pub reported_at: u64,
-    /// For how many seconds other sessions were reported but this one was not.
-    pub silent_seconds: u64,
-    /// When Tilt last showed each build, by key, in Unix seconds.
+    /// When the session was last reported, by [`Clocks::silence`].
+    pub silent_since: u64,
+    /// When Tilt last showed each build, by key and [`Clocks::age`].
     pub builds: BTreeMap<String, u64>,
-    /// When everything that Tilt shows was last reported, in Unix seconds.
+    /// When everything that Tilt shows was last reported, by [`Clocks::age`].
     reported_in_full_at: u64,
     pub tracker: SessionTracker,
     /// The events to emit if the ones that they stand for never come, by key.
@@ -70,29 +69,29 @@ impl SessionState {
         &mut self,
         derived: &DerivedEvents,
         now: SystemTime,
+        clocks: Clocks,
         emitted: &mut Vec<EncodedEvent>,
     ) -> usize {
-        let seconds = unix_seconds(now);
         let mut new_builds = 0;
         for build in &derived.builds {
-            if self.builds.insert(build.key.clone(), seconds).is_none() {
+            if self.builds.insert(build.key.clone(), clocks.age).is_none() {
                 new_builds += usize::from(!build.events.is_empty());
                 self.provisional.remove(&build.key);
                 emitted.extend(build.events.iter().map(EncodedEvent::new));
             }
         }
-        new_builds += self.defer(derived, now);
+        new_builds += self.defer(derived, now, clocks.age);
         self.emit_orphans(derived, now, emitted);
         self.keep_provisional(derived, emitted);
-        (self.reported_at, self.silent_seconds) = (seconds, 0);
+        (self.reported_at, self.silent_since) = (clocks.age, clocks.silence);
         if derived.is_full {
-            self.reported_in_full_at = seconds;
+            self.reported_in_full_at = clocks.age;
         }
         new_builds
     }
 
-    /// Emits what still waits, because the session has ended. `now` is in Unix seconds.
-    pub fn end(&mut self, now: u64, emitted: &mut Vec<EncodedEvent>) {
+    /// Emits what still waits, because the session has ended. `age` is the clock's.
+    pub fn end(&mut self, age: u64, emitted: &mut Vec<EncodedEvent>) {
         for orphan in std::mem::take(&mut self.orphan_images) {
             emitted.extend(orphan.spans.into_events(None).iter().map(EncodedEvent::new));
         }
@@ -101,16 +100,16 @@ impl SessionState {
         emitted.extend(heartbeats.iter().map(EncodedEvent::new));
         // The end of an update may still be shown. A startup ends only once.
         let startup = self.provisional.extract_if(.., |_, event| event.resource.is_none());
-        self.builds.extend(startup.map(|(key, _)| (key, now)));
+        self.builds.extend(startup.map(|(key, _)| (key, age)));
     }
 
-    /// Forgets the builds that Tilt stopped showing a day ago, or many builds ago. `now` is in
-    /// Unix seconds.
-    pub fn forget_builds(&mut self, now: u64) {
+    /// Forgets the builds that Tilt stopped showing a day ago, or many builds ago. `age` is
+    /// the clock's.
+    pub fn forget_builds(&mut self, age: u64) {
         // After a weekend asleep, the first update that a watch shows says nothing about the
         // builds that Tilt still shows. Only a full report does.
-        if self.reported_in_full_at == now {
-            self.builds.retain(|_, shown_at| now.saturating_sub(*shown_at) < SEEN_AGE);
+        if self.reported_in_full_at == age {
+            self.builds.retain(|_, shown_at| age.saturating_sub(*shown_at) < SEEN_AGE);
         }
         let is_unshown = |shown_at: &&u64| **shown_at < self.reported_in_full_at;
         let mut unshown: Vec<_> = self.builds.values().filter(is_unshown).copied().collect();
@@ -121,18 +120,11 @@ impl SessionState {
         }
     }
 
-    /// Changes the times at which something was reported or shown, in Unix seconds.
-    pub fn shift_times(&mut self, shift: impl Fn(&mut u64)) {
-        shift(&mut self.reported_at);
-        shift(&mut self.reported_in_full_at);
-        self.builds.values_mut().for_each(shift);
-    }
-
     /// Keeps the image builds whose update is not known yet. Returns how many of them are new.
-    fn defer(&mut self, derived: &DerivedEvents, now: SystemTime) -> usize {
+    fn defer(&mut self, derived: &DerivedEvents, now: SystemTime, age: u64) -> usize {
         let mut new = 0;
         for spans in &derived.orphan_images {
-            if self.builds.insert(spans.build.key.clone(), unix_seconds(now)).is_none() {
+            if self.builds.insert(spans.build.key.clone(), age).is_none() {
                 new += 1;
                 self.orphan_images
                     .push(OrphanImage { since: unix_micros(now), spans: spans.clone() });

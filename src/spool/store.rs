@@ -1,43 +1,54 @@
-//! The state on disk: one document per destination, in a private folder.
+//! The state on disk: a private folder per destination.
 //!
-//! Any number of collectors can share it. Each change holds a lock while it reads, changes and
-//! replaces the document. A second lock is held while events are being sent, so that no two
+//! | file | content |
+//! |---|---|
+//! | `state.ndjson` | the index of the queue, and the sessions |
+//! | `queue/*-builds.ndjson`, `queue/*-heartbeats.ndjson` | the queued events, in segments |
+//! | `queue/settled-*.ndjson` | the journal: which events have left the queue since |
+//! | `lock`, `sending` | the locks |
+//!
+//! Replacing `state.ndjson` is what commits a change. Events are written and synced before that, and
+//! what a crash leaves behind is not in the index. Any number of collectors can share the folder:
+//! each change holds a lock. A second lock is held while events are being sent, so that no two
 //! collectors send the same ones.
-//!
-//! The document that was last read or written stays in memory, and is read again only if the file
-//! was replaced.
 
-use std::fs::File;
-use std::io;
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::base::time;
-use crate::spool::codec::DecodeError;
+use crate::spool::codec::{DecodeError, decode_queue};
 use crate::spool::error::{StoreError, StoreResult, failed};
 use crate::spool::files;
+use crate::spool::journal::{self, Settlement};
+use crate::spool::positions::Positions;
+use crate::spool::queue::{Addition, Queue};
+use crate::spool::segment::Segment;
+use crate::spool::segment_file::{self, QueueReader};
 use crate::spool::state::State;
 
-/// The largest document, in bytes: twice the limit of the queue.
-const SIZE_LIMIT: usize = 64 * 1024 * 1024;
+/// The largest document that is read, in bytes. The state is bounded by the number of its sessions,
+/// so only another program can have written a larger one.
+const DOCUMENT_LIMIT: usize = 256 * 1024 * 1024;
+/// The free space that a journal has before events are sent. Without it, nothing may be
+/// sent: on a full disk the response could not be recorded, and the events would be sent again.
+const JOURNAL_RESERVE: [u8; 4096] = [b'\n'; 4096];
 
 /// The state of one destination, on disk.
 #[derive(Debug, Clone)]
 pub struct Store {
     dir: PathBuf,
-    stem: String,
-    /// Read and written under the lock of the state, like the document.
-    cached: Arc<Mutex<Option<CachedState>>>,
 }
 
-/// The document as this process last read or wrote it.
-#[derive(Debug)]
-struct CachedState {
-    state: State,
-    /// Held open, so that no other file can get the same inode.
-    file: File,
-    changed_at: SystemTime,
+/// The events that wait.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct QueueStatus {
+    pub length: usize,
+    /// When the oldest of them was queued.
+    pub oldest: Option<SystemTime>,
 }
 
 /// The right to send events. It ends when this is dropped or the process dies.
@@ -55,139 +66,265 @@ impl SendLock {
 }
 
 impl Store {
-    /// Names the folder and the files in it. Creates nothing.
-    pub fn new(dir: PathBuf, stem: String) -> Self {
-        Self { dir, stem, cached: Arc::default() }
+    /// Names the folder of a destination. Creates nothing.
+    pub fn new(state_dir: &Path, destination: &str) -> Self {
+        Self { dir: state_dir.join(destination) }
     }
 
-    /// Changes the state. When this returns, the change is on disk.
-    pub fn update<T>(&self, change: impl FnOnce(&mut State) -> T) -> StoreResult<T> {
-        files::create_private(&self.dir)?;
-        let (path, lock_path) = (self.path("json"), self.path("lock"));
+    /// Changes the state at a time. When this returns, the change is on disk.
+    pub fn update<T>(
+        &self,
+        now: SystemTime,
+        change: impl FnOnce(&mut State) -> T,
+    ) -> StoreResult<T> {
+        self.create_folders()?;
+        let lock_path = self.dir.join("lock");
         let lock = files::lock(&lock_path)?;
-        let (mut state, _) = self.load()?;
+        let mut state = self.load()?;
         let result = change(&mut state);
+        let additions = state.place_events(now);
         if !files::is_file_at(&lock, &lock_path) {
             // Another collector may have changed the state. This would undo its change.
             let removed = io::Error::new(io::ErrorKind::NotFound, "its lock was removed");
-            return Err(failed("write", &path)(removed));
+            return Err(failed("write", &self.document())(removed));
         }
-        let document = state.encode_within(SIZE_LIMIT);
-        let file = files::replace(&path, &self.path("json.new"), &document)
-            .map_err(failed("write", &path))?;
-        self.remember(state, Some(file));
+        self.write_events(&additions, state.queue())?;
+        let fresh = self.dir.join("state.new");
+        files::replace(&self.document(), &fresh, &state.encode())
+            .map_err(failed("write", &self.document()))?;
+        self.remove_unused(state.queue());
         drop(lock);
         Ok(result)
     }
 
-    /// Checks that the next change can be written. Without that, nothing may be sent: it could not
-    /// be recorded as sent, and would be sent again and again.
-    pub fn try_writing(&self) -> StoreResult<()> {
-        files::create_private(&self.dir)?;
-        let lock = files::lock(&self.path("lock"))?;
-        let (path, trial) = (self.path("json"), self.path("json.new"));
-        // Settling only shortens the state, so its current length is enough.
-        let (bytes, _) = files::read_bounded(&path, SIZE_LIMIT).map_err(failed("read", &path))?;
-        let written = files::write_new(&trial, &bytes).map(drop);
-        let removed = files::remove(&trial);
-        drop(lock);
-        written.and(removed).map_err(failed("write", &path))
-    }
-
-    /// Reads the state as it is now.
+    /// Reads the state as it is now. It is empty if there is none.
     pub fn read<T>(&self, inspect: impl FnOnce(&State) -> T) -> StoreResult<T> {
-        files::create_private(&self.dir)?;
-        let lock = files::lock(&self.path("lock"))?;
-        let (state, file) = self.load()?;
-        let result = inspect(&state);
-        self.remember(state, file);
+        if !self.dir.exists() {
+            return Ok(inspect(&State::default()));
+        }
+        let lock = files::lock(&self.dir.join("lock"))?;
+        let state = self.load()?;
         drop(lock);
-        Ok(result)
+        Ok(inspect(&state))
+    }
+
+    /// How many events wait, and since when.
+    pub fn queue_status(&self) -> StoreResult<QueueStatus> {
+        let (lock, queue) = self.locked_queue()?;
+        let length = queue.len();
+        let oldest = self.reader(lock, &queue).filter_map(|event| event.since()).min();
+        Ok(QueueStatus { length, oldest })
+    }
+
+    /// The number of events that wait.
+    pub fn queue_length(&self) -> StoreResult<usize> {
+        self.locked_queue().map(|(_, queue)| queue.len())
+    }
+
+    /// Reads the waiting events: builds, then heartbeats, each oldest first. Until the reader is
+    /// dropped, no collector can change the state.
+    pub fn read_queue(&self) -> StoreResult<QueueReader> {
+        let (lock, queue) = self.locked_queue()?;
+        Ok(self.reader(lock, &queue))
+    }
+
+    /// Checks that the next response can be recorded, and keeps space for it. Without that, nothing
+    /// may be sent.
+    pub fn prepare_to_settle(&self) -> StoreResult<()> {
+        let (_lock, queue) = self.locked_queue()?;
+        if queue.is_empty() {
+            return Ok(());
+        }
+        let path = self.journal(&queue);
+        let reserve = |mut file: File| {
+            file.seek(SeekFrom::Start(queue.journal().bytes))?;
+            file.write_all(&JOURNAL_RESERVE)
+        };
+        files::open_to_change(&path).and_then(reserve).map_err(failed("write", &path))
+    }
+
+    /// Records that events were accepted or rejected. Counts `rejected` of them as lost.
+    pub fn settle(&self, numbers: &[u64], rejected: usize) -> StoreResult<()> {
+        let (_lock, mut queue) = self.locked_queue()?;
+        if queue.is_empty() {
+            // The state was lost since the events were read.
+            return Ok(());
+        }
+        let settlement = Settlement { settled: Positions::of(numbers), rejected: rejected as u64 };
+        let path = self.journal(&queue);
+        let append = |mut file: File| {
+            file.seek(SeekFrom::Start(queue.journal().bytes))?;
+            file.write_all(&settlement.encode())?;
+            files::sync(&file)
+        };
+        files::open_to_change(&path).and_then(append).map_err(failed("write", &path))?;
+        queue.settle(&settlement);
+        for segment in queue.segments().iter().filter(|segment| segment.is_spent()) {
+            // Their space is needed more than their names: the next change removes those.
+            let _ = fs::remove_file(self.queue_file(&segment.file_name()));
+        }
+        Ok(())
     }
 
     /// Takes the right to send. `None` if another collector has it.
     pub fn try_sending(&self) -> StoreResult<Option<SendLock>> {
-        files::create_private(&self.dir)?;
-        let path = self.path("sending");
+        self.create_folders()?;
+        let path = self.dir.join("sending");
         let locked = files::try_lock(&path)?;
         Ok(locked.map(|locked| SendLock { locked, path }))
     }
 
-    fn path(&self, extension: &str) -> PathBuf {
-        self.dir.join(format!("{}.{extension}", self.stem))
+    fn reader(&self, lock: Option<File>, queue: &Queue) -> QueueReader {
+        let mut segments = queue.segments().to_vec();
+        segments.sort_by_key(|segment| segment.class);
+        QueueReader::new(lock, self.dir.join("queue"), segments)
     }
 
-    /// Loads the state and the file that holds it. The caller holds the lock. A document that
-    /// cannot be used is moved aside with a warning, except that of a later version.
-    fn load(&self) -> StoreResult<(State, Option<File>)> {
-        let path = self.path("json");
-        let cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(cached) = cached.filter(|cached| cached.is_still_at(&path)) {
-            return Ok((cached.state, Some(cached.file)));
+    fn create_folders(&self) -> StoreResult<()> {
+        if let Some(state_dir) = self.dir.parent() {
+            files::create_private(state_dir)?;
         }
-        let (bytes, file) = match files::read_bounded(&path, SIZE_LIMIT) {
-            Ok(read) => read,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Default::default()),
+        files::create_private(&self.dir)?;
+        files::create_private(&self.dir.join("queue"))
+    }
+
+    fn document(&self) -> PathBuf {
+        self.dir.join("state.ndjson")
+    }
+
+    fn queue_file(&self, name: &str) -> PathBuf {
+        self.dir.join("queue").join(name)
+    }
+
+    fn journal(&self, queue: &Queue) -> PathBuf {
+        self.queue_file(&queue.journal().file_name())
+    }
+
+    /// Loads the state. The caller holds the lock. A document that cannot be used is moved aside
+    /// with a warning, except that of a later version.
+    fn load(&self) -> StoreResult<State> {
+        let document = match files::read_bounded(&self.document(), DOCUMENT_LIMIT) {
+            Ok((document, _)) => State::decode(&document),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(State::default()),
+            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => Err(DecodeError::Corrupt),
+            Err(error) => return Err(failed("read", &self.document())(error)),
+        };
+        match document {
+            Ok(mut state) => {
+                self.take_in_journal(&mut state.queue)?;
+                Ok(state)
+            }
+            Err(error) => self.refuse(error).map(|()| State::default()),
+        }
+    }
+
+    /// Takes the lock, and reads the index of the queue. It is empty if there is none.
+    fn locked_queue(&self) -> StoreResult<(Option<File>, Queue)> {
+        if !self.dir.exists() {
+            return Ok(Default::default());
+        }
+        let lock = files::lock(&self.dir.join("lock"))?;
+        let mut line = Vec::new();
+        let read = files::open_to_read(&self.document())
+            .and_then(|file| BufReader::new(file).read_until(b'\n', &mut line));
+        let queue = match read {
+            Ok(_) => decode_queue(line.strip_suffix(b"\n").unwrap_or(&line)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Queue::default()),
+            Err(error) => return Err(failed("read", &self.document())(error)),
+        };
+        match queue {
+            Ok(mut queue) => {
+                self.take_in_journal(&mut queue)?;
+                Ok((Some(lock), queue))
+            }
+            Err(error) => self.refuse(error).map(|()| (Some(lock), Queue::default())),
+        }
+    }
+
+    /// Applies the lines of the journal that the index does not contain yet.
+    fn take_in_journal(&self, queue: &mut Queue) -> StoreResult<()> {
+        let path = self.journal(queue);
+        let read = |mut file: File| {
+            let mut content = Vec::new();
+            file.seek(SeekFrom::Start(queue.journal().bytes))?;
+            file.read_to_end(&mut content).map(|_| content)
+        };
+        let content = match files::open_to_read(&path).and_then(read) {
+            Ok(content) => content,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(failed("read", &path)(error)),
         };
-        match State::decode(&bytes) {
-            Ok(state) => Ok((state, Some(file))),
-            Err(error @ DecodeError::Newer { .. }) => Err(StoreError::Newer { path, error }),
-            Err(DecodeError::Older { version }) => {
-                let aside = self.move_aside(&format!("version-{version}"))?;
-                log::warn!(
-                    "the state {} is from another version of tilt-honeycomb; moved it to {} and \
-                     started a new one: events that it held are not sent, and builds that Tilt \
-                     still shows are sent again",
-                    path.display(),
-                    aside.display()
-                );
-                Ok(Default::default())
-            }
-            Err(DecodeError::Corrupt) => {
-                let aside = self.move_aside("corrupt")?;
-                log::warn!(
-                    "the state {} was damaged; moved it to {} and started a new one: builds that \
-                     Tilt still shows will be sent again",
-                    path.display(),
-                    aside.display()
-                );
-                Ok(Default::default())
-            }
+        for settlement in journal::decode(&content) {
+            queue.settle(&settlement);
+        }
+        queue.take_in_journal(queue.journal().bytes + journal::used(&content) as u64);
+        Ok(())
+    }
+
+    /// Writes new lines to the files of segments, and returns once they are on disk.
+    fn write_events(&self, additions: &[Addition], queue: &Queue) -> StoreResult<()> {
+        let journal = self.journal(queue);
+        let mut is_new = !journal.exists();
+        if is_new {
+            files::write_new(&journal, b"").map_err(failed("write", &journal))?;
+        }
+        for addition in additions {
+            let path = self.queue_file(&addition.file_name);
+            is_new |= addition.offset == 0;
+            segment_file::append(&path, addition).map_err(failed("write", &path))?;
+        }
+        if is_new {
+            files::sync_folder(&journal).map_err(failed("sync the folder of", &journal))?;
+        }
+        Ok(())
+    }
+
+    /// Removes the files of the queue that the index does not name: those of retired segments, old
+    /// journals, and what an interrupted change left behind. One that cannot be removed now is
+    /// removed later.
+    fn remove_unused(&self, queue: &Queue) {
+        let journal = queue.journal().file_name();
+        let segments = queue.segments().iter().map(Segment::file_name);
+        let used: HashSet<_> = segments.chain([journal]).map(OsString::from).collect();
+        let files = fs::read_dir(self.dir.join("queue")).into_iter().flatten().flatten();
+        for file in files.filter(|file| !used.contains(&file.file_name())) {
+            let _ = fs::remove_file(file.path());
         }
     }
 
-    /// Renames the document, and returns its new path.
-    fn move_aside(&self, why: &str) -> StoreResult<PathBuf> {
-        let path = self.path("json");
+    /// Moves a document that cannot be used aside, together with its events. Fails for that of a
+    /// later version, which is left alone.
+    fn refuse(&self, error: DecodeError) -> StoreResult<()> {
+        let path = self.document();
+        let reason = match error {
+            DecodeError::Newer { .. } => return Err(StoreError::Newer { path, error }),
+            DecodeError::Older { version } => format!("version-{version}"),
+            DecodeError::Corrupt => "corrupt".to_owned(),
+        };
         let millis = time::wall().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
-        let aside = self.path(&format!("{why}-{millis}"));
-        files::rename(&path, &aside).map_err(failed("move aside", &path))?;
-        Ok(aside)
-    }
-
-    fn remember(&self, state: State, file: Option<File>) {
-        let cached = file.and_then(|file| CachedState::new(state, file));
-        *self.cached.lock().unwrap_or_else(PoisonError::into_inner) = cached;
-    }
-}
-
-impl CachedState {
-    #[cfg(unix)]
-    fn new(state: State, file: File) -> Option<Self> {
-        let changed_at = file.metadata().and_then(|metadata| metadata.modified()).ok()?;
-        Some(Self { state, file, changed_at })
-    }
-
-    /// Windows cannot tell whether two files are the same, and does not replace an open one.
-    #[cfg(not(unix))]
-    fn new(_state: State, _file: File) -> Option<Self> {
-        None
-    }
-
-    fn is_still_at(&self, path: &Path) -> bool {
-        let changed_at = self.file.metadata().and_then(|metadata| metadata.modified());
-        changed_at.is_ok_and(|at| at == self.changed_at) && files::is_file_at(&self.file, path)
+        let aside = self.dir.join(format!("{reason}-{millis}"));
+        files::create_private(&aside)?;
+        for name in ["queue", "state.ndjson"] {
+            match files::rename(&self.dir.join(name), &aside.join(name)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(failed("move aside", &self.dir.join(name))(error));
+                }
+                _ => {}
+            }
+        }
+        let consequence = match error {
+            DecodeError::Older { .. } => {
+                "is from another version of tilt-honeycomb; moved it to {} and started a new one: \
+                 events that it held are not sent, and builds that Tilt still shows are sent again"
+            }
+            _ => {
+                "was damaged; moved it to {} and started a new one: builds that Tilt still shows \
+                 will be sent again"
+            }
+        };
+        let consequence = consequence.replacen("{}", &aside.display().to_string(), 1);
+        log::warn!("the state {} {consequence}", path.display());
+        self.create_folders()
     }
 }
 

@@ -9,6 +9,7 @@ use tilt_honeycomb::events::common_fields::Context;
 use tilt_honeycomb::events::failure::{Failure, Place};
 use tilt_honeycomb::events::observation::Observation;
 use tilt_honeycomb::honeycomb::batch::{self, BatchLimits, NextBatch};
+use tilt_honeycomb::spool::queue::QueuedEvent;
 use tilt_honeycomb::spool::reconcile::reconcile;
 use tilt_honeycomb::spool::state::State;
 use tilt_honeycomb::tilt::list_reader::ListReader;
@@ -86,8 +87,11 @@ fn decode_state(bencher: Bencher, resources: usize) {
 
 #[divan::bench(args = SIZES)]
 fn cut_batch(bencher: Bencher, resources: usize) {
-    let state = state(resources);
-    bencher.bench(|| match batch::cut(state.queue(), BatchLimits::DEFAULT) {
+    let events: Vec<_> = (0..)
+        .zip(state(resources).take_new_events())
+        .map(|(seq, event)| QueuedEvent::new(seq, event.kind, 0, event.wire))
+        .collect();
+    bencher.bench(|| match batch::cut(&events, BatchLimits::DEFAULT) {
         NextBatch::Batch(batch) => batch.body.len(),
         NextBatch::Empty | NextBatch::TooLarge(_) => 0,
     });

@@ -3,6 +3,7 @@
 use std::fs;
 
 use super::Campaign;
+use crate::disk;
 use crate::server::KEY;
 use crate::world::CANARIES;
 
@@ -19,9 +20,11 @@ impl Campaign {
 
     /// Checks that the state files hold no secret.
     pub(super) fn check_files(&self) {
-        for entry in fs::read_dir(self.state_dir()).into_iter().flatten().flatten() {
+        let destinations = disk::files(&self.state_dir());
+        let queues = disk::files(&self.state_dir()).map(|folder| folder.join("queue"));
+        for file in destinations.chain(queues).flat_map(|folder| disk::files(&folder)) {
             // A collector may remove a file meanwhile.
-            let bytes = fs::read(entry.path()).unwrap_or_default();
+            let bytes = fs::read(file).unwrap_or_default();
             self.check_text("a state file", &String::from_utf8_lossy(&bytes));
         }
     }

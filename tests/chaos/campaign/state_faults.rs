@@ -132,9 +132,9 @@ impl Campaign {
             }
             StateFault::LocksRemoved => {
                 // The campaign holds `lock`. It removes it last, so that no collector reads the queue.
-                for extension in ["sending", "lock"] {
+                for name in ["sending", "lock"] {
                     // The file may not exist.
-                    let _ = fs::remove_file(file.with_extension(extension));
+                    let _ = fs::remove_file(file.with_file_name(name));
                 }
             }
             _ => {

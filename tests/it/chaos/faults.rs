@@ -22,7 +22,7 @@ type HeldLock = Arc<Mutex<Option<File>>>;
 
 /// Makes the server take the state lock when it responds. The program then cannot store the response.
 fn lock_state_on_response(sandbox: &Sandbox, server: &Server) -> HeldLock {
-    let lock = sandbox.state_file().with_extension("lock");
+    let lock = sandbox.destination().join("lock");
     let held = HeldLock::default();
     let holder = Arc::clone(&held);
     server.usually(Answer::By(Arc::new(move |_| {
@@ -115,7 +115,7 @@ fn a_batch_is_not_repeated_while_its_response_is_unstored() {
 fn a_kill_between_write_and_rename_leaves_a_usable_state() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let waiting = sandbox.queue_report(&server);
-    fs::write(sandbox.state_file().with_extension("json.new"), "{\"version\":1,\"que")
+    fs::write(sandbox.destination().join("state.new"), "{\"version\":1,\"que")
         .expect("a truncated file");
     sandbox.tilt().set("no-tilt", "");
     sandbox.report_to(&server).finish().exits_with(3);
@@ -138,17 +138,20 @@ fn a_sidecar_killed_at_any_moment_loses_no_build() {
     assert_eq!(sent, recorded_builds());
 }
 
+/// A report that can write files of this many blocks only: 512 or 1024 bytes, depending on the shell.
+fn report_with_file_limit(sandbox: &Sandbox, server: &Server, blocks: u32) -> Invocation {
+    let full = format!(r#"trap "" XFSZ; ulimit -f {blocks}; exec "$0" --once"#);
+    sandbox.command(&["/bin/sh", "-c", &full, PROGRAM]).sending_to(server)
+}
+
 #[test]
 #[cfg_attr(windows, ignore = "needs a Unix shell and its files")]
 fn a_full_disk_loses_nothing_and_repeats_nothing() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    sandbox.tilt().add_resources(300);
     let waiting = sandbox.queue_report(&server);
     let before = server.requests().len();
-    // 16 or 32 KiB, depending on the shell. The state is larger.
-    let full = r#"trap "" XFSZ; ulimit -f 32; exec "$0" --once"#;
     for _ in 0..3 {
-        let report = sandbox.command(&["/bin/sh", "-c", full, PROGRAM]).sending_to(&server);
+        let report = report_with_file_limit(&sandbox, &server, 1);
         report.finish().exits_with(1).says("cannot write");
     }
     assert_eq!(server.requests().len(), before, "nothing is sent if it cannot be marked as sent");
@@ -156,6 +159,23 @@ fn a_full_disk_loses_nothing_and_repeats_nothing() {
     sandbox.tilt().set("no-tilt", "");
     sandbox.report_to(&server).finish().exits_with(3);
     assert_eq!((server.accepted().len(), sandbox.queued()), (waiting, 0));
+}
+
+#[test]
+#[cfg_attr(windows, ignore = "needs a Unix shell and its files")]
+fn a_disk_with_room_for_responses_only_still_empties_the_queue() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    sandbox.tilt().add_resources(300);
+    let waiting = sandbox.queue_report(&server);
+    // The state of 300 resources is larger than 32 KiB, and the journal is smaller than 16 KiB.
+    for _ in 0..3 {
+        let report = report_with_file_limit(&sandbox, &server, 32);
+        report.finish().exits_with(1).says("cannot write");
+    }
+    assert_eq!((server.accepted().len(), sandbox.queued()), (waiting, 0));
+    sandbox.tilt().set("no-tilt", "");
+    sandbox.report_to(&server).finish().exits_with(3);
+    assert_eq!(server.accepted().len(), waiting);
 }
 
 #[test]
@@ -200,7 +220,7 @@ fn a_removed_lock_file_blocks_nobody() {
     sandbox.queue_report(&server);
     let held = sandbox.lock_state();
     let report = sandbox.report_to(&server).start();
-    fs::remove_file(sandbox.state_file().with_extension("lock")).expect("a lock");
+    fs::remove_file(sandbox.destination().join("lock")).expect("a lock");
     report.finish().exits_with(0);
     drop(held);
     assert_eq!(sandbox.queued(), 0);
@@ -209,11 +229,11 @@ fn a_removed_lock_file_blocks_nobody() {
 #[test]
 #[cfg_attr(windows, ignore = "Windows has no named pipes in folders")]
 fn a_pipe_or_folder_as_state_file_is_an_error_without_a_wait() {
-    for extension in ["json", "lock", "sending"] {
+    for name in ["state.ndjson", "lock", "sending"] {
         for is_pipe in [true, false] {
             let (sandbox, server) = (Sandbox::new(), Server::start());
             sandbox.queue_report(&server);
-            let path = sandbox.state_file().with_extension(extension);
+            let path = sandbox.destination().join(name);
             fs::remove_file(&path).expect("a file");
             if is_pipe {
                 let made = Command::new("mkfifo").arg(&path).status();
@@ -223,7 +243,7 @@ fn a_pipe_or_folder_as_state_file_is_an_error_without_a_wait() {
             }
             takes_less_than(Duration::from_secs(8), || {
                 let outcome = sandbox.report_to(&server).finish().exits_with(1);
-                assert!(outcome.stderr.contains(extension), "{}", outcome.stderr);
+                assert!(outcome.stderr.contains(name), "{}", outcome.stderr);
                 outcome.took
             });
         }
@@ -236,10 +256,10 @@ fn a_flipped_bit_moves_the_state_aside() {
     sandbox.queue_report(&server);
     let whole = fs::read(sandbox.state_file()).expect("a state");
     let text = String::from_utf8(whole.clone()).expect("text");
-    // A changed version would look like a newer program. A changed event would be another event.
-    let version = text.find("\"version\":2").expect("a version") + "\"version\":".len();
-    let event = text.find("dockerimage").expect("an event") + 1;
-    for at in [version, event] {
+    // A changed version would look like a newer program. A changed name would be another resource.
+    let version = text.find("\"version\":3").expect("a version") + "\"version\":".len();
+    let name = text.find("\"web\"").expect("a resource") + 1;
+    for at in [version, name] {
         let mut flipped = whole.clone();
         flipped[at] ^= 1;
         fs::write(sandbox.state_file(), flipped).expect("a damaged state");
@@ -247,6 +267,50 @@ fn a_flipped_bit_moves_the_state_aside() {
         report.says("was damaged; moved it to");
         assert_eq!(builds(&server.requests().last().expect("a request").events), recorded_builds());
     }
+}
+
+#[test]
+fn a_flipped_bit_in_an_event_loses_only_that_event() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let waiting = sandbox.queue_report(&server);
+    let segment = sandbox.queue_files().remove(0);
+    let mut bytes = fs::read(&segment).expect("a segment");
+    bytes[30] ^= 1;
+    fs::write(&segment, bytes).expect("a damaged segment");
+    sandbox.tilt().set("no-tilt", "");
+    let report = sandbox.report_to(&server).finish().exits_with(3);
+    report.says("lost 1 queued event");
+    assert_eq!((server.accepted().len(), sandbox.queued()), (waiting - 1, 0));
+}
+
+#[test]
+fn a_removed_segment_loses_its_events_and_blocks_nothing() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let waiting = sandbox.queue_report(&server);
+    fs::remove_file(sandbox.queue_files().remove(0)).expect("a segment");
+    sandbox.tilt().set("no-tilt", "");
+    let report = sandbox.report_to(&server).finish().exits_with(3);
+    report.says("queued events: a file in the state folder was damaged or removed");
+    assert!((1..waiting).contains(&server.accepted().len()), "{}", server.accepted().len());
+    assert_eq!(sandbox.queued(), 0);
+}
+
+#[test]
+fn what_an_interrupted_write_left_in_a_segment_is_overwritten() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let waiting = sandbox.queue_report(&server);
+    for segment in sandbox.queue_files() {
+        let mut file = fs::OpenOptions::new().append(true).open(segment).expect("a file");
+        file.write_all(b"{\"kind\":\"update\",\"que").expect("a partial line");
+    }
+    fs::write(sandbox.destination().join("queue/00000000000000000001-builds.ndjson"), "left")
+        .expect("a segment without an entry in the index");
+    sandbox.tilt().build_web("2026-11-22T17:00:00Z", "2026-11-22T17:00:01Z");
+    sandbox.report_to(&server).finish().exits_with(0);
+    assert_eq!(sandbox.queued(), 0);
+    assert!(server.accepted().len() > waiting);
+    assert_eq!(builds(&server.accepted()).len(), recorded_builds().len() + 1);
+    assert_eq!(sandbox.queue_files().len(), 3, "{:?}", sandbox.queue_files());
 }
 
 #[test]

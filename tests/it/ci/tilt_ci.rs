@@ -602,7 +602,7 @@ fn flush_sends_the_events_queued_by_a_cancelled_run() {
     let all = server.accepted();
     assert_eq!(names(&all, "update"), ["(Tiltfile)", "a", "b"]);
     let root = of_kind(&all, "startup");
-    assert_eq!(root.len(), 1, "{}", fs::read_to_string(sandbox.state_file()).expect("a state"));
+    assert_eq!(root.len(), 1, "{}", sandbox.state_text());
     assert_eq!(root[0]["data"]["ended_by"], "session_end");
     assert_eq!(sandbox.queued(), 0);
 

@@ -145,14 +145,21 @@ fn a_damaged_state_is_moved_aside_and_reported() {
             sandbox.report_to(&server).finish().exits_with(0).says("was damaged; moved it to");
         assert!(!outcome.stderr.contains("panicked"), "{}", outcome.stderr);
         let is_copy = |path: &std::path::PathBuf| {
-            path.to_string_lossy().contains("corrupt-") && fs::read(path).expect("a copy") == bytes
+            let copy = path.join("state.ndjson");
+            path.to_string_lossy().contains("/corrupt-") && fs::read(copy).expect("a copy") == bytes
         };
-        let aside: Vec<_> = sandbox.state_files().into_iter().filter(is_copy).collect();
+        let aside: Vec<_> =
+            folders_in(&sandbox.destination()).into_iter().filter(is_copy).collect();
         assert_eq!(aside.len(), 1, "{} bytes", bytes.len());
         // With a new state, it sends every build that Tilt still shows.
         let last = server.requests().last().expect("a request").events.clone();
         assert_eq!(builds(&last), recorded_builds());
     }
+}
+
+fn folders_in(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let entries = fs::read_dir(folder).expect("a folder");
+    entries.map(|entry| entry.expect("an entry").path()).filter(|path| path.is_dir()).collect()
 }
 
 #[test]
@@ -165,9 +172,10 @@ fn a_state_of_an_older_version_is_moved_aside() {
     let report = report.says("is from another version of tilt-honeycomb; moved it to");
     assert!(!report.stderr.contains("damaged"), "{}", report.stderr);
     let is_copy = |path: &std::path::PathBuf| {
-        path.to_string_lossy().contains(".version-1-") && fs::read(path).expect("a copy") == older
+        let copy = path.join("state.ndjson");
+        path.to_string_lossy().contains("/version-1-") && fs::read(copy).expect("a copy") == older
     };
-    assert_eq!(sandbox.state_files().into_iter().filter(is_copy).count(), 1);
+    assert_eq!(folders_in(&sandbox.destination()).into_iter().filter(is_copy).count(), 1);
     let last = server.requests().last().expect("a request").events.clone();
     assert_eq!(builds(&last), recorded_builds());
 }
@@ -269,9 +277,13 @@ fn state_files_are_readable_by_their_owner_only() {
     let mode =
         |path: &std::path::Path| fs::metadata(path).expect("a file").permissions().mode() & 0o777;
     assert_eq!(mode(&sandbox.state_dir()), 0o700);
-    let files = sandbox.state_files();
-    assert!(files.len() >= 3, "{files:?}");
-    for file in files {
+    let destination = sandbox.destination();
+    for folder in [&destination, &destination.join("queue")] {
+        assert_eq!(mode(folder), 0o700, "{}", folder.display());
+    }
+    let own = ["state.ndjson", "lock", "sending"].map(|name| destination.join(name));
+    let files = [&own[..], &sandbox.queue_files(), &[sandbox.state_dir().join("installation-id")]];
+    for file in files.concat() {
         assert_eq!(mode(&file), 0o600, "{}", file.display());
     }
 }
@@ -311,7 +323,15 @@ fn the_installation_id_works_without_hard_links() {
     }
     let id = fs::read_to_string(sandbox.state_dir().join("installation-id")).expect("an id");
     assert!(server.accepted().iter().all(|event| event["data"]["installation.id"] == id.as_str()));
-    assert_eq!(sandbox.state_files().len(), 4, "{:?}", sandbox.state_files());
+    assert_eq!(names_in(&sandbox.state_dir()).len(), 3, "{:?}", sandbox.state_files());
+}
+
+fn names_in(folder: &std::path::Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).expect("a folder");
+    let name = |entry: std::io::Result<fs::DirEntry>| entry.expect("an entry").file_name();
+    let mut names: Vec<_> = entries.map(|entry| name(entry).into_string().expect("text")).collect();
+    names.sort();
+    names
 }
 
 #[test]
@@ -320,13 +340,13 @@ fn no_temporary_files_are_left() {
     for _ in 0..2 {
         sandbox.report_to(&server).finish().exits_with(0);
     }
-    let mut extensions: Vec<_> = sandbox
-        .state_files()
-        .iter()
-        .map(|path| path.extension().unwrap_or_default().to_string_lossy().into_owned())
-        .collect();
-    extensions.sort();
-    assert_eq!(extensions, ["", "json", "lock", "sending"]);
+    let destination = sandbox.destination();
+    let name = destination.file_name().and_then(|name| name.to_str()).expect("a name");
+    assert_eq!(names_in(&sandbox.state_dir()), [name, "installation-id", "installation-id.lock"]);
+    assert_eq!(names_in(&destination), ["lock", "queue", "sending", "state.ndjson"]);
+    let queue = names_in(&destination.join("queue")).into_iter();
+    let kinds: Vec<_> = queue.map(|name| name.replace(|c: char| c.is_ascii_digit(), "")).collect();
+    assert_eq!(kinds, ["-builds.ndjson", "-heartbeats.ndjson", "settled-.ndjson"]);
     for folder in ["home", "work"] {
         assert_eq!(fs::read_dir(sandbox.path(folder)).expect("a folder").count(), 0, "{folder}");
     }

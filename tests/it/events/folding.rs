@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 use tilt_honeycomb::events::common_fields::Context;
 use tilt_honeycomb::events::observation::{Heartbeats, Observation, Phase};
+use tilt_honeycomb::spool::queue::EncodedEvent;
 use tilt_honeycomb::spool::reconcile::reconcile;
 use tilt_honeycomb::spool::state::State;
 use tilt_honeycomb::tilt::model::{Condition, Resource, Session, Snapshot, Timestamp};
@@ -74,6 +75,8 @@ struct Day {
     /// True until this collector has made its first report.
     is_fresh: bool,
     state: State,
+    /// The events that wait for Honeycomb.
+    queue: Vec<EncodedEvent>,
     received: Vec<Value>,
 }
 
@@ -92,6 +95,7 @@ impl Day {
             resources: (0..RESOURCES).map(|index| (resource(index), true)).collect(),
             is_fresh: true,
             state: State::default(),
+            queue: Vec::new(),
             received: Vec::new(),
         }
     }
@@ -116,6 +120,7 @@ impl Day {
         let observation =
             Observation { heartbeats, phase, heartbeat_fold, ..Observation::at(&snapshot) };
         reconcile(&mut self.state, &observation, &Context::default(), moment(self.now));
+        self.queue.extend(self.state.take_new_events());
     }
 
     fn report(&mut self) {
@@ -180,11 +185,9 @@ impl Day {
     }
 
     fn deliver(&mut self) {
-        let queue = self.state.queue();
-        let wires = queue.iter().map(|queued| queued.wire.get());
-        self.received.extend(wires.map(|wire| serde_json::from_str::<Value>(wire).expect("JSON")));
-        let seqs: Vec<_> = queue.iter().map(|queued| queued.seq).collect();
-        self.state.settle(&seqs, 0);
+        let events = std::mem::take(&mut self.queue).into_iter();
+        let wires = events.map(|event| serde_json::from_str::<Value>(event.wire.get()));
+        self.received.extend(wires.map(|wire| wire.expect("JSON")));
     }
 
     /// Ends the day and returns everything that Honeycomb received.
@@ -195,6 +198,7 @@ impl Day {
         }
         self.stop(Phase::Leaving);
         self.state.end_left_sessions(moment(self.now + 3600));
+        self.queue.extend(self.state.take_new_events());
         self.deliver();
         self.received
     }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::ops::Range;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -11,19 +11,27 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tilt_honeycomb::events::common_fields::Context;
 use tilt_honeycomb::events::derived::{Build, DerivedEvents};
 use tilt_honeycomb::events::event::{Event, EventKind, Fields};
 use tilt_honeycomb::events::observation::Observation;
 use tilt_honeycomb::honeycomb::batch::{Batch, BatchLimits, NextBatch, cut};
 use tilt_honeycomb::honeycomb::response::{BatchResult, EventResult, Response, judge};
+use tilt_honeycomb::spool::checksum::seal;
+use tilt_honeycomb::spool::journal::Settlement;
+use tilt_honeycomb::spool::positions::Positions;
+use tilt_honeycomb::spool::queue::QueuedEvent;
 use tilt_honeycomb::spool::reconcile::reconcile;
+use tilt_honeycomb::spool::segment::Segment;
 use tilt_honeycomb::spool::state::State;
+use tilt_honeycomb::spool::store::Store;
 use tilt_honeycomb::tilt::list_reader::ListReader;
 use tilt_honeycomb::tilt::model::Snapshot;
 
 use crate::support::{KINDS, capture};
 
+const DESTINATION: &str = "destination";
 const LIMITS: BatchLimits = BatchLimits { events: 4, bytes: 1_000_000 };
 
 /// An event in the life of the program.
@@ -40,7 +48,10 @@ enum Step {
     },
     /// Honeycomb accepts a batch, and the program is killed before it stores the response.
     KillAfterResponse,
-    Restart,
+    /// The program is killed while it writes, and leaves these bytes in its files.
+    KillDuringWrite {
+        bytes: Vec<u8>,
+    },
     DayPasses,
     /// A report while the clock is off by this many days.
     ClockIsWrong {
@@ -54,15 +65,16 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0..4_u32, 0..4_u32).prop_map(|(forgets, adds)| Step::Report { forgets, adds }),
         4 => proptest::option::of(vec(status, 0..6)).prop_map(|statuses| Step::Send { statuses }),
         1 => Just(Step::KillAfterResponse),
-        1 => Just(Step::Restart),
+        1 => vec(any::<u8>(), 0..80).prop_map(|bytes| Step::KillDuringWrite { bytes }),
         1 => Just(Step::DayPasses),
         1 => (-400..400).prop_map(|days| Step::ClockIsWrong { days }),
     ]
 }
 
-/// The state of the program, and what the server received.
+/// The state of the program on disk, and what the server received.
 struct Simulation {
-    state: State,
+    folder: TempDir,
+    store: Store,
     now: SystemTime,
     /// The builds that Tilt shows.
     window: Range<u32>,
@@ -75,8 +87,10 @@ struct Simulation {
 
 impl Simulation {
     fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
         Self {
-            state: State::default(),
+            store: Store::new(folder.path(), DESTINATION),
+            folder,
             now: UNIX_EPOCH + Duration::from_hours(500_000),
             window: 0..0,
             shown: BTreeSet::new(),
@@ -89,16 +103,13 @@ impl Simulation {
         self.now += Duration::from_mins(1);
         match step {
             Step::Report { forgets, adds } => self.report(*forgets, *adds),
-            Step::Send { statuses: Some(statuses) } => self.send(statuses),
+            Step::Send { statuses: Some(statuses) } => self.send(statuses, true),
             Step::Send { statuses: None } => {}
             Step::KillAfterResponse => {
-                let before = self.state.clone();
-                self.send(&[202; 4]);
-                self.state = before;
-                self.restart();
+                self.send(&[202; 4], false);
                 self.was_killed = true;
             }
-            Step::Restart => self.restart(),
+            Step::KillDuringWrite { bytes } => self.leave_partial_writes(bytes),
             Step::DayPasses => self.now += Duration::from_hours(25),
             Step::ClockIsWrong { days } => {
                 let right = self.now;
@@ -126,15 +137,31 @@ impl Simulation {
             is_full: true,
             ..DerivedEvents::default()
         };
-        self.state.record("session", &report, self.now);
+        let now = self.now;
+        let recorded = self.store.update(now, |state| state.record("session", &report, now));
+        recorded.expect("a writable state");
     }
 
-    fn restart(&mut self) {
-        self.state = State::decode(&self.state.encode()).expect("a readable state");
+    /// Leaves in each file of the queue what a kill during a write leaves there: the bytes are
+    /// written, but the state does not count them.
+    fn leave_partial_writes(&self, bytes: &[u8]) {
+        let folder = self.folder.path().join(DESTINATION);
+        for file in fs::read_dir(folder.join("queue")).into_iter().flatten() {
+            let path = file.expect("a file").path();
+            // Free space follows the lines of a journal, so a cut-off line there has its bytes.
+            let mut file = fs::OpenOptions::new().append(true).open(path).expect("a file");
+            file.write_all(bytes).expect("a write");
+        }
+        if folder.exists() {
+            fs::write(folder.join("state.new"), bytes).expect("a write");
+        }
     }
 
-    fn send(&mut self, statuses: &[u16]) {
-        let NextBatch::Batch(batch) = cut(self.state.queue(), LIMITS) else { return };
+    fn send(&mut self, statuses: &[u16], is_stored: bool) {
+        let mut queue = self.store.read_queue().expect("a readable queue");
+        let next = cut(&mut queue, LIMITS);
+        assert_eq!(queue.finish().expect("a readable queue"), [0; 0]);
+        let NextBatch::Batch(batch) = next else { return };
         let answered: Vec<_> = statuses.iter().map(|status| json!({"status": status})).collect();
         for (event, status) in events(&batch).iter().zip(statuses) {
             let image = event["data"]["image_name"].as_str().map(str::to_owned);
@@ -151,13 +178,17 @@ impl Simulation {
         if let BatchResult::PerEvent(fates) = judge(&answer, self.now) {
             let settled = batch.seqs.iter().zip(&fates);
             let settled = settled.filter(|(_, fate)| !matches!(fate, EventResult::Retry { .. }));
-            self.state.settle(&settled.map(|(number, _)| *number).collect::<Vec<_>>(), 0);
+            let settled: Vec<_> = settled.map(|(number, _)| *number).collect();
+            if is_stored {
+                self.store.prepare_to_settle().expect("a writable journal");
+                self.store.settle(&settled, 0).expect("a writable journal");
+            }
         }
     }
 
     fn send_the_rest(&mut self) {
-        while !self.state.queue().is_empty() {
-            self.send(&[202; 4]);
+        while self.store.queue_length().expect("a readable queue") > 0 {
+            self.send(&[202; 4], true);
         }
     }
 }
@@ -241,7 +272,8 @@ fn the_fuzz_seeds_are_states_of_this_version() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    // Each case writes to the disk and syncs it.
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn builds_arrive_once_unless_a_crash_loses_a_response(steps in vec(step(), 0..60)) {
@@ -257,6 +289,10 @@ proptest! {
         }
         prop_assert_eq!(simulation.received.len(), simulation.shown.len());
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn all_batches_together_contain_the_queue_in_order(
@@ -273,14 +309,17 @@ proptest! {
         let report = DerivedEvents { builds: builds.collect(), ..DerivedEvents::default() };
         let mut state = State::default();
         state.record("s", &report, UNIX_EPOCH);
+        let fresh = (0..).zip(state.take_new_events());
+        let mut queue: Vec<_> =
+            fresh.map(|(seq, event)| QueuedEvent::new(seq, event.kind, 0, event.wire)).collect();
         let mut sent = Vec::new();
-        while let NextBatch::Batch(batch) = cut(state.queue(), limits) {
+        while let NextBatch::Batch(batch) = cut(&queue, limits) {
             let events = events(&batch);
             prop_assert!((1..=limits.events).contains(&events.len()));
             prop_assert!(json!(events).to_string().len() <= limits.bytes);
             prop_assert_eq!(events.len(), batch.seqs.len());
             sent.extend(events.iter().map(|e| e["data"]["image_name"].as_str().expect("text").to_owned()));
-            state.settle(&batch.seqs, 0);
+            queue.drain(..batch.seqs.len());
         }
         prop_assert_eq!(sent, names);
     }
@@ -309,15 +348,28 @@ proptest! {
             ..DerivedEvents::default()
         };
         state.record("s", &report, UNIX_EPOCH);
-        let mut document: Value = serde_json::from_slice(&state.encode()).expect("JSON");
-        // Without a checksum, the changed state is not refused at once.
-        document.as_object_mut().expect("an object").remove("crc32").expect("a checksum");
-        for change in &changes {
-            apply(&mut document, change);
+        state.place_events(UNIX_EPOCH);
+        let encoded = state.encode();
+        let lines = encoded.strip_suffix(b"\n").expect("a line break").split(|byte| *byte == b'\n');
+        let mut document = Vec::new();
+        for line in lines {
+            let mut line: Value = serde_json::from_slice(line).expect("JSON");
+            for change in &changes {
+                apply(&mut line, change);
+            }
+            // With the right checksum, the changed state is not refused at once.
+            if let Some(fields) = line.as_object_mut() {
+                fields.remove("crc32");
+            }
+            document.extend(seal(line.to_string().into_bytes()));
+            document.push(b'\n');
         }
-        if let Ok(mut state) = State::decode(document.to_string().as_bytes()) {
+        if let Ok(mut state) = State::decode(&document) {
             state.record("s", &report, SystemTime::now());
-            cut(state.queue(), LIMITS);
+            let numbers: Vec<_> =
+                state.queue().segments().iter().flat_map(Segment::numbers).take(100).collect();
+            state.settle(&Settlement { settled: Positions::of(&numbers), rejected: 1 });
+            state.place_events(SystemTime::now());
             State::decode(&state.encode()).expect("a readable state");
         }
     }
@@ -342,8 +394,8 @@ proptest! {
         }
         let mut state = State::default();
         reconcile(&mut state, &Observation::at(&snapshot), &Context::default(), now);
-        for waiting in state.queue() {
-            let event: Value = serde_json::from_str(waiting.wire.get()).expect("JSON");
+        for recorded in state.take_new_events() {
+            let event: Value = serde_json::from_str(recorded.wire.get()).expect("JSON");
             for (name, value) in event["data"].as_object().expect("fields") {
                 if name.ends_with("_ms") {
                     prop_assert!(value.as_f64().is_some_and(|ms| ms >= 0.0), "{name}: {value}");

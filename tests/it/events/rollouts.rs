@@ -61,7 +61,7 @@ fn replayed(folder: &str) -> Vec<Value> {
     }
     let later = now + Duration::from_secs(5);
     reconcile(&mut state, &view.observation(Heartbeats::Changed(&[])), &context, later);
-    let events = state.queue().iter().map(|event| serde_json::from_str(event.wire.get()));
+    let events = state.queue().fresh().iter().map(|event| serde_json::from_str(event.wire.get()));
     events.map(|event| event.expect("JSON")).collect()
 }
 

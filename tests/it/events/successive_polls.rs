@@ -96,7 +96,7 @@ fn report(observations: Vec<(f64, Snapshot)>) -> Vec<Value> {
 }
 
 fn events(state: &State) -> Vec<Value> {
-    let wires = state.queue().iter().map(|waiting| waiting.wire.get());
+    let wires = state.queue().fresh().iter().map(|waiting| waiting.wire.get());
     wires.map(|wire| serde_json::from_str(wire).expect("JSON")).collect()
 }
 

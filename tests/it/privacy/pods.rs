@@ -69,7 +69,7 @@ fn a_pod_reveals_only_times_codes_and_classes() {
     assert_eq!(rollout["data"]["exit_code"], 3);
     assert_eq!(rollout["data"]["pod_scheduled_ms"], 1000.0);
     let sent = events.iter().map(ToString::to_string).collect::<String>();
-    let state = std::fs::read_to_string(sandbox.state_file()).expect("the state");
+    let state = sandbox.state_text();
     for (what, text) in [
         ("a body", &sent),
         ("stdout", &outcome.stdout),

@@ -301,7 +301,7 @@ fn events_have_an_installation_id_once_the_disk_is_usable() {
 fn the_queue_is_sent_soon_after_another_sender_releases_it() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     sandbox.queue_report(&server);
-    let sending_lock = std::fs::File::open(sandbox.state_file().with_extension("sending"));
+    let sending_lock = std::fs::File::open(sandbox.destination().join("sending"));
     let sending_lock = sending_lock.expect("a lock");
     sending_lock.lock().expect("a free lock");
     let sidecar = sandbox.run("--interval 1h --timeout 2s").sending_to(&server).start();
@@ -318,7 +318,7 @@ fn the_queue_is_sent_soon_after_another_sender_releases_it() {
 fn two_alternating_problems_are_logged_once_each() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     sandbox.queue_report(&server);
-    let locks = ["lock", "sending"].map(|name| sandbox.state_file().with_extension(name));
+    let locks = ["lock", "sending"].map(|name| sandbox.destination().join(name));
     for lock in &locks {
         fs::remove_file(lock).expect("a lock");
         fs::create_dir(lock).expect("a folder");

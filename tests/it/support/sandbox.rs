@@ -10,9 +10,9 @@ use std::sync::Once;
 use std::time::Duration;
 
 use fakes::honeycomb::{Answer, Reply, Server};
-use serde_json::Value;
 use tempfile::TempDir;
 use tilt_honeycomb::base::process_tree;
+use tilt_honeycomb::spool::store::Store;
 
 use super::process::Invocation;
 use super::recorded::{KINDS, capture};
@@ -69,14 +69,35 @@ impl Sandbox {
         self.path("state/tilt-honeycomb")
     }
 
-    /// The state file. The test must have used only one endpoint and dataset.
-    pub fn state_file(&self) -> PathBuf {
-        let mut files = self.state_files();
-        files.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
-        assert_eq!(files.len(), 1, "one state file: {files:?}");
-        files.remove(0)
+    /// The folder of the destination. The test must have used only one endpoint and dataset.
+    pub fn destination(&self) -> PathBuf {
+        let mut folders = self.state_files();
+        folders.retain(|path| path.is_dir());
+        assert_eq!(folders.len(), 1, "one destination: {folders:?}");
+        folders.remove(0)
     }
 
+    /// The state file of the only destination.
+    pub fn state_file(&self) -> PathBuf {
+        self.destination().join("state.ndjson")
+    }
+
+    /// The files in the folder of the queue, by name.
+    pub fn queue_files(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.destination().join("queue")).expect("the queue");
+        let mut files: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
+        files.sort();
+        files
+    }
+
+    /// Everything that the state folder holds, as one text.
+    pub fn state_text(&self) -> String {
+        let files = [vec![self.state_file()], self.queue_files()].concat();
+        let texts = files.iter().map(|file| fs::read(file).expect("a file"));
+        texts.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).collect()
+    }
+
+    /// The files and folders in the state folder.
     pub fn state_files(&self) -> Vec<PathBuf> {
         let Ok(entries) = fs::read_dir(self.state_dir()) else { return Vec::new() };
         entries.map(|entry| entry.expect("an entry").path()).collect()
@@ -84,9 +105,9 @@ impl Sandbox {
 
     /// The number of events in the queue on disk.
     pub fn queued(&self) -> usize {
-        let state = fs::read(self.state_file()).expect("a state");
-        let state: Value = serde_json::from_slice(&state).expect("JSON");
-        state["queue"]["events"].as_array().expect("a queue").len()
+        let destination = self.destination();
+        let name = destination.file_name().and_then(|name| name.to_str()).expect("a name");
+        Store::new(&self.state_dir(), name).queue_length().expect("a state")
     }
 
     /// The program with these options, which are separated by spaces.
@@ -165,7 +186,7 @@ impl Sandbox {
 
     /// Takes the lock that protects the state.
     pub fn lock_state(&self) -> File {
-        let lock = File::open(self.state_file().with_extension("lock")).expect("a lock");
+        let lock = File::open(self.destination().join("lock")).expect("a lock");
         lock.lock().expect("a free lock");
         lock
     }
