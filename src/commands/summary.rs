@@ -66,10 +66,8 @@ fn summarize(config: &LocalSummaryConfig, shutdown: &Shutdown) -> Result<Environ
 
 /// The record of a collector about a session. Empty without one.
 fn recorded(config: &LocalSummaryConfig, session_id: &str) -> SessionTracker {
-    // The store would create a missing folder.
-    let state = config.state.as_ref().filter(|(dir, _)| dir.is_dir());
-    let Some((dir, destination)) = state else { return SessionTracker::default() };
-    let store = Store::new(dir.clone(), destination.clone());
+    let Some((dir, destination)) = &config.state else { return SessionTracker::default() };
+    let store = Store::new(dir, destination);
     store.read(|state| state.tracker(session_id)).unwrap_or_else(|error| {
         log::warn!("{error}");
         SessionTracker::default()
