@@ -16,9 +16,9 @@ use crate::config::error::ConfigError;
 use crate::exit_code::Exit;
 use crate::honeycomb::api_key::{ApiKey, Shape};
 use crate::honeycomb::auth::{self, Auth};
-use crate::honeycomb::client::Api;
-use crate::honeycomb::dataset_link::DatasetUrl;
-use crate::honeycomb::endpoint::Endpoint;
+use crate::honeycomb::client::{Api, NoResponse};
+use crate::honeycomb::dataset_link::{self, DatasetUrl};
+use crate::honeycomb::endpoint::{self, Endpoint};
 use crate::honeycomb::queries::{QUERIES, Query};
 use crate::honeycomb::response::Response;
 use crate::honeycomb::urls;
@@ -40,6 +40,16 @@ struct Connection<'a> {
     key: Option<&'a ApiKey>,
 }
 
+/// What the endpoint says about the key.
+#[derive(Default)]
+struct KeyAnswers {
+    auth: Option<Auth>,
+    /// True if a gateway takes events with this key.
+    takes_events: bool,
+    /// The finding about that. `None` if the endpoint was not asked.
+    events: Option<Finding>,
+}
+
 /// Checks every part, even if an earlier one does not work. Returns the exit code that a report
 /// would have now. `stuck` is the exit code of a run that a signal cannot end.
 pub fn run(config: &CheckConfig, stuck: Exit) -> io::Result<Exit> {
@@ -55,8 +65,12 @@ pub fn run(config: &CheckConfig, stuck: Exit) -> io::Result<Exit> {
         Ok(found) => findings::key(Shape::of(&found.key), &found.source),
         Err(error) => Finding::invalid("key", error),
     });
-    let auth = check_endpoint(config, &connection, &mut report);
-    report.add(check_dataset(config, connection.as_ref().ok(), auth.as_ref()));
+    let KeyAnswers { auth, takes_events, events } =
+        check_endpoint(config, &connection, &mut report);
+    report.add(check_dataset(config, connection.as_ref().ok(), auth.as_ref(), takes_events));
+    if let Some(events) = events {
+        report.add(events);
+    }
     if let Err(error) = &config.ui {
         report.add(Finding::invalid("links", error));
     }
@@ -107,38 +121,68 @@ fn check_state(config: &CheckConfig) -> Finding {
     }
 }
 
-/// Sends one request, which shows both whether the endpoint responds and whose key it is.
+/// Sends one request, which shows both whether the endpoint responds and whose key it is, and one that
+/// shows whether a gateway takes events.
 fn check_endpoint(
     config: &CheckConfig,
     connection: &Result<Connection, &ConfigError>,
     report: &mut CheckReport,
-) -> Option<Auth> {
-    let Connection { endpoint, api, key } = match connection {
+) -> KeyAnswers {
+    let connection = match connection {
         Ok(connection) => connection,
         Err(error) => {
             report.add(Finding::invalid("endpoint", error));
             report.add(findings::skipped_team("invalid endpoint"));
-            return None;
+            return KeyAnswers::default();
         }
     };
     let started = time::now();
-    let response = api.get(auth::PATH, config.timeout);
+    let response = connection.api.get(auth::PATH, config.timeout);
     let took = response.as_ref().map(|_| time::now() - started);
-    report.add(findings::endpoint(endpoint, took));
-    let (finding, auth) = match response {
-        Err(_) => (findings::skipped_team("no response from the endpoint"), None),
-        Ok(_) if config.key.is_err() => (findings::skipped_team("no API key"), None),
-        Ok(_) if key.is_none() => (findings::skipped_team("the API key cannot work"), None),
-        Ok(response) => findings::team(&response),
+    report.add(findings::endpoint(connection.endpoint, took));
+    let skipped = |why| (findings::skipped_team(why), KeyAnswers::default());
+    let (team, answers) = match response {
+        Err(_) => skipped("no response from the endpoint"),
+        Ok(_) if config.key.is_err() => skipped("no API key"),
+        Ok(_) if connection.key.is_none() => skipped("the API key cannot work"),
+        Ok(response) => check_key(config, connection, &response),
     };
-    report.add(finding);
-    auth
+    report.add(team);
+    answers
+}
+
+/// The finding about the team, and everything the endpoint says about the key. `response` is the one to
+/// `GET /1/auth`.
+fn check_key(
+    config: &CheckConfig,
+    connection: &Connection,
+    response: &Response,
+) -> (Finding, KeyAnswers) {
+    let (team, auth) = findings::team(response);
+    let Some(response) = send_empty_batch(config, connection) else {
+        return (team, KeyAnswers { auth, ..KeyAnswers::default() });
+    };
+    let (events, takes_events) = findings::events(response.as_ref());
+    let team = if takes_events { findings::team_behind_gateway(team) } else { team };
+    (team, KeyAnswers { auth, takes_events, events: Some(events) })
+}
+
+/// Sends a batch without events. `None` if there is no dataset to send to, and for Honeycomb's own
+/// address, where `GET /1/auth` decides.
+fn send_empty_batch(
+    config: &CheckConfig,
+    Connection { endpoint, api, .. }: &Connection,
+) -> Option<Result<Response, NoResponse>> {
+    let dataset = config.dataset.as_ref().ok()?;
+    let is_gateway = dataset_link::ui_of(&endpoint.host).is_none();
+    is_gateway.then(|| api.post(&endpoint::batch_path(dataset), &json!([]), config.timeout))
 }
 
 fn check_dataset(
     config: &CheckConfig,
     connection: Option<&Connection>,
     auth: Option<&Auth>,
+    takes_events: bool,
 ) -> Finding {
     let name = match &config.dataset {
         Ok(name) => name,
@@ -147,7 +191,7 @@ fn check_dataset(
     let response = connection
         .zip(auth)
         .and_then(|(connection, auth)| look_up(name, &connection.api, auth, config.timeout));
-    findings::dataset(name, auth, response.as_ref())
+    findings::dataset(name, auth, takes_events, response.as_ref())
 }
 
 /// The response to a request for the dataset. `None` for an ingest key, which may not ask for it.

@@ -11,8 +11,8 @@ use crate::honeycomb::api_key::Shape;
 use crate::honeycomb::auth::Auth;
 use crate::honeycomb::client::NoResponse;
 use crate::honeycomb::endpoint::Endpoint;
-use crate::honeycomb::problem::TEXT_LIMIT;
-use crate::honeycomb::response::{self, Response};
+use crate::honeycomb::problem::{self, TEXT_LIMIT};
+use crate::honeycomb::response::{self, EmptyBatchResult, Response};
 use crate::honeycomb::status::StatusClass;
 use crate::messages;
 use crate::spool::store::QueueStatus;
@@ -250,6 +250,9 @@ pub fn team(response: &Response) -> (Finding, Option<Auth>) {
         StatusClass::UnknownKey => {
             bad(Exit::Rejected, format!("{} ({http})", response::UNKNOWN_KEY))
         }
+        StatusClass::Forbidden | StatusClass::NotFound if problem::is_html(&response.body) => {
+            bad(Exit::Rejected, format!("{} ({http})", response::WEB_PAGE))
+        }
         _ if [404, 405, 501].contains(&response.status) => {
             let text = format!(
                 "unknown, and so no links: the endpoint, perhaps an OpenTelemetry Collector, does \
@@ -289,11 +292,57 @@ fn permissions(auth: &Auth) -> Finding {
     Finding::ok(TOPIC, format!("{team}; the key may {}", permissions.join(", ")))
 }
 
+/// Whether the endpoint takes events with this key, from its response to a batch without events. The
+/// second value is true for a gateway that does.
+pub fn events(response: Result<&Response, &NoResponse>) -> (Finding, bool) {
+    const TOPIC: &str = "events";
+    let response = match response {
+        Ok(response) => response,
+        Err(NoResponse(why)) => return (Finding::bad(TOPIC, Exit::NotDelivered, why), false),
+    };
+    let finding = match response::judge_empty_batch(response) {
+        EmptyBatchResult::Accepted => {
+            return (Finding::ok(TOPIC, "the endpoint takes events with this key"), true);
+        }
+        EmptyBatchResult::KnownKey => Finding::ok(TOPIC, "the endpoint knows this key"),
+        EmptyBatchResult::Refused { advice } => Finding::bad(TOPIC, Exit::Rejected, advice),
+        EmptyBatchResult::Failed { reason } => {
+            Finding::bad(TOPIC, Exit::NotDelivered, format!("{reason}; try again later"))
+        }
+        EmptyBatchResult::Unknown => {
+            let http = response::http(response);
+            Finding::note(TOPIC, format!("unknown whether the endpoint takes events ({http})"))
+        }
+    };
+    (finding, false)
+}
+
+/// The finding about the team behind a gateway that takes events. It may send them with another key, so
+/// what Honeycomb says about this one does not decide.
+pub fn team_behind_gateway(finding: Finding) -> Finding {
+    match finding.verdict {
+        Verdict::Bad(_) => {
+            Finding::note(finding.topic, format!("the endpoint takes events, but {}", finding.text))
+        }
+        _ => finding,
+    }
+}
+
 /// Whether events can go to the dataset, from the response to `GET /1/datasets/SLUG`. An ingest key
-/// may not send that request.
-pub fn dataset(name: &str, auth: Option<&Auth>, response: Option<&Response>) -> Finding {
+/// may not send that request. `takes_events` is true behind a gateway that takes events.
+pub fn dataset(
+    name: &str,
+    auth: Option<&Auth>,
+    takes_events: bool,
+    response: Option<&Response>,
+) -> Finding {
     const TOPIC: &str = "dataset";
     let Some(auth) = auth else {
+        if takes_events {
+            let text =
+                format!("{name}: the endpoint takes events; Honeycomb was not asked about it");
+            return Finding::note(TOPIC, text);
+        }
         return Finding::skipped(TOPIC, format!("{name}: not checked"));
     };
     let may_create = auth.may_create_datasets();

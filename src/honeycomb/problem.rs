@@ -13,7 +13,9 @@ pub const TEXT_LIMIT: usize = 200;
 /// The text of an error body; empty if it has none. Refinery may append a second document, which is
 /// ignored.
 pub fn text(body: &[u8]) -> String {
-    if let Some(Ok(document)) = Deserializer::from_slice(body).into_iter().next() {
+    let document = Deserializer::from_slice(body).into_iter::<Value>().next();
+    // A plain text may start with a number: `404 page not found`.
+    if let Some(Ok(document @ (Value::Object(_) | Value::Array(_) | Value::String(_)))) = document {
         return text_of(&document);
     }
     // Refinery puts quotes into a JSON text without escaping them, so this may be half of an object.
@@ -24,6 +26,10 @@ pub fn text(body: &[u8]) -> String {
 /// unexpected type are ignored.
 pub fn text_of(document: &Value) -> String {
     let object = document.get(0).unwrap_or(document);
+    // A Collector sends the error of `GET /1/auth` as a JSON text.
+    if let Some(text) = object.as_str() {
+        return one_line(text, TEXT_LIMIT);
+    }
     let member = |name| object[name].as_str().map(str::trim).filter(|text| !text.is_empty());
     let causes = causes(&object["type_detail"]);
     let mut parts: Vec<&str> = Vec::new();
@@ -90,7 +96,8 @@ mod tests {
             ("<html><body>502", ""),
             ("\n <!DOCTYPE html>", ""),
             (r#"{"error":17}"#, ""),
-            ("17", ""),
+            ("404 page not found\n", "404 page not found"),
+            (r#""received 401 - check your API key""#, "received 401 - check your API key"),
             ("[]", ""),
             ("", ""),
             (

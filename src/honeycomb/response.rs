@@ -88,8 +88,21 @@ pub const MAY_NOT_SEND: &str =
 const FORBIDDEN: &str = "the API key may not send events, or Honeycomb throttles this team; give it the \
                          permission \"send events\", or see the team's usage in Honeycomb";
 /// The advice for a web page in place of a response.
-const WEB_PAGE: &str = "a proxy or a gateway answers with a web page instead of Honeycomb; check \
+pub const WEB_PAGE: &str = "a proxy or a gateway answers with a web page instead of Honeycomb; check \
                         HTTPS_PROXY and that HONEYCOMB_API_ENDPOINT is the address of Honeycomb";
+
+/// The advice for a 401 of a Refinery. Its `AccessKeys` decide which keys it accepts.
+const NOT_LISTED: &str = "Refinery does not accept this API key; add it to the AccessKeys of Refinery, or \
+                          check HONEYCOMB_API_KEY or the file of --api-key-file";
+/// The advice for a Refinery that fails to look up the key.
+const KEY_LOOK_UP_FAILED: &str = "Refinery cannot look up the API key; check that it reaches Honeycomb and that \
+                                  the key is right";
+/// The advice for a path that a server written in Go does not serve.
+const NO_BATCH_PATH: &str = "the endpoint does not serve /1/batch/; check HONEYCOMB_API_ENDPOINT, and for an \
+                             OpenTelemetry Collector that traces_url_paths has \"/1/batch/\" with a slash \
+                             at the end";
+/// The body of such a response (`http.NotFound` of Go).
+const NO_PAGE: &[u8] = b"404 page not found";
 
 /// `HTTP 503`, followed by what the server says about it.
 pub fn http(response: &Response) -> String {
@@ -123,16 +136,17 @@ pub fn judge(response: &Response, now: SystemTime) -> BatchResult {
             _ => retry(without_statuses(response.status)),
         },
         StatusClass::Redirect => refused(&redirected(response)),
-        StatusClass::Malformed if has_statuses_after_error(&response.body) => refused(
-            "Refinery cannot look up the API key; check that it reaches Honeycomb and that the key is \
-             right",
-        ),
+        StatusClass::Malformed if has_statuses_after_error(&response.body) => {
+            refused(KEY_LOOK_UP_FAILED)
+        }
         StatusClass::Malformed => BatchResult::Malformed { reason: http(response) },
+        StatusClass::UnknownKey if is_from_refinery(&response.body) => refused(NOT_LISTED),
         StatusClass::UnknownKey => refused(UNKNOWN_KEY),
         StatusClass::Forbidden | StatusClass::NotFound if problem::is_html(&response.body) => {
             refused(WEB_PAGE)
         }
         StatusClass::Forbidden => refused(FORBIDDEN),
+        StatusClass::NotFound if response.body.trim_ascii() == NO_PAGE => refused(NO_BATCH_PATH),
         StatusClass::NotFound => refused(
             "no such dataset, and the API key may not create it; check HONEYCOMB_DATASET and \
              HONEYCOMB_API_ENDPOINT",
@@ -143,6 +157,49 @@ pub fn judge(response: &Response, now: SystemTime) -> BatchResult {
         StatusClass::Temporary => retry(http(response)),
         StatusClass::Refused => BatchResult::Refused { advice: rejected(&http(response)) },
     }
+}
+
+/// Whether a server takes events, by its response to a batch without events.
+#[derive(Debug, Clone, PartialEq)]
+pub enum EmptyBatchResult {
+    /// A Refinery or a Collector takes events with this key.
+    Accepted,
+    /// Honeycomb knows the key. Whether it may send events is a question of its permissions.
+    KnownKey,
+    /// The endpoint takes no events with this key until a person follows the advice.
+    Refused { advice: String },
+    /// The endpoint takes no events at the moment. The reason is one line.
+    Failed { reason: String },
+    /// The response does not tell.
+    Unknown,
+}
+
+/// Judges the response to `[]`, which sends no event.
+///
+/// Refinery answers 200 with an empty list, and 400 if it cannot look up the key. A Collector answers
+/// 200 with one status. Honeycomb answers 400 to a key that it knows, because the batch is empty, and
+/// 401 to another one; Vector's health check relies on that.
+pub fn judge_empty_batch(response: &Response) -> EmptyBatchResult {
+    let body = serde_json::from_slice::<Value>(&response.body).unwrap_or_default();
+    let refused = |advice| EmptyBatchResult::Refused { advice };
+    match (response.status, judge(response, SystemTime::UNIX_EPOCH)) {
+        (200..=299, _) if body.is_array() => EmptyBatchResult::Accepted,
+        (400, _) if is_from_refinery(&response.body) => {
+            refused(format!("{KEY_LOOK_UP_FAILED} ({})", http(response)))
+        }
+        (400, _) if body["error"].is_string() => EmptyBatchResult::KnownKey,
+        (_, BatchResult::Refused { advice }) => refused(advice),
+        (_, BatchResult::Retry(failure)) => EmptyBatchResult::Failed { reason: failure.reason },
+        _ => EmptyBatchResult::Unknown,
+    }
+}
+
+/// True for an error of Refinery itself. It marks these with their source.
+fn is_from_refinery(body: &[u8]) -> bool {
+    let mut documents = serde_json::Deserializer::from_slice(body).into_iter::<Value>();
+    documents
+        .next()
+        .is_some_and(|document| document.is_ok_and(|error| error["source"] == "refinery"))
 }
 
 fn without_statuses(status: u16) -> String {
@@ -312,6 +369,38 @@ mod tests {
         assert!(matches!(judged(415, ""), BatchResult::Refused { .. }));
         assert!(matches!(judged(400, r#"{"error":"malformed"}"#), BatchResult::Malformed { .. }));
         assert!(matches!(judged(413, ""), BatchResult::Malformed { .. }));
+    }
+
+    #[test]
+    fn an_empty_batch_tells_whether_the_key_is_accepted() {
+        let refinery = r#"{"source":"refinery","error":"failed to parse event"}"#;
+        let judged = |status, body: &str| judge_empty_batch(&response(status, body));
+        for body in ["[]", r#"[{"status":202}]"#] {
+            assert_eq!(judged(200, body), EmptyBatchResult::Accepted, "{body}");
+        }
+        let empty = r#"{"error":"request body should not be empty"}"#;
+        assert_eq!(judged(400, empty), EmptyBatchResult::KnownKey);
+        for (status, body, named) in [
+            (400, refinery, "Refinery cannot look up the API key"),
+            (400, &format!("{refinery}[]"), "Refinery cannot look up the API key"),
+            (401, r#"{"error":"unknown API key"}"#, "HONEYCOMB_API_KEY"),
+            (401, r#"{"source":"refinery","error":"not listed"}"#, "AccessKeys of Refinery"),
+            (403, "", "throttles"),
+            (404, "404 page not found\n", "traces_url_paths"),
+            (404, "<html>", "a proxy"),
+            (302, "", "redirects"),
+        ] {
+            let EmptyBatchResult::Refused { advice } = judged(status, body) else {
+                panic!("{status}: {body}")
+            };
+            assert!(advice.contains(named), "{advice}");
+        }
+        for (status, body) in [(200, "<html>log in"), (200, "{}"), (429, ""), (503, refinery)] {
+            assert!(matches!(judged(status, body), EmptyBatchResult::Failed { .. }), "{body}");
+        }
+        for (status, body) in [(400, ""), (400, "<html>"), (400, "[]"), (400, r#"{"error":7}"#)] {
+            assert_eq!(judged(status, body), EmptyBatchResult::Unknown, "{body}");
+        }
     }
 
     #[test]

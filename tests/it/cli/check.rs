@@ -11,7 +11,8 @@ use tilt_honeycomb::honeycomb::queries::QUERIES;
 
 use crate::chaos::faults::tls_server;
 use crate::support::api::{
-    Api, CLASSIC_KEY, CONFIGURATION_KEY, INGEST_KEY, auth_of, configuration_auth, problem,
+    Api, CLASSIC_KEY, CONFIGURATION_KEY, INGEST_KEY, auth_of, configuration_auth, json_reply,
+    problem,
 };
 use crate::support::{
     DATASET, Invocation, KINDS, Outcome, RECORDED_EVENTS, Sandbox, UNREACHABLE, set_mode,
@@ -87,9 +88,96 @@ fn check_sends_no_event_and_never_shows_the_key() {
         }
     }
     for request in server.requests() {
-        assert_eq!(request.method, "GET", "{}", request.path);
+        match request.method.as_str() {
+            "GET" => {}
+            method => assert_eq!((method, &request.body[..]), ("POST", &b"[]"[..]), "no event"),
+        }
     }
     assert!(api.world().changes.is_empty());
+}
+
+/// `check` with a fake gateway that answers `GET /1/auth` and a batch without events like this.
+fn check_gateway(auth: Reply, empty_batch: Reply) -> Outcome {
+    let (sandbox, server, api) = ready();
+    api.answers_auth(auth);
+    api.world().empty_batch = Some(empty_batch);
+    let outcome = check(&sandbox, &server, INGEST_KEY).finish();
+    let mut requests = server.requests();
+    requests.retain(|request| request.method == "POST");
+    assert_eq!(requests.len(), 1, "one batch");
+    let batch = &requests[0];
+    assert_eq!((batch.path.as_str(), &batch.body[..]), ("/1/batch/dev-environments", &b"[]"[..]));
+    assert_eq!(batch.header("content-type"), Some("application/json"));
+    assert_eq!(batch.header("x-honeycomb-team"), Some(INGEST_KEY));
+    outcome
+}
+
+fn unknown_key() -> Reply {
+    Reply::new(401, r#"{"error":"unknown API key - check your credentials"}"#)
+}
+
+#[test]
+fn a_gateway_that_takes_events_is_ok_whatever_auth_says() {
+    for (auth, team) in [
+        (unknown_key(), "the endpoint takes events, but the API key is not known here"),
+        (Reply::new(503, ""), "HTTP 503"),
+        (json_reply(200, &auth_of("configuration", &json!({"events": false}))), "may not send"),
+        // What a Collector answers if Honeycomb does not know the key.
+        (Reply::new(400, r#""\"error\": \"received 401 response\"""#), "received 401 response"),
+        (Reply::new(404, "404 page not found"), "does not support GET /1/auth"),
+    ] {
+        for taken in ["[]", r#"[{"status":202}]"#] {
+            let outcome = check_gateway(auth.clone(), Reply::new(200, taken)).exits_with(0);
+            let outcome = outcome
+                .finds_exactly("events", "ok", "the endpoint takes events with this key")
+                .finds("team", "note", team);
+            assert!(outcome.stdout.contains("\nconnected"), "{}", outcome.stdout);
+        }
+    }
+}
+
+#[test]
+fn a_gateway_that_refuses_the_key_is_bad_whatever_auth_says() {
+    let good = || json_reply(200, &auth_of("ingest", &json!({"createDatasets": true})));
+    let refinery =
+        |status, error| json_reply(status, &json!({"source": "refinery", "error": error}));
+    for (empty_batch, code, says) in [
+        (refinery(401, "not in the list"), 5, "add it to the AccessKeys of Refinery"),
+        (refinery(400, "failed to parse event"), 5, "Refinery cannot look up the API key"),
+        (Reply::new(401, ""), 5, "the API key is not known here"),
+        (Reply::new(404, "404 page not found\n"), 5, "traces_url_paths has \"/1/batch/\""),
+        (Reply::new(403, "<html>blocked"), 5, "a proxy or a gateway answers with a web page"),
+        (Reply::new(200, "<html>log in"), 4, "not of a proxy or a login page"),
+        (refinery(503, "upstream target unavailable"), 4, "unavailable; try again later"),
+    ] {
+        let outcome = check_gateway(good(), empty_batch).exits_with(code);
+        let outcome = outcome.finds("team", "ok", "Acme").finds("events", "bad", says);
+        assert!(!outcome.stdout.contains("\nconnected"), "{}", outcome.stdout);
+    }
+}
+
+#[test]
+fn honeycombs_own_answer_to_an_empty_batch_leaves_auth_decisive() {
+    let empty = || Reply::new(400, r#"{"error":"request body should not be empty"}"#);
+    let good = json_reply(200, &auth_of("ingest", &json!({"createDatasets": true})));
+    check_gateway(good, empty()).exits_with(0).finds("events", "ok", "the endpoint knows this key");
+    let denied = json_reply(200, &auth_of("configuration", &json!({"events": false})));
+    check_gateway(denied, empty()).exits_with(5).finds("team", "bad", "may not send events");
+    check_gateway(unknown_key(), unknown_key()).exits_with(5).finds("events", "bad", "not known");
+
+    // Honeycomb's own address gets no batch.
+    let (sandbox, server, _api) = ready();
+    check_at(&sandbox, &server, "http://api.honeycomb.io").finish().exits_with(0);
+    assert!(server.requests().iter().all(|request| request.method != "POST"));
+}
+
+#[test]
+fn an_endpoint_that_ends_in_an_api_path_is_reported() {
+    let (sandbox, server, _api) = ready();
+    let run = check(&sandbox, &server, INGEST_KEY);
+    let outcome = run.env("HONEYCOMB_API_ENDPOINT", server.url() + "/1/events/").finish();
+    outcome.exits_with(2).finds("endpoint", "bad", "must not end in /1/events, which is a path");
+    assert_eq!(server.connections(), 0);
 }
 
 #[test]
@@ -306,7 +394,7 @@ fn an_unreachable_endpoint_is_reported_with_the_reason() {
 #[cfg_attr(windows, ignore = "Windows trusts no certificate from a variable")]
 fn a_bad_certificate_is_reported_and_gets_no_key() {
     let sandbox = Sandbox::new();
-    let run = |shown: &str| {
+    let run = |shown: &str, code: i32| {
         let (port, heard) = tls_server(shown);
         let outcome = sandbox
             .run("check")
@@ -315,7 +403,7 @@ fn a_bad_certificate_is_reported_and_gets_no_key() {
             .env("HONEYCOMB_API_ENDPOINT", format!("https://localhost:{port}"))
             .env("SSL_CERT_FILE", tls::certificate("authority.pem"))
             .finish()
-            .exits_with(4);
+            .exits_with(code);
         let heard = heard.lock().expect("no one panicked").clone();
         (outcome, heard)
     };
@@ -324,7 +412,7 @@ fn a_bad_certificate_is_reported_and_gets_no_key() {
         ("expired.pem", "xpired"),
         ("wrong-name.pem", "name"),
     ] {
-        let (outcome, heard) = run(shown);
+        let (outcome, heard) = run(shown, 4);
         outcome.finds("endpoint", "bad", says).finds(
             "team",
             "skipped",
@@ -332,13 +420,13 @@ fn a_bad_certificate_is_reported_and_gets_no_key() {
         );
         assert_eq!(heard, [""; 0], "the key was not sent");
     }
-    let (outcome, heard) = run("good.pem");
+    let (outcome, heard) = run("good.pem", 0);
     outcome.finds("endpoint", "ok", "TLS verified; no proxy").finds(
         "team",
-        "bad",
+        "note",
         "the response is not about a key",
     );
-    assert_eq!(heard, [INGEST_KEY]);
+    assert_eq!(heard, [INGEST_KEY; 2]);
 }
 
 #[test]
@@ -487,7 +575,7 @@ fn json_output_contains_the_same_findings() {
     let all = read(&run_with_ui.finish().exits_with(0));
     assert_eq!((&all["exit_code"], &all["connected"]), (&json!(0), &json!(true)));
     let found = all["findings"].as_array().expect("findings");
-    assert_eq!(found.len(), 7);
+    assert_eq!(found.len(), 8);
     let says = "HONEYCOMB_API_KEY: an ingest key";
     assert_eq!(found[3], json!({"topic": "key", "verdict": "ok", "says": says}));
     let queries = all["queries"].as_array().expect("queries");

@@ -401,6 +401,20 @@ fn a_dropped_event_is_reported_with_the_servers_reason() {
 }
 
 #[test]
+fn a_gateway_that_refuses_is_named() {
+    let refinery = r#"{"source":"refinery","error":"api key not in the list"}"#;
+    for (status, body, says) in [
+        (401, refinery, "Refinery does not accept this API key; add it to the AccessKeys"),
+        (404, "404 page not found\n", "that traces_url_paths has \"/1/batch/\" with a slash"),
+    ] {
+        let (sandbox, server) = (Sandbox::new(), Server::start());
+        server.usually(Reply::new(status, body));
+        report(&sandbox, &server).exits_with(5).says(says).says_one_line();
+        assert_eq!((server.requests().len(), sandbox.queued()), (1, RECORDED_EVENTS), "{status}");
+    }
+}
+
+#[test]
 fn a_redirect_is_refused_and_gets_no_key() {
     for status in [301, 302, 303, 307, 308] {
         let (sandbox, server, elsewhere) = (Sandbox::new(), Server::start(), Server::start());
