@@ -77,13 +77,12 @@ fn section(section: &Section) -> String {
     let mut html = format!("<h2>{}</h2>\n<table>\n", section.heading);
     for entry in section.entries.iter().take(MAX_ENTRIES) {
         let Entry { name, took, details } = entry;
-        let took = took.map(words::duration).unwrap_or_default();
-        let _ = writeln!(
-            html,
-            "<tr><td class=\"name\">{}</td><td class=\"number\">{took}</td><td>{}</td></tr>",
-            escaped(name),
-            escaped(details),
-        );
+        let (name, details) = (escaped(name), escaped(details));
+        let _ = write!(html, "<tr><td class=\"name\">{name}</td>");
+        if let Some(took) = took {
+            let _ = write!(html, "<td class=\"number\">{}</td>", words::duration(*took));
+        }
+        let _ = writeln!(html, "<td>{details}</td></tr>");
     }
     html.push_str("</table>\n");
     if let Some(hidden @ 1..) = section.entries.len().checked_sub(MAX_ENTRIES) {

@@ -122,7 +122,7 @@ fn state(observed: &ObservedSpans) -> String {
     state.unwrap_or_else(|| "no resources yet".to_owned())
 }
 
-/// The number of resources with each health, in words: `5 resources ok, 3 in error`.
+/// The number of resources with each health, in words: `5 ok, 3 in error`, or `8 resources ok`.
 fn counts(resources: &[&Resource]) -> String {
     let counts = count_by_health(resources.iter().copied());
     let words = |health| match health {
@@ -134,13 +134,14 @@ fn counts(resources: &[&Resource]) -> String {
         Health::Disabled => "disabled",
     };
     let shown = Health::ALL.into_iter().filter(|health| counts.get(*health) > 0);
-    let described = |(index, health)| {
-        let count = counts.get(health);
-        let count = if index == 0 { words::count(count, "resource") } else { count.to_string() };
-        format!("{count} {}", words(health))
-    };
-    let shown: Vec<_> = shown.enumerate().map(described).collect();
-    if shown.is_empty() { "no resources".to_owned() } else { shown.join(", ") }
+    match shown.collect::<Vec<_>>()[..] {
+        [] => "no resources".to_owned(),
+        [all] => format!("{} {}", words::count(counts.get(all), "resource"), words(all)),
+        ref several => {
+            let described = |health: &Health| format!("{} {}", counts.get(*health), words(*health));
+            several.iter().map(described).collect::<Vec<_>>().join(", ")
+        }
+    }
 }
 
 fn unready(resources: &[&Resource]) -> Vec<String> {

@@ -266,3 +266,28 @@ pub fn escaped(text: &str) -> String {
     }
     escaped
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_axis_has_few_round_marks() {
+        for (millis, most, expected) in [
+            (0, 8, 1),
+            (5_900, 8, 1),
+            (55_564, 8, 10),
+            (55_564, 4, 15),
+            (190_000, 4, 60),
+            (86_400_000, 8, 86_400),
+        ] {
+            let step = step(Duration::from_millis(millis), most);
+            assert_eq!(step, Duration::from_secs(expected), "{millis} ms");
+        }
+    }
+
+    #[test]
+    fn markup_is_escaped() {
+        assert_eq!(escaped("<a b=\"c\">&'"), "&lt;a b=&quot;c&quot;&gt;&amp;&#39;");
+    }
+}

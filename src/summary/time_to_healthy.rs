@@ -42,14 +42,14 @@ impl TimeToHealthy {
         let Some(startup) = startup else { return Self::Unknown };
         let text = |name| startup.get(name).and_then(Value::as_str).map(str::to_owned);
         let after = millis(startup, "duration_ms").unwrap_or_default();
-        if startup.get("error").is_some() {
-            Self::NotReached
-        } else if text("ended_by").as_deref() == Some("settled") {
-            Self::Reached { after, last: text("slowest_resource") }
-        } else if is_over {
-            Self::NotReached
-        } else {
-            Self::NotYet { since: after }
+        let has_failed = startup.get("error").is_some();
+        match text("ended_by").as_deref() {
+            Some("settled") if !has_failed => {
+                Self::Reached { after, last: text("slowest_resource") }
+            }
+            // A failure may still be fixed while other resources start.
+            Some("session_end") if !is_over => Self::NotYet { since: after },
+            _ => Self::NotReached,
         }
     }
 
@@ -95,6 +95,7 @@ mod tests {
             ("settled", false, false, "1.5s (last: api)"),
             ("settled", true, false, "not reached; not ready: web"),
             ("session_end", false, false, "not yet after 1.5s; not ready: web"),
+            ("session_end", true, false, "not yet after 1.5s; not ready: web"),
             ("session_end", false, true, "not reached; not ready: web"),
             ("timeout", true, false, "not reached; not ready: web"),
         ] {

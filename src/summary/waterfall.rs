@@ -324,3 +324,56 @@ fn waits_to_begin(resource: &Resource) -> bool {
         && resource.current_update.is_none()
         && Health::of(resource) == Health::Pending
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(depth: usize, name: &str, from: u64, to: u64, failure: Option<&str>) -> WaterfallRow {
+        let [from, to] = [from, to].map(Duration::from_millis);
+        WaterfallRow {
+            depth,
+            name: name.to_owned(),
+            bars: vec![Bar { kind: BarKind::Update, from, to }],
+            failure: failure.map(str::to_owned),
+            waited: None,
+        }
+    }
+
+    fn waterfall() -> Waterfall {
+        let rows = vec![
+            row(0, "lint", 0, 100, Some("command_failed")),
+            row(0, "api", 0, 9_000, None),
+            row(1, "image api", 0, 8_000, None),
+            row(2, "1/2 COPY", 0, 20, None),
+            row(2, "2/2 RUN", 0, 7_000, None),
+            row(0, "web", 0, 3_000, None),
+        ];
+        Waterfall { rows, length: Duration::from_secs(10), replaced: 0 }
+    }
+
+    #[test]
+    fn failures_come_before_the_longest_rows() {
+        for (limit, expected, hidden) in [
+            (Some(1), vec!["lint"], 5),
+            (Some(3), vec!["lint", "api", "image api"], 3),
+            (Some(4), vec!["lint", "api", "image api", "2/2 RUN"], 2),
+            (Some(9), vec!["lint", "api", "image api", "2/2 RUN", "web"], 1),
+            (None, vec!["lint", "api", "image api", "1/2 COPY", "2/2 RUN", "web"], 0),
+        ] {
+            let waterfall = waterfall();
+            let (rows, more) = waterfall.fit(limit);
+            let names: Vec<_> = rows.iter().map(|row| row.name.as_str()).collect();
+            assert_eq!((names, more), (expected, hidden), "{limit:?}");
+        }
+    }
+
+    #[test]
+    fn a_failed_stage_comes_with_its_image_and_resource() {
+        let mut waterfall = waterfall();
+        waterfall.rows[3].failure = Some("command_failed".to_owned());
+        let (rows, _) = waterfall.fit(Some(4));
+        let names: Vec<_> = rows.iter().map(|row| row.name.as_str()).collect();
+        assert_eq!(names, ["lint", "api", "image api", "1/2 COPY"]);
+    }
+}
