@@ -15,7 +15,6 @@ use crate::events::observation::Observation;
 use crate::events::session_id::session_id;
 use crate::events::tracker::SessionTracker;
 use crate::exit_code::Exit;
-use crate::spool::store::Store;
 use crate::summary::html;
 use crate::summary::model::EnvironmentSummary;
 use crate::summary::text::{TextLayout, text};
@@ -66,8 +65,7 @@ fn summarize(config: &LocalSummaryConfig, shutdown: &Shutdown) -> Result<Environ
 
 /// The record of a collector about a session. Empty without one.
 fn recorded(config: &LocalSummaryConfig, session_id: &str) -> SessionTracker {
-    let Some((dir, destination)) = &config.state else { return SessionTracker::default() };
-    let store = Store::new(dir, destination);
+    let Some(store) = &config.store else { return SessionTracker::default() };
     store.read(|state| state.tracker(session_id)).unwrap_or_else(|error| {
         log::warn!("{error}");
         SessionTracker::default()

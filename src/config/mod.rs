@@ -171,8 +171,8 @@ pub struct LocalSummaryConfig {
     /// The exit snapshot to read instead of a running Tilt.
     pub snapshot: Option<SnapshotSource>,
     pub context: Context,
-    /// The state folder and the name of the destination in it. `None` if no dataset is known.
-    pub state: Option<(PathBuf, String)>,
+    /// The state of a collector. `None` if no dataset is known.
+    pub store: Option<Store>,
     /// The file for the HTML page.
     pub html: Option<PathBuf>,
     /// Whether to print every row.
@@ -287,13 +287,14 @@ fn summary(cli: &Cli, environment: &Environment) -> Result<LocalSummaryConfig, C
     let number = |name| environment.text(name).and_then(|text| text.trim().parse().ok());
     let dataset = values::dataset(cli.dataset.as_deref(), environment).ok();
     let destination = dataset.zip(endpoint(cli, environment).ok());
+    let destination = destination.map(|(dataset, endpoint)| endpoint.file_stem(&dataset));
     let state_dir = values::state_dir(cli.state_dir.as_deref(), environment).ok();
-    let state = state_dir.zip(destination);
+    let store = state_dir.zip(destination).map(|(dir, name)| Store::new(&dir, &name));
     Ok(LocalSummaryConfig {
         tilt: tilt_command(cli)?,
         snapshot: snapshot(cli),
         context: context(cli, environment)?,
-        state: state.map(|(dir, (dataset, endpoint))| (dir, endpoint.file_stem(&dataset))),
+        store,
         html: cli.html.clone(),
         all: cli.all,
         columns: number("COLUMNS"),
