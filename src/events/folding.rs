@@ -107,6 +107,7 @@ mod tests {
 
     use super::*;
     use crate::events::event::EventKind;
+    use crate::events::fields::FIELDS;
 
     const MINUTE: u64 = 60;
 
@@ -153,6 +154,16 @@ mod tests {
         ready.fields.set("time_to_ready_ms", 8000);
         let reports = [report(0, "ok"), report(MINUTE, "ok"), ready, report(3 * MINUTE, "ok")];
         assert_eq!(folded(reports, 5), [(0, 1), (1, 1), (2, 1), (3, 1)]);
+    }
+
+    #[test]
+    fn each_duration_of_a_status_is_a_clock_or_a_moment() {
+        for field in FIELDS.iter().filter(|field| field.kinds.contains(&EventKind::UiResource)) {
+            let is_listed = CLOCKS.contains(&field.name) || MOMENTS.contains(&field.name);
+            let is_past = field.name.starts_with("previous_");
+            let needs_list = field.unit == Some("ms") || is_past;
+            assert_eq!(is_listed, needs_list, "{} would never be folded", field.name);
+        }
     }
 
     #[test]

@@ -40,6 +40,7 @@ mod ci {
 
 /// The fields of each event.
 mod events {
+    mod cost;
     mod failures;
     mod folding;
     mod git_fields;
@@ -85,7 +86,7 @@ mod tilt {
 
 /// Rules for the files of this repository.
 mod repository {
-    mod documents;
+    pub mod documents;
     mod imports;
     mod size;
     mod tidy;

@@ -40,7 +40,7 @@ fn generated_part(document: &str, name: &str) -> std::ops::Range<usize> {
 
 /// Checks that a generated part of a document is `content`, or makes it so.
 #[track_caller]
-fn assert_current(path: &str, name: &str, content: &str) {
+pub fn assert_current(path: &str, name: &str, content: &str) {
     let _changing = CHANGING.lock().unwrap_or_else(PoisonError::into_inner);
     let mut document = read(path);
     let part = generated_part(&document, name);
