@@ -11,6 +11,7 @@
 //! | `watch-KIND.jsonl` | newer versions of objects, one per line; tests may append lines, or replace the file, which watches then read from its start |
 //! | `replay-speed` | a number: replays `watch-KIND.jsonl` by its recorded times, this many times as fast |
 //! | `replay-held` | holds the replay until the file is removed; watches can start meanwhile |
+//! | `poll` | watches look for changes only every this many milliseconds |
 //! | `end` | watches end, as they do when Tilt exits |
 //!
 //! Files that cause failures:
@@ -221,6 +222,7 @@ fn get_several(folder: &Folder, kinds: &[String]) -> Result<(), Failure> {
 
 /// Prints the current objects twice, as Tilt does, then each change, until `end` exists.
 fn watch(folder: &Folder, kind: &str) -> Result<(), Failure> {
+    let pause = folder.number("poll").map_or(POLL, Duration::from_millis);
     let mut journal = Journal::open(folder, kind);
     let objects = folder.objects_with(kind, &mut journal)?.parsed();
     for object in objects.iter().chain(&objects) {
@@ -234,7 +236,7 @@ fn watch(folder: &Folder, kind: &str) -> Result<(), Failure> {
         if folder.has("end") || !folder.0.exists() {
             return Ok(());
         }
-        thread::sleep(POLL);
+        thread::sleep(pause);
     }
 }
 
