@@ -67,13 +67,13 @@ fn run(cli: &Cli, environment: &Environment) -> Exit {
 fn run_mode(mode: &Mode, stuck: Exit) -> Result<Exit, Box<dyn Error>> {
     Ok(match mode {
         Mode::Sidecar(config) => sidecar::run(config)?,
-        Mode::Report(config) => report::run(config, stuck)?,
-        Mode::Snapshot(config) => snapshot::run(config, stuck)?,
-        Mode::Flush(config) => flush::run(config, stuck)?,
-        Mode::DryRun(config) => dry_run::run(config)?,
-        Mode::Check(config) => check::run(config, stuck)?,
-        Mode::Board(config) => board::run(config),
-        Mode::Summary(config) => summary::run(config, stuck)?,
+        Mode::Report(config) => report::run(config, stuck),
+        Mode::Snapshot(config) => snapshot::run(config, stuck),
+        Mode::Flush(config) => flush::run(config, stuck),
+        Mode::DryRun(config) => dry_run::run(config),
+        Mode::Check(config) => check::run(config, stuck),
+        Mode::Board(config) => board::run(config, stuck),
+        Mode::Summary(config) => summary::run(config, stuck),
     })
 }
 

@@ -52,20 +52,21 @@ impl Shutdown {
 
 /// Starts a thread that requests the shutdown at the first SIGTERM, SIGINT or SIGHUP and then calls
 /// `on_first`. A second signal ends the process with exit code 128 plus the signal's number. A SIGHUP
-/// that was ignored at the start stays ignored. Fails if the handlers or the thread cannot be set up.
+/// that was ignored at the start stays ignored. Fails if the handlers or the thread cannot be set up;
+/// then a signal still ends the process, as the system does by default.
 #[cfg(unix)]
 pub fn on_signals(
     shutdown: &Shutdown,
     on_first: impl FnOnce() + Send + 'static,
 ) -> std::io::Result<()> {
-    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-
-    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT])?;
-    if !is_hangup_ignored() {
-        signals.add_signal(SIGHUP)?;
-    }
     let shutdown = shutdown.clone();
+    let (sender, is_set_up) = std::sync::mpsc::sync_channel(1);
+    // The thread is first: handlers without a thread would swallow every signal.
     std::thread::Builder::new().name("signals".into()).spawn(move || {
+        let signals = handled_signals();
+        let error = signals.as_ref().err().map(std::io::Error::kind);
+        let _ = sender.send(error.map_or(Ok(()), |kind| Err(kind.into())));
+        let Ok(mut signals) = signals else { return };
         // One iterator for both signals: between two iterators, a signal could get lost.
         let mut signals = signals.forever();
         if signals.next().is_some() {
@@ -76,8 +77,34 @@ pub fn on_signals(
             signal_hook::low_level::exit(128 + signal);
         }
     })?;
-    Ok(())
+    is_set_up.recv().unwrap_or_else(|_| Err(std::io::Error::other("the signal thread has ended")))
 }
+
+#[cfg(unix)]
+fn handled_signals() -> std::io::Result<signal_hook::iterator::Signals> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    let signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT])?;
+    if !is_hangup_ignored() {
+        signals.add_signal(SIGHUP)?;
+    }
+    Ok(signals)
+}
+
+/// Prints a line on stderr, unless that would block. It uses no lock, because a thread that waits for
+/// a reader of stderr holds it.
+#[cfg(unix)]
+pub fn print_without_waiting(line: &str) {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let stderr = std::io::stderr();
+    let is_ready = poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], Some(&Timespec::default()));
+    // A ready pipe has room for a whole page, and a line is shorter.
+    if is_ready == Ok(1) {
+        let _ = rustix::io::write(&stderr, format!("{line}\n").as_bytes());
+    }
+}
+
+#[cfg(not(unix))]
+pub fn print_without_waiting(_line: &str) {}
 
 /// Ends the process at once, even while another thread holds the lock of stdout or stderr.
 #[cfg(unix)]

@@ -12,6 +12,7 @@ use crate::base::shutdown::Shutdown;
 use crate::base::text::one_line;
 use crate::base::time;
 use crate::commands::print_line;
+use crate::commands::stop;
 use crate::config::BoardConfig;
 use crate::exit_code::Exit;
 use crate::honeycomb::api_key::Shape;
@@ -41,9 +42,11 @@ fn fail<T>(exit: Exit, message: impl Into<String>) -> BoardResult<T> {
     Err(BoardError { exit, message: message.into() })
 }
 
-/// Creates or updates the board. With `--dry-run`, prints the requests that would create it.
-pub fn run(config: &BoardConfig) -> Exit {
+/// Creates or updates the board. With `--dry-run`, prints the requests that would create it. `stuck`
+/// is the exit code of a run that a signal cannot end.
+pub fn run(config: &BoardConfig, stuck: Exit) -> Exit {
     let Some(destination) = &config.destination else {
+        stop::on_signals(|| (), Exit::Done);
         for request in board::requests(&config.dataset) {
             print_line(&request.to_string());
         }
@@ -54,8 +57,13 @@ pub fn run(config: &BoardConfig) -> Exit {
         timeout: config.timeout,
         slug: urls::slug(&config.dataset),
     };
+    let shutdown = stop::on_signals(builder.api.interrupter(), stuck);
     match builder.build(destination) {
         Ok(()) => Exit::Done,
+        Err(_) if shutdown.requested() => {
+            log::error!("stopped by a signal; run this again to complete the board");
+            Exit::NotDelivered
+        }
         Err(BoardError { exit, message }) => {
             log::error!("{message}");
             exit

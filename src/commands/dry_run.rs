@@ -19,15 +19,15 @@ use crate::tilt::client::Tilt;
 use crate::tilt::exit_snapshot;
 
 /// Prints the events. A signal ends it with exit code 0, even if nobody reads stdout.
-pub fn run(config: &DryRunConfig) -> io::Result<Exit> {
-    let shutdown = stop::on_signals(|| (), Exit::Done)?;
+pub fn run(config: &DryRunConfig) -> Exit {
+    let shutdown = stop::on_signals(|| (), Exit::Done);
     let installation_id = config.state_dir.as_deref().and_then(installation::load);
     let context = Context { installation_id, ..config.context.clone() };
     match &config.source {
-        DryRunSource::Snapshot(source) => Ok(print_snapshot(source, &context)),
+        DryRunSource::Snapshot(source) => print_snapshot(source, &context),
         DryRunSource::Tilt { command, interval, heartbeat_fold } => {
             let mut tilt = Tilt::new(command.clone(), context.tilt_mode);
-            Ok(print_reports(&mut tilt, &context, *heartbeat_fold, *interval, &shutdown))
+            print_reports(&mut tilt, &context, *heartbeat_fold, *interval, &shutdown)
         }
     }
 }

@@ -1,6 +1,5 @@
 //! `--flush`: sends the queue without polling Tilt.
 
-use std::io;
 use std::time::Duration;
 
 use crate::base::shutdown::Shutdown;
@@ -12,10 +11,10 @@ use crate::exit_code::Exit;
 use crate::honeycomb::sender::Sender;
 
 /// Sends the queue. `stuck` is the exit code of a run that a signal cannot end.
-pub fn run(config: &SendConfig, stuck: Exit) -> io::Result<Exit> {
+pub fn run(config: &SendConfig, stuck: Exit) -> Exit {
     let mut sender = config.sender();
-    let shutdown = stop::on_signals(sender.client().api().interrupter(), stuck)?;
-    Ok(flush(&mut sender, config.timeout, &shutdown))
+    let shutdown = stop::on_signals(sender.client().api().interrupter(), stuck);
+    flush(&mut sender, config.timeout, &shutdown)
 }
 
 /// Sends the queue, including the provisional events of sessions whose collector has ended.

@@ -1,7 +1,6 @@
 //! `--once`: polls Tilt once, records what it shows, sends the queue, and reports the result by
 //! its exit code.
 
-use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -24,12 +23,12 @@ use crate::tilt::client::Tilt;
 
 /// Reports once. Events from earlier runs are sent even if no Tilt is running. `stuck` is the exit code
 /// of a run that a signal cannot end.
-pub fn run(config: &ReportConfig, stuck: Exit) -> io::Result<Exit> {
+pub fn run(config: &ReportConfig, stuck: Exit) -> Exit {
     let mut sender = config.send.sender();
     let Some(context) = with_installation_id(&config.context, &config.send.state_dir) else {
-        return Ok(Exit::Unexpected);
+        return Exit::Unexpected;
     };
-    let shutdown = stop::on_signals(sender.client().api().interrupter(), stuck)?;
+    let shutdown = stop::on_signals(sender.client().api().interrupter(), stuck);
 
     let mut tilt = Tilt::new(config.tilt.clone(), context.tilt_mode);
     let polled = poll(&mut tilt, &context, config.heartbeat_fold, sender.store(), &shutdown);
@@ -43,7 +42,7 @@ pub fn run(config: &ReportConfig, stuck: Exit) -> io::Result<Exit> {
         Err(error) => unusable_state(&error),
     };
     // A failed poll matters more than how the older events were sent.
-    Ok(polled.err().unwrap_or(delivered))
+    polled.err().unwrap_or(delivered)
 }
 
 fn poll(

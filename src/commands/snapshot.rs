@@ -29,16 +29,16 @@ const LINK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Reports from a snapshot. Sends the queue even if the snapshot cannot be read. `stuck` is the exit
 /// code of a run that a signal cannot end.
-pub fn run(config: &SnapshotConfig, stuck: Exit) -> io::Result<Exit> {
+pub fn run(config: &SnapshotConfig, stuck: Exit) -> Exit {
     let mut sender = config.send.sender();
     let Some(context) = with_installation_id(&config.context, &config.send.state_dir) else {
-        return Ok(Exit::Unexpected);
+        return Exit::Unexpected;
     };
-    let shutdown = stop::on_signals(sender.client().api().interrupter(), stuck)?;
+    let shutdown = stop::on_signals(sender.client().api().interrupter(), stuck);
 
     let recorded = record(config, &context, &sender);
     let exit = flush(&mut sender, config.send.timeout, &shutdown);
-    Ok(match recorded {
+    match recorded {
         Ok((at_exit, tracker)) => {
             if let Some(summary_config) = &config.summary {
                 let link = (exit == Exit::Done)
@@ -50,7 +50,7 @@ pub fn run(config: &SnapshotConfig, stuck: Exit) -> io::Result<Exit> {
             exit
         }
         Err(exit) => exit,
-    })
+    }
 }
 
 /// The snapshot as the last observation of its session.

@@ -29,15 +29,15 @@ const LOG_LINES: usize = 40;
 
 /// Prints the summary, and writes the page if one was asked for. `stuck` is the exit code of a run that
 /// a signal cannot end.
-pub fn run(config: &LocalSummaryConfig, stuck: Exit) -> io::Result<Exit> {
-    let shutdown = stop::on_signals(|| (), stuck)?;
+pub fn run(config: &LocalSummaryConfig, stuck: Exit) -> Exit {
+    let shutdown = stop::on_signals(|| (), stuck);
     let summary = match summarize(config, &shutdown) {
         Ok(summary) => summary,
-        Err(exit) => return Ok(exit),
+        Err(exit) => return exit,
     };
     // A closed stdout (`| head`) is not an error.
     let _ = io::stdout().write_all(text(&summary, layout(config)).as_bytes());
-    Ok(config.html.as_deref().map_or(Exit::Done, |file| write_page(file, &summary)))
+    config.html.as_deref().map_or(Exit::Done, |file| write_page(file, &summary))
 }
 
 /// Observes the environment. Logs why if that fails.

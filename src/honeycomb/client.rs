@@ -5,18 +5,23 @@
 //! verified against the system's roots, and the key is redacted in everything that this file returns.
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
-use ureq::http;
+use ureq::config::Config;
 use ureq::http::header::{CONTENT_ENCODING, CONTENT_TYPE, DATE, LOCATION, RETRY_AFTER};
+use ureq::http::{self, Uri};
 use ureq::tls::{RootCerts, TlsConfig};
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 use ureq::{Agent, Body, ProxyProtocol, RequestBuilder, Timeout};
 
 use crate::base::text::one_line;
 use crate::honeycomb::api_key::ApiKey;
 use crate::honeycomb::endpoint::{Destination, Endpoint};
+use crate::honeycomb::lookup::{LookupError, Lookups};
 use crate::honeycomb::proxy::{Proxy, ProxyScheme};
 use crate::honeycomb::response::Response;
 
@@ -43,6 +48,7 @@ pub struct Client {
 #[derive(Clone)]
 pub struct Api {
     agent: Agent,
+    lookups: Lookups,
     url: String,
     /// The host and port, for messages.
     authority: String,
@@ -91,6 +97,7 @@ impl Api {
         let tls = TlsConfig::builder()
             .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .root_certs(RootCerts::PlatformVerifier);
+        let lookups = Lookups::default();
         let config = Agent::config_builder()
             .user_agent(user_agent())
             .http_status_as_error(false)
@@ -102,7 +109,12 @@ impl Api {
             // Otherwise ureq would read the variables itself and ignore malformed ones.
             .proxy(endpoint.proxy.as_ref().map(ureq_proxy));
         Self {
-            agent: config.build().new_agent(),
+            agent: Agent::with_parts(
+                config.build(),
+                DefaultConnector::default(),
+                HostResolver(lookups.clone()),
+            ),
+            lookups,
             url: endpoint.url.clone(),
             authority: endpoint.authority.clone(),
             proxy: endpoint.proxy.clone(),
@@ -128,8 +140,11 @@ impl Api {
 
     /// A function that aborts the current request and all later ones, from another thread.
     pub fn interrupter(&self) -> impl FnOnce() + Send + use<> {
-        let agent = self.agent.clone();
-        move || agent.shutdown()
+        let (agent, lookups) = (self.agent.clone(), self.lookups.clone());
+        move || {
+            lookups.interrupt();
+            agent.shutdown();
+        }
     }
 
     fn url_of(&self, path: &str) -> String {
@@ -226,6 +241,36 @@ fn hint(cause: &str, has_proxy: bool) -> &'static str {
     }
 }
 
+/// Replaces the resolver of ureq, which cannot be interrupted and panics if no thread can start.
+#[derive(Debug)]
+struct HostResolver(Lookups);
+
+impl Resolver for HostResolver {
+    fn resolve(
+        &self,
+        uri: &Uri,
+        _config: &Config,
+        timeout: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let host = uri.host().ok_or(ureq::Error::HostNotFound)?;
+        let default_port = if uri.scheme_str() == Some("https") { 443 } else { 80 };
+        let port = uri.port_u16().unwrap_or(default_port);
+        let found = self.0.addresses(&format!("{host}:{port}"), *timeout.after);
+        let found = found.map_err(|error| match error {
+            LookupError::TimedOut => ureq::Error::Timeout(Timeout::Resolve),
+            LookupError::Interrupted => ureq::Error::Io(io::ErrorKind::Interrupted.into()),
+            LookupError::Failed(error) => ureq::Error::Io(error),
+        })?;
+        if found.is_empty() {
+            return Err(ureq::Error::HostNotFound);
+        }
+        let mut addresses = self.empty();
+        // The list has a fixed capacity. ureq tries one address after the other.
+        found.into_iter().all(|address| addresses.try_push(address).is_ok());
+        Ok(addresses)
+    }
+}
+
 /// The proxy in the form of ureq, with everything spelled out, so that ureq has nothing to judge.
 fn ureq_proxy(proxy: &Proxy) -> ureq::Proxy {
     let protocol = match proxy.scheme {
@@ -247,6 +292,7 @@ fn ureq_proxy(proxy: &Proxy) -> ureq::Proxy {
 fn cause(error: &ureq::Error, proxy: Option<&Proxy>) -> String {
     match error {
         ureq::Error::Timeout(Timeout::Connect) => "timed out while connecting".to_owned(),
+        ureq::Error::Timeout(Timeout::Resolve) => "timed out while looking up the host".to_owned(),
         // The request as a whole has the only other limit.
         ureq::Error::Timeout(_) => "timed out".to_owned(),
         ureq::Error::HostNotFound => "no such host".to_owned(),
@@ -314,9 +360,11 @@ mod tests {
 
     #[test]
     fn a_timeout_names_its_phase() {
-        for (step, expected) in
-            [(Timeout::Global, "timed out"), (Timeout::Connect, "timed out while connecting")]
-        {
+        for (step, expected) in [
+            (Timeout::Global, "timed out"),
+            (Timeout::Connect, "timed out while connecting"),
+            (Timeout::Resolve, "timed out while looking up the host"),
+        ] {
             assert_eq!(cause(&ureq::Error::Timeout(step), None), expected);
         }
     }

@@ -9,6 +9,7 @@ pub mod dataset_link;
 pub mod delivery;
 pub mod endpoint;
 pub mod later;
+pub mod lookup;
 pub mod poison;
 pub mod problem;
 pub mod proxy;

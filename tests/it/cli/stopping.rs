@@ -1,15 +1,17 @@
 //! One signal ends every command within a second, whatever it waits for.
 
 use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use fakes::honeycomb::{Reply, Server};
+use fakes::honeycomb::{Answer, Mishap, Part, Reply, Server};
 use rustix::fs::OFlags;
+use rustix::io::ioctl_fionread;
 
+use crate::support::api::CONFIGURATION_KEY;
 use crate::support::{
     Invocation, PROGRAM, Process, Sandbox, Signal, UNREACHABLE, capture, eventually,
     takes_less_than,
@@ -32,19 +34,75 @@ fn open(path: &Path, write: bool) -> std::io::Result<File> {
     OpenOptions::new().read(!write).write(write).custom_flags(flags).open(path)
 }
 
-/// A pipe that is full, with its reader. A writer blocks.
-fn full_pipe(sandbox: &Sandbox) -> (PathBuf, File, File) {
-    let path = pipe(sandbox);
-    let reader = open(&path, false).expect("a reader");
-    let mut writer = open(&path, true).expect("a writer");
-    // Single bytes, because a pipe with room for less than a page refuses a larger write.
-    let full = loop {
-        if let Err(error) = writer.write_all(b"x") {
-            break error;
+/// A pipe that is almost full. A writer of several lines blocks.
+struct AlmostFullPipe {
+    path: PathBuf,
+    reader: File,
+    _writer: File,
+    length: u64,
+}
+
+impl AlmostFullPipe {
+    const PAGE: usize = 4096;
+
+    /// `room` is at most a page: more than the first line that the writer writes, and less than all
+    /// its lines.
+    fn new(sandbox: &Sandbox, room: usize) -> Self {
+        let path = pipe(sandbox);
+        let mut reader = open(&path, false).expect("a reader");
+        let mut writer = open(&path, true).expect("a writer");
+        // Single bytes, because a pipe with room for less than a page refuses a larger write.
+        let full = loop {
+            if let Err(error) = writer.write_all(b"x") {
+                break error;
+            }
+        };
+        assert_eq!(full.kind(), ErrorKind::WouldBlock);
+        // Room appears only when a page was read completely.
+        reader.read_exact(&mut [0; Self::PAGE]).expect("a page");
+        for _ in room..Self::PAGE {
+            writer.write_all(b"x").expect("room");
         }
-    };
-    assert_eq!(full.kind(), ErrorKind::WouldBlock);
-    (path, reader, writer)
+        let length = ioctl_fionread(&reader).expect("a length");
+        Self { path, reader, _writer: writer, length }
+    }
+
+    /// Waits until something was written. What follows has no room.
+    fn blocks_its_writer(&self) {
+        eventually("the first line", || {
+            ioctl_fionread(&self.reader).expect("a length") > self.length
+        });
+    }
+}
+
+/// A file for `RESOLV_HOST_CONF` with which a lookup of a host name never ends: glibc opens it before
+/// the first lookup, and a pipe without a writer does not open. This needs no privileges.
+struct HangingLookup(PathBuf);
+
+impl HangingLookup {
+    const HOST: &str = "http://honeycomb.invalid";
+
+    fn new(sandbox: &Sandbox) -> Self {
+        Self(pipe(sandbox))
+    }
+
+    /// Runs the program, which reports to a host whose lookup hangs.
+    fn run(&self, sandbox: &Sandbox, options: &str) -> Invocation {
+        let endpoint = ["--allow-insecure-http", "--api-endpoint", Self::HOST];
+        let run = sandbox.run(options).args(&endpoint).with_key();
+        run.env("RESOLV_HOST_CONF", &self.0).env("HONEYCOMB_API_KEY", CONFIGURATION_KEY)
+    }
+
+    /// Waits until a lookup opens the file. The returned writer must exist as long as it is to hang:
+    /// the file then opens, but never ends.
+    fn began(&self) -> File {
+        let mut writer = None;
+        eventually("a lookup", || {
+            writer = open(&self.0, true).ok();
+            writer.is_some()
+        });
+        writer.expect("a writer")
+    }
 }
 
 /// The program with `stream` (1 or 2) redirected to a file.
@@ -105,9 +163,10 @@ fn a_report_with_a_blocked_stderr_stops() {
     takes_less_than(LIMIT, || {
         let (sandbox, server) = (Sandbox::new(), Server::start());
         server.usually(Reply::new(401, ""));
-        let (stderr, _reader, _writer) = full_pipe(&sandbox);
-        let report = redirected(&sandbox, "--once", 2, &stderr).sending_to(&server).start();
-        server.request(0);
+        let stderr = AlmostFullPipe::new(&sandbox, 100);
+        let report =
+            redirected(&sandbox, "--once --verbose", 2, &stderr.path).sending_to(&server).start();
+        stderr.blocks_its_writer();
         stops(report, 4)
     });
 }
@@ -116,9 +175,9 @@ fn a_report_with_a_blocked_stderr_stops() {
 fn a_dry_run_with_a_blocked_stdout_stops() {
     takes_less_than(LIMIT, || {
         let sandbox = Sandbox::new();
-        let (stdout, _reader, _writer) = full_pipe(&sandbox);
-        let run = redirected(&sandbox, "--once --dry-run", 1, &stdout).start();
-        eventually("a poll", || !sandbox.tilt().calls().is_empty());
+        let stdout = AlmostFullPipe::new(&sandbox, AlmostFullPipe::PAGE);
+        let run = redirected(&sandbox, "--once --dry-run", 1, &stdout.path).start();
+        stdout.blocks_its_writer();
         stops(run, 0)
     });
 }
@@ -127,11 +186,70 @@ fn a_dry_run_with_a_blocked_stdout_stops() {
 fn a_check_with_a_blocked_stdout_stops() {
     takes_less_than(LIMIT, || {
         let (sandbox, server) = (Sandbox::new(), Server::start());
-        let (stdout, _reader, _writer) = full_pipe(&sandbox);
-        let check = redirected(&sandbox, "check", 1, &stdout).sending_to(&server).start();
-        eventually("a call", || !sandbox.tilt().calls().is_empty());
+        let stdout = AlmostFullPipe::new(&sandbox, 100);
+        let check = redirected(&sandbox, "check", 1, &stdout.path).sending_to(&server).start();
+        stdout.blocks_its_writer();
         stops(check, 4)
     });
+}
+
+#[test]
+fn a_board_with_a_blocked_stdout_stops() {
+    takes_less_than(LIMIT, || {
+        let sandbox = Sandbox::new();
+        let stdout = AlmostFullPipe::new(&sandbox, AlmostFullPipe::PAGE);
+        let options = "board --dry-run --dataset d";
+        let board = redirected(&sandbox, options, 1, &stdout.path).start();
+        stdout.blocks_its_writer();
+        stops(board, 0)
+    });
+}
+
+/// Every command that sends requests.
+const SENDERS: [&str; 4] = ["--once", "--flush", "check", "board"];
+
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[test]
+fn a_command_stops_while_a_lookup_hangs() {
+    for options in SENDERS {
+        takes_less_than(LIMIT, || {
+            let sandbox = Sandbox::new();
+            let lookup = HangingLookup::new(&sandbox);
+            let proxy = format!("socks5h{}", UNREACHABLE.trim_start_matches("http"));
+            let report = lookup.run(&sandbox, "--once").env("ALL_PROXY", proxy);
+            report.args(&["--timeout", "100ms"]).finish().exits_with(4);
+            let command = lookup.run(&sandbox, options).args(&["--timeout", "1m"]).start();
+            let _writer = lookup.began();
+            let (outcome, took) = command.ends_after(Signal::TERM);
+            outcome.exits_with(4);
+            took
+        });
+    }
+}
+
+#[test]
+fn a_command_stops_while_the_server_is_silent() {
+    for options in SENDERS {
+        takes_less_than(LIMIT, || {
+            let (sandbox, server) = (Sandbox::new(), Server::start());
+            sandbox.queue_report(&server);
+            server.usually(Answer::Broken { after: Part::Nothing, then: Mishap::Stall });
+            let sent = server.requests().len();
+            let command = sandbox
+                .run(options)
+                .args(&["--timeout", "1m"])
+                .sending_to(&server)
+                .env("HONEYCOMB_API_KEY", CONFIGURATION_KEY)
+                .start();
+            server.request(sent);
+            let (outcome, took) = command.ends_after(Signal::TERM);
+            let outcome = outcome.exits_with(4);
+            if options != "check" {
+                outcome.says("stopped by a signal").says_one_line();
+            }
+            took
+        });
+    }
 }
 
 #[cfg(target_os = "linux")]
