@@ -1,7 +1,7 @@
 //! Reads the file that `tilt ci --output-snapshot-on-exit=FILE` writes. No other module reads it.
 //!
 //! The file contains the session, the resources and all logs, but no image builds. The logs are
-//! skipped. Tilt overwrites an older file without truncating it, so only the first JSON value counts.
+//! never held in memory. Tilt overwrites an older file without truncating it, so only the first JSON value counts.
 //!
 //! Every Tilt since 0.20.2 writes a `view` with `uiSession` and `uiResources` (`pkg/webview` in Tilt).
 //! Before 0.37.0, the objects in it have no `kind`. Before 0.30.0, there is no `createdAt`. Before
@@ -9,14 +9,20 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::tilt::excerpt::{Excerpt, TEXT_LIMIT, excerpt};
 use crate::tilt::model::{Outcome, Snapshot, Timestamp};
+
+/// The most bytes of a snapshot. A larger file is probably something else, such as a device.
+const SIZE_LIMIT: u64 = 256 * 1024 * 1024;
+/// How many bytes are read at once.
+const BUFFER_SIZE: usize = 64 * 1024;
 
 /// The content of an exit snapshot. It has at least one resource.
 #[derive(Debug, PartialEq)]
@@ -36,10 +42,14 @@ pub struct ExitSnapshotError {
 #[derive(Debug)]
 enum SnapshotProblem {
     Io(io::Error),
+    /// The file is longer than [`SIZE_LIMIT`].
+    TooLong,
+    /// The parts that are read are longer than [`TEXT_LIMIT`].
+    TooMuchToRead,
     Empty,
     /// The file ends within a JSON value.
     Truncated {
-        bytes: usize,
+        bytes: u64,
     },
     /// The message gives the position but not the text, which may be secret.
     NotJson {
@@ -62,6 +72,16 @@ impl fmt::Display for ExitSnapshotError {
                 write!(f, "no snapshot {path}: a killed tilt ci writes none; otherwise {advice}")
             }
             SnapshotProblem::Io(error) => write!(f, "cannot read the snapshot {path}: {error}"),
+            SnapshotProblem::TooLong => write!(
+                f,
+                "the snapshot {path} is longer than {} MB; {advice}",
+                SIZE_LIMIT / (1024 * 1024)
+            ),
+            SnapshotProblem::TooMuchToRead => write!(
+                f,
+                "the snapshot {path} has more than {} MB besides its logs; {advice}",
+                TEXT_LIMIT / (1024 * 1024)
+            ),
             SnapshotProblem::Empty => write!(f, "the snapshot {path} is empty: tilt ci was killed"),
             SnapshotProblem::Truncated { bytes } => write!(
                 f,
@@ -83,24 +103,29 @@ impl fmt::Display for ExitSnapshotError {
 impl std::error::Error for ExitSnapshotError {}
 
 /// Reads an exit snapshot. `outcome` is how the run ended, which the file does not contain. Fails if
-/// the file cannot be read, is empty or truncated, is not a snapshot, or shows no resource.
+/// the file cannot be read, is longer than 256 MB, empty or truncated, is not a snapshot, or shows no resource.
 pub fn read(path: &Path, outcome: Option<Outcome>) -> Result<ExitSnapshot, ExitSnapshotError> {
     let failed = |problem| ExitSnapshotError { path: path.to_owned(), problem };
-    let (bytes, modified_at) =
+    let (excerpt, modified_at) =
         read_file(path).map_err(|error| failed(SnapshotProblem::Io(error)))?;
-    let mut exit_snapshot = parse(&bytes).map_err(failed)?;
+    if excerpt.length > SIZE_LIMIT {
+        return Err(failed(SnapshotProblem::TooLong));
+    }
+    if excerpt.text.len() > TEXT_LIMIT {
+        return Err(failed(SnapshotProblem::TooMuchToRead));
+    }
+    let mut exit_snapshot = parse(&excerpt).map_err(failed)?;
     exit_snapshot.snapshot.outcome = outcome;
     exit_snapshot.created_at = exit_snapshot.created_at.or(modified_at);
     Ok(exit_snapshot)
 }
 
-/// Returns the content of a file and the time of its last change.
-fn read_file(path: &Path) -> io::Result<(Vec<u8>, Option<SystemTime>)> {
-    let mut file = File::open(path)?;
+/// Returns the needed parts of a file, which may be a pipe, and the time of its last change.
+fn read_file(path: &Path) -> io::Result<(Excerpt, Option<SystemTime>)> {
+    let file = File::open(path)?;
     let modified_at = file.metadata().and_then(|metadata| metadata.modified()).ok();
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
-    Ok((bytes, modified_at))
+    let source = BufReader::with_capacity(BUFFER_SIZE, file.take(SIZE_LIMIT + 1));
+    Ok((excerpt(source)?, modified_at))
 }
 
 #[derive(Deserialize)]
@@ -121,15 +146,16 @@ struct SnapshotView<'a> {
     clusters: Option<Vec<&'a RawValue>>,
 }
 
-fn parse(bytes: &[u8]) -> Result<ExitSnapshot, SnapshotProblem> {
-    if bytes.trim_ascii().is_empty() {
+fn parse(excerpt: &Excerpt) -> Result<ExitSnapshot, SnapshotProblem> {
+    if excerpt.text.trim_ascii().is_empty() {
         return Err(SnapshotProblem::Empty);
     }
     // `deserialize` does not check what follows the first value.
-    let file = SnapshotFile::deserialize(&mut serde_json::Deserializer::from_slice(bytes));
+    let mut json = serde_json::Deserializer::from_slice(&excerpt.text);
+    let file = SnapshotFile::deserialize(&mut json);
     let file = file.map_err(|error| {
         if error.is_eof() {
-            SnapshotProblem::Truncated { bytes: bytes.len() }
+            SnapshotProblem::Truncated { bytes: excerpt.length }
         } else {
             SnapshotProblem::NotJson { line: error.line(), column: error.column() }
         }

@@ -4,6 +4,7 @@ pub mod client;
 pub mod command;
 mod condition_json;
 pub mod error;
+mod excerpt;
 pub mod exit_snapshot;
 pub mod health;
 mod json;
