@@ -1,12 +1,17 @@
 //! Messages for people: one line each on stderr.
 //!
-//! Warnings and errors start with the program's name. Other messages have no prefix, because Tilt and
-//! cron add their own names and times. The only messages of another crate are ureq's warnings, such as
-//! one about a proxy that is ignored. Its lower levels log whole requests, including the key.
+//! A message is cut to [`LINE_LIMIT`] characters and loses its control and format characters, because it
+//! may quote texts from elsewhere. Warnings and errors start with the program's name. Other messages have no prefix, because Tilt and
+//! cron add their own names and times. The only messages of another crate are ureq's warnings. Its lower
+//! levels log whole requests, including the key.
 
 use std::io::Write;
 
+use crate::base::text::printable;
 use log::{Level, LevelFilter, Log, Metadata, Record};
+
+/// The most characters of a message.
+pub const LINE_LIMIT: usize = 2000;
 
 struct StderrLogger;
 
@@ -30,7 +35,8 @@ impl Log for StderrLogger {
         }
         let prefix = if record.level() <= Level::Warn { "tilt-honeycomb: " } else { "" };
         // A closed stderr is not an error.
-        let _ = writeln!(std::io::stderr(), "{prefix}{}", record.args());
+        let message = printable(&record.args().to_string(), LINE_LIMIT);
+        let _ = writeln!(std::io::stderr(), "{prefix}{message}");
     }
 
     fn flush(&self) {}

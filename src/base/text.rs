@@ -5,11 +5,20 @@ pub fn cut(text: &str, max_bytes: usize) -> &str {
     &text[..text.floor_char_boundary(max_bytes)]
 }
 
-/// `text` as one line for a person: each run of white space becomes one space, characters that
-/// show nothing are removed, and at most `max_chars` characters stay. So text from elsewhere cannot
-/// control the terminal or change the order of what a person reads.
+/// `text` on one line: each line break or tab becomes a space, characters that show nothing are removed,
+/// and at most `max_chars` characters stay. So text from elsewhere cannot control the terminal or change
+/// the order of what a person reads.
+pub fn printable(text: &str, max_chars: usize) -> String {
+    // U+2028 and U+2029 separate lines but are not control characters.
+    let is_break =
+        |c: char| c.is_whitespace() && (c.is_control() || "\u{2028}\u{2029}".contains(c));
+    let visible = text.chars().filter(|c| c.is_whitespace() || !is_invisible(*c));
+    visible.map(|c| if is_break(c) { ' ' } else { c }).take(max_chars).collect()
+}
+
+/// Like [`printable`], but each run of white space becomes one space.
 pub fn one_line(text: &str, max_chars: usize) -> String {
-    let visible: String = text.chars().filter(|c| c.is_whitespace() || !is_invisible(*c)).collect();
+    let visible = printable(text, usize::MAX);
     let words: Vec<_> = visible.split_whitespace().collect();
     words.join(" ").chars().take(max_chars).collect()
 }
@@ -87,6 +96,18 @@ mod tests {
             let max_chars = if text.starts_with(['é', 'a']) { 4 } else { 40 };
             assert_eq!(one_line(text, max_chars), expected, "{text:?}");
         }
+    }
+
+    #[test]
+    fn printable_text_keeps_its_spaces() {
+        for (text, expected) in [
+            ("cannot read a  b", "cannot read a  b"),
+            ("two\nlines\tand\u{2028}more", "two lines and more"),
+            ("\u{1b}]0;title\u{7}\u{202e}x\r", "]0;titlex "),
+        ] {
+            assert_eq!(printable(text, 40), expected, "{text:?}");
+        }
+        assert_eq!(printable("abc\u{202e}def", 4), "abcd");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
-use crate::base::text::one_line;
+use crate::base::text::{one_line, printable};
 use crate::config::error::ConfigError;
 use crate::exit_code::Exit;
 use crate::honeycomb::api_key::Shape;
@@ -14,6 +14,7 @@ use crate::honeycomb::endpoint::Endpoint;
 use crate::honeycomb::problem::{self, TEXT_LIMIT};
 use crate::honeycomb::response::{self, EmptyBatchResult, Response};
 use crate::honeycomb::status::StatusClass;
+use crate::log;
 use crate::messages;
 use crate::spool::store::QueueStatus;
 use crate::tilt::error::TiltError;
@@ -54,7 +55,8 @@ impl Verdict {
 
 impl Finding {
     fn new(topic: &'static str, verdict: Verdict, text: impl Into<String>) -> Self {
-        Self { topic, verdict, text: text.into() }
+        // Texts may quote Tilt, a server or a variable.
+        Self { topic, verdict, text: printable(&text.into(), log::LINE_LIMIT) }
     }
 
     fn ok(topic: &'static str, text: impl Into<String>) -> Self {
