@@ -1,12 +1,13 @@
 //! Reads the arguments, runs the mode that they ask for, and ends with its exit code.
 
-use std::error::Error;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use log::LevelFilter;
+use tilt_honeycomb::base::limits;
 use tilt_honeycomb::base::process_tree;
+use tilt_honeycomb::base::text::printable;
 use tilt_honeycomb::cli::{self, Cli, Command, EarlyExit};
 use tilt_honeycomb::commands::{board, check, dry_run, flush, idle, report, snapshot, summary};
 use tilt_honeycomb::config::Mode;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
     let never_fails = cli::never_fails(&arguments);
     let ends_by_itself = cli::ends_by_itself(&arguments);
     let on_panic = if never_fails { Exit::Done } else { Exit::Unexpected };
+    limits::prepare(on_panic as i32);
     idle::on_panic(on_panic, ends_by_itself);
     process_tree::end_children_with_this_process();
     let environment = Environment::of_process();
@@ -52,21 +54,17 @@ fn run(cli: &Cli, environment: &Environment) -> Exit {
         return idle::opted_out(variable, cli.ends_by_itself());
     }
     let stuck = if cli.never_fail { Exit::Done } else { Exit::NotDelivered };
-    let exit = match Mode::resolve(cli, environment).map(|mode| run_mode(&mode, stuck)) {
-        Ok(Ok(exit)) => exit,
-        Ok(Err(error)) => {
-            log::error!("{error}");
-            Exit::Unexpected
-        }
+    let exit = match Mode::resolve(cli, environment) {
+        Ok(mode) => run_mode(&mode, stuck),
         Err(error @ ConfigError { .. }) => usage_error(&error.to_string()),
     };
     idle::instead_of_failing_ci(exit, environment, cli.ends_by_itself())
 }
 
 /// `stuck` is the exit code of a run that a signal cannot end.
-fn run_mode(mode: &Mode, stuck: Exit) -> Result<Exit, Box<dyn Error>> {
-    Ok(match mode {
-        Mode::Sidecar(config) => sidecar::run(config)?,
+fn run_mode(mode: &Mode, stuck: Exit) -> Exit {
+    match mode {
+        Mode::Sidecar(config) => sidecar::run(config),
         Mode::Report(config) => report::run(config, stuck),
         Mode::Snapshot(config) => snapshot::run(config, stuck),
         Mode::Flush(config) => flush::run(config, stuck),
@@ -74,11 +72,12 @@ fn run_mode(mode: &Mode, stuck: Exit) -> Result<Exit, Box<dyn Error>> {
         Mode::Check(config) => check::run(config, stuck),
         Mode::Board(config) => board::run(config, stuck),
         Mode::Summary(config) => summary::run(config, stuck),
-    })
+    }
 }
 
 /// Prints a usage error even with `--quiet`: nothing else would explain the exit code.
 fn usage_error(message: &str) -> Exit {
+    let message = printable(message, tilt_honeycomb::log::LINE_LIMIT);
     let _ = writeln!(io::stderr(), "tilt-honeycomb: {message}");
     Exit::Usage
 }

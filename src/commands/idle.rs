@@ -52,9 +52,8 @@ fn is_beside_ci(environment: &Environment, ends_by_itself: bool) -> bool {
 /// Waits for a signal. Logs `why` only once signals are handled, because its reader may send one.
 fn wait_for_signal(why: &str) {
     let shutdown = Shutdown::default();
-    let handles_signals = shutdown::on_signals(&shutdown, || ()).is_ok();
+    // Without a free thread, a signal ends the process by itself.
+    let _ = shutdown::on_signals(&shutdown, || ());
     log::warn!("{why}");
-    if handles_signals {
-        shutdown.wait();
-    }
+    shutdown.wait();
 }

@@ -51,26 +51,54 @@ use crate::tilt::watch::{WatchEvent, WatchTarget};
 /// slowly.
 const MESSAGE_LIMIT: usize = 1_000;
 
+/// How often the start is tried if the system allows no more threads.
+const THREAD_RETRY: Duration = Duration::from_secs(5);
+
 /// Reports now, then at every interval, until stopped or orphaned.
-///
-/// Fails if the system allows no more threads or no signal handlers.
-pub fn run(config: &SidecarConfig) -> io::Result<Exit> {
+pub fn run(config: &SidecarConfig) -> Exit {
     let (outbox, messages) = mpsc::sync_channel(MESSAGE_LIMIT);
     let shutdown = Shutdown::default();
-    let on_signal = outbox.clone();
-    // A full channel wakes the loop anyway, and the handler must not block: it has to notice a
-    // second signal.
-    on_signals(&shutdown, move || drop(on_signal.try_send(Message::Shutdown)))?;
-    let sender = config.send.sender();
-    let client = sender.client().clone();
-    let mut sidecar = Sidecar::start(config, shutdown, sender, &outbox)?;
+    let handle_signals = || {
+        let on_signal = outbox.clone();
+        // A full channel wakes the loop anyway, and the handler must not block: it has to notice a
+        // second signal.
+        on_signals(&shutdown, move || drop(on_signal.try_send(Message::Shutdown)))
+    };
+    let start = || {
+        let sender = config.send.sender();
+        let client = sender.client().clone();
+        Ok((Sidecar::start(config, shutdown.clone(), sender, &outbox)?, client))
+    };
+    let started =
+        retry_start(&shutdown, handle_signals).and_then(|()| retry_start(&shutdown, start));
+    let Some((mut sidecar, client)) = started else { return Exit::Done };
     sidecar.log_start();
     dataset_link::log_when_known(client.api(), &config.send.destination);
     let exit = sidecar.run_until_shutdown(&messages);
     if exit == Exit::Done {
         sidecar.shut_down(&messages);
     }
-    Ok(exit)
+    exit
+}
+
+/// Repeats `start` until it succeeds, because the system may allow no more threads at the moment. Returns
+/// `None` if a shutdown is requested first.
+fn retry_start<T>(shutdown: &Shutdown, mut start: impl FnMut() -> io::Result<T>) -> Option<T> {
+    let mut is_logged = false;
+    loop {
+        match start() {
+            Ok(started) => return Some(started),
+            Err(error) if !is_logged => {
+                let pause = THREAD_RETRY.as_secs();
+                log::warn!("cannot start a thread: {error}; retrying every {pause}s");
+                is_logged = true;
+            }
+            Err(_) => {}
+        }
+        if shutdown.wait_until(time::now() + THREAD_RETRY) {
+            return None;
+        }
+    }
 }
 
 /// A running sidecar.

@@ -90,6 +90,12 @@ impl TiltProcess {
         self.kill();
     }
 
+    /// Kills `tilt` with every process that it started, and waits, so that no zombie process stays.
+    pub(super) fn end(&self) {
+        self.kill_group();
+        self.wait_after_kill();
+    }
+
     /// Waits for the exit of a `tilt` that was killed. Returns `None` if it does not exit.
     pub(super) fn wait_after_kill(&self) -> Option<ExitStatus> {
         let output = self.handle.wait_timeout(LEFTOVER_TIMEOUT).ok().flatten()?;
@@ -136,12 +142,10 @@ impl RunningCall {
     pub(super) fn start(command: &TiltCommand, arguments: Vec<String>) -> Result<Self, TiltError> {
         let StartedTilt { stdout, stderr, process } = spawn(command, arguments, ProcessGroup::Own)?;
         enlarge(&stdout.pipe);
-        Ok(Self {
-            process,
-            stdout: in_background(move || read_list(stdout))?,
-            stderr: in_background(move || read_head(stderr))?,
-            is_finished: false,
-        })
+        let readers = in_background(move || read_list(stdout))
+            .and_then(|stdout| Ok((stdout, in_background(move || read_head(stderr))?)));
+        let (stdout, stderr) = readers.inspect_err(|_| process.end())?;
+        Ok(Self { process, stdout, stderr, is_finished: false })
     }
 
     /// Waits until `tilt` has exited and its output is read. Returns `None` if that takes longer
@@ -200,9 +204,7 @@ impl RunningCall {
 impl Drop for RunningCall {
     fn drop(&mut self) {
         if !self.is_finished {
-            self.process.kill_group();
-            // Without this wait, a zombie process would stay.
-            self.process.wait_after_kill();
+            self.process.end();
         }
     }
 }

@@ -81,11 +81,12 @@ impl Watch {
         let arguments = command.arguments(&["get", target.kind().name(), "--watch", "-o", "json"]);
         let StartedTilt { stdout, stderr, process } =
             process::spawn(command, arguments, ProcessGroup::Shared)?;
-        let stderr = in_background(move || read_head(stderr))?;
         let watched = process.clone();
-        std::thread::Builder::new()
-            .name("tilt watch".into())
-            .spawn(move || follow(stdout, &stderr, &watched, on_event))?;
+        let threads = in_background(move || read_head(stderr)).and_then(|stderr| {
+            let follow = move || follow(stdout, &stderr, &watched, on_event);
+            std::thread::Builder::new().name("tilt watch".into()).spawn(follow)
+        });
+        threads.inspect_err(|_| process.end())?;
         Ok(Self { process })
     }
 }

@@ -34,6 +34,8 @@ mod sidecar {
 
 /// Builds reported from `tilt ci`.
 mod ci {
+    #[cfg(target_os = "linux")]
+    mod large_snapshots;
     mod old_snapshots;
     mod tilt_ci;
 }
@@ -68,6 +70,8 @@ mod chaos {
     #[cfg(target_os = "linux")]
     mod crash_points;
     pub mod faults;
+    #[cfg(target_os = "linux")]
+    mod limits;
 }
 
 /// Secrets do not leave the machine.

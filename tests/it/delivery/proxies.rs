@@ -1,15 +1,13 @@
 //! Proxies: which one a request uses, what is reported about it, and that its password is not.
 
-use std::ffi::OsString;
 use std::io::Write;
 use std::net::TcpListener;
-use std::os::unix::ffi::OsStringExt;
 use std::thread;
 
 use fakes::honeycomb::{Server, read_head};
 
 use crate::support::api::INGEST_KEY;
-use crate::support::{Invocation, Outcome, Sandbox, UNREACHABLE, retry};
+use crate::support::{Invocation, Outcome, Sandbox, UNREACHABLE, not_unicode, retry};
 
 const PASSWORD: &str = "pa55word";
 /// A host that only a proxy can reach.
@@ -79,9 +77,8 @@ fn a_malformed_proxy_is_an_error_that_hides_its_value() {
 #[test]
 fn a_proxy_that_is_not_utf8_is_an_error() {
     let sandbox = Sandbox::new();
-    let value = OsString::from_vec(b"http://ann:pa55word@pro\xffxy:80".to_vec());
-    let outcome = report(&sandbox).env("HTTP_PROXY", value).finish().exits_with(2);
-    hides_the_password(outcome.says("HTTP_PROXY: ").says_one_line());
+    let outcome = report(&sandbox).env("HTTP_PROXY", not_unicode()).finish().exits_with(2);
+    outcome.says("HTTP_PROXY: must be a URL").says_one_line();
 }
 
 #[test]

@@ -46,6 +46,15 @@ impl Invocation {
         self.env("HONEYCOMB_API_KEY", KEY).env("HONEYCOMB_DATASET", DATASET)
     }
 
+    /// Runs it as an ordinary user, whom limits apply to. The files of the sandbox must belong to this
+    /// user.
+    #[cfg(target_os = "linux")]
+    pub(super) fn run_by(mut self, id: u32) -> Self {
+        use std::os::unix::process::CommandExt;
+        self.command.uid(id).gid(id);
+        self
+    }
+
     /// Keeps stdin open and empty while the `Process` exists.
     pub fn with_open_stdin(mut self) -> Self {
         self.command.stdin(Stdio::piped());
@@ -120,6 +129,11 @@ impl Process {
 
     pub fn is_running(&self) -> bool {
         lock(&self.progress).ended.is_none()
+    }
+
+    #[cfg(target_os = "linux")]
+    pub fn pid(&self) -> u32 {
+        self.pid
     }
 
     /// True if every process has closed the stdout and stderr of this one.

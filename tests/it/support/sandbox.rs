@@ -165,6 +165,26 @@ impl Sandbox {
         panic!("{name} is a shell script");
     }
 
+    /// A shell script in this sandbox, run by a user whom the limit on threads applies to, which is not
+    /// root. `$PROGRAM` is the program.
+    #[cfg(target_os = "linux")]
+    pub fn limited(&self, script: &str) -> Invocation {
+        const ORDINARY_USER: u32 = 64_321;
+        let program = self.path("bin/program");
+        if !program.exists() {
+            // An ordinary user may not be allowed into the folder of the build.
+            fs::copy(PROGRAM, &program).expect("a copy");
+            fs::remove_file(self.path("bin/tilt")).expect("the fake tilt");
+            fs::copy(test_tool("fake-tilt"), self.path("bin/tilt")).expect("a copy");
+        }
+        let run = self.command(&["/bin/sh", "-c", script]).env("PROGRAM", program);
+        if !rustix::process::geteuid().is_root() {
+            return run;
+        }
+        give(self.root.path(), ORDINARY_USER);
+        run.run_by(ORDINARY_USER)
+    }
+
     /// One report to a server with a timeout of one minute.
     pub fn report_to(&self, server: &Server) -> Invocation {
         self.report_within("1m", server)
@@ -223,6 +243,15 @@ pub fn set_mode(path: &Path, mode: u32) {
         .expect("a file mode");
     #[cfg(windows)]
     let _ = (path, mode);
+}
+
+/// Makes a file or a folder with its content belong to a user.
+#[cfg(target_os = "linux")]
+fn give(path: &Path, user: u32) {
+    std::os::unix::fs::lchown(path, Some(user), Some(user)).expect("root may do this");
+    if path.is_dir() && !path.is_symlink() {
+        fs::read_dir(path).expect("a folder").flatten().for_each(|entry| give(&entry.path(), user));
+    }
 }
 
 /// Exchanges two paths in one step, so that a running program never finds one missing.

@@ -1,0 +1,78 @@
+//! Snapshots of any length, and from a pipe, are read in bounded memory.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+
+use fakes::honeycomb::Server;
+use serde_json::Value;
+
+use crate::support::{Invocation, PROGRAM, RECORDED_EVENTS, Sandbox, capture};
+
+/// More address space than the program and its libraries reserve, and not enough for more than one
+/// snapshot of the longest kind that is read.
+const MEMORY_KIB: usize = 300_000;
+
+/// The program with a shell command before it, within the limit on memory.
+fn limited(sandbox: &Sandbox, before: &str, options: &str, server: &Server) -> Invocation {
+    let script = format!("ulimit -v {MEMORY_KIB}; {before} '{PROGRAM}' --once {options}");
+    sandbox.command(&["/bin/sh", "-c", &script]).env("PATH", "/usr/bin:/bin").sending_to(server)
+}
+
+/// Writes the beginning of a snapshot and extends it to this length. The rest takes no disk space.
+fn write_sparse_snapshot(sandbox: &Sandbox, length: u64) {
+    let mut file = File::create(sandbox.path("work/tilt.json")).expect("a file");
+    file.write_all(b"{\"view\":{\"logList\":\"").expect("a beginning");
+    file.set_len(length).expect("a length");
+}
+
+#[test]
+fn a_snapshot_of_more_than_256_mb_is_an_error() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let queued = sandbox.queue_report(&server);
+    assert!(queued >= RECORDED_EVENTS);
+    write_sparse_snapshot(&sandbox, 300 * 1024 * 1024);
+    let outcome = limited(&sandbox, "", "--snapshot tilt.json", &server).finish().exits_with(1);
+    let outcome = outcome.says("the snapshot tilt.json is longer than 256 MB").says_one_line();
+    assert_eq!(outcome.stdout, "");
+    assert_eq!(server.accepted().len(), queued, "the queue is sent");
+    let options = "--snapshot tilt.json --never-fail";
+    limited(&sandbox, "", options, &server).finish().exits_with(0).says("longer than 256 MB");
+}
+
+#[test]
+fn the_logs_of_a_long_snapshot_are_not_held_in_memory() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    write_sparse_snapshot(&sandbox, 250 * 1024 * 1024);
+    let mut file = OpenOptions::new().append(true).open(sandbox.path("work/tilt.json"));
+    let recorded = fs::read_to_string(capture("ci/snapshot.json")).expect("the capture");
+    let recorded: Value = serde_json::from_str(&recorded).expect("JSON");
+    let view = recorded["view"].to_string();
+    let rest = format!("\",{}}}", view.strip_prefix('{').expect("an object"));
+    file.as_mut().expect("the file").write_all(rest.as_bytes()).expect("the rest");
+    limited(&sandbox, "", "--snapshot tilt.json", &server).finish().exits_with(0);
+    assert!(!server.accepted().is_empty());
+}
+
+#[test]
+fn an_endless_device_is_not_a_snapshot() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let outcome = limited(&sandbox, "", "--snapshot /dev/zero", &server).finish().exits_with(1);
+    outcome.says("/dev/zero is not a snapshot").says_one_line();
+}
+
+#[test]
+fn an_endless_pipe_is_an_error() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    for before in ["yes '{\"a\":\"x' |", "yes '{ ' |"] {
+        let run = limited(&sandbox, before, "--snapshot /dev/stdin", &server);
+        run.finish().exits_with(1).says("/dev/stdin").says_one_line();
+    }
+}
+
+#[test]
+fn a_snapshot_is_read_from_stdin() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let before = format!("cat '{}' |", capture("ci/snapshot.json").display());
+    limited(&sandbox, &before, "--snapshot /dev/stdin", &server).finish().exits_with(0);
+    assert!(!server.accepted().is_empty());
+}
