@@ -13,8 +13,11 @@ mod cli {
     mod check;
     // Runs a shell script.
     #[cfg(unix)]
-    mod install;
+    pub mod install;
     mod key_file;
+    // Runs a shell script.
+    #[cfg(unix)]
+    mod launch;
     mod once;
     mod options;
     // Sends signals to programs that wait for pipes.
@@ -92,6 +95,7 @@ mod tilt {
 mod repository {
     pub mod documents;
     mod imports;
+    mod release;
     mod size;
     mod tidy;
 }

@@ -118,7 +118,8 @@ fn quoted_messages_exist_in_the_program() {
     // A long text is split over several lines of source.
     let words =
         |text: &str| text.replace('\\', "").split_whitespace().collect::<Vec<_>>().join(" ");
-    let sources = words(&(read("Tiltfile") + &sources));
+    let sources =
+        words(&(read("scripts/extension/Tiltfile") + &read("scripts/extension/run") + &sources));
     let messages = rows(&operations[generated_part(&operations, "messages")]);
     assert!(!messages.is_empty());
     for (message, _) in messages {
