@@ -264,6 +264,17 @@ pub const QUERIES: &[Query] = &[
         style: Style::Combo,
     },
     Query {
+        name: "Collector versions",
+        question: "On how many machines does each version of tilt-honeycomb report?",
+        filters: &[kind("session")],
+        combination: Combination::All,
+        calculations: &[of("COUNT_DISTINCT", "installation.id")],
+        breakdowns: &["collector.version"],
+        order: of("COUNT_DISTINCT", "installation.id"),
+        days: 7,
+        style: Style::Combo,
+    },
+    Query {
         name: "Live updates against full builds",
         question: "How often is a change a live update instead of an image build, and how long do both take?",
         filters: &[
