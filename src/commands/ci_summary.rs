@@ -7,10 +7,11 @@ use std::fmt::Write;
 use std::time::{Duration, SystemTime};
 
 use crate::base::text::one_line;
-use crate::events::failure::{Failure, classes, pod_status};
+use crate::events::failure::{Failure, classes};
+use crate::events::runtime_failure::RuntimeFailure;
 use crate::events::spans::place_of_update;
 use crate::tilt::health::Health;
-use crate::tilt::model::{Outcome, Resource, ResourceType, Snapshot, Waiting};
+use crate::tilt::model::{Outcome, Resource, Snapshot, Waiting};
 
 /// Rows of the table. GitHub accepts a summary of at most 1 MiB
 /// (<https://docs.github.com/actions/using-workflows/workflow-commands-for-github-actions>).
@@ -194,9 +195,8 @@ fn failure_reason(resource: &Resource) -> Option<String> {
         let exit_code = exit_code.map_or_else(String::new, |code| format!(", exit code {code}"));
         return Some(format!("{class}{exit_code}"));
     }
-    let of_pod = pod_status::class_of(resource.pod_status.as_deref().unwrap_or_default());
-    let is_local = resource.resource_type == Some(ResourceType::Local);
-    of_pod.or(is_local.then_some(classes::COMMAND_FAILED)).map(str::to_owned)
+    let class = RuntimeFailure::of(resource, None)?.class;
+    (class != classes::OTHER).then(|| class.to_owned())
 }
 
 /// What a resource was doing when the run ended: `running`, `not ready` or `waiting for db`.
@@ -359,7 +359,8 @@ mod tests {
             (runtime(ResourceType::K8s, Some("Init:ImagePullBackOff")), "image_pull"),
             (runtime(ResourceType::K8s, Some("Running")), ""),
             (runtime(ResourceType::Local, None), "command_failed"),
-            (runtime(ResourceType::DockerCompose, None), ""),
+            (runtime(ResourceType::DockerCompose, None), "command_failed"),
+            (Resource { is_job: true, ..runtime(ResourceType::K8s, Some("Error")) }, "job_failed"),
             (resource("no text", "error", "00:01"), ""),
         ] {
             assert_eq!(reason(resource).0, expected);
