@@ -144,6 +144,11 @@ pub fn session(
 pub fn cluster(snapshot: &Snapshot) -> Option<Finding> {
     const TOPIC: &str = "cluster";
     let cluster = snapshot.cluster.as_ref()?;
+    // Tilt knows the version only of a cluster that it was connected to.
+    if cluster.is_unavailable && cluster.version.is_some() {
+        let advice = "Tilt has lost its Kubernetes cluster; it reconnects when the cluster is back";
+        return Some(Finding::note(TOPIC, advice));
+    }
     if cluster.is_unavailable {
         let advice = "Tilt cannot connect to its Kubernetes cluster: repair it and restart Tilt";
         return Some(Finding::note(TOPIC, advice));

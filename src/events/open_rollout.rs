@@ -23,9 +23,9 @@ pub struct OpenRollout {
 impl OpenRollout {
     /// When a failure began that is observed now. Tilt does not tell.
     ///
-    /// The condition `Ready` of a resource that was ready dates from its crash. If the rollout was not
-    /// observed before, the failure may be old. It then began when its container ended, or no earlier
-    /// than the end of the update.
+    /// The condition `Ready` of a resource that was ready dates from its crash. If the resource was
+    /// observed before, the failure is new. Otherwise it may be old: it began when the container ended,
+    /// or no earlier than the end of the update.
     pub fn failed_since(
         resource: &Resource,
         updated_at: &Timestamp,

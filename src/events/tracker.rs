@@ -266,6 +266,11 @@ impl SessionTracker {
         taken.filter_map(|(_, known)| known.reports.as_mut()?.take_pending()).collect()
     }
 
+    /// True if an earlier observation reported the status of the resource.
+    pub fn was_reported(&self, resource: &Resource) -> bool {
+        self.resources.get(&resource.name).is_some_and(|known| known.status.is_some())
+    }
+
     /// The rollout of a resource that has not ended.
     pub fn open_rollout(&self, resource: &str) -> Option<&OpenRollout> {
         self.resources.get(resource)?.rollout.as_ref()

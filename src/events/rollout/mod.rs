@@ -144,8 +144,10 @@ impl Derivation<'_> {
         let was_observed = known.is_some();
         let trouble = match (failure, known.and_then(|open| open.trouble)) {
             (Some(_), None) => {
+                let was_running = was_observed
+                    || self.observation.is_watched && self.tracker.was_reported(resource);
                 let since =
-                    OpenRollout::failed_since(resource, rollout.updated_at, was_observed, self.now);
+                    OpenRollout::failed_since(resource, rollout.updated_at, was_running, self.now);
                 Some(Trouble::begin(since, self.now))
             }
             (Some(_), Some(trouble)) => Some(trouble.resumed(self.now)),

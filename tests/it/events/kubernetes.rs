@@ -184,6 +184,10 @@ fn check_names_the_cluster_or_says_that_it_is_unreachable() {
         let check = sandbox_of(folder).run("check --api-endpoint http://127.0.0.1:1").finish();
         check.finds("cluster", verdict, text);
     }
+    let lost = sandbox_of("real-up-variety");
+    lost.tilt().change("clusters", |clusters| clusters[0]["status"]["error"] = json!("refused"));
+    let check = lost.run("check --api-endpoint http://127.0.0.1:1").finish();
+    check.finds("cluster", "note", "Tilt has lost its Kubernetes cluster");
 }
 
 #[test]

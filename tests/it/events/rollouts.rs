@@ -37,8 +37,14 @@ fn of_snapshot(folder: &str) -> Vec<Value> {
     sandbox.run("--once --dry-run --snapshot tilt.json").finish().exits_with(0).events()
 }
 
-/// Replays recorded versions of resources at the times that they show.
+/// Replays recorded versions of resources.
 fn replayed(folder: &str) -> Vec<Value> {
+    let journal = capture(&format!("{folder}/watch-uiresources.jsonl"));
+    replay(&fs::read_to_string(journal).expect("a capture"))
+}
+
+/// Replays versions of resources, one per line, at the latest time that they show.
+fn replay(versions: &str) -> Vec<Value> {
     let (mut state, mut view) = (State::default(), LiveView::default());
     let context = Context { collector: "honeycomb-collector".into(), ..Context::default() };
     let mut now = SystemTime::UNIX_EPOCH;
@@ -47,15 +53,15 @@ fn replayed(folder: &str) -> Vec<Value> {
         r#"{"kind":"UISession","metadata":{"uid":"s"},"status":{"tiltStartTime":"2026-11-28T17:20:00Z"}}"#
     ));
     view.replace(session);
-    let journal = capture(&format!("{folder}/watch-uiresources.jsonl"));
-    for line in fs::read_to_string(journal).expect("a capture").lines() {
+    for line in versions.lines() {
         let mut version = Snapshot::default();
         assert!(version.add(line), "{line}");
         view.apply(version);
         let times = line.split('"').filter_map(Timestamp::parse).map(|time| time.at);
         now = times.fold(now, SystemTime::max);
+        let changes = view.changes();
         let observation =
-            Observation { is_watched: true, ..view.observation(Heartbeats::Changed(&[])) };
+            Observation { is_watched: true, ..view.observation(Heartbeats::Changed(&changes)) };
         reconcile(&mut state, &observation, &context, now);
         view.mark_reported();
     }
@@ -246,4 +252,34 @@ fn a_refusal_by_the_api_fails_the_update_and_has_no_rollout() {
     });
     assert_eq!(json!(classes), expected);
     assert_eq!(rollouts(&events, &OUTCOME), json!({}));
+}
+
+#[test]
+fn a_failure_that_a_watch_shows_with_the_update_is_new() {
+    let version = |status: &str, build: &str, pod: &str, now: &str| {
+        json!({
+            "kind": "UIResource", "metadata": {"name": "job"},
+            "status": {
+                "updateStatus": status, "runtimeStatus": if pod.is_empty() { "pending" } else { "error" },
+                "specs": [{"type": "k8s"}], "lastDeployTime": now,
+                build: if build == "currentBuild" {
+                    json!({"spanID": "build:1", "startTime": "2026-11-28T17:20:05Z"})
+                } else {
+                    json!([{"spanID": "build:1", "startTime": "2026-11-28T17:20:05Z",
+                        "finishTime": "2026-11-28T17:20:06Z"}])
+                },
+                "conditions": [{"type": "Ready", "status": "False",
+                    "lastTransitionTime": "2026-11-28T17:20:01Z"}],
+                "k8sResourceInfo": {"displayNames": ["job:job"], "podStatus": pod,
+                    "podCreationTime": "2026-11-28T17:20:06Z"},
+            },
+        })
+        .to_string()
+    };
+    let building = version("in_progress", "currentBuild", "", "2026-11-28T17:20:05Z");
+    let failed = version("ok", "buildHistory", "Error", "2026-11-28T17:20:09Z");
+    let expected = json!({"job": [["failed", 3000.0, "job_failed", null]]});
+    assert_eq!(rollouts(&replay(&format!("{building}\n{failed}")), &OUTCOME), expected);
+    let expected = json!({"job": [["failed", 0.0, "job_failed", null]]});
+    assert_eq!(rollouts(&replay(&failed), &OUTCOME), expected, "it may be old");
 }
