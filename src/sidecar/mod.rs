@@ -238,7 +238,7 @@ impl<'a> Sidecar<'a> {
                 let now = time::now();
                 self.schedule.on_change(now);
                 if self.reporter.view.needs_poll() {
-                    self.schedule.poll_by(now + SETTLE_TIME);
+                    self.schedule.poll_for_change(now);
                 }
             }
             WatchEvent::Ended(reason) => {

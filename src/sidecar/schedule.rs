@@ -18,6 +18,9 @@ pub(super) const STORE_RETRY: Duration = Duration::from_secs(1);
 pub(super) const POLL_RETRY: Duration = Duration::from_secs(5);
 /// Tilt needs this long to show all objects after a Tiltfile load, a new session or a lost watch.
 pub(super) const SETTLE_TIME: Duration = Duration::from_millis(500);
+/// The shortest time between polls that changes of pods cause. A poll of 200 resources takes `tilt` a
+/// third of a second of CPU.
+const POLL_SPACING: Duration = Duration::from_secs(2);
 
 /// When each kind of work is due.
 #[derive(Debug)]
@@ -108,6 +111,12 @@ impl Schedule {
     /// Plans a poll at `at`, unless an earlier one is planned.
     pub(super) fn poll_by(&mut self, at: Instant) {
         set_earlier(&mut self.poll_at, at);
+    }
+
+    /// Plans a poll for what the watches do not show. If changes keep coming, the polls stay apart.
+    pub(super) fn poll_for_change(&mut self, now: Instant) {
+        let next = self.polled_at.map_or(now, |at| at + POLL_SPACING);
+        self.poll_by(next.max(now + SETTLE_TIME));
     }
 
     /// Plans a poll at `at` and no report before it.
@@ -259,6 +268,20 @@ mod tests {
         assert!(!schedule.poll_is_due(now) && schedule.poll_is_due(now + SETTLE_TIME));
         schedule.on_poll_started();
         assert!(!schedule.poll_is_due(now + POLL_RETRY) && schedule.poll_is_due(now + INTERVAL));
+    }
+
+    #[test]
+    fn polls_for_changes_stay_two_seconds_apart() {
+        let (mut schedule, now) = schedule();
+        schedule.on_report(now);
+        schedule.poll_for_change(now);
+        assert!(schedule.poll_is_due(now + SETTLE_TIME), "the first one");
+        schedule.on_poll_started();
+        schedule.on_polled(now + SETTLE_TIME);
+        schedule.poll_for_change(now + SETTLE_TIME);
+        let next = now + SETTLE_TIME + POLL_SPACING;
+        assert!(!schedule.poll_is_due(now + POLL_SPACING));
+        assert!(schedule.poll_is_due(next));
     }
 
     #[test]
