@@ -79,6 +79,7 @@ mod chaos {
 
 /// Secrets do not leave the machine.
 mod privacy {
+    mod kubernetes;
     mod pods;
     mod secrets;
 }
