@@ -5,14 +5,14 @@
 #![expect(clippy::print_stdout, reason = "a command-line tool prints")]
 #![expect(clippy::disallowed_methods, reason = "it measures time")]
 
+mod collector;
+
 use std::collections::HashMap;
-use std::path::Path;
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime};
 use std::{env, fs, thread};
 
 use fakes::honeycomb::Server;
-use fakes::programs;
 use fakes::storm::{self, Finished, Storm};
 
 fn main() -> ExitCode {
@@ -29,59 +29,26 @@ fn main() -> ExitCode {
     storm::prepare(&storm, begins, &folder).expect("the fake Tilt's folder");
 
     let server = Server::start();
-    let mut collector = collect(&scratch.path().join("state"), &folder, &server.url());
+    let state = scratch.path().join("state");
+    let mut collector = collector::collect(&state, &folder, &server.url());
     thread::sleep(begins.duration_since(SystemTime::now()).unwrap_or_default());
     // A watch misses no change after its initial list, so wait until both have printed theirs.
     let watched = || fs::read_to_string(folder.join("watched")).unwrap_or_default();
-    wait_until(|| watched().lines().count() >= 2);
-    let memory_before = memory(&collector);
+    collector::wait_until(|| watched().lines().count() >= 2);
+    let memory_before = collector::status(&collector, "VmRSS");
     let completed_at = storm::play(&storm, &folder, 1).expect("the storm is written");
 
-    wait_until(|| arrivals(&server).len() >= completed_at.len());
-    let memory_after = memory(&collector);
-    let cpu = cpu(&collector);
-    collector.kill().expect("it runs");
-    collector.wait().expect("this process started it");
-    let stderr = fs::read_to_string(scratch.path().join("state.log")).unwrap_or_default();
-    for warning in stderr.lines().filter(|line| line.starts_with("tilt-honeycomb: ")) {
+    collector::wait_until(|| arrivals(&server).len() >= completed_at.len());
+    let memory_after = collector::status(&collector, "VmRSS");
+    let cpu = collector::cpu(&collector);
+    collector::end(&mut collector, &folder);
+    for warning in collector::warnings(&state) {
         println!("warning: {warning}");
     }
-    end_watches(&folder);
     let exit = print_results(&storm, &completed_at, &arrivals(&server));
     println!("resident memory   {memory_before} -> {memory_after}");
     println!("CPU time          {cpu:>8}  ms");
     exit
-}
-
-fn collect(state: &Path, folder: &Path, url: &str) -> Child {
-    let programs = programs();
-    Command::new(programs.join("tilt-honeycomb"))
-        .args(["--tilt".as_ref(), programs.join("fake-tilt").as_os_str()])
-        .env_clear()
-        .env("STAND_IN", folder)
-        .env("HONEYCOMB_API_KEY", "storm")
-        .env("HONEYCOMB_DATASET", "storm")
-        .env("HONEYCOMB_API_ENDPOINT", url)
-        .args(["--state-dir".as_ref(), state.as_os_str()])
-        .stdin(Stdio::null())
-        .stderr(fs::File::create(state.with_extension("log")).expect("a log"))
-        .spawn()
-        .expect("the collector starts")
-}
-
-/// Waits until the condition holds, for at most two minutes.
-fn wait_until(condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_mins(2);
-    while !condition() && Instant::now() < deadline {
-        thread::sleep(Duration::from_millis(20));
-    }
-}
-
-/// Ends the fake Tilt's watches. They outlive a killed collector, because they notice the closed
-/// pipe only when they print.
-fn end_watches(folder: &Path) {
-    fs::write(folder.join("end"), "").expect("a file");
-    thread::sleep(Duration::from_millis(100));
 }
 
 /// The times at which each build arrived.
@@ -126,18 +93,4 @@ fn print_results(
     println!("delay, p99        {:>8.1}  ms", milliseconds(delays.get(delays.len() * 99 / 100)));
     println!("delay, maximum    {:>8.1}  ms", milliseconds(delays.last()));
     if lost + duplicates > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
-}
-
-/// Resident memory, such as "5120 kB". Known only on Linux.
-fn memory(process: &Child) -> String {
-    let status = fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    line.map_or("unknown".to_owned(), |line| line.trim().to_owned())
-}
-
-/// User plus system time in milliseconds. Linux reports it in units of 10 ms.
-fn cpu(process: &Child) -> u64 {
-    let stat = fs::read_to_string(format!("/proc/{}/stat", process.id())).unwrap_or_default();
-    let ticks: u64 = stat.split(' ').skip(13).take(2).filter_map(|t| t.parse::<u64>().ok()).sum();
-    ticks * 10
 }
