@@ -4,7 +4,8 @@
    on a file, and connect or send on an IPv4 socket.
 
    CLOCK_LEAP   a file of eight bytes: the offset of the wall clock in seconds (int64, native order)
-   STEPS        a file that gets one line for each step of the collector: thread, call, target
+   STEPS        a file that gets one line for each step of the collector: thread, call, target; for a
+                write and a sync the target is the number of bytes and the path
    STRIKE       "SIGNAL WHEN NUMBER", such as "9 before 3": send signal 9 before step 3
    NO_LINKS     linkat fails with EPERM, as on a file system without hard links */
 
@@ -83,6 +84,17 @@ static int is_file(int file) {
         && (S_ISREG(status.st_mode) || S_ISDIR(status.st_mode));
 }
 
+/* The number of bytes and the path of an open file. */
+static const char *bytes_and_path(size_t bytes, int file) {
+    static __thread char text[480];
+    char link[32];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", file);
+    int start = snprintf(text, sizeof text, "%zu ", bytes);
+    ssize_t length = readlink(link, text + start, sizeof text - start - 1);
+    text[start + (length < 0 ? 0 : length)] = 0;
+    return text;
+}
+
 static int is_ipv4_socket(int socket) {
     int domain = 0;
     socklen_t length = sizeof domain;
@@ -111,8 +123,8 @@ static int must_fail(const char *call) {
         return result;                                                                              \
     }
 
-STEP(ssize_t, write, (int file, const void *bytes, size_t count), (file, bytes, count), is_file(file), "")
-STEP(int, fsync, (int file), (file), is_file(file), "")
+STEP(ssize_t, write, (int file, const void *bytes, size_t count), (file, bytes, count), is_file(file), bytes_and_path(count, file))
+STEP(int, fsync, (int file), (file), is_file(file), bytes_and_path(0, file))
 STEP(int, rename, (const char *from, const char *to), (from, to), 1, to)
 STEP(int, linkat, (int at, const char *from, int there, const char *to, int flags), (at, from, there, to, flags), 1, to)
 STEP(int, unlink, (const char *path), (path), 1, path)

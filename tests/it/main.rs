@@ -64,6 +64,8 @@ mod delivery {
     mod later;
     mod proxies;
     pub mod responses;
+    #[cfg(target_os = "linux")]
+    mod writes;
 }
 
 /// Delivery holds when disks, networks, processes or clocks fail.

@@ -45,7 +45,8 @@ fn ended_with_unstored_response(steps: &[(String, String)]) -> bool {
     let is = |step: &(String, String), name: &str| step.1.starts_with(name);
     let Some(sent) = steps.iter().rposition(|step| is(step, "send")) else { return false };
     let sender = &steps[sent].0;
-    !steps[sent..].iter().any(|step| step.0 == *sender && is(step, "rename"))
+    let stores = |step: &(String, String)| is(step, "fsync") && step.1.contains("/settled-");
+    !steps[sent..].iter().any(|step| step.0 == *sender && stores(step))
 }
 
 /// An environment with queued events and a new build.
