@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use crate::events::event::EventKind;
 use crate::honeycomb::batch::Batch;
-use crate::honeycomb::response::EventResult;
+use crate::honeycomb::response::{EventResult, RequestFailure};
 
 /// The events that the server wants later, and their kinds.
 #[derive(Debug, Clone, Default)]
@@ -15,6 +15,8 @@ pub struct Later {
     seqs: BTreeSet<u64>,
     /// The kinds of which the server took no event when it last got one.
     kinds: BTreeSet<EventKind>,
+    /// Why the server wants them later.
+    failure: Option<RequestFailure>,
 }
 
 impl Later {
@@ -33,13 +35,19 @@ impl Later {
         &self.kinds
     }
 
+    /// Why the events wait; `None` if none does.
+    pub fn failure(&self) -> Option<&RequestFailure> {
+        self.failure.as_ref().filter(|_| !self.is_empty())
+    }
+
     /// Adds the events of a batch that the server wants later.
     pub fn add(&mut self, batch: &Batch, results: &[EventResult]) {
         let results = || batch.seqs.iter().zip(&batch.kinds).zip(results);
         for ((seq, kind), result) in results() {
-            if let EventResult::Retry { .. } = result {
+            if let EventResult::Retry { status, reason } = result {
                 self.seqs.insert(*seq);
                 self.kinds.insert(*kind);
+                self.failure = Some(RequestFailure::of_events(*status, reason));
             }
         }
         for ((_, kind), result) in results() {
@@ -76,7 +84,10 @@ mod tests {
         later.add(&mixed, &[retry(), EventResult::Accepted, retry()]);
         assert_eq!(later.seqs(), &[4, 6].into(), "7 has no status");
         assert_eq!(later.kinds(), &[heartbeat].into(), "an update was accepted");
+        let failure = later.failure().expect("a reason to wait");
+        assert_eq!(failure.reason, "HTTP 503 for some events");
         assert!(later.retry() && !later.retry());
+        assert_eq!(later.failure(), None, "no event waits");
         assert_eq!(later.kinds(), &[heartbeat].into());
         later.add(&batch(&[(4, heartbeat)]), &[EventResult::Accepted]);
         assert!(later.is_empty() && later.kinds().is_empty());

@@ -274,7 +274,7 @@ fn reason_to_stop(progress: &mut SendProgress, lock: &SendLock) -> Option<Delive
         return Some(DeliveryEnd::Stopped);
     }
     if progress.budget.is_used_up() {
-        let failure = progress.last_failure.take();
+        let failure = progress.last_failure.take().or_else(|| progress.later.failure().cloned());
         return Some(failure.map_or(DeliveryEnd::OutOfTime, DeliveryEnd::Kept));
     }
     (!lock.holds()).then_some(DeliveryEnd::Busy)

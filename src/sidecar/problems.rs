@@ -93,14 +93,13 @@ impl Problems {
         let (problem, reason) = match &delivery.end {
             DeliveryEnd::Kept(failure) => ("kept", &failure.reason),
             DeliveryEnd::Refused { advice } => ("refused", advice),
+            // What a stopped delivery left undone is unknown. The last one of the process follows it.
+            DeliveryEnd::Stopped => return false,
             // Without a response, the state of Honeycomb is unknown.
             DeliveryEnd::Busy | DeliveryEnd::OutOfTime if delivery.is_without_result() => {
                 return false;
             }
-            DeliveryEnd::Empty
-            | DeliveryEnd::Stopped
-            | DeliveryEnd::Busy
-            | DeliveryEnd::OutOfTime => {
+            DeliveryEnd::Empty | DeliveryEnd::Busy | DeliveryEnd::OutOfTime => {
                 self.delivery = None;
                 // Both end here.
                 return self.sender_store.end() | self.deliveries.end();
@@ -160,6 +159,8 @@ mod tests {
         assert_eq!(problems.delivery(), Some("kept"));
         assert!(!problems.on_delivery(&delivery(DeliveryEnd::OutOfTime), None));
         assert_eq!(problems.delivery(), Some("kept"), "no response");
+        assert!(!problems.on_delivery(&delivery(DeliveryEnd::Stopped), None));
+        assert_eq!(problems.delivery(), Some("kept"), "stopped");
         assert!(problems.on_delivery(&delivery(DeliveryEnd::Empty), None));
         assert_eq!(problems.delivery(), None);
         assert!(!problems.on_delivery(&delivery(DeliveryEnd::Empty), None));
