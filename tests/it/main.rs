@@ -96,6 +96,7 @@ mod tilt {
 
 /// Rules for the files of this repository.
 mod repository {
+    mod alerts;
     pub mod documents;
     mod imports;
     mod release;
