@@ -7,7 +7,8 @@
    STEPS        a file that gets one line for each step of the collector: thread, call, target; for a
                 write and a sync the target is the number of bytes and the path
    STRIKE       "SIGNAL WHEN NUMBER", such as "9 before 3": send signal 9 before step 3
-   NO_LINKS     linkat fails with EPERM, as on a file system without hard links */
+   NO_LINKS     linkat fails with EPERM, as on a file system without hard links
+   NO_FOLDER_SYNC  fsync of a folder fails with EINVAL, as on some network file systems */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -102,17 +103,25 @@ static int is_ipv4_socket(int socket) {
         && domain == AF_INET;
 }
 
-static int must_fail(const char *call) {
-    if (strcmp(call, "linkat") != 0 || !getenv("NO_LINKS"))
-        return 0;
+static int has_no_links(void) {
     errno = EPERM;
+    return getenv("NO_LINKS") != NULL;
+}
+
+static int is_unsyncable(int file) {
+    struct stat status;
+    if (!getenv("NO_FOLDER_SYNC") || fstat(file, &status) != 0 || !S_ISDIR(status.st_mode))
+        return 0;
+    before_step("fsync", "folder EINVAL");
+    errno = EINVAL;
     return 1;
 }
 
-/* Defines a function that calls the real one, as a step if `is_step` holds. */
-#define STEP(type, name, parameters, arguments, is_step, target)                                    \
+/* Defines a function that calls the real one, as a step if `is_step` holds. It fails if `fails` holds,
+   which also sets errno. */
+#define STEP(type, name, parameters, arguments, is_step, target, fails)                             \
     type name parameters {                                                                          \
-        if (must_fail(#name))                                                                       \
+        if (fails)                                                                                  \
             return -1;                                                                              \
         type(*real) parameters = (type(*) parameters)dlsym(RTLD_NEXT, #name);                       \
         int step = (is_step) ? before_step(#name, target) : 0;                                      \
@@ -123,10 +132,10 @@ static int must_fail(const char *call) {
         return result;                                                                              \
     }
 
-STEP(ssize_t, write, (int file, const void *bytes, size_t count), (file, bytes, count), is_file(file), bytes_and_path(count, file))
-STEP(int, fsync, (int file), (file), is_file(file), bytes_and_path(0, file))
-STEP(int, rename, (const char *from, const char *to), (from, to), 1, to)
-STEP(int, linkat, (int at, const char *from, int there, const char *to, int flags), (at, from, there, to, flags), 1, to)
-STEP(int, unlink, (const char *path), (path), 1, path)
-STEP(int, connect, (int socket, const struct sockaddr *to, socklen_t size), (socket, to, size), is_ipv4_socket(socket), "")
-STEP(ssize_t, send, (int socket, const void *bytes, size_t count, int flags), (socket, bytes, count, flags), is_ipv4_socket(socket), "")
+STEP(ssize_t, write, (int file, const void *bytes, size_t count), (file, bytes, count), is_file(file), bytes_and_path(count, file), 0)
+STEP(int, fsync, (int file), (file), is_file(file), bytes_and_path(0, file), is_unsyncable(file))
+STEP(int, rename, (const char *from, const char *to), (from, to), 1, to, 0)
+STEP(int, linkat, (int at, const char *from, int there, const char *to, int flags), (at, from, there, to, flags), 1, to, has_no_links())
+STEP(int, unlink, (const char *path), (path), 1, path, 0)
+STEP(int, connect, (int socket, const struct sockaddr *to, socklen_t size), (socket, to, size), is_ipv4_socket(socket), "", 0)
+STEP(ssize_t, send, (int socket, const void *bytes, size_t count, int flags), (socket, bytes, count, flags), is_ipv4_socket(socket), "", 0)

@@ -84,6 +84,7 @@ mod privacy {
     mod kubernetes;
     mod pods;
     mod secrets;
+    mod untrusted_text;
 }
 
 /// Tilt's versions and its failures.

@@ -6,7 +6,7 @@ use std::fs;
 use fakes::honeycomb::{Answer, Reply, Server};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 
-use crate::support::{Process, Sandbox, eventually};
+use crate::support::{Process, Sandbox, builds, eventually, machine_library, recorded_builds};
 
 /// A limit that any user exceeds with one more thread.
 const NO_THREADS: &str = "{ ulimit -S -u 1 || ulimit -S -p 1; } 2>/dev/null";
@@ -164,4 +164,21 @@ fn the_program_allows_no_core_dump() {
     sidecar.signal(Signal::QUIT);
     eventually("an exit", || !sidecar.is_running());
     assert_eq!(fs::read_dir(sandbox.path("work")).expect("a folder").count(), 0);
+}
+
+/// Some network file systems cannot sync a folder. The rename before has happened.
+#[test]
+fn a_folder_that_cannot_be_synced_is_not_a_failure() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let report = || {
+        let run = sandbox.report_to(&server).env("LD_PRELOAD", machine_library());
+        run.env("NO_FOLDER_SYNC", "1").env("STEPS", sandbox.path("steps"))
+    };
+    report().finish().exits_with(0).says_nothing();
+    assert_eq!(builds(&server.accepted()), recorded_builds());
+    let steps = fs::read_to_string(sandbox.path("steps")).expect("the steps");
+    assert!(steps.contains("fsync folder EINVAL"), "{steps}");
+    // The next report knows what was sent.
+    report().finish().exits_with(0).says_nothing();
+    assert_eq!(builds(&server.accepted()), recorded_builds());
 }

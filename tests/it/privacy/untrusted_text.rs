@@ -1,0 +1,69 @@
+//! Names and errors from Tilt and from servers reach people without characters that control a terminal,
+//! change the order of the text, or show nothing.
+
+use std::fs;
+
+use fakes::honeycomb::{Reply, Server};
+use serde_json::{Value, json};
+
+use crate::support::{Sandbox, capture};
+
+/// A name that contains an escape sequence, a change of direction, a zero-width character and a tag.
+const NAME: &str = "we\u{1b}[2J\u{202e}b\u{200b}\u{e0041}\u{9b}x";
+/// What is left of it.
+const VISIBLE: &str = "we[2Jbx";
+
+#[track_caller]
+fn is_visible(text: &str) {
+    let hidden = |c: char| "\u{1b}\u{202e}\u{200b}\u{e0041}\u{9b}\u{7}\r".contains(c);
+    assert!(!text.contains(hidden), "{text:?}");
+}
+
+#[test]
+fn a_name_in_the_table_and_the_step_summary_is_visible() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let text = fs::read_to_string(capture("ci/snapshot.json")).expect("the capture");
+    let mut snapshot: Value = serde_json::from_str(&text).expect("JSON");
+    snapshot["view"]["uiResources"][2]["metadata"]["name"] = json!(NAME);
+    fs::write(sandbox.path("work/tilt.json"), snapshot.to_string()).expect("a snapshot");
+    let page = sandbox.path("work/page.md");
+    let run = sandbox.run("--once --verbose --snapshot tilt.json").sending_to(&server);
+    let outcome = run.env("GITHUB_STEP_SUMMARY", &page).finish().exits_with(0);
+    let page = fs::read_to_string(page).expect("a page");
+    for text in [&outcome.stdout, &outcome.stderr, &page] {
+        is_visible(text);
+    }
+    assert!(outcome.stdout.contains(VISIBLE), "{}", outcome.stdout);
+    assert!(page.contains("2Jbx"), "{page}");
+}
+
+#[test]
+fn an_error_of_a_server_is_visible_and_short() {
+    for status in [400, 401, 403, 422, 500] {
+        let (sandbox, server) = (Sandbox::new(), Server::start());
+        let reason = format!("{NAME}\r\n{}", "y".repeat(5000));
+        server.usually(Reply::new(status, json!({"error": reason}).to_string()));
+        let outcome = sandbox.report_within("500ms", &server).finish();
+        is_visible(&outcome.stderr);
+        let longest = outcome.stderr.lines().map(str::len).max();
+        assert!(longest.is_some_and(|length| length < 2100), "{}", outcome.stderr);
+        let check = sandbox.run("check").sending_to(&server).finish();
+        is_visible(&check.stdout);
+    }
+}
+
+#[test]
+fn an_argument_in_a_usage_error_is_visible() {
+    let outcome = Sandbox::new().run("--once --interval").args(&[NAME]).finish().exits_with(2);
+    is_visible(&outcome.stderr);
+    let outcome = Sandbox::new().run("").args(&[&format!("--{NAME}")]).finish().exits_with(2);
+    is_visible(&outcome.says_one_line().stderr);
+}
+
+#[test]
+fn a_path_in_a_message_is_visible() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let run = sandbox.run("--once").args(&["--snapshot", NAME]).sending_to(&server);
+    let outcome = run.finish().exits_with(1).says("no snapshot we[2Jbx").says_one_line();
+    is_visible(&outcome.stderr);
+}
