@@ -28,3 +28,4 @@ pub mod status;
 pub mod trace;
 pub mod tracker;
 pub mod trouble;
+pub mod update_counts;

@@ -17,6 +17,7 @@ use crate::events::observation::ResourceStatus;
 use crate::events::open_rollout::OpenRollout;
 use crate::events::startup::progress::ResourceProgress;
 use crate::events::trace::{RemoteParent, Span, UpdateId};
+use crate::events::update_counts::UpdateCounts;
 use crate::tilt::model::{ContainerFailure, Outcome, Resource, ResourceType, Timestamp, Waiting};
 
 /// The number of updates kept for each resource that builds images. The end of an image build may
@@ -51,6 +52,8 @@ pub struct SessionTracker {
 #[serde(default)]
 struct ResourceHistory {
     first_update: FirstUpdate,
+    #[serde(skip_serializing_if = "UpdateCounts::is_empty")]
+    update_counts: UpdateCounts,
     /// The last updates of a resource that builds images, newest last.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     recent_updates: Vec<RecentUpdate>,
@@ -190,6 +193,9 @@ impl SessionTracker {
         let history = self.history(resource);
         history.observe_command(resource);
         history.observe_first_update(resource);
+        if !resource.only_serves() {
+            resource.updates.iter().rev().for_each(|update| history.update_counts.add(update));
+        }
         history.awaits_first_ready &= resource.disabled != Some(true);
         if resource.builds_images {
             history.observe_recent_updates(resource);
@@ -224,6 +230,11 @@ impl SessionTracker {
             FirstUpdate::Maybe(first) => (first != id).then_some(false),
             FirstUpdate::Missed => Some(false),
         }
+    }
+
+    /// How many updates of a resource were observed, and how many of them failed.
+    pub fn update_counts(&self, resource: &str) -> UpdateCounts {
+        self.resources.get(resource).map(|known| known.update_counts).unwrap_or_default()
     }
 
     /// Counts a resource as part of the startup.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::events::event::EventKind;
+use crate::events::update_counts::UpdateCounts;
 use crate::summary::spans::{ObservedSpans, TimedSpan};
 use crate::summary::waterfall::{Waterfall, WaterfallRow};
 use crate::summary::words;
@@ -85,55 +86,49 @@ pub fn failing(observed: &ObservedSpans, resources: &[&Resource]) -> Vec<Entry> 
 struct Failures<'a> {
     resource: &'a Resource,
     is_failing: bool,
-    /// The class of the last failure.
+    /// The class of the last failure that Tilt shows.
     class: Option<String>,
-    updates: usize,
-    failed_updates: usize,
+    counts: UpdateCounts,
 }
 
 impl<'a> Failures<'a> {
     /// `None` for a resource without failures and restarts.
     fn of(observed: &ObservedSpans, resource: &'a Resource) -> Option<Self> {
         let is_update = |s: &&TimedSpan| s.kind == EventKind::Update && s.resource == resource.name;
-        let updates: Vec<_> = observed.spans.iter().filter(is_update).collect();
-        let failed: Vec<_> = updates.iter().filter(|update| update.failure.is_some()).collect();
+        let updates = observed.spans.iter().filter(is_update);
         let is_failing = Health::of(resource) == Health::Error;
         let at_runtime = observed.runtime_failures.get(&resource.name).filter(|_| is_failing);
-        let class = at_runtime.cloned().or_else(|| failed.last()?.failure.clone());
-        let failures = Self {
-            resource,
-            is_failing,
-            class,
-            updates: updates.len(),
-            failed_updates: failed.len(),
-        };
-        (is_failing || !failed.is_empty() || failures.restarts() > 0).then_some(failures)
+        let of_update = || updates.filter_map(|update| update.failure.clone()).next_back();
+        let class = at_runtime.cloned().or_else(of_update);
+        let counts = observed.tracker.update_counts(&resource.name);
+        let failures = Self { resource, is_failing, class, counts };
+        (is_failing || counts.failed > 0 || failures.restarts() > 0).then_some(failures)
     }
 
     fn restarts(&self) -> i64 {
         self.resource.restarts().unwrap_or_default()
     }
 
-    fn sort_key(&self) -> (bool, Reverse<usize>, Reverse<i64>, &'a str) {
+    fn sort_key(&self) -> (bool, Reverse<u32>, Reverse<i64>, &'a str) {
         (
             !self.is_failing,
-            Reverse(self.failed_updates),
+            Reverse(self.counts.failed),
             Reverse(self.restarts()),
             &self.resource.name,
         )
     }
 
     fn entry(&self) -> Entry {
-        let mut details: Vec<String> = Vec::new();
-        if self.is_failing {
-            details.push(self.class.clone().unwrap_or_else(|| "in error".to_owned()));
-        } else if self.failed_updates > 0 {
-            let class = self.class.as_deref().unwrap_or_default();
-            details.push(format!("works again after {class}"));
+        let mut details = Vec::new();
+        match &self.class {
+            Some(class) if self.is_failing => details.push(class.clone()),
+            Some(class) => details.push(format!("works again after {class}")),
+            None if self.is_failing => details.push("in error".to_owned()),
+            None => {}
         }
-        if self.failed_updates > 0 && self.updates > 1 {
-            let (failed, updates) = (self.failed_updates, self.updates);
-            details.push(format!("{failed} of the last {updates} updates failed"));
+        let UpdateCounts { updates, failed, .. } = self.counts;
+        if failed > 0 && updates > 1 {
+            details.push(format!("{failed} of {updates} updates failed"));
         }
         if self.restarts() > 0 {
             let restarts = usize::try_from(self.restarts()).unwrap_or_default();

@@ -49,6 +49,8 @@ pub struct ObservedSpans {
     pub session: Option<Fields>,
     /// Why resources are down at run time, by name.
     pub runtime_failures: BTreeMap<String, String>,
+    /// What is known about the session, including this observation.
+    pub tracker: SessionTracker,
 }
 
 impl ObservedSpans {
@@ -68,6 +70,7 @@ impl ObservedSpans {
             observed.startup = past_startup(observation, context, now);
         }
         observed.spans.sort_by_key(|span| span.start);
+        observed.tracker = tracker;
         observed
     }
 

@@ -106,7 +106,7 @@ fn failures_come_first_and_have_a_class() {
     let outcome = Sandbox::new().run("summary").finish().exits_with(0);
     for row in [
         "time to healthy: unknown, because resources have changed since the start",
-        "failing  api     command_failed, exit code 9, 1 of the last 2 updates failed",
+        "failing  api     command_failed, exit code 9, 1 of 2 updates failed",
         "         codegen command_failed, exit code 3",
         "         crasher command_failed",
     ] {
