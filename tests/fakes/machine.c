@@ -1,4 +1,5 @@
-/* A library for LD_PRELOAD that shifts a process's wall clock and can send it a signal at any step.
+/* A library for LD_PRELOAD that shifts a process's wall clock, makes calls fail, and can send it a
+   signal at any step.
 
    A step is a system call with an effect outside the process: write, fsync, rename, linkat or unlink
    on a file, and connect or send on an IPv4 socket.
@@ -7,6 +8,9 @@
    STEPS        a file that gets one line for each step of the collector: thread, call, target; for a
                 write and a sync the target is the number of bytes and the path
    STRIKE       "SIGNAL WHEN NUMBER", such as "9 before 3": send signal 9 before step 3
+   FAULTS       a file of three int64. If one is not zero: 1. names cannot be resolved (1: the lookup hangs
+                until this changes, 2: it fails), 2. no thread can start, 3. no folder can be synced.
+                With this file, each name that can be resolved leads to this machine.
    NO_LINKS     linkat fails with EPERM, as on a file system without hard links
    NO_FOLDER_SYNC  fsync of a folder fails with EINVAL, as on some network file systems */
 
@@ -14,6 +18,8 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netdb.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -26,20 +32,28 @@
 #include <time.h>
 #include <unistd.h>
 
-static volatile const int64_t *clock_offset;
+enum fault { NAMES, THREADS, FOLDER_SYNCS, FAULT_COUNT };
+
+static volatile const int64_t *clock_offset, *faults;
 static int steps_file = -1, step_count, signal_number, signal_step;
 static char signal_when[8];
 
-__attribute__((constructor)) static void start(void) {
-    const char *path = getenv("CLOCK_LEAP");
+/* Maps the file that a variable names. NULL if there is none. */
+static volatile const int64_t *map_file(const char *variable, size_t count) {
+    const char *path = getenv(variable);
     int file = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
-    void *mapped = file < 0 ? MAP_FAILED
-                            : mmap(NULL, sizeof *clock_offset, PROT_READ, MAP_SHARED, file, 0);
-    clock_offset = mapped == MAP_FAILED ? NULL : mapped;
-    if (file >= 0)
-        close(file);
+    if (file < 0)
+        return NULL;
+    void *mapped = mmap(NULL, count * sizeof(int64_t), PROT_READ, MAP_SHARED, file, 0);
+    close(file);
+    return mapped == MAP_FAILED ? NULL : mapped;
+}
 
-    path = getenv("STEPS");
+__attribute__((constructor)) static void start(void) {
+    clock_offset = map_file("CLOCK_LEAP", 1);
+    faults = map_file("FAULTS", FAULT_COUNT);
+
+    const char *path = getenv("STEPS");
     if (path && strcmp(program_invocation_short_name, "tilt-honeycomb") == 0)
         steps_file = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     const char *strike = getenv("STRIKE");
@@ -52,6 +66,23 @@ int clock_gettime(clockid_t clock, struct timespec *now) {
     if (result == 0 && clock_offset && clock == CLOCK_REALTIME)
         now->tv_sec += *clock_offset;
     return result;
+}
+
+int getaddrinfo(const char *name, const char *service, const struct addrinfo *hints,
+                struct addrinfo **found) {
+    int (*real)(const char *, const char *, const struct addrinfo *, struct addrinfo **) =
+        (int (*)(const char *, const char *, const struct addrinfo *, struct addrinfo **))dlsym(RTLD_NEXT, "getaddrinfo");
+    if (!faults)
+        return real(name, service, hints, found);
+    while (faults[NAMES] == 1)
+        usleep(5000);
+    return faults[NAMES] ? EAI_AGAIN : real("127.0.0.1", service, hints, found);
+}
+
+int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *argument) {
+    int (*real)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *) =
+        (int (*)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *))dlsym(RTLD_NEXT, "pthread_create");
+    return faults && faults[THREADS] ? EAGAIN : real(thread, attributes, start, argument);
 }
 
 static void send_signal(void) {
@@ -110,7 +141,8 @@ static int has_no_links(void) {
 
 static int is_unsyncable(int file) {
     struct stat status;
-    if (!getenv("NO_FOLDER_SYNC") || fstat(file, &status) != 0 || !S_ISDIR(status.st_mode))
+    int is_wanted = getenv("NO_FOLDER_SYNC") || (faults && faults[FOLDER_SYNCS]);
+    if (!is_wanted || fstat(file, &status) != 0 || !S_ISDIR(status.st_mode))
         return 0;
     before_step("fsync", "folder EINVAL");
     errno = EINVAL;

@@ -1,5 +1,5 @@
-//! Compiles `machine.c`, a library for `LD_PRELOAD` that changes a process's wall clock and can
-//! send it a signal at any step.
+//! Compiles `machine.c`, a library for `LD_PRELOAD` that changes a process's wall clock, makes calls
+//! fail, and can send it a signal at any step.
 
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -42,5 +42,44 @@ impl Clock {
     /// Sets the wall clock this many seconds ahead of the real time; behind it if negative.
     pub fn leap(&self, seconds: i64) -> io::Result<()> {
         OpenOptions::new().write(true).open(&self.0)?.write_all_at(&seconds.to_ne_bytes(), 0)
+    }
+}
+
+/// What fails in every process whose `FAULTS` names a [`FaultFile`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MachineFault {
+    /// The lookup of a host name hangs until this ends.
+    NamesHang,
+    /// The lookup of a host name fails at once.
+    NamesFail,
+    /// Syncing a folder fails with EINVAL, as on some network shares.
+    NoFolderSync,
+}
+
+/// A file with the current [`MachineFault`].
+#[derive(Debug)]
+pub struct FaultFile(PathBuf);
+
+impl FaultFile {
+    /// Creates the file without a fault.
+    pub fn new(file: PathBuf) -> io::Result<Self> {
+        fs::write(&file, [0; 24])?;
+        Ok(Self(file))
+    }
+
+    pub fn file(&self) -> &Path {
+        &self.0
+    }
+
+    /// Starts a fault, or ends the current one.
+    pub fn set(&self, fault: Option<MachineFault>) -> io::Result<()> {
+        let values: [i64; 3] = match fault {
+            None => [0, 0, 0],
+            Some(MachineFault::NamesHang) => [1, 0, 0],
+            Some(MachineFault::NamesFail) => [2, 0, 0],
+            Some(MachineFault::NoFolderSync) => [0, 0, 1],
+        };
+        let file = OpenOptions::new().write(true).open(&self.0)?;
+        file.write_all_at(&values.map(i64::to_ne_bytes).concat(), 0)
     }
 }

@@ -110,6 +110,7 @@ impl Campaign {
             .env("SSL_CERT_FILE", tls::certificate("authority.pem"))
             .env("LD_PRELOAD", &self.machine)
             .env("CLOCK_LEAP", self.clock.file())
+            .env("FAULTS", self.machine_faults.file())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());

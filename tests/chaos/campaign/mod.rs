@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use fakes::machine::{self, Clock};
+use fakes::machine::{self, Clock, FaultFile, MachineFault};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
@@ -36,6 +36,7 @@ use crate::world::World;
 
 mod checks;
 mod collectors;
+mod machine_faults;
 mod process_faults;
 mod results;
 mod state_faults;
@@ -66,6 +67,7 @@ struct Round {
     tilt: Option<TiltFault>,
     state: Option<StateFault>,
     process: Option<ProcessFault>,
+    machine: Option<MachineFault>,
     /// Sets the error of the wall clock to this many seconds, for this and later rounds.
     clock_offset: Option<i64>,
     /// Runs no `--once` reports until the sidecars have delivered the queue.
@@ -79,6 +81,7 @@ struct Campaign {
     machine: PathBuf,
     /// The collectors' wall clock. The fake Tilt and the server use the real one.
     clock: Clock,
+    machine_faults: FaultFile,
     clock_offset: i64,
     server: Arc<FaultyServer>,
     world: Arc<Mutex<World>>,
@@ -163,11 +166,13 @@ impl Campaign {
         let world = World::new(&tilt, seed).expect("a stand-in's folder");
         let machine = machine::compiled(scratch.path());
         let clock = Clock::new(scratch.path().join("clock")).expect("a file");
+        let machine_faults = FaultFile::new(scratch.path().join("faults")).expect("a file");
         let campaign = Self {
             scratch,
             programs,
             machine,
             clock,
+            machine_faults,
             clock_offset: 0,
             server,
             world: Arc::new(Mutex::new(world)),
@@ -258,6 +263,9 @@ impl Campaign {
                 self.server.ledger().count(mode);
             }
         }
+        if let Some(fault) = round.machine {
+            self.inject_machine_fault(fault);
+        }
         if let Some(fault) = round.state {
             self.inject_state_fault(fault);
         }
@@ -287,11 +295,12 @@ impl Campaign {
         let mut round = Round::default();
         let faults = if self.random.is_one_in(2) { 1 } else { 2 + self.random.below(2) };
         for _ in 0..faults {
-            match self.random.below(9) {
+            match self.random.below(10) {
                 0 => round.clock_offset = Some(self.random.pick(&CLOCK_OFFSETS)),
                 1 | 2 => round.server = Some(self.random.pick(&ServerMode::FAULTS)),
                 3 | 4 => round.tilt = Some(self.random.pick(&TiltFault::ALL)),
-                5 | 6 => round.state = Some(self.random.pick(&StateFault::ALL)),
+                5 => round.machine = Some(self.random.pick(&machine_faults::ALL)),
+                6 | 7 => round.state = Some(self.random.pick(&StateFault::ALL)),
                 _ => round.process = Some(self.random.pick(&ProcessFault::ALL)),
             }
         }
@@ -313,6 +322,7 @@ impl Campaign {
     }
 
     fn end_faults(&mut self, round: &Round) {
+        self.end_machine_faults();
         if let Some(fault) = round.tilt {
             for (name, _) in fault.files() {
                 fs::remove_file(self.tilt_file(name)).expect("a file");

@@ -75,9 +75,10 @@ impl FaultyServer {
         Ok(server)
     }
 
-    /// The URL of the proxy. Only the proxy resolves the server's host name.
+    /// The URL of the proxy. Only the proxy resolves the server's host name. `machine.c` resolves the
+    /// name of the proxy.
     pub fn proxy(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("http://proxy.test:{}", self.port)
     }
 
     /// Changes the mode. Connections that the old mode stalls then continue or end.

@@ -20,13 +20,19 @@ pub enum ServerMode {
     RateLimited,
     ServerError,
     MixedStatuses,
+    NoLogsPipeline,
+    LaterForSome,
+    OneStatus,
     Redirecting,
     Unauthorized,
+    Forbidden,
+    LookupFailing,
+    TooManyColumns,
     BadRequest,
 }
 
 impl ServerMode {
-    pub const FAULTS: [Self; 19] = [
+    pub const FAULTS: [Self; 25] = [
         Self::Slow,
         Self::RefusingConnections,
         Self::Unreachable,
@@ -43,8 +49,14 @@ impl ServerMode {
         Self::RateLimited,
         Self::ServerError,
         Self::MixedStatuses,
+        Self::NoLogsPipeline,
+        Self::LaterForSome,
+        Self::OneStatus,
         Self::Redirecting,
         Self::Unauthorized,
+        Self::Forbidden,
+        Self::LookupFailing,
+        Self::TooManyColumns,
         Self::BadRequest,
     ];
 
@@ -67,8 +79,14 @@ impl ServerMode {
             Self::RateLimited => "server: 429, Retry-After absent, valid or invalid",
             Self::ServerError => "server: 500 to 504, body empty, HTML or two documents",
             Self::MixedStatuses => "server: 202, 429, 500 and 400 for single events",
+            Self::NoLogsPipeline => "collector: 503 for each event that is no span",
+            Self::LaterForSome => "server: 429 for half of the events, always the same",
+            Self::OneStatus => "collector: one status for all events",
             Self::Redirecting => "server: redirects, 301 to 308",
             Self::Unauthorized => "server: 401",
+            Self::Forbidden => "server: 403, 404 and 422, JSON or HTML",
+            Self::LookupFailing => "refinery: 400, then a list of 202",
+            Self::TooManyColumns => "server: 400 for requests with a session event",
             Self::BadRequest => "server: 400 for the whole request",
         }
     }

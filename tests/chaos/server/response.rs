@@ -53,11 +53,11 @@ pub(super) fn respond(
     let all_accepted = vec![202; keys.len()];
     match mode {
         ServerMode::BreakingResponse => broken_response(all_accepted, random),
-        ServerMode::TooFewStatuses => match random.index(keys.len().max(1)) {
-            // An old OpenTelemetry Collector sends one status for a request that it took completely.
-            1 => Response { statuses: all_accepted, ..Response::with_statuses(vec![202]) },
-            some => Response::with_statuses(vec![202; some]),
-        },
+        ServerMode::TooFewStatuses => {
+            // One status for several events means something else: see `OneStatus`.
+            let count = random.index(keys.len().max(1));
+            Response::with_statuses(vec![202; if count == 1 { 0 } else { count }])
+        }
         ServerMode::InvalidBody => invalid_body(all_accepted, random),
         ServerMode::RequestTooLarge => {
             let limit = 1 + random.index(4);
@@ -77,6 +77,19 @@ pub(super) fn respond(
             let status = |_| random.pick(&[202, 202, 202, 202, 429, 500, 400]);
             Response::with_statuses(keys.iter().map(status).collect())
         }
+        ServerMode::NoLogsPipeline => {
+            let status = |key: &String| if is_span(key) { 202 } else { 503 };
+            Response::with_statuses(keys.iter().map(status).collect())
+        }
+        ServerMode::LaterForSome => {
+            let is_later = |key: &String| key.bytes().map(u32::from).sum::<u32>() % 2 == 0;
+            let status = |key: &String| if is_later(key) { 429 } else { 202 };
+            Response::with_statuses(keys.iter().map(status).collect())
+        }
+        ServerMode::OneStatus => {
+            let one = batch_reply(&[202]).whole();
+            Response { bytes: one, ..Response::with_statuses(all_accepted) }
+        }
         ServerMode::Redirecting => {
             let status = random.pick(&[301, 302, 303, 307, 308]);
             let to = format!("http://127.0.0.1:{redirect_target}/login?next={KEY}");
@@ -85,6 +98,19 @@ pub(super) fn respond(
         ServerMode::Unauthorized => {
             Response::rejection(&Reply::new(401, "{\"error\":\"unknown API key\"}"))
         }
+        ServerMode::Forbidden => {
+            let status = random.pick(&[403, 404, 422]);
+            let throttled = r#"{"error":"Event dropped due to administrative throttling"}"#;
+            Response::rejection(&Reply::new(status, random.pick(&[throttled, "<html>", ""])))
+        }
+        ServerMode::LookupFailing => lookup_failed(all_accepted, random),
+        ServerMode::TooManyColumns => match keys {
+            [only] if is_session(only) => {
+                Response { statuses: vec![400], ..Response::rejection(&too_many_columns()) }
+            }
+            _ if keys.iter().any(|key| is_session(key)) => Response::rejection(&too_many_columns()),
+            _ => Response::with_statuses(all_accepted),
+        },
         ServerMode::BadRequest => {
             let mut response = Response::rejection(&Reply::new(400, "{\"error\":\"malformed\"}"));
             if keys.len() == 1 {
@@ -94,6 +120,29 @@ pub(super) fn respond(
         }
         _ => Response::with_statuses(all_accepted),
     }
+}
+
+/// True for an event with a trace.
+fn is_span(key: &str) -> bool {
+    !is_session(key) && !key.starts_with("uiresource ")
+}
+
+fn is_session(key: &str) -> bool {
+    key.starts_with("session ")
+}
+
+fn too_many_columns() -> Reply {
+    Reply::new(400, r#"{"error":"Dataset has too many columns."}"#)
+}
+
+/// The answer of a Refinery that cannot look up the key. It has taken the events, and may deliver
+/// them later or not.
+fn lookup_failed(all_accepted: Vec<u16>, random: &mut Random) -> Response {
+    let error = br#"{"source":"refinery","error":"failed to parse event"}"#;
+    let list = batch_reply(&all_accepted).body;
+    let bytes = Reply::new(400, [&error[..], &list].concat()).whole();
+    let statuses = if random.is_one_in(2) { all_accepted } else { Vec::new() };
+    Response { statuses, bytes, after: AfterResponse::KeepOpen, hides_statuses: true }
 }
 
 /// A response that ends early. The server accepts all events or none.

@@ -1,0 +1,27 @@
+//! Faults of the machine: no name resolution, folders that cannot be synced.
+
+use fakes::machine::MachineFault;
+
+use super::Campaign;
+
+pub(super) const ALL: [MachineFault; 3] =
+    [MachineFault::NamesHang, MachineFault::NamesFail, MachineFault::NoFolderSync];
+
+fn name(fault: MachineFault) -> &'static str {
+    match fault {
+        MachineFault::NamesHang => "machine: DNS hangs",
+        MachineFault::NamesFail => "machine: DNS fails",
+        MachineFault::NoFolderSync => "machine: EINVAL when a folder is synced",
+    }
+}
+
+impl Campaign {
+    pub(super) fn inject_machine_fault(&mut self, fault: MachineFault) {
+        self.count(name(fault));
+        self.machine_faults.set(Some(fault)).expect("a file");
+    }
+
+    pub(super) fn end_machine_faults(&self) {
+        self.machine_faults.set(None).expect("a file");
+    }
+}
