@@ -54,6 +54,23 @@ const CALLS: [&str; 27] = [
     "statx",
     "getdents64",
 ];
+/// Those of `CALLS` that only the state makes, so that its files need not be known.
+const CALLS_OF_STATE: [&str; 14] = [
+    "fsync",
+    "fdatasync",
+    "ftruncate",
+    "fallocate",
+    "rename",
+    "renameat",
+    "renameat2",
+    "link",
+    "linkat",
+    "unlink",
+    "unlinkat",
+    "mkdir",
+    "mkdirat",
+    "flock",
+];
 const ERRORS: [&str; 4] = ["EIO", "ENOSPC", "EINTR", "EINVAL"];
 /// The exit codes of a run with a fault: done, failed, not delivered.
 const ALLOWED_EXITS: [Option<i32>; 3] = [Some(0), Some(1), Some(4)];
@@ -63,6 +80,8 @@ const MAX_OCCURRENCES: u32 = 500;
 /// The run in which the fault occurs.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Scenario {
+    /// The first report of all, which creates the state. The names of its files are not known.
+    First,
     /// A report while the server is down: it only queues.
     Queue,
     /// A report that sends the queue and a new build.
@@ -72,13 +91,17 @@ enum Scenario {
 }
 
 impl Scenario {
-    const ALL: [Self; 3] = [Self::Queue, Self::Report, Self::Flush];
+    const ALL: [Self; 4] = [Self::First, Self::Queue, Self::Report, Self::Flush];
 
     fn options(self) -> &'static [&'static str] {
         match self {
-            Self::Queue | Self::Report => &["--once"],
+            Self::First | Self::Queue | Self::Report => &["--once"],
             Self::Flush => &["--flush"],
         }
+    }
+
+    fn calls(self) -> &'static [&'static str] {
+        if self == Self::First { &CALLS_OF_STATE } else { &CALLS }
     }
 }
 
@@ -132,15 +155,19 @@ struct Totals {
 }
 
 fn inject_all(scenario: Scenario, errors: &[&'static str], server: &Server, totals: &mut Totals) {
-    let files = Machine::new(scenario, server).traced_files();
+    let template = Template::new(scenario, server);
+    let files = match scenario {
+        Scenario::First => BTreeSet::new(),
+        _ => Machine::new(&template).traced_files(),
+    };
     println!("{scenario:?}: {} files of the state", files.len());
-    for call in CALLS {
+    for call in scenario.calls() {
         let mut counts = Vec::new();
         for error in errors {
             let mut fired = 0;
             for occurrence in 1..MAX_OCCURRENCES {
                 let fault = Fault { call, error, occurrence };
-                match Machine::new(scenario, server).inject(fault, &files) {
+                match Machine::new(&template).inject(fault, &files) {
                     Ok(None) => break,
                     Ok(Some(repeated)) => totals.repeated += repeated,
                     Err(problem) => {
@@ -158,36 +185,78 @@ fn inject_all(scenario: Scenario, errors: &[&'static str], server: &Server, tota
     }
 }
 
-/// A folder with a fake Tilt and a state, and a fake Honeycomb.
-struct Machine<'a> {
+/// The state before the fault. Every run starts with a copy of it, so the names of its files stay the
+/// same.
+struct Template<'a> {
     scratch: TempDir,
     server: &'a Server,
     scenario: Scenario,
-    /// Events that were queued before the fault.
+    /// Events that are queued in it.
     queued: Vec<Value>,
 }
 
-impl<'a> Machine<'a> {
-    /// A machine with queued events and a new build.
+impl<'a> Template<'a> {
     fn new(scenario: Scenario, server: &'a Server) -> Self {
-        server.forget_requests();
+        let scratch = tempfile::tempdir().expect("a temporary folder");
+        fs::create_dir(scratch.path().join("state")).expect("a folder");
+        let mut template = Self { scratch, server, scenario, queued: Vec::new() };
+        if scenario != Scenario::First {
+            let machine = Machine::new(&template);
+            machine.show_builds(3);
+            machine.refuse();
+            run(&mut machine.program(&["--once"]), "a report that queues", Some(4));
+            let queued = server.requests().pop().expect("a request").events;
+            copy_files(&machine.state(), &template.state());
+            template.queued = queued;
+        }
+        template
+    }
+
+    fn state(&self) -> PathBuf {
+        self.scratch.path().join("state")
+    }
+}
+
+/// Copies a folder with everything in it.
+fn copy_files(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a folder");
+    for entry in fs::read_dir(from).expect("a folder").flatten() {
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_files(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).expect("a copy");
+        }
+    }
+}
+
+/// A folder with a fake Tilt and a state, and a fake Honeycomb.
+struct Machine<'a> {
+    scratch: TempDir,
+    template: &'a Template<'a>,
+}
+
+impl<'a> Machine<'a> {
+    /// A machine with a copy of the state and a new build.
+    fn new(template: &'a Template<'a>) -> Self {
         let scratch = tempfile::tempdir().expect("a temporary folder");
         fs::create_dir(scratch.path().join("tilt")).expect("a folder");
-        let mut machine = Self { scratch, server, scenario, queued: Vec::new() };
-        machine.show_builds(3);
-        machine.refuse();
-        run(&mut machine.program(&["--once"]), "a report that queues", Some(4));
-        machine.queued = machine.server.requests().pop().expect("a request").events;
+        let machine = Self { scratch, template };
+        if template.scenario != Scenario::First {
+            copy_files(&template.state(), &machine.state());
+        }
         machine.show_builds(4);
-        if scenario != Scenario::Queue {
-            machine.server.usually(Answer::Accept);
+        template.server.forget_requests();
+        match template.scenario {
+            Scenario::Queue => machine.refuse(),
+            _ => drop(template.server.usually(Answer::Accept)),
         }
         machine
     }
 
     /// Makes the server refuse events. The `Retry-After` is longer than any delivery waits.
     fn refuse(&self) {
-        self.server.usually(Reply::new(503, "").header("retry-after", 600));
+        self.template.server.usually(Reply::new(503, "").header("retry-after", 600));
     }
 
     /// Makes the fake Tilt show this many updates, one per resource.
@@ -248,7 +317,7 @@ impl<'a> Machine<'a> {
             .env("STAND_IN", self.scratch.path().join("tilt"))
             .env("HONEYCOMB_API_KEY", "a-key-that-nobody-checks")
             .env("HONEYCOMB_DATASET", "inject")
-            .env("HONEYCOMB_API_ENDPOINT", self.server.url())
+            .env("HONEYCOMB_API_ENDPOINT", self.template.server.url())
             .env_remove("DO_NOT_TRACK")
             .stdin(Stdio::null());
         command
@@ -259,7 +328,7 @@ impl<'a> Machine<'a> {
         let mut strace = Command::new("strace");
         strace.args(["-f", "-qq", "-ttt", "-y", "-o"]).arg(self.scratch.path().join("trace"));
         strace.args(strace_options).arg("--").arg(programs().join("tilt-honeycomb"));
-        self.prepared(strace, self.scenario.options())
+        self.prepared(strace, self.template.scenario.options())
     }
 
     fn trace(&self) -> String {
@@ -297,8 +366,8 @@ impl<'a> Machine<'a> {
             return Ok(None);
         };
         check_exit(&output, &ALLOWED_EXITS)?;
-        let already = self.server.requests().len();
-        self.server.usually(Answer::Accept);
+        let already = self.template.server.requests().len();
+        self.template.server.usually(Answer::Accept);
         let clean = self.program(&["--once"]).output().expect("the program runs");
         check_exit(&clean, &[Some(0)])?;
         self.check_arrivals(already, failed_at).map(Some)
@@ -307,10 +376,11 @@ impl<'a> Machine<'a> {
     /// Checks that everything has arrived, and returns how many events arrived again.
     fn check_arrivals(&self, already: usize, failed_at: Instant) -> Result<usize, String> {
         let mut times = HashMap::<String, usize>::new();
-        for event in self.server.accepted() {
+        for event in self.template.server.accepted() {
             *times.entry(event.to_string()).or_default() += 1;
         }
-        let lost = self.queued.iter().find(|event| !times.contains_key(&event.to_string()));
+        let lost =
+            self.template.queued.iter().find(|event| !times.contains_key(&event.to_string()));
         if let Some(lost) = lost {
             return Err(format!("lost: {lost}"));
         }
@@ -319,7 +389,7 @@ impl<'a> Machine<'a> {
             return Err(format!("{builds} of 4 builds arrived"));
         }
         // The fault may have kept the program from recording the responses to these events.
-        let requests = self.server.requests();
+        let requests = self.template.server.requests();
         let unrecorded = requests[..already].iter().filter(|request| request.came < failed_at);
         let unrecorded: BTreeSet<_> =
             unrecorded.flat_map(|request| &request.events).map(Value::to_string).collect();
