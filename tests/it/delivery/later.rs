@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use fakes::honeycomb::{Answer, Reply, Request, Server};
-use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::{Outcome, Sandbox, builds, eventually, of_kind, recorded_builds, retry};
+use crate::support::{
+    Outcome, Sandbox, Signal, builds, eventually, of_kind, recorded_builds, retry,
+};
 
 fn is_span(event: &Value) -> bool {
     event["data"].get("trace.trace_id").is_some()
@@ -63,6 +64,7 @@ fn heartbeats_that_wait_do_not_hold_up_builds() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "Windows cannot ask a process to stop")]
 fn a_sidecar_sends_each_build_while_heartbeats_wait() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     sandbox.tilt().add_resources(590);

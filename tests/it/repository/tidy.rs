@@ -11,6 +11,11 @@ pub fn read(path: &str) -> String {
 
 /// Every source file of the program, as its path below `src`.
 pub fn sources() -> Vec<String> {
+    files_below("src")
+}
+
+/// Every file of a folder, as its path below that.
+fn files_below(folder: &str) -> Vec<String> {
     fn collect(folder: &Path, prefix: &str, paths: &mut Vec<String>) {
         for entry in fs::read_dir(folder).expect("a folder of sources") {
             let entry = entry.expect("an entry");
@@ -23,7 +28,7 @@ pub fn sources() -> Vec<String> {
         }
     }
     let mut paths = Vec::new();
-    collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), "", &mut paths);
+    collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), "", &mut paths);
     paths.sort();
     paths
 }
@@ -52,6 +57,27 @@ fn one_file_runs_tilt_one_runs_git_and_one_speaks_http() {
 #[test]
 fn the_sources_contain_no_unfinished_code() {
     assert_eq!(sources_with(&["todo!", "unimplemented!", "dbg!", "FIXME", "TODO"]), [""; 0]);
+}
+
+#[test]
+fn tests_use_only_unix_where_they_need_it() {
+    let main = read("tests/it/main.rs");
+    for file in files_below("tests/it").iter().filter(|file| !file.starts_with("support/")) {
+        let module = file.rsplit('/').next().unwrap_or(file).trim_end_matches(".rs");
+        if main.contains(&format!("#[cfg(unix)]\n    mod {module};"))
+            || main.contains(&format!("#[cfg(target_os = \"linux\")]\n    mod {module};"))
+        {
+            continue;
+        }
+        let source = read(&format!("tests/it/{file}"));
+        let is_unix =
+            |line: &&str| ["use rustix", "use std::os::unix"].iter().any(|u| line.starts_with(u));
+        let lines: Vec<_> = source.lines().filter(is_unix).collect();
+        assert_eq!(
+            lines, [""; 0],
+            "{file}: tests/it/support has Signal, set_mode and others for Windows too"
+        );
+    }
 }
 
 #[test]

@@ -4,10 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fakes::honeycomb::{Answer, Reply, Server};
-use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::{Sandbox, eventually, of_kind};
+use crate::support::{Sandbox, Signal, eventually, of_kind};
 
 fn sample_rate(event: &Value) -> u64 {
     event["samplerate"].as_u64().unwrap_or(1)
@@ -50,7 +49,7 @@ fn totals_survive_a_kill_an_outage_and_a_change() {
     let before = polls();
     eventually("reports during the outage", || polls() >= before + 3);
     server.usually(Answer::Accept);
-    second.ends_after(Signal::TERM).0.exits_with(0);
+    second.stop();
     sandbox.run("--flush").sending_to(&server).finish().exits_with(0);
 
     let events = server.accepted();
@@ -77,7 +76,7 @@ fn a_stopped_sidecar_leaves_no_pending_report() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let sidecar = sandbox.run("--interval 1s").sending_to(&server).start();
     eventually("four reports", || sessions(&server.accepted()) >= 4);
-    sidecar.ends_after(Signal::TERM).0.exits_with(0);
+    sidecar.stop();
     sandbox.run("--flush").sending_to(&server).finish().exits_with(0);
     let events = server.accepted();
     let reports = sessions(&events);

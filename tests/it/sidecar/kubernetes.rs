@@ -4,7 +4,6 @@
 use std::fs;
 
 use fakes::honeycomb::Server;
-use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::{Sandbox, capture, eventually, of_kind};
@@ -68,7 +67,7 @@ fn a_lost_cluster_is_reported_without_a_poll() {
     eventually("a cluster", || states(&server).last() == Some(&("healthy".into(), Value::Null)));
     assert_eq!(states(&server).len(), 3);
     assert_eq!(polls(), polls_before);
-    sidecar.ends_after(Signal::TERM).0.exits_with(0);
+    sidecar.stop();
 }
 
 #[test]
@@ -76,7 +75,7 @@ fn no_cluster_is_watched_without_kubernetes() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let sidecar = sandbox.sidecar_to(&server).start();
     sandbox.tilt().is_watched_by(3);
-    sidecar.ends_after(Signal::TERM).0.exits_with(0);
+    sidecar.stop();
     assert_eq!(sandbox.tilt().watches("clusters"), 0);
 }
 
@@ -85,7 +84,7 @@ fn a_poll_of_kubernetes_resources_starts_one_process() {
     let (sandbox, server) = (sandbox(), Server::start());
     let sidecar = sandbox.polling_sidecar_to(&server).start();
     eventually("two polls", || sandbox.tilt().calls().len() >= 3);
-    sidecar.ends_after(Signal::TERM).0.exits_with(0);
+    sidecar.stop();
     let calls = sandbox.tilt().called_with();
     let call = |kinds: &str| format!("get {kinds} -o json");
     assert_eq!(calls[0], call(KINDS));
@@ -103,7 +102,7 @@ fn a_tilt_without_clusters_and_pods_is_asked_for_them_once() {
     }
     let sidecar = sandbox.polling_sidecar_to(&server).start();
     eventually("three polls", || sandbox.tilt().calls().len() >= 6);
-    sidecar.ends_after(Signal::TERM).0.exits_with(0);
+    sidecar.stop();
     let calls = sandbox.tilt().called_with();
     assert_eq!(calls[1], "get clusters,kubernetesdiscoveries -o json");
     assert!(calls[4..].iter().all(|call| *call == format!("get {KINDS} -o json")), "{calls:?}");
