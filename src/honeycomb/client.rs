@@ -218,7 +218,9 @@ impl Api {
 fn hint(cause: &str, has_proxy: bool) -> &'static str {
     let cause = cause.to_lowercase();
     let says = |phrases: &[&str]| phrases.iter().any(|phrase| cause.contains(phrase));
-    let is_unknown_name = says(&["lookup address", "no such host", "name resolution"]);
+    // Windows says it in the language of the user, so its number counts: WSAHOST_NOT_FOUND.
+    let is_unknown_name =
+        says(&["lookup address", "no such host", "name resolution", "os error 11001"]);
     // Windows and macOS verify certificates themselves, without such a file.
     let reads_file = !cfg!(any(windows, target_vendor = "apple"));
     if says(&["no ca certificates"]) {

@@ -52,7 +52,10 @@ pub(super) fn spawn(
     let not_installed = |why| TiltError::NotInstalled { program: command.program.clone(), why };
     let handle = expression.start().map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => not_installed("no such program"),
-        io::ErrorKind::PermissionDenied => not_installed("not an executable file"),
+        // Windows calls the path of a drive an invalid input.
+        io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput => {
+            not_installed("not an executable file")
+        }
         _ => TiltError::Io(error),
     })?;
     // The expression holds copies of the write ends, which would keep the pipes open.

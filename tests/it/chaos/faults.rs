@@ -14,7 +14,7 @@ use fakes::tls::{self, certificate};
 
 use crate::delivery::responses::{is_of_web, refuse_batches_with_web};
 use crate::support::{
-    Invocation, KEY, PROGRAM, Sandbox, Signal, UNREACHABLE, builds, eventually, of_kind,
+    Invocation, KEY, KILLED, PROGRAM, Sandbox, Signal, UNREACHABLE, builds, eventually, of_kind,
     recorded_builds, retry, swap_paths, takes_less_than,
 };
 
@@ -130,7 +130,7 @@ fn a_sidecar_killed_at_any_moment_loses_no_build() {
         let sidecar = sandbox.polling_sidecar_to(&server).start();
         delay = delay.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         let killed = sidecar.kill_after(Duration::from_micros((delay >> 33) % 60_000));
-        assert_eq!(killed.code, None, "{killed:?}");
+        assert_eq!(killed.code, KILLED, "{killed:?}");
     }
     sandbox.report_to(&server).finish().exits_with(0);
     let mut sent = builds(&server.accepted());

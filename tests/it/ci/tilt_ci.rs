@@ -223,6 +223,7 @@ fn outcome_option_decides_when_the_snapshot_is_unfinished() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "a killed sidecar takes no last look")]
 fn outcome_option_beats_statuses_but_not_the_session_result() {
     let heading = |sandbox: &Sandbox, server: &Server| {
         let run = post_step(sandbox, server).args(&["--outcome", "failure"]);
@@ -264,6 +265,7 @@ fn bytes_after_the_first_json_value_are_ignored() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "Wine responds too slowly for its timeouts")]
 fn a_bad_snapshot_is_reported_and_the_queue_is_still_sent() {
     let whole = recorded().to_string();
     for (left, named) in [
@@ -380,6 +382,7 @@ fn check_sent_once(snapshot: &Value, error: &str, outcome: &str) -> Option<()> {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "a killed sidecar takes no last look")]
 fn a_timed_out_run_has_no_failed_resource() {
     for (error, error_type) in [
         ("Timeout after 4s: 1 resources waiting (b:update)", "timeout"),
@@ -404,6 +407,7 @@ fn a_timed_out_run_has_no_failed_resource() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "a killed sidecar takes no last look")]
 fn a_status_missed_by_the_final_poll_comes_from_the_post_step() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let end = just_now(failed());
@@ -584,6 +588,7 @@ fn the_table_shows_reasons_and_leaves_out_the_collector() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "a killed sidecar takes no last look")]
 fn flush_sends_the_events_queued_by_a_cancelled_run() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let mut snapshot = just_now(recorded());
@@ -674,7 +679,7 @@ fn a_panic_under_tilt_ci_idles_instead_of_exiting() {
     let sidecar = || {
         let sidecar =
             sandbox.sidecar_to(&server).env("PATH", std::env::var("PATH").expect("a PATH"));
-        let tilt = sandbox.path("bin/tilt");
+        let tilt = sandbox.tilt_program();
         let sidecar = sidecar.args(&["--tilt", tilt.to_str().expect("text")]);
         sidecar.env("LD_PRELOAD", machine_library()).env("CLOCK_LEAP", clock.file())
     };

@@ -183,7 +183,7 @@ fn an_endpoint_that_ends_in_an_api_path_is_reported() {
 #[test]
 fn each_failed_line_says_what_to_do() {
     let sandbox = Sandbox::new();
-    fs::remove_file(sandbox.path("bin/tilt")).expect("a removed program");
+    fs::rename(sandbox.tilt_program(), sandbox.path("gone")).expect("a renamed program");
     let outcome = sandbox
         .run("check")
         .without_env("HOME")
@@ -194,7 +194,11 @@ fn each_failed_line_says_what_to_do() {
     outcome
         .finds("tilt", "bad", "install Tilt or give --tilt")
         .finds("session", "skipped", "no tilt program")
-        .finds("state", "bad", "set HOME or give --state-dir")
+        .finds(
+            "state",
+            "bad",
+            if cfg!(windows) { "LOCALAPPDATA" } else { "set HOME or give --state-dir" },
+        )
         .finds("key", "bad", "set HONEYCOMB_API_KEY")
         .finds("endpoint", "bad", "no response from 127.0.0.1:1")
         .finds("team", "skipped", "no response from the endpoint")

@@ -8,7 +8,8 @@ use fakes::honeycomb::{Answer, Mishap, Part, Reply, Server};
 use serde_json::Value;
 
 use crate::support::{
-    RECORDED_EVENTS, Sandbox, Signal, builds, eventually, of_kind, recorded_builds, retry, set_mode,
+    KILLED, RECORDED_EVENTS, Sandbox, Signal, builds, eventually, of_kind, recorded_builds, retry,
+    set_mode,
 };
 
 /// A 503 whose `Retry-After` is longer than any delivery waits.
@@ -102,7 +103,7 @@ fn events_are_sent_after_a_kill_during_a_stalled_response() {
         let run = run.start();
         server.request(index);
         run.signal(Signal::KILL);
-        assert_eq!(run.finish().code, None);
+        assert_eq!(run.finish().code, KILLED);
     }
     let waiting = sandbox.queued();
     assert!(waiting >= RECORDED_EVENTS, "{waiting}");

@@ -123,6 +123,7 @@ fn vcs_adds_repository_branch_and_commit_to_every_event() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "needs a shell script")]
 fn git_variables_of_the_caller_do_not_change_the_fields() {
     let developer = Developer::with_checkout();
     let outcome = report_with_git(&developer, &[("GIT_DIR", "/missing"), ("GIT_TRACE", "2")]);
@@ -131,6 +132,7 @@ fn git_variables_of_the_caller_do_not_change_the_fields() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "needs a shell script")]
 fn without_vcs_git_does_not_run() {
     let developer = Developer::with_checkout();
     let outcome = developer.sandbox.run("--once --dry-run").finish().exits_with(0);
@@ -140,6 +142,7 @@ fn without_vcs_git_does_not_run() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "needs a shell script")]
 fn git_runs_at_start_and_after_a_checkout_or_commit_only() {
     retry("git answers in time", git_calls);
 }
@@ -308,6 +311,7 @@ fn git_hangs_after_a_commit() -> Option<()> {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "needs a shell script")]
 fn the_ci_providers_fields_override_those_of_git() {
     let developer = Developer::with_checkout();
     let variables =

@@ -260,7 +260,7 @@ fn host_name_login_name_and_folders_are_not_sent() {
         .finish()
         .exits_with(0);
     let root = sandbox.path("");
-    let host = Command::new("uname").arg("-n").output().expect("a name").stdout;
+    let host = Command::new("hostname").output().expect("a name").stdout;
     // Quoted: a short host name may be part of another word.
     let host = format!("\"{}\"", String::from_utf8_lossy(&host).trim());
     let root = root.to_str().expect("text");
@@ -274,7 +274,7 @@ fn child_processes_do_not_get_the_key() {
     sandbox.tilt().change("uisession", |sessions| {
         sessions[0]["status"]["tiltfileKey"] = sandbox.path("work/Tiltfile").to_str().into();
     });
-    fs::rename(sandbox.path("bin/tilt"), sandbox.path("real-tilt")).expect("a renamed program");
+    fs::rename(sandbox.tilt_program(), sandbox.path("real-tilt")).expect("a renamed program");
     for (name, then) in [("tilt", "exec ../real-tilt \"$@\""), ("git", "")] {
         let given = sandbox.path(name).with_extension("given");
         let note = format!("echo \"${{HONEYCOMB_API_KEY-nothing}}\" >>'{}'", given.display());

@@ -107,6 +107,7 @@ fn a_late_tilt_is_found_before_the_next_interval() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "Wine responds too slowly for its timeouts")]
 fn an_outage_is_logged_once_and_the_backlog_is_sent_after_it() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     server.usually(Reply::new(503, ""));
@@ -125,6 +126,7 @@ fn an_outage_is_logged_once_and_the_backlog_is_sent_after_it() {
 
 /// A slow disk or another sender that holds the lock says nothing about Honeycomb.
 #[test]
+#[cfg_attr(windows, ignore = "Wine responds too slowly for its timeouts")]
 fn a_delivery_that_sent_no_request_does_not_end_an_outage() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     server.usually(Reply::new(503, ""));

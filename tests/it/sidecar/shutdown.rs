@@ -78,7 +78,7 @@ fn the_sidecar_exits_while_a_watch_floods_it() {
 fn flooded() -> Duration {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     sandbox.report_to(&server).finish().exits_with(0);
-    let fake_tilt = fs::read_link(sandbox.path("bin/tilt")).expect("a link");
+    let fake_tilt = fs::read_link(sandbox.tilt_program()).expect("a link");
     let shown = r#"{"kind":"UIResource","metadata":{"name":"lint"},"status":{}}"#;
     let script = format!(
         "case \"$*\" in *uiresources*--watch*) exec /usr/bin/yes '{shown}';; esac\nexec '{}' \"$@\"",

@@ -11,7 +11,7 @@ mod wait;
 
 #[cfg(target_os = "linux")]
 pub use process::cpu_ticks;
-pub use process::{Invocation, Outcome, Process};
+pub use process::{Invocation, KILLED, Outcome, Process};
 pub use recorded::{
     BRING_UP, KINDS, RECORDED_EVENTS, builds, capture, of_kind, recorded_builds, recorded_start,
 };

@@ -258,6 +258,9 @@ fn collect(
     });
 }
 
+/// The exit code of a killed process.
+pub const KILLED: Option<i32> = if cfg!(windows) { Some(1) } else { None };
+
 /// The result of a finished run.
 #[derive(Debug)]
 pub struct Outcome {

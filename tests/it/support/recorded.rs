@@ -14,7 +14,9 @@ use tilt_honeycomb::tilt::model::Snapshot;
 
 /// The path of a recorded file.
 pub fn capture(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/captures/0.37.6").join(path)
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/captures/0.37.6");
+    // A program that Wine runs in another folder may have another current drive.
+    std::path::absolute(folder.join(path)).expect("a path")
 }
 
 /// The number of events in the first report on the recorded environment: 9 `uiresource`, 1 `session`,

@@ -66,7 +66,12 @@ impl Sandbox {
     }
 
     pub fn state_dir(&self) -> PathBuf {
-        self.path("state/tilt-honeycomb")
+        self.path("state").join("tilt-honeycomb")
+    }
+
+    /// The fake `tilt` on PATH.
+    pub fn tilt_program(&self) -> PathBuf {
+        self.path("bin").join("tilt").with_extension(EXE_EXTENSION)
     }
 
     /// The folder of the destination. The test must have used only one endpoint and dataset.

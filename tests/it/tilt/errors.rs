@@ -105,7 +105,7 @@ fn tilt_runs_without_analytics_and_without_stdin() {
 fn the_tilt_option_names_the_program() {
     let sandbox = Sandbox::new();
     let other = sandbox.path("work/tilt-0.37");
-    std::fs::rename(sandbox.path("bin/tilt"), &other).expect("a renamed program");
+    std::fs::rename(sandbox.tilt_program(), &other).expect("a renamed program");
     poll(&sandbox).args(&["--tilt", "./tilt-0.37"]).finish().exits_with(0);
     poll(&sandbox).args(&["--tilt", other.to_str().expect("text")]).finish().exits_with(0);
     poll(&sandbox).args(&["--tilt", "nosuch"]).finish().exits_with(3).says("cannot run nosuch");
@@ -119,7 +119,7 @@ fn the_tilt_option_names_the_program() {
 #[test]
 fn a_missing_tilt_is_reported_with_a_fix() {
     let sandbox = Sandbox::new();
-    std::fs::remove_file(sandbox.path("bin/tilt")).expect("the link");
+    std::fs::rename(sandbox.tilt_program(), sandbox.path("gone")).expect("a renamed program");
     poll(&sandbox)
         .finish()
         .exits_with(3)

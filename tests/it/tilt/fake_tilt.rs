@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::support::{Process, Sandbox, capture, eventually};
 
 fn tilt(sandbox: &Sandbox, arguments: &[&str]) -> Process {
-    let program = sandbox.path("bin/tilt");
+    let program = sandbox.tilt_program();
     let words = [&[program.to_str().expect("text")], arguments].concat();
     sandbox.command(&words).start()
 }
