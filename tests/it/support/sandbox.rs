@@ -167,7 +167,7 @@ impl Sandbox {
     /// Windows runs no shell scripts. Tests that need one are ignored there.
     #[cfg(windows)]
     pub fn install(&self, name: &str, _script: &str) {
-        panic!("{name} is a shell script");
+        panic!("{} is a shell script", self.path(name).display());
     }
 
     /// A shell script in this sandbox, run by a user whom the limit on threads applies to, which is not
