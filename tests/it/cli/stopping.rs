@@ -77,8 +77,10 @@ impl AlmostFullPipe {
 
 /// A file for `RESOLV_HOST_CONF` with which a lookup of a host name never ends: glibc opens it before
 /// the first lookup, and a pipe without a writer does not open. This needs no privileges.
+#[cfg(target_os = "linux")]
 struct HangingLookup(PathBuf);
 
+#[cfg(target_os = "linux")]
 impl HangingLookup {
     const HOST: &str = "http://honeycomb.invalid";
 
