@@ -5,10 +5,9 @@ use std::fs;
 use std::path::Path;
 
 use fakes::honeycomb::Server;
-use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{Sandbox, eventually, of_kind};
+use crate::support::{Sandbox, Signal, eventually, of_kind};
 
 const SECRET: &str = "canary-value-of-a-secret";
 const MANIFEST: &str = "canary-line-of-a-manifest";
