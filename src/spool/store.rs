@@ -99,7 +99,7 @@ impl Store {
 
     /// Reads the state as it is now. It is empty if there is none.
     pub fn read<T>(&self, inspect: impl FnOnce(&State) -> T) -> StoreResult<T> {
-        if !self.dir.exists() {
+        if !self.exists()? {
             return Ok(inspect(&State::default()));
         }
         let lock = files::lock(&self.dir.join("lock"))?;
@@ -180,6 +180,15 @@ impl Store {
         QueueReader::new(lock, self.dir.join("queue"), segments)
     }
 
+    /// False if there is no folder. A folder that cannot be reached is an error: it may come back.
+    fn exists(&self) -> StoreResult<bool> {
+        match fs::metadata(&self.dir) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(failed("inspect", &self.dir)(error)),
+        }
+    }
+
     fn create_folders(&self) -> StoreResult<()> {
         if let Some(state_dir) = self.dir.parent() {
             files::create_private(state_dir)?;
@@ -220,7 +229,7 @@ impl Store {
 
     /// Takes the lock, and reads the index of the queue. It is empty if there is none.
     fn locked_queue(&self) -> StoreResult<(Option<File>, Queue)> {
-        if !self.dir.exists() {
+        if !self.exists()? {
             return Ok(Default::default());
         }
         let lock = files::lock(&self.dir.join("lock"))?;

@@ -55,7 +55,8 @@ mod hold {
         pub fn of(sandbox: &Sandbox) -> Self {
             let open =
                 |path| OpenOptions::new().read(true).share_mode(READ_AND_WRITE).open(path).ok();
-            Self(sandbox.state_files().into_iter().filter_map(open).collect())
+            let files = [vec![sandbox.state_file()], sandbox.queue_files()].concat();
+            Self(files.into_iter().filter_map(open).collect())
         }
     }
 }
