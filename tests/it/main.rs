@@ -95,7 +95,8 @@ mod tilt {
     mod real_tilt;
 }
 
-/// Rules for the files of this repository.
+/// Rules for the files of this repository, which are the same on every system.
+#[cfg(unix)]
 mod repository {
     mod alerts;
     pub mod documents;
