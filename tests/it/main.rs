@@ -45,6 +45,8 @@ mod ci {
 
 /// The fields of each event.
 mod events {
+    // Checks a document of the repository.
+    #[cfg(unix)]
     mod cost;
     mod failures;
     mod folding;
