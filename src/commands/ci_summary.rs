@@ -199,7 +199,7 @@ fn failure_reason(resource: &Resource) -> Option<String> {
     (class != classes::OTHER).then(|| class.to_owned())
 }
 
-/// What a resource was doing when the run ended: `running`, `not ready` or `waiting for db`.
+/// The activity of a resource at the end of the run: `running`, `not ready` or `waiting for db`.
 fn unfinished_reason(resource: &Resource) -> Option<String> {
     if resource.current_update.is_some() {
         return Some("running".to_owned());

@@ -18,7 +18,7 @@ use crate::spool::state::State;
 use crate::tilt::client::Tilt;
 use crate::tilt::exit_snapshot;
 
-/// Prints the events. A signal ends it with exit code 0, even if nobody reads stdout.
+/// Prints the events. A signal ends it with exit code 0, even if stdout is blocked.
 pub fn run(config: &DryRunConfig) -> Exit {
     let shutdown = stop::on_signals(|| (), Exit::Done);
     let installation_id = config.state_dir.as_deref().and_then(installation::load);

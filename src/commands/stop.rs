@@ -1,5 +1,5 @@
-//! Ends a command within a second after the first signal, whatever it waits for: a DNS lookup, a pipe
-//! that nobody writes to, or a terminal that nobody reads from.
+//! Ends a command within a second after the first signal, even during a DNS lookup, or if an input or
+//! output pipe is blocked.
 //!
 //! Everything that must survive is on disk at any moment, so the process may end anywhere.
 

@@ -124,7 +124,7 @@ pub enum Startup {
     NotObserved,
     /// It ended before the first observation, so it cannot be measured.
     Missed,
-    /// What each resource has reached so far, by name.
+    /// The progress of each resource, by name.
     InProgress { resources: BTreeMap<String, ResourceProgress> },
     Finished {
         /// Updates that began until then, in Unix microseconds, belong to it.

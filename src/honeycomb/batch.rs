@@ -45,7 +45,7 @@ pub struct Batch {
 /// The next events of the queue, within the limits.
 #[derive(Debug, Clone, PartialEq)]
 pub enum NextBatch {
-    /// There is no event to send.
+    /// No event is left to send.
     Empty,
     Batch(Batch),
     /// The first event exceeds the limit by itself, so it can never be sent. This is its sequence

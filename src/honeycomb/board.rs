@@ -118,8 +118,8 @@ const TAG_HASH: usize = 16;
 /// The tag of a dataset. Two datasets never have the same one, and Honeycomb ignores case in their
 /// names.
 ///
-/// A tag starts with a letter and has only lower-case letters, digits, dashes and slashes. A name that
-/// is no tag, or that looks like one with a hash, gets a hash of the name at its end.
+/// A tag starts with a letter and has only lower-case letters, digits, dashes and slashes. If a name
+/// is not a valid tag, or looks like a tag with a hash, a hash of the name is added.
 fn tag_value(dataset: &str) -> String {
     let name = dataset.to_lowercase();
     let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';

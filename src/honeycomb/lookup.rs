@@ -22,7 +22,7 @@ pub struct Lookups {
     is_interrupted: Arc<AtomicBool>,
 }
 
-/// Why there are no addresses.
+/// The reason why the lookup gave no addresses.
 #[derive(Debug)]
 pub enum LookupError {
     TimedOut,
@@ -46,7 +46,7 @@ impl Lookups {
         let (sender, result) = mpsc::channel();
         let name = host.to_owned();
         let thread = thread::Builder::new().name("lookup".into()).spawn(move || {
-            // Nobody listens if the time is up.
+            // The receiver is gone if the time is up.
             let _ = sender.send(look_up(&name));
         });
         if thread.is_err() {

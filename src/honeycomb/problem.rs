@@ -1,4 +1,4 @@
-//! What a server says about an error, as one line for a message. Pure.
+//! The server's description of an error, as one line for a message. Pure.
 //!
 //! Honeycomb sends `error`, and in newer parts of its API the members of RFC 7807: `title`, `detail`
 //! and, for a 422, `type_detail` with one entry for each cause. Gateways send plain text or HTML.

@@ -417,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn one_status_stands_for_several_events_only_if_it_is_a_plain_202() {
+    fn only_a_plain_202_stands_for_several_events() {
         let plain = r#" [ {"status": 202} ] "#;
         assert!(accepts_all_at_once(&response(200, plain), 2));
         assert!(!accepts_all_at_once(&response(200, plain), 1), "the usual response");

@@ -12,7 +12,7 @@ use crate::spool::queue::QueuedEvent;
 pub struct Selection {
     /// The sequence numbers of events to leave out.
     pub skip: BTreeSet<u64>,
-    /// Events of these kinds are taken only if there is no other event to take.
+    /// Events of these kinds are taken only if the queue has no others.
     pub defer: BTreeSet<EventKind>,
     /// Take a single event that has as little as possible in common with this kind: the newest build
     /// for a heartbeat and the other way round, or else the newest of another kind, or the newest.

@@ -36,7 +36,7 @@ pub struct Sender {
     /// Held from one delivery to the next while anything is unsaved, so that no other collector
     /// sends those events again.
     lock: Option<SendLock>,
-    /// What the server wanted later at the end of the last delivery. The next one sends the other
+    /// The events that the server wanted later in the last delivery. The next one sends the other
     /// events first.
     later: Later,
     /// True after the message about a server that sends one status for many events.
@@ -149,7 +149,7 @@ impl Sender {
         }
     }
 
-    /// Waits before the next attempt. Ends the delivery if there is no time for one.
+    /// Waits before the next attempt. Ends the delivery if the time is too short for one.
     fn wait_to_retry(
         &mut self,
         progress: &mut SendProgress,
@@ -168,7 +168,7 @@ impl Sender {
         Ok(if is_stopped { Step::Break(DeliveryEnd::Stopped) } else { Step::Continue(()) })
     }
 
-    /// Sends each suspect once more, alone. After that there are no suspects.
+    /// Sends each suspect once more, alone. After that, the list of suspects is empty.
     fn send_suspects(&mut self, progress: &mut SendProgress) -> Result<Step, StoreError> {
         for seq in progress.suspects.seqs().to_vec() {
             let step = self.send_suspect(seq, progress)?;
@@ -244,7 +244,7 @@ impl Sender {
         }
         while let Err(error) = self.store.settle(&self.unsaved.seqs, self.unsaved.rejected) {
             let (budget, retry_at) = (progress.budget, time::now() + RECORD_RETRY);
-            // A full disk may get room, and whoever holds the file may close it.
+            // A full disk may get space, and another program may close the file.
             let is_in_time = retry_at < budget.deadline && error.may_pass();
             if !is_in_time || budget.shutdown.wait_until(retry_at) {
                 return Err(error);

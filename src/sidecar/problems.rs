@@ -93,7 +93,8 @@ impl Problems {
         let (problem, reason) = match &delivery.end {
             DeliveryEnd::Kept(failure) => ("kept", &failure.reason),
             DeliveryEnd::Refused { advice } => ("refused", advice),
-            // What a stopped delivery left undone is unknown. The last one of the process follows it.
+            // A stopped delivery tells nothing about the problem. The last delivery of the process
+            // follows it.
             DeliveryEnd::Stopped => return false,
             // Without a response, the state of Honeycomb is unknown.
             DeliveryEnd::Busy | DeliveryEnd::OutOfTime if delivery.is_without_result() => {

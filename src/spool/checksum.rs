@@ -3,7 +3,7 @@
 //! Without a checksum, one flipped bit could leave valid JSON with another meaning, such as another
 //! build or a later version.
 
-/// What stands between the fields of an object and the digits of its checksum.
+/// The text between the fields of an object and the digits of its checksum.
 const NAME: &[u8] = b",\"crc32\":\"";
 const DIGITS: usize = 8;
 const END: &[u8] = b"\"}";

@@ -5,7 +5,7 @@
 //! the folder. A reader sees the old content or the new. A lock counts only while its path still
 //! leads to the locked file: if someone removes the file, others lock a new one.
 //!
-//! On Windows, nobody can rename or remove a file that another program holds open. Virus scanners and
+//! On Windows, a file that another program holds open cannot be renamed or removed. Virus scanners and
 //! programs that read a file hold it for milliseconds, so [`rename`] and [`remove`] try again.
 
 use std::fs::{self, File, OpenOptions, TryLockError};

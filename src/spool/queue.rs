@@ -107,7 +107,7 @@ pub struct Addition {
     /// The number of the segment's first event.
     segment: u64,
     pub file_name: String,
-    /// The bytes of the file that count so far. What follows them is not part of the queue.
+    /// The bytes of the file that count so far. Bytes after them are not part of the queue.
     pub offset: u64,
     pub lines: Vec<u8>,
 }
@@ -271,7 +271,7 @@ impl Queue {
         }
     }
 
-    /// Forgets the segments that are no longer needed, and a journal that has become long.
+    /// Forgets the segments without waiting events, and starts a new journal if it is long.
     pub fn retire(&mut self, age: u64) {
         self.segments.retain(|segment| segment.waiting() > 0 || segment.is_open(age));
         if self.journal.bytes > JOURNAL_BYTES {

@@ -22,7 +22,7 @@ const OPEN_AGE: u64 = 24 * 3600;
 /// two more syncs.
 const REUSED_BYTES: u64 = 64 * 1024;
 
-/// What a segment contains, in the order in which it is sent. A full queue drops heartbeats first.
+/// The classes of events, in the order in which they are sent. A full queue drops heartbeats first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EventClass {
@@ -36,7 +36,7 @@ impl EventClass {
     }
 }
 
-/// What the index knows of a segment.
+/// The entry of a segment in the index.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Segment {
     /// The number of its first event, which also names the file.

@@ -146,7 +146,7 @@ impl State {
         self.queue.settle(settlement);
     }
 
-    /// Moves the new events to segments, and forgets the segments that are no longer needed.
+    /// Moves the new events to segments, and forgets the segments without waiting events.
     /// Returns the lines to write.
     pub fn place_events(&mut self, now: SystemTime) -> Vec<Addition> {
         self.start(now);

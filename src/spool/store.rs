@@ -121,8 +121,8 @@ impl Store {
         self.locked_queue().map(|(_, queue)| queue.len())
     }
 
-    /// Reads the waiting events: builds, then heartbeats, each oldest first. Until the reader is
-    /// dropped, no collector can change the state.
+    /// Reads the waiting events: builds, then heartbeats, each oldest first. Collectors cannot
+    /// change the state until the reader is dropped.
     pub fn read_queue(&self) -> StoreResult<QueueReader> {
         let (lock, queue) = self.locked_queue()?;
         Ok(self.reader(lock, &queue))
@@ -180,7 +180,7 @@ impl Store {
         QueueReader::new(lock, self.dir.join("queue"), segments)
     }
 
-    /// False if there is no folder. A folder that cannot be reached is an error: it may come back.
+    /// False if the folder is missing. A folder that cannot be reached is an error: it may come back.
     fn exists(&self) -> StoreResult<bool> {
         match fs::metadata(&self.dir) {
             Ok(_) => Ok(true),

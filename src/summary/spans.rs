@@ -49,7 +49,7 @@ pub struct ObservedSpans {
     pub session: Option<Fields>,
     /// Why resources are down at run time, by name.
     pub runtime_failures: BTreeMap<String, String>,
-    /// What is known about the session, including this observation.
+    /// The record of the session, including this observation.
     pub tracker: SessionTracker,
 }
 

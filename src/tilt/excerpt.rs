@@ -14,7 +14,7 @@ const NEEDED: [&[&[u8]]; 2] =
 /// The most bytes that are copied. Ten thousand resources are about 27 MB.
 pub(super) const TEXT_LIMIT: usize = 32 * 1024 * 1024;
 
-/// What was copied.
+/// The copied part.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Excerpt {
     /// The first JSON value of the source. Members that are not needed are `null`. Newlines stay, so
@@ -77,7 +77,7 @@ struct Copy<R> {
     /// The part of a string that was read last.
     piece: Vec<u8>,
     place: Nesting,
-    /// Where the last copied string is in the excerpt.
+    /// The place of the last copied string in the excerpt.
     key: Range<usize>,
 }
 

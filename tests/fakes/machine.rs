@@ -45,7 +45,7 @@ impl Clock {
     }
 }
 
-/// What fails in every process whose `FAULTS` names a [`FaultFile`].
+/// The faults of every process whose `FAULTS` names a [`FaultFile`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MachineFault {
     /// The lookup of a host name hangs until this ends.

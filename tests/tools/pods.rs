@@ -89,7 +89,7 @@ fn arrived(server: &Server, kind: &str) -> HashMap<String, usize> {
 /// The stages of a deploy, one for each change of a resource.
 const STAGES: [&str; 4] = ["ContainerCreating", "CrashLoopBackOff", "Running", "Ready"];
 
-/// What the fake Tilt shows.
+/// The objects that the fake Tilt shows.
 struct Cluster {
     folder: PathBuf,
     resources: Vec<Deployment>,

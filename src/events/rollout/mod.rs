@@ -40,7 +40,7 @@ struct Rollout<'a> {
     is_live_update: bool,
 }
 
-/// What is known about a rollout.
+/// A rollout so far.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum RolloutProgress {
     /// It goes on. Time alone may end it after `again`.

@@ -122,7 +122,7 @@ fn a_gateway_that_takes_events_is_ok_whatever_auth_says() {
         (unknown_key(), "the endpoint takes events, but the API key is not known here"),
         (Reply::new(503, ""), "HTTP 503"),
         (json_reply(200, &auth_of("configuration", &json!({"events": false}))), "may not send"),
-        // What a Collector answers if Honeycomb does not know the key.
+        // The answer of a Collector if Honeycomb does not know the key.
         (Reply::new(400, r#""\"error\": \"received 401 response\"""#), "received 401 response"),
         (Reply::new(404, "404 page not found"), "does not support GET /1/auth"),
     ] {

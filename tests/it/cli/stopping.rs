@@ -67,7 +67,7 @@ impl AlmostFullPipe {
         Self { path, reader, _writer: writer, length }
     }
 
-    /// Waits until something was written. What follows has no room.
+    /// Waits until something was written. Later bytes do not fit.
     fn blocks_its_writer(&self) {
         eventually("the first line", || {
             ioctl_fionread(&self.reader).expect("a length") > self.length

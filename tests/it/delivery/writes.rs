@@ -1,4 +1,4 @@
-//! What the program writes to the disk does not depend on the length of the queue.
+//! The number of bytes that a change writes does not depend on the length of the queue.
 
 use std::fs;
 use std::time::{Duration, UNIX_EPOCH};

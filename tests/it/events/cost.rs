@@ -25,7 +25,7 @@ const FOLD: u32 = 5;
 const HOUR: u64 = 3600;
 const HOURS: u64 = 8;
 const REBUILDS_PER_HOUR: u64 = 6;
-/// Of so many rebuilds, one fails.
+/// One of this many rebuilds fails.
 const FAILURE: u64 = 5;
 /// The resources that a developer works on.
 const EDITED: usize = 3;
@@ -54,7 +54,7 @@ impl Counts {
     }
 }
 
-/// What Tilt shows during a day: versions of objects, and when it shows them, in seconds.
+/// The objects that Tilt shows during a day, each with its time in seconds.
 #[derive(Default)]
 struct Day {
     shown: BTreeMap<u64, Vec<Snapshot>>,

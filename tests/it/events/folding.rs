@@ -45,7 +45,7 @@ enum Step {
     /// The machine sleeps.
     Night,
     ClockSetBack,
-    /// Honeycomb accepts everything that is queued. Until the next delivery there is an outage.
+    /// Honeycomb accepts everything that is queued. Honeycomb is unreachable until the next delivery.
     Delivery,
 }
 

@@ -10,7 +10,7 @@ use crate::support::{Sandbox, capture};
 
 /// A name that contains an escape sequence, a change of direction, a zero-width character and a tag.
 const NAME: &str = "we\u{1b}[2J\u{202e}b\u{200b}\u{e0041}\u{9b}x";
-/// What is left of it.
+/// The text that remains.
 const VISIBLE: &str = "we[2Jbx";
 
 #[track_caller]

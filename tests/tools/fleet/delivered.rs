@@ -1,4 +1,4 @@
-//! What one sidecar has delivered, and what is missing.
+//! The events that each sidecar has delivered, and those that are missing.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::run::{INTERVALS, Options, REBUILD};
 
-/// What one sidecar has delivered.
+/// The delivered events of one sidecar.
 #[derive(Default)]
 pub struct Delivered {
     /// The times of the `session` events.
