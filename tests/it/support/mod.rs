@@ -12,9 +12,9 @@ mod wait;
 #[cfg(target_os = "linux")]
 pub use process::cpu_ticks;
 pub use process::{Invocation, KILLED, Outcome, Process};
-pub use recorded::{
-    BRING_UP, KINDS, RECORDED_EVENTS, builds, capture, of_kind, recorded_builds, recorded_start,
-};
+#[cfg(unix)]
+pub use recorded::recorded_start;
+pub use recorded::{BRING_UP, KINDS, RECORDED_EVENTS, builds, capture, of_kind, recorded_builds};
 #[cfg(target_os = "linux")]
 pub use sandbox::machine_library;
 pub use sandbox::{

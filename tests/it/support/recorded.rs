@@ -65,6 +65,7 @@ pub const BRING_UP: [&str; 6] = [
 ];
 
 /// The summary of the recorded start on Kubernetes, 75 s after Tilt started.
+#[cfg_attr(windows, expect(dead_code, reason = "only tests of documents use it"))]
 pub fn recorded_start() -> EnvironmentSummary {
     let mut snapshot = Snapshot::default();
     for file in BRING_UP {
