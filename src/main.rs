@@ -14,6 +14,7 @@ use tilt_honeycomb::config::Mode;
 use tilt_honeycomb::config::environment::Environment;
 use tilt_honeycomb::config::error::ConfigError;
 use tilt_honeycomb::exit_code::Exit;
+use tilt_honeycomb::log::LineStart;
 use tilt_honeycomb::sidecar;
 
 #[cfg(target_os = "linux")]
@@ -31,7 +32,7 @@ fn main() -> ExitCode {
     let environment = Environment::of_process();
     let exit = match cli::parse(&arguments) {
         Ok(cli) => {
-            tilt_honeycomb::log::init(log_level(&cli));
+            tilt_honeycomb::log::init(log_level(&cli), line_start(cli.ends_by_itself()));
             run(&cli, &environment)
         }
         Err(EarlyExit::Print(text)) => {
@@ -40,7 +41,7 @@ fn main() -> ExitCode {
             Exit::Done
         }
         Err(EarlyExit::Usage(message)) => {
-            tilt_honeycomb::log::init(LevelFilter::Warn);
+            tilt_honeycomb::log::init(LevelFilter::Warn, line_start(ends_by_itself));
             idle::instead_of_failing_ci(usage_error(&message), &environment, ends_by_itself)
         }
     };
@@ -80,6 +81,11 @@ fn usage_error(message: &str) -> Exit {
     let message = printable(message, tilt_honeycomb::log::LINE_LIMIT);
     let _ = writeln!(io::stderr(), "tilt-honeycomb: {message}");
     Exit::Usage
+}
+
+/// A person reads the lines of a long run much later than they were written.
+fn line_start(ends_by_itself: bool) -> LineStart {
+    if ends_by_itself { LineStart::Name } else { LineStart::Time }
 }
 
 /// cron mails everything that is printed, so a single report logs success only on a terminal.

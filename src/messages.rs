@@ -16,6 +16,18 @@ pub fn delivered(sent: &Counts, took: Duration, queued: usize) -> String {
     )
 }
 
+/// `sent 12 events (9 uiresource, 3 update) in the last 5m 10s; 0 queued`
+pub fn sent_within(sent: &Counts, period: Duration, queued: usize) -> String {
+    let (events, kinds) = (events(total(sent)), by_kind(sent));
+    format!("sent {events}{kinds} in the last {}; {queued} queued", whole_seconds(period))
+}
+
+/// A duration in whole seconds, rounded up: `1h 5s`
+pub fn whole_seconds(duration: Duration) -> humantime::FormattedDuration {
+    let seconds = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
+    humantime::format_duration(Duration::from_secs(seconds))
+}
+
 /// `3 events stay queued`
 pub fn kept(queued: usize) -> String {
     let stay = if queued == 1 { "stays" } else { "stay" };

@@ -24,3 +24,25 @@ pub fn unix_micros(time: SystemTime) -> u64 {
 pub fn unix_seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
+
+/// The time of day in UTC, such as `14:05:09Z`. The standard library does not know the local time zone.
+pub fn of_day(time: SystemTime) -> String {
+    let rest = unix_seconds(time) % (24 * 3600);
+    format!("{:02}:{:02}:{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_time_of_day_has_hours_minutes_and_seconds() {
+        for (seconds, expected) in
+            [(0, "00:00:00Z"), (86_399, "23:59:59Z"), (86_400 + 3_723, "01:02:03Z")]
+        {
+            assert_eq!(of_day(UNIX_EPOCH + Duration::from_secs(seconds)), expected);
+        }
+    }
+}

@@ -167,6 +167,7 @@ impl<'a> Sidecar<'a> {
         while !self.shutdown.requested() && !self.is_orphaned() {
             self.resume_after_suspend();
             self.start_due();
+            self.reporter.warn_about_long_outage();
             match messages.recv_timeout(self.time_to_next_wake()) {
                 Ok(Message::Shutdown) => return Exit::Done,
                 Ok(Message::Watched(target, event)) => self.on_watch_event(target, event),

@@ -1,7 +1,8 @@
-//! Logs each problem once: when it starts, when a new one joins it and, if useful, when it is over.
+//! Logs each problem once: when it starts, when a new one joins it and, if useful, when it is over. If
+//! deliveries fail for long, a warning repeats it.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::honeycomb::delivery::{Delivery, DeliveryEnd};
 use crate::messages;
@@ -10,6 +11,10 @@ use crate::tilt::error::TiltError;
 
 /// The most different problems of one kind that are logged until they are over.
 const MAX_LOGGED: usize = 20;
+/// After this time, failing deliveries need a person.
+const LONG_OUTAGE: Duration = Duration::from_mins(10);
+/// How often a long outage is logged again.
+const REMINDER_INTERVAL: Duration = Duration::from_hours(1);
 
 /// The current problems with Tilt, with the state on disk and with deliveries.
 #[derive(Debug, Default)]
@@ -19,7 +24,27 @@ pub(super) struct Problems {
     /// Errors of the state that kept a delivery from starting.
     sender_store: Ongoing,
     deliveries: Ongoing,
-    delivery: Option<&'static str>,
+    outage: Option<Outage>,
+}
+
+/// Deliveries that fail, one after the other.
+#[derive(Debug)]
+struct Outage {
+    /// As the events' `send_error` names it.
+    problem: &'static str,
+    /// What the last delivery said.
+    reason: String,
+    /// The number of queued events after the last delivery.
+    queued: usize,
+    since: SystemTime,
+    /// When the next warning about a long outage is due.
+    warn_at: SystemTime,
+}
+
+impl Outage {
+    fn duration(&self, now: SystemTime) -> Duration {
+        now.duration_since(self.since).unwrap_or_default()
+    }
 }
 
 /// The different problems of one kind since the last success. Two that alternate are logged once
@@ -89,7 +114,12 @@ impl Problems {
 
     /// Notes how a delivery ended. `retry_in` is the time until the next one, if there will be
     /// one. Returns true if this delivery ended a problem.
-    pub(super) fn on_delivery(&mut self, delivery: &Delivery, retry_in: Option<Duration>) -> bool {
+    pub(super) fn on_delivery(
+        &mut self,
+        delivery: &Delivery,
+        retry_in: Option<Duration>,
+        now: SystemTime,
+    ) -> bool {
         let (problem, reason) = match &delivery.end {
             DeliveryEnd::Kept(failure) => ("kept", &failure.reason),
             DeliveryEnd::Refused { advice } => ("refused", advice),
@@ -101,12 +131,15 @@ impl Problems {
                 return false;
             }
             DeliveryEnd::Empty | DeliveryEnd::Busy | DeliveryEnd::OutOfTime => {
-                self.delivery = None;
+                if let Some(outage) = self.outage.take() {
+                    let duration = messages::whole_seconds(outage.duration(now));
+                    log::info!("deliveries work again after {duration}");
+                }
                 // Both end here.
                 return self.sender_store.end() | self.deliveries.end();
             }
         };
-        self.delivery = Some(problem);
+        self.on_failed_delivery(problem, reason, delivery.waiting, now);
         if self.deliveries.add(problem) {
             let retry = retry_in.map_or_else(String::new, retrying_in);
             log::warn!("{reason}; {}{retry}", messages::kept(delivery.waiting));
@@ -114,20 +147,42 @@ impl Problems {
         false
     }
 
+    fn on_failed_delivery(
+        &mut self,
+        problem: &'static str,
+        reason: &str,
+        queued: usize,
+        now: SystemTime,
+    ) {
+        let since = self.outage.as_ref().map_or(now, |outage| outage.since);
+        let warn_at = self.outage.as_ref().map_or(now + LONG_OUTAGE, |outage| outage.warn_at);
+        self.outage = Some(Outage { problem, reason: reason.to_owned(), queued, since, warn_at });
+    }
+
+    /// The warning that is due about a long outage: after ten minutes, then every hour.
+    pub(super) fn long_outage(&mut self, now: SystemTime) -> Option<String> {
+        let outage = self.outage.as_mut().filter(|outage| now >= outage.warn_at)?;
+        outage.warn_at = now + REMINDER_INTERVAL;
+        let duration = messages::whole_seconds(outage.duration(now));
+        let (reason, kept) = (&outage.reason, messages::kept(outage.queued));
+        Some(format!("all deliveries have failed for {duration}: {reason}; {kept}"))
+    }
+
     /// The current delivery problem, as the events' `send_error` names it.
     pub(super) fn delivery(&self) -> Option<&'static str> {
-        self.delivery
+        self.outage.as_ref().map(|outage| outage.problem)
     }
 }
 
 /// `; retrying in 5s`, rounded up to whole seconds.
 fn retrying_in(pause: Duration) -> String {
-    let seconds = pause.as_secs() + u64::from(pause.subsec_nanos() > 0);
-    format!("; retrying in {}", humantime::format_duration(Duration::from_secs(seconds)))
+    format!("; retrying in {}", messages::whole_seconds(pause))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::UNIX_EPOCH;
+
     use super::*;
     use crate::honeycomb::batch::Counts;
     use crate::honeycomb::response::RequestFailure;
@@ -156,20 +211,38 @@ mod tests {
     fn a_delivery_problem_lasts_until_honeycomb_responds() {
         let mut problems = Problems::default();
         let kept = DeliveryEnd::Kept(RequestFailure::of_events(503, ""));
-        assert!(!problems.on_delivery(&delivery(kept), None));
+        assert!(!problems.on_delivery(&delivery(kept), None, UNIX_EPOCH));
         assert_eq!(problems.delivery(), Some("kept"));
-        assert!(!problems.on_delivery(&delivery(DeliveryEnd::OutOfTime), None));
+        assert!(!problems.on_delivery(&delivery(DeliveryEnd::OutOfTime), None, UNIX_EPOCH));
         assert_eq!(problems.delivery(), Some("kept"), "no response");
-        assert!(!problems.on_delivery(&delivery(DeliveryEnd::Stopped), None));
+        assert!(!problems.on_delivery(&delivery(DeliveryEnd::Stopped), None, UNIX_EPOCH));
         assert_eq!(problems.delivery(), Some("kept"), "stopped");
-        assert!(problems.on_delivery(&delivery(DeliveryEnd::Empty), None));
+        assert!(problems.on_delivery(&delivery(DeliveryEnd::Empty), None, UNIX_EPOCH));
         assert_eq!(problems.delivery(), None);
-        assert!(!problems.on_delivery(&delivery(DeliveryEnd::Empty), None));
+        assert!(!problems.on_delivery(&delivery(DeliveryEnd::Empty), None, UNIX_EPOCH));
     }
 
     #[test]
     fn retry_times_are_whole_seconds() {
         assert_eq!(retrying_in(Duration::from_millis(3_200)), "; retrying in 4s");
         assert_eq!(retrying_in(Duration::from_mins(5)), "; retrying in 5m");
+    }
+
+    #[test]
+    fn a_long_outage_is_logged_after_ten_minutes_and_every_hour() {
+        let mut problems = Problems::default();
+        let at = |minute: u64| UNIX_EPOCH + Duration::from_mins(minute);
+        let mut warnings = Vec::new();
+        for minute in 0..140 {
+            let kept = DeliveryEnd::Kept(RequestFailure::of_events(503, ""));
+            problems.on_delivery(&delivery(kept), None, at(minute));
+            warnings.extend(problems.long_outage(at(minute)).map(|warning| (minute, warning)));
+        }
+        let minutes: Vec<_> = warnings.iter().map(|(minute, _)| *minute).collect();
+        assert_eq!(minutes, [10, 70, 130]);
+        let (start, end) = ("all deliveries have failed for 10m: ", "; 3 events stay queued");
+        assert!(warnings[0].1.starts_with(start) && warnings[0].1.ends_with(end), "{warnings:?}");
+        problems.on_delivery(&delivery(DeliveryEnd::Empty), None, at(140));
+        assert_eq!(problems.long_outage(at(900)), None, "it is over");
     }
 }

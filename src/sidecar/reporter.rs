@@ -59,7 +59,7 @@ impl<'a> Reporter<'a> {
             watches,
             view: LiveView::default(),
             problems: Problems::default(),
-            summary: SendSummary::new(),
+            summary: SendSummary::new(time::wall()),
             heartbeat_fold: config.heartbeat_fold,
             has_reported: false,
             seen_at: time::wall(),
@@ -157,13 +157,22 @@ impl<'a> Reporter<'a> {
     /// Logs what a delivery changed. `retry_in` is the time until the next one, if there will be
     /// one.
     pub(super) fn on_delivery(&mut self, delivery: &Delivery, retry_in: Option<Duration>) {
-        if self.problems.on_delivery(delivery, retry_in) {
-            // Without news, the line would be logged at debug level only.
+        let now = time::wall();
+        if self.problems.on_delivery(delivery, retry_in, now) {
             self.summary.add_news();
             self.summary.request_line();
         }
-        if let Some((level, line)) = self.summary.add(delivery) {
-            log::log!(level, "{line}");
+        if let Some(line) = self.summary.add(delivery, now) {
+            log::info!("{line}");
+        } else if !delivery.sent.is_empty() {
+            log::debug!("{}", messages::delivered(&delivery.sent, delivery.took, delivery.waiting));
+        }
+    }
+
+    /// Warns if deliveries fail for long.
+    pub(super) fn warn_about_long_outage(&mut self) {
+        if let Some(warning) = self.problems.long_outage(time::wall()) {
+            log::warn!("{warning}");
         }
     }
 }

@@ -49,6 +49,20 @@ fn the_queue_is_sent_after_resume_despite_retry_after() {
     sidecar.stop();
 }
 
+#[test]
+fn deliveries_that_fail_for_ten_minutes_are_logged_again() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let clock = clock(&sandbox);
+    server.usually(Reply::new(503, ""));
+    let sidecar = with_clock(&clock, sandbox.run("--interval 1h").sending_to(&server)).start();
+    sidecar.says("retrying in ");
+    clock.leap(700).expect("a clock file");
+    sidecar.says("Z WARNING: all deliveries have failed for 11m ").says(" stay queued");
+    server.usually(Answer::Accept);
+    sidecar.says("Z deliveries work again after 11m ").says("Z sent ");
+    sidecar.stop();
+}
+
 /// Makes Tilt show a session that started a minute ago and whose resources are all pending.
 fn show_stuck_startup(sandbox: &Sandbox) {
     let minute_ago = SystemTime::now() - Duration::from_mins(1);
