@@ -4,6 +4,7 @@ pub mod backoff;
 pub mod child;
 pub mod ids;
 pub mod limits;
+pub mod nearest;
 pub mod process_tree;
 pub mod shutdown;
 pub mod terminal;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use ci_env::CiProvider;
 
+use crate::base::nearest::nearest;
 use crate::events::trace::RemoteParent;
 use crate::tilt::command::TiltMode;
 
@@ -20,6 +21,8 @@ const OPT_OUT_VARIABLES: [&str; 2] = ["TILT_HONEYCOMB_OPT_OUT", "DO_NOT_TRACK"];
 /// The environment of a process. Tests pass their own functions.
 pub struct Environment<'a> {
     pub variable: &'a dyn Fn(&str) -> Option<OsString>,
+    /// The names of all variables.
+    pub names: &'a dyn Fn() -> Vec<String>,
     /// Reads a text file of at most 64 KiB.
     pub read_file: &'a dyn Fn(&Path) -> io::Result<String>,
     /// Like `read_file`, but fails if other users can read the file.
@@ -41,6 +44,7 @@ impl Environment<'_> {
     pub fn of_process() -> Environment<'static> {
         Environment {
             variable: &variable,
+            names: &names,
             read_file: &read_file,
             read_private_file: &read_private_file,
             ci_provider: ci_provider(),
@@ -57,6 +61,15 @@ impl Environment<'_> {
     /// A variable's path, of any bytes. An empty one counts as unset.
     pub fn path(&self, name: &str) -> Option<PathBuf> {
         (self.variable)(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+    }
+
+    /// Names a variable whose name is nearly `expected`, for the end of a message that misses that one.
+    /// Empty if there is none. The message never contains a value.
+    pub fn mistyped(&self, expected: &str) -> String {
+        let names = (self.names)();
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        nearest(expected, &names)
+            .map_or_else(String::new, |name| format!("; {name} is set (did you mean {expected}?)"))
     }
 
     /// The variable that asks the program to read and send nothing, if one does: its own one, or the
@@ -127,6 +140,10 @@ fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name)
 }
 
+fn names() -> Vec<String> {
+    std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect()
+}
+
 /// `None` also if any variable is not Unicode, because `ci_env` panics on those.
 fn ci_provider() -> Option<CiProvider> {
     let is_text =
@@ -172,6 +189,7 @@ mod tests {
                 let variable = |name: &str| (name == opt_out).then(|| OsString::from(value));
                 let environment = Environment {
                     variable: &variable,
+                    names: &Vec::new,
                     read_file: &|_| Ok(String::new()),
                     read_private_file: &|_| Ok(String::new()),
                     ci_provider: None,

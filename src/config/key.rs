@@ -34,10 +34,11 @@ pub fn find(file: Option<&Path>, environment: &Environment) -> Result<FoundKey, 
     match (own, text) {
         (Some(path), Some(Ok(text))) => parse(path.display().to_string(), &text),
         (Some(path), Some(Err(error))) if error.kind() == io::ErrorKind::NotFound => {
-            Err(no_key(&format!(", write the key to {}, or give --api-key-file", path.display())))
+            let own_file = format!(", write the key to {},", path.display());
+            Err(no_key(&own_file, environment))
         }
         (Some(path), Some(Err(error))) => Err(unreadable("the key file ", &path, &error)),
-        _ => Err(no_key(" or give --api-key-file")),
+        _ => Err(no_key("", environment)),
     }
 }
 
@@ -67,6 +68,9 @@ fn unreadable(what: &str, path: &Path, error: &io::Error) -> ConfigError {
     ConfigError::new(format!("{what}{}: {error}", path.display()))
 }
 
-fn no_key(remedy: &str) -> ConfigError {
-    ConfigError::new(format!("no API key: set HONEYCOMB_API_KEY{remedy}"))
+fn no_key(own_file: &str, environment: &Environment) -> ConfigError {
+    let hint = environment.mistyped(KEY_VARIABLE);
+    ConfigError::new(format!(
+        "no API key: set HONEYCOMB_API_KEY{own_file} or give --api-key-file{hint}"
+    ))
 }

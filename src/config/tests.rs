@@ -29,6 +29,7 @@ fn with_environment<T>(variables: &[(&str, &str)], resolve: impl FnOnce(&Environ
     };
     let environment = Environment {
         variable: &variable,
+        names: &|| variables.iter().map(|(name, _)| (*name).to_owned()).collect(),
         read_file: &read_file,
         read_private_file: &read_private_file,
         ci_provider: None,

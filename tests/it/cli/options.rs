@@ -161,6 +161,8 @@ fn exit_code_2_means_a_usage_error_and_nothing_was_done() {
             .exits_with(2)
             .says(named)
             .says_one_line();
+        ("--intervall 5s", "unknown option --intervall (did you mean --interval?)"),
+        ("chekc", "unknown command chekc (did you mean check?)"),
         assert!(outcome.stderr.starts_with("tilt-honeycomb: "), "{}", outcome.stderr);
         assert!(!outcome.stderr.contains("pw@"), "{}", outcome.stderr);
     }

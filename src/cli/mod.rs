@@ -3,12 +3,18 @@
 //! `argh` parses the options and prints their help. It takes only UTF-8 and only `--option value`,
 //! so this module rewrites `--option=value` first and carries paths of any bytes around it.
 
+mod help;
+#[cfg(test)]
+mod tests;
+
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use argh::{ArgsInfo, FromArgs};
 use argh_complete::Generator;
+
+use crate::base::nearest::nearest;
 
 /// A subcommand. Without one, the program reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +23,9 @@ pub enum Command {
     Board,
     Summary,
 }
+
+/// Every subcommand.
+const COMMANDS: [Command; 3] = [Command::Check, Command::Board, Command::Summary];
 
 impl Command {
     fn as_str(self) -> &'static str {
@@ -32,12 +41,8 @@ impl FromStr for Command {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "check" => Ok(Self::Check),
-            "board" => Ok(Self::Board),
-            "summary" => Ok(Self::Summary),
-            _ => Err("unknown command"),
-        }
+        let known = COMMANDS.into_iter().find(|command| command.as_str() == text);
+        known.ok_or("unknown command")
     }
 }
 
@@ -89,6 +94,7 @@ impl Shell {
                    slow or failed. It needs no key and sends nothing.",
     usage = "[check|board|summary] [options]",
     help_triggers("-h", "--help"),
+    note = "check, board and summary have a --help of their own.",
     note = "The API key is never an argument: use HONEYCOMB_API_KEY or --api-key-file.",
     example = "Test the set-up and print links to the data:\n  {command_name} check",
     example = "Print what would be sent, without a key:\n  {command_name} --once --dry-run",
@@ -185,7 +191,8 @@ pub struct Cli {
     #[argh(option, arg_name = "name")]
     pub user: Option<String>,
 
-    /// add the text field KEY=VALUE to every event; may be repeated
+    /// add the text field KEY=VALUE to every event, or a number, true or false as KEY:=VALUE; may
+    /// be repeated
     #[argh(option, arg_name = "key=value")]
     pub field: Vec<String>,
 
@@ -319,11 +326,21 @@ pub fn parse(arguments: &[OsString]) -> Result<Cli, EarlyExit> {
             cli.conflict().map_or(Ok(cli), |conflict| Err(usage(&conflict)))
         }
         Err(exit) if exit.status.is_ok() => {
-            Err(EarlyExit::Print(exit.output.trim_end().to_owned()))
+            let own_help = command_to_explain(&texts).map(help::text);
+            let text = own_help.unwrap_or_else(|| exit.output.trim_end().to_owned());
+            Err(EarlyExit::Print(text))
         }
-        Err(exit) => Err(usage(&first_line(&exit.output.replace(PLACEHOLDER, "?")))),
+        Err(exit) => Err(usage(&in_plain_words(&exit.output.replace(PLACEHOLDER, "?")))),
     }
 }
+
+/// The command whose help is asked for, in valid arguments that contain `--help`.
+fn command_to_explain(arguments: &[&str]) -> Option<Command> {
+    let others = arguments.iter().copied().filter(|argument| !HELP.contains(argument));
+    Cli::from_args(&["tilt-honeycomb"], &others.collect::<Vec<_>>()).ok()?.command
+}
+
+const HELP: [&str; 2] = ["-h", "--help"];
 
 /// No argument can contain a NUL, so it marks an argument that is not UTF-8. Its index follows.
 const PLACEHOLDER: char = '\0';
@@ -385,6 +402,35 @@ fn usage(message: &str) -> EarlyExit {
     EarlyExit::Usage(format!("{message}; see tilt-honeycomb --help"))
 }
 
+/// Says what is wrong with the arguments, from the output of argh. Names the option or command that a
+/// mistyped one is nearest to.
+fn in_plain_words(output: &str) -> String {
+    let line = first_line(output);
+    let (what, word) = if let Some(word) = line.strip_prefix("unrecognized argument: ") {
+        (if word.starts_with('-') { "unknown option" } else { "unexpected argument" }, word)
+    } else if let Some(rest) = line.strip_prefix("error parsing positional argument") {
+        ("unknown command", rest.split('\'').nth(3).unwrap_or_default())
+    } else {
+        return line;
+    };
+    let hint = meant(word).map(|known| format!(" (did you mean {known}?)"));
+    format!("{what} {word}{}", hint.unwrap_or_default())
+}
+
+/// The option or command that a mistyped one was meant to be: the same word with other dashes, or the
+/// nearest of its kind.
+fn meant(word: &str) -> Option<&'static str> {
+    let bare = |text: &str| text.trim_start_matches('-').to_owned();
+    let options = Cli::get_args_info().flags.iter().map(|flag| flag.long);
+    let known: Vec<_> = options.chain(COMMANDS.map(Command::as_str)).collect();
+    let same = known.iter().copied().find(|other| *other != word && bare(other) == bare(word));
+    same.or_else(|| {
+        let is_option = word.starts_with('-');
+        let kind = known.into_iter().filter(|other| other.starts_with('-') == is_option);
+        nearest(word, &kind.collect::<Vec<_>>())
+    })
+}
+
 /// argh explains an error over several lines; the log gets one.
 fn first_line(output: &str) -> String {
     let lines = || output.lines().map(str::trim);
@@ -394,101 +440,4 @@ fn first_line(output: &str) -> String {
     let mut letters = joined.trim_end_matches(['.', ':']).chars();
     let first = letters.next().map(|letter| letter.to_ascii_lowercase());
     format!("{}{}", first.unwrap_or_default(), letters.as_str())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parsed(line: &str) -> Result<Cli, EarlyExit> {
-        parse(&line.split_whitespace().map(OsString::from).collect::<Vec<_>>())
-    }
-
-    #[test]
-    fn a_value_follows_a_space_or_an_equals_sign() {
-        for line in ["--interval 5s --field a=b", "--interval=5s --field=a=b"] {
-            let cli = parsed(line).expect(line);
-            assert_eq!(cli.interval.as_deref(), Some("5s"), "{line}");
-            assert_eq!(cli.field, ["a=b"], "{line}");
-        }
-    }
-
-    #[test]
-    fn a_command_may_stand_anywhere_among_the_options() {
-        for line in ["check --port 1 --json", "--port 1 check --json", "--json --port=1 check"] {
-            let cli = parsed(line).expect(line);
-            assert_eq!((cli.command, cli.json), (Some(Command::Check), true), "{line}");
-        }
-        assert_eq!(parsed("board --dry-run").expect("a board").command, Some(Command::Board));
-    }
-
-    #[test]
-    fn version_and_help_are_printed_without_error() {
-        assert_eq!(parsed("--version"), Err(EarlyExit::Print(version())));
-        assert_eq!(parsed("-V --once"), Err(EarlyExit::Print(version())));
-        for line in ["--help", "-h"] {
-            let Err(EarlyExit::Print(help)) = parsed(line) else {
-                panic!("{line} printed nothing")
-            };
-            assert!(help.contains("--dry-run") && help.contains("HONEYCOMB_API_KEY"), "{help}");
-        }
-    }
-
-    #[test]
-    fn help_fits_eighty_columns() {
-        let Err(EarlyExit::Print(help)) = parsed("--help") else { panic!("no help") };
-        for line in help.lines() {
-            assert!(line.chars().count() <= 80, "{line}");
-        }
-    }
-
-    #[test]
-    fn a_usage_error_is_one_line_that_names_the_argument() {
-        for (line, named) in [
-            ("--nosuch", "--nosuch"),
-            ("--interval", "--interval"),
-            ("stray", "stray"),
-            ("--once=yes", "yes"),
-            ("--port 1 --port 2", "--port"),
-            ("check board", "board"),
-            ("check --once", "--once cannot be combined with check"),
-            ("check --dry-run", "--dry-run cannot be combined with check"),
-            ("board --snapshot x", "--snapshot cannot be combined with board"),
-            ("board --json", "--json cannot be combined with board"),
-            ("--json --once", "--json needs check"),
-            ("--html x", "--html needs summary"),
-            ("check --all", "--all needs summary"),
-            ("summary --dry-run", "--dry-run cannot be combined with summary"),
-            ("summary --json", "--json cannot be combined with summary"),
-            ("--once --outcome 0", "--outcome needs --snapshot"),
-            ("--flush --snapshot x", "leave out --flush"),
-            ("--flush --dry-run", "--flush cannot be combined with --dry-run"),
-            ("--snapshot x --outcome", "--outcome"),
-        ] {
-            let Err(EarlyExit::Usage(message)) = parsed(line) else {
-                panic!("{line} was accepted")
-            };
-            assert!(message.contains(named), "{line}: {message}");
-            assert!(!message.contains('\n'), "{message}");
-        }
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn a_path_may_hold_any_bytes_and_nothing_else_may() {
-        use std::os::unix::ffi::OsStringExt;
-        let bytes = |text: &[u8]| OsString::from_vec(text.to_vec());
-        let path = PathBuf::from(bytes(b"/s\xff/d"));
-        for arguments in
-            [vec![bytes(b"--state-dir"), bytes(b"/s\xff/d")], vec![bytes(b"--state-dir=/s\xff/d")]]
-        {
-            assert_eq!(parse(&arguments).expect("a path").state_dir.as_ref(), Some(&path));
-        }
-        for argument in [&b"--dataset=d\xff"[..], b"--\xff", b"\xff", b"--field=a=\xff"] {
-            let Err(EarlyExit::Usage(message)) = parse(&[bytes(argument)]) else {
-                panic!("{argument:?} was accepted")
-            };
-            assert!(!message.contains(PLACEHOLDER), "{message:?}");
-        }
-    }
 }
