@@ -194,8 +194,50 @@ fn http_needs_permission_beyond_this_machine() {
 #[test]
 fn the_last_of_two_fields_with_one_name_wins() {
     let mode = usual("--field team=a --field x=1 --field team=b", &[]).expect("fields");
-    let expected = [("x", "1"), ("team", "b")].map(|(n, v)| (n.to_owned(), v.to_owned()));
+    let expected = [("x", "1"), ("team", "b")].map(|(n, v)| (n.to_owned(), v.into()));
     assert_eq!(sidecar(mode).context.own_fields, expected);
+}
+
+#[test]
+fn a_field_with_a_colon_is_a_number_or_a_truth_value() {
+    use serde_json::{Value, json};
+    for (option, name, value) in [
+        ("size:=5", "size", json!(5)),
+        ("size:=-1.5", "size", json!(-1.5)),
+        ("size:=1e3", "size", json!(1000.0)),
+        ("remote:=true", "remote", json!(true)),
+        ("remote:=false", "remote", json!(false)),
+        ("size=5", "size", json!("5")),
+        ("size==5", "size", json!("=5")),
+        ("url=a:=b", "url", json!("a:=b")),
+    ] {
+        let mode = usual(&format!("--field {option}"), &[]).expect(option);
+        let expected: [(String, Value); 1] = [(name.to_owned(), value)];
+        assert_eq!(sidecar(mode).context.own_fields, expected, "{option}");
+    }
+    for option in ["size:=five", "size:=", "size:=05", "size:=null", "size:=\"5\"", "size:=[1]"] {
+        let error = usual(&format!("--field {option}"), &[]).expect_err(option).to_string();
+        assert!(error.contains("write a number, true or false"), "{error}");
+    }
+}
+
+#[test]
+fn a_mistyped_variable_is_named_without_its_value() {
+    for (missing, mistyped) in [
+        ("HONEYCOMB_API_KEY", "HONEYCOMB_APIKEY"),
+        ("HONEYCOMB_API_KEY", "HONEYCOMB_API_KEYS"),
+        ("HONEYCOMB_DATASET", "HONEYCOMB_DATA_SET"),
+    ] {
+        // Ann has a key file.
+        let others = [&[(HOME, "/home/bob")], USUAL].concat();
+        let others: Vec<_> = others.into_iter().filter(|(name, _)| *name != missing).collect();
+        let error = resolve("--once", &others).expect_err(missing).to_string();
+        assert!(!error.contains("did you mean"), "{error}");
+        let variables = [&others[..], &[(mistyped, "s3cr3t")]].concat();
+        let error = resolve("--once", &variables).expect_err(mistyped).to_string();
+        let hint = format!("; {mistyped} is set (did you mean {missing}?)");
+        assert!(error.ends_with(&hint) && !error.contains("s3cr3t"), "{error}");
+    }
 }
 
 #[test]

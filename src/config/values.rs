@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::Uri;
+use serde_json::Value;
 
 use crate::config::environment::Environment;
 use crate::config::error::ConfigError;
@@ -67,8 +68,8 @@ pub fn port(text: &str) -> ConfigResult<u16> {
 }
 
 /// Parses every `--field`. If a name is given twice, the last value wins.
-pub fn own_fields(options: &[String]) -> ConfigResult<Vec<(String, String)>> {
-    let mut fields: Vec<(String, String)> = Vec::new();
+pub fn own_fields(options: &[String]) -> ConfigResult<Vec<(String, Value)>> {
+    let mut fields: Vec<(String, Value)> = Vec::new();
     for option in options {
         let field = own_field(option)?;
         fields.retain(|(known, _)| *known != field.0);
@@ -77,9 +78,19 @@ pub fn own_fields(options: &[String]) -> ConfigResult<Vec<(String, String)>> {
     Ok(fields)
 }
 
-fn own_field(text: &str) -> ConfigResult<(String, String)> {
+/// Parses `key=text`, or `key:=value` with a number, true or false.
+fn own_field(text: &str) -> ConfigResult<(String, Value)> {
     let Some((name, value)) = text.split_once('=') else {
         return invalid(format!("--field {text:?}: must be key=value"));
+    };
+    let (name, value) = match name.strip_suffix(':') {
+        Some(name) => (name, typed(value)),
+        None => (name, Some(Value::from(value))),
+    };
+    let Some(value) = value else {
+        return invalid(format!(
+            "--field {text:?}: after := write a number, true or false, or write = for a text"
+        ));
     };
     let name = name.trim();
     if name.is_empty() || name.len() > NAME_LIMIT || name.chars().any(char::is_control) {
@@ -93,14 +104,21 @@ fn own_field(text: &str) -> ConfigResult<(String, String)> {
     if let Some(why) = reserved::field_reason(name) {
         return invalid(format!("--field {text:?}: {name} is reserved: {why}; choose another key"));
     }
-    Ok((name.to_owned(), value.to_owned()))
+    Ok((name.to_owned(), value))
+}
+
+/// A number or a truth value, written as in JSON.
+fn typed(text: &str) -> Option<Value> {
+    let value = serde_json::from_str(text.trim()).ok()?;
+    matches!(value, Value::Number(_) | Value::Bool(_)).then_some(value)
 }
 
 /// The dataset from the option, or else from the environment.
 pub fn dataset(option: Option<&str>, environment: &Environment) -> ConfigResult<String> {
     let option = option.map(str::to_owned);
     let Some(dataset) = option.or_else(|| environment.text("HONEYCOMB_DATASET")) else {
-        return invalid("no dataset: set HONEYCOMB_DATASET or give --dataset");
+        let hint = environment.mistyped("HONEYCOMB_DATASET");
+        return invalid(format!("no dataset: set HONEYCOMB_DATASET or give --dataset{hint}"));
     };
     let dataset = dataset.trim();
     if dataset.is_empty() || dataset.len() > NAME_LIMIT {

@@ -1,6 +1,8 @@
 //! The fields that every event carries besides what Tilt shows: the user's choices, the machine and
 //! the versions. Pure.
 
+use serde_json::Value;
+
 use crate::events::event::{EVENT_VERSION, Fields};
 use crate::events::trace::{RemoteParent, Span};
 use crate::tilt::command::TiltMode;
@@ -12,7 +14,7 @@ pub struct Context {
     /// `--user`, which is used if Tilt shows no user.
     pub user: Option<String>,
     /// `--field`: names that [`crate::events::fields::FIELDS`] does not hold.
-    pub own_fields: Vec<(String, String)>,
+    pub own_fields: Vec<(String, Value)>,
     /// Adds `error.message`.
     pub send_error_text: bool,
     /// Adds `stage_text`.

@@ -1,6 +1,7 @@
 //! Options, environment variables and exit codes.
 
 use fakes::honeycomb::{Reply, Server};
+use serde_json::json;
 
 use crate::support::{DATASET, KEY, PROGRAM, STOP, Sandbox, builds, recorded_builds};
 
@@ -80,6 +81,33 @@ fn an_option_takes_its_value_after_a_space_or_equals_sign() {
 }
 
 #[test]
+fn a_field_is_sent_as_text_number_or_boolean() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let fields = ["--field", "team=5", "--field", "size:=5", "--field", "load:=0.5"];
+    let report = sandbox.report_to(&server).args(&fields).args(&["--field", "remote:=true"]);
+    report.finish().exits_with(0);
+    for event in server.accepted() {
+        let data = &event["data"];
+        assert_eq!((&data["team"], &data["size"]), (&json!("5"), &json!(5)), "{event}");
+        assert_eq!((&data["load"], &data["remote"]), (&json!(0.5), &json!(true)), "{event}");
+    }
+}
+
+#[test]
+fn the_help_of_a_command_lists_only_its_options() {
+    let sandbox = Sandbox::new();
+    for (command, own, foreign) in [
+        ("check", "--json", "--html"),
+        ("board", "--dry-run", "--json"),
+        ("summary", "--html", "--once"),
+    ] {
+        let help = sandbox.run(&format!("{command} --help")).finish().exits_with(0).stdout;
+        assert!(help.starts_with(&format!("Usage: tilt-honeycomb {command} [options]")), "{help}");
+        assert!(help.contains(own) && !help.contains(foreign), "{help}");
+    }
+}
+
+#[test]
 fn api_endpoint_variable_overrides_the_older_api_host() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let older = |value: &str| sandbox.run("--once").with_key().env("HONEYCOMB_API_HOST", value);
@@ -133,6 +161,8 @@ fn exit_code_2_means_a_usage_error_and_nothing_was_done() {
     let sandbox = Sandbox::new();
     for (options, named) in [
         ("--nosuch", "--nosuch"),
+        ("--intervall 5s", "unknown option --intervall (did you mean --interval?)"),
+        ("chekc", "unknown command chekc (did you mean check?)"),
         ("--once stray", "stray"),
         ("check --once", "--once cannot be combined with check"),
         ("--completions tcsh", "must be bash, fish or zsh"),
@@ -142,6 +172,8 @@ fn exit_code_2_means_a_usage_error_and_nothing_was_done() {
         ("--timeout soon", "--timeout"),
         ("--port 70000", "a number from 1 to 65535"),
         ("--field novalue", "key=value"),
+        ("--field size:=five", "write a number, true or false"),
+        ("--field kind:=5", "choose another key"),
         ("--field kind=mine", "choose another key"),
         ("--field meta.team=x", "meta.team is reserved: Refinery and Honeycomb set names"),
         ("--field traceId=x", "place an event in its trace by it; choose another key"),
@@ -161,8 +193,6 @@ fn exit_code_2_means_a_usage_error_and_nothing_was_done() {
             .exits_with(2)
             .says(named)
             .says_one_line();
-        ("--intervall 5s", "unknown option --intervall (did you mean --interval?)"),
-        ("chekc", "unknown command chekc (did you mean check?)"),
         assert!(outcome.stderr.starts_with("tilt-honeycomb: "), "{}", outcome.stderr);
         assert!(!outcome.stderr.contains("pw@"), "{}", outcome.stderr);
     }
