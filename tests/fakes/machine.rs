@@ -52,6 +52,8 @@ pub enum MachineFault {
     NamesHang,
     /// The lookup of a host name fails at once.
     NamesFail,
+    /// No thread can start.
+    NoThreads,
     /// Syncing a folder fails with EINVAL, as on some network shares.
     NoFolderSync,
 }
@@ -77,6 +79,7 @@ impl FaultFile {
             None => [0, 0, 0],
             Some(MachineFault::NamesHang) => [1, 0, 0],
             Some(MachineFault::NamesFail) => [2, 0, 0],
+            Some(MachineFault::NoThreads) => [0, 1, 0],
             Some(MachineFault::NoFolderSync) => [0, 0, 1],
         };
         let file = OpenOptions::new().write(true).open(&self.0)?;

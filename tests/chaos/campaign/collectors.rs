@@ -92,12 +92,8 @@ impl Campaign {
             Role::Polling => &["--interval", "1s", "--timeout", "4s", "--no-watch"],
             Role::Once => &["--once", "--timeout", "4s", "--verbose"],
         };
-        // SIGXFSZ kills a process that exceeds its file size limit. Ignored signals are inherited, so
-        // the collector gets an error instead, as on a full disk.
-        let mut command = Command::new("/bin/sh");
+        let mut command = Command::new(self.programs.join("tilt-honeycomb"));
         command
-            .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
-            .arg(self.programs.join("tilt-honeycomb"))
             .args(options)
             .args(["--tilt".as_ref(), self.scratch.path().join("fake-tilt").as_os_str()])
             .args(["--state-dir".as_ref(), self.state_dir().as_os_str()])

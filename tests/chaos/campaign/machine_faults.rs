@@ -1,16 +1,21 @@
-//! Faults of the machine: no name resolution, folders that cannot be synced.
+//! Faults of the machine: no name resolution, no threads, folders that cannot be synced.
 
 use fakes::machine::MachineFault;
 
 use super::Campaign;
 
-pub(super) const ALL: [MachineFault; 3] =
-    [MachineFault::NamesHang, MachineFault::NamesFail, MachineFault::NoFolderSync];
+pub(super) const ALL: [MachineFault; 4] = [
+    MachineFault::NamesHang,
+    MachineFault::NamesFail,
+    MachineFault::NoThreads,
+    MachineFault::NoFolderSync,
+];
 
 fn name(fault: MachineFault) -> &'static str {
     match fault {
         MachineFault::NamesHang => "machine: DNS hangs",
         MachineFault::NamesFail => "machine: DNS fails",
+        MachineFault::NoThreads => "machine: no threads",
         MachineFault::NoFolderSync => "machine: EINVAL when a folder is synced",
     }
 }

@@ -252,6 +252,7 @@ impl Campaign {
     fn begin_faults(&mut self, round: &Round) {
         self.has_fault = round.tilt.is_some()
             || round.state.is_some()
+            || round.machine == Some(MachineFault::NoThreads)
             || round.process == Some(ProcessFault::Suspend);
         if let Some(fault) = round.tilt {
             self.inject_tilt_fault(fault);
