@@ -4,13 +4,18 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
+use crate::base::text::printable;
+use crate::base::time::unix_seconds;
 use crate::honeycomb::delivery::{Delivery, DeliveryEnd};
 use crate::messages;
+use crate::spool::delivery_record::DeliveryRecord;
 use crate::spool::error::StoreError;
 use crate::tilt::error::TiltError;
 
 /// The most different problems of one kind that are logged until they are over.
 const MAX_LOGGED: usize = 20;
+/// The most characters of a problem in the state.
+const PROBLEM_LIMIT: usize = 300;
 /// After this time, failing deliveries need a person.
 const LONG_OUTAGE: Duration = Duration::from_mins(10);
 /// How often a long outage is logged again.
@@ -25,6 +30,7 @@ pub(super) struct Problems {
     sender_store: Ongoing,
     deliveries: Ongoing,
     outage: Option<Outage>,
+    record: DeliveryRecord,
 }
 
 /// Deliveries that fail, one after the other.
@@ -120,6 +126,9 @@ impl Problems {
         retry_in: Option<Duration>,
         now: SystemTime,
     ) -> bool {
+        if !delivery.sent.is_empty() {
+            self.record.last_success = Some(unix_seconds(now));
+        }
         let (problem, reason) = match &delivery.end {
             DeliveryEnd::Kept(failure) => ("kept", &failure.reason),
             DeliveryEnd::Refused { advice } => ("refused", advice),
@@ -133,6 +142,7 @@ impl Problems {
             DeliveryEnd::Empty | DeliveryEnd::Busy | DeliveryEnd::OutOfTime => {
                 if let Some(outage) = self.outage.take() {
                     let duration = messages::whole_seconds(outage.duration(now));
+                    self.record.problem_since = None;
                     log::info!("deliveries work again after {duration}");
                 }
                 // Both end here.
@@ -156,7 +166,14 @@ impl Problems {
     ) {
         let since = self.outage.as_ref().map_or(now, |outage| outage.since);
         let warn_at = self.outage.as_ref().map_or(now + LONG_OUTAGE, |outage| outage.warn_at);
+        self.record.last_problem = Some(printable(reason, PROBLEM_LIMIT));
+        self.record.problem_since = Some(unix_seconds(since));
         self.outage = Some(Outage { problem, reason: reason.to_owned(), queued, since, warn_at });
+    }
+
+    /// What `check` shows of the deliveries.
+    pub(super) fn delivery_record(&self) -> &DeliveryRecord {
+        &self.record
     }
 
     /// The warning that is due about a long outage: after ten minutes, then every hour.

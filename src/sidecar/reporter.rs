@@ -122,7 +122,13 @@ impl<'a> Reporter<'a> {
         };
         git::update_checkout(&mut self.context, observation.session, &mut self.checkout);
         let now = time::wall();
-        match self.store.update(now, |state| reconcile(state, &observation, &self.context, now)) {
+        // A write of its own for each delivery would cost a sync.
+        let delivery = self.problems.delivery_record();
+        let recorded = self.store.update(now, |state| {
+            state.note_delivery(delivery);
+            reconcile(state, &observation, &self.context, now)
+        });
+        match recorded {
             Ok(recorded) => {
                 self.has_reported |= matches!(heartbeats, Heartbeats::All);
                 self.on_recorded(recorded);

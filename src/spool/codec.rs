@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::spool::checksum::{self, Integrity};
 use crate::spool::clock::Clocks;
+use crate::spool::delivery_record::DeliveryRecord;
 use crate::spool::queue::Queue;
 use crate::spool::session::SessionState;
 use crate::spool::state::State;
@@ -30,6 +31,8 @@ struct QueueLine<'a> {
 struct SessionsLine<'a> {
     clocks: Clocks,
     sessions: Cow<'a, BTreeMap<String, SessionState>>,
+    #[serde(default)]
+    delivery: Cow<'a, DeliveryRecord>,
 }
 
 /// Why a document cannot be decoded.
@@ -70,14 +73,22 @@ impl State {
         let sessions = lines.next().and_then(|line| line.strip_suffix(b"\n"));
         let sessions: SessionsLine =
             sessions.and_then(decode_intact).ok_or(DecodeError::Corrupt)?;
-        Ok(Self { clocks: sessions.clocks, sessions: sessions.sessions.into_owned(), queue })
+        Ok(Self {
+            clocks: sessions.clocks,
+            sessions: sessions.sessions.into_owned(),
+            queue,
+            delivery: sessions.delivery.into_owned(),
+        })
     }
 
     /// Encodes the state as a document.
     pub fn encode(&self) -> Vec<u8> {
         let queue = QueueLine { version: VERSION, queue: Cow::Borrowed(&self.queue) };
-        let sessions =
-            SessionsLine { clocks: self.clocks, sessions: Cow::Borrowed(&self.sessions) };
+        let sessions = SessionsLine {
+            clocks: self.clocks,
+            sessions: Cow::Borrowed(&self.sessions),
+            delivery: Cow::Borrowed(&self.delivery),
+        };
         let mut document = encode_line(&queue);
         document.extend(encode_line(&sessions));
         document
@@ -145,6 +156,8 @@ mod tests {
         let mut state = State::default();
         state.record("s", &derived, now);
         state.place_events(now);
+        let delivery = DeliveryRecord { last_success: Some(1), ..DeliveryRecord::default() };
+        state.note_delivery(&delivery);
         state
     }
 

@@ -6,6 +6,7 @@
 pub mod checksum;
 pub mod clock;
 pub mod codec;
+pub mod delivery_record;
 pub mod error;
 pub mod files;
 pub mod installation;

@@ -12,6 +12,7 @@ use crate::events::derived::DerivedEvents;
 use crate::events::observation::{Backlog, Phase};
 use crate::events::tracker::SessionTracker;
 use crate::spool::clock::{Clocks, SEEN_AGE, SESSION_TIMEOUT};
+use crate::spool::delivery_record::DeliveryRecord;
 use crate::spool::journal::Settlement;
 use crate::spool::queue::{Addition, Dropped, EncodedEvent, Queue};
 use crate::spool::session::{ORPHAN_TIMEOUT, SessionState};
@@ -29,6 +30,7 @@ pub struct State {
     /// By session id.
     pub(super) sessions: BTreeMap<String, SessionState>,
     pub(super) queue: Queue,
+    pub(super) delivery: DeliveryRecord,
 }
 
 /// The result of recording an observation.
@@ -45,6 +47,16 @@ impl State {
     /// The events that wait for delivery.
     pub fn queue(&self) -> &Queue {
         &self.queue
+    }
+
+    /// What the last collector noted about its deliveries.
+    pub fn delivery(&self) -> &DeliveryRecord {
+        &self.delivery
+    }
+
+    /// Takes in what a collector noted about its deliveries.
+    pub fn note_delivery(&mut self, noted: &DeliveryRecord) {
+        self.delivery.update(noted);
     }
 
     /// Takes the events that were recorded since the state was read, for a state that is not
