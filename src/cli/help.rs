@@ -20,10 +20,13 @@ struct CommandHelp {
 
 const CHECK: CommandHelp = CommandHelp {
     about: "Checks everything that a report needs: Tilt, the state folder, the key, the\n\
-            endpoint, the team and the dataset. Says what to fix, and sends no event. Exits\n\
-            with the code that a report would have now.",
+            endpoint, the team and the dataset, and the running collector. Says what to fix,\n\
+            and sends no event. Exits with the code that a report would have now, and with 0\n\
+            if only Tilt is not running.",
     options: &[
         ("--json", "print the findings as JSON"),
+        ("--links", "print links to queries in Honeycomb"),
+        ("--require-tilt", "fail if no Tilt runs"),
         ("--port", ""),
         ("--tilt", ""),
         ("--state-dir", ""),
@@ -34,7 +37,7 @@ const CHECK: CommandHelp = CommandHelp {
         ("--allow-insecure-http", ""),
     ],
     examples: &[
-        ("Test the set-up and print links to the data:", "check"),
+        ("Test the set-up and print links to queries:", "check --links"),
         ("Test it for a script:", "check --json"),
     ],
 };

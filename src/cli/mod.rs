@@ -88,7 +88,7 @@ impl Shell {
     description = "Reports the health of a Tilt environment to Honeycomb: every build once, as part\n\
                    of a trace, and the status of each resource. Without --once it keeps running,\n\
                    watches Tilt, and reports every --interval. The Tiltfile runs it that way.\n\n\
-                   check tests the set-up, says what to fix, and prints links into Honeycomb.\n\
+                   check tests the set-up and the running collector, and says what to fix.\n\
                    board creates a board of queries in Honeycomb, or updates the existing one.\n\
                    summary prints the time to healthy, the waterfall of the start, and what was\n\
                    slow or failed. It needs no key and sends nothing.",
@@ -96,7 +96,7 @@ impl Shell {
     help_triggers("-h", "--help"),
     note = "check, board and summary have a --help of their own.",
     note = "The API key is never an argument: use HONEYCOMB_API_KEY or --api-key-file.",
-    example = "Test the set-up and print links to the data:\n  {command_name} check",
+    example = "Test the set-up and print links to queries:\n  {command_name} check --links",
     example = "Print what would be sent, without a key:\n  {command_name} --once --dry-run",
     example = "Run beside a Tilt until stopped:\n  {command_name} --dataset dev-environments",
     example = "Report once, from cron or by hand:\n  {command_name} --once",
@@ -145,6 +145,14 @@ pub struct Cli {
     /// print the findings of check as JSON
     #[argh(switch)]
     pub json: bool,
+
+    /// let check print links to queries in Honeycomb
+    #[argh(switch)]
+    pub links: bool,
+
+    /// let check fail if no Tilt runs
+    #[argh(switch)]
+    pub require_tilt: bool,
 
     /// also write the summary to FILE, as one HTML page without external content
     #[argh(option, arg_name = "file")]
@@ -261,15 +269,22 @@ impl Cli {
                 return Some(format!("{option} needs summary"));
             }
         }
+        let of_check =
+            [("--json", self.json), ("--links", self.links), ("--require-tilt", self.require_tilt)];
+        let mut of_check = of_check.into_iter().filter(|(_, is_given)| *is_given);
         let Some(command) = self.command else {
-            return self.json.then(|| "--json needs check".to_owned());
+            return of_check.next().map(|(option, _)| format!("{option} needs check"));
         };
+        if command != Command::Check
+            && let Some((option, _)) = of_check.next()
+        {
+            return Some(format!("{option} cannot be combined with {}", command.as_str()));
+        }
         let others = [
             ("--once", self.once),
             ("--flush", self.flush),
             ("--snapshot", self.snapshot.is_some() && command != Command::Summary),
             ("--dry-run", self.dry_run && command != Command::Board),
-            ("--json", self.json && command != Command::Check),
         ];
         let (other, _) = others.into_iter().find(|(_, is_given)| *is_given)?;
         Some(format!("{other} cannot be combined with {}", command.as_str()))

@@ -1,6 +1,8 @@
-//! `check`: tests in order everything that a report needs, and prints one line about each part. Sends
-//! no event. If Honeycomb tells the key's team, links into its UI follow.
+//! `check`: tests in order everything that a report needs, looks at the collector, and prints one line
+//! about each part. Sends no event. The last line says what the others mean.
 
+use std::io::{self, IsTerminal};
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -10,8 +12,8 @@ use crate::base::time;
 use crate::commands::findings::{self, Finding};
 use crate::commands::print_line;
 use crate::commands::stop;
-use crate::config::CheckConfig;
 use crate::config::error::ConfigError;
+use crate::config::{CheckConfig, CheckOutput};
 use crate::exit_code::Exit;
 use crate::honeycomb::api_key::{ApiKey, Shape};
 use crate::honeycomb::auth::{self, Auth};
@@ -21,13 +23,14 @@ use crate::honeycomb::endpoint::{self, Endpoint};
 use crate::honeycomb::queries::{QUERIES, Query};
 use crate::honeycomb::response::Response;
 use crate::honeycomb::urls;
+use crate::spool::installation;
 use crate::spool::store::{self, Store};
 use crate::tilt::client::Tilt;
 use crate::tilt::error::TiltError;
 
 /// The findings so far. Prints each as it is added; as JSON, all at the end.
 struct CheckReport {
-    json: bool,
+    output: CheckOutput,
     findings: Vec<Finding>,
 }
 
@@ -57,9 +60,9 @@ pub fn run(config: &CheckConfig, stuck: Exit) -> Exit {
     let interrupt = move || interrupt.into_iter().for_each(|interrupt| interrupt());
     let shutdown = stop::on_signals(interrupt, stuck);
 
-    let mut report = CheckReport { json: config.json, findings: Vec::new() };
+    let mut report = CheckReport { output: config.output, findings: Vec::new() };
     check_tilt(config, &shutdown, &mut report);
-    report.add(check_state(config));
+    check_state(config, &mut report);
     report.add(match &config.key {
         Ok(found) => findings::key(Shape::of(&found.key), &found.source),
         Err(error) => Finding::invalid("key", error),
@@ -92,31 +95,49 @@ fn check_tilt(config: &CheckConfig, shutdown: &Shutdown, report: &mut CheckRepor
         Err(TiltError::NotInstalled { .. }) => None,
         _ => Some(tilt.poll(Duration::MAX, shutdown)),
     };
-    report.add(findings::session(polled.as_ref(), &config.port, &tilt.kinds()));
-    if let Some(Ok(snapshot)) = &polled
-        && let Some(finding) = findings::cluster(snapshot)
-    {
-        report.add(finding);
+    let kinds = tilt.kinds();
+    report.add(findings::session(polled.as_ref(), &config.port, &kinds, config.require_tilt));
+    if let Some(Ok(snapshot)) = &polled {
+        if let Some(finding) = findings::cluster(snapshot) {
+            report.add(finding);
+        }
+        report.add(findings::collector(snapshot, &config.collector));
     }
 }
 
-fn check_state(config: &CheckConfig) -> Finding {
+/// Checks the state folder, and reads from it what a collector noted.
+fn check_state(config: &CheckConfig, report: &mut CheckReport) {
     let dir = match &config.state_dir {
         Ok(dir) => dir,
-        Err(error) => return Finding::invalid("state", error),
+        Err(error) => return report.add(Finding::invalid("state", error)),
     };
-    let is_open = match store::try_folder(dir) {
-        Ok(is_open) => is_open,
-        Err(error) => return findings::unusable_state(&error),
-    };
-    let folder = dir.to_string_lossy();
+    match store::try_folder(dir) {
+        Ok(is_open) => check_queue(config, dir, is_open, report),
+        Err(error) => report.add(findings::unusable_state(&error)),
+    }
+    if let Some(id) = installation::load(dir) {
+        report.add(findings::machine(&id));
+    }
+}
+
+fn check_queue(config: &CheckConfig, dir: &Path, is_open: Option<bool>, report: &mut CheckReport) {
+    let (folder, now) = (dir.to_string_lossy(), time::wall());
     let (Ok(endpoint), Ok(dataset)) = (&config.endpoint, &config.dataset) else {
-        return findings::state(&folder, is_open, None, time::wall());
+        return report.add(findings::state(&folder, is_open, None, now));
     };
     let store = Store::new(dir, &endpoint.file_stem(dataset));
-    match store.queue_status() {
-        Ok(queue) => findings::state(&folder, is_open, Some(queue), time::wall()),
-        Err(error) => findings::unusable_state(&error),
+    let noted = |queue| {
+        let noted = store.read(|state| (state.delivery().clone(), state.queue().dropped()))?;
+        Ok((queue, noted))
+    };
+    match store.queue_status().and_then(noted) {
+        Ok((queue, (deliveries, dropped))) => {
+            report.add(findings::state(&folder, is_open, Some(queue), now));
+            if let Some(finding) = findings::deliveries(&deliveries, dropped, now) {
+                report.add(finding);
+            }
+        }
+        Err(error) => report.add(findings::unusable_state(&error)),
     }
 }
 
@@ -208,37 +229,27 @@ fn dataset_url(config: &CheckConfig, auth: Option<&Auth>) -> Option<DatasetUrl> 
 
 impl CheckReport {
     fn add(&mut self, finding: Finding) {
-        if !self.json {
-            print_line(&finding.line());
+        if let CheckOutput::Lines { no_color, .. } = self.output {
+            print_line(&finding.line(!no_color && io::stdout().is_terminal()));
         }
         self.findings.push(finding);
     }
 
-    /// Prints the result and the links, or everything as JSON.
+    /// Prints the links if they are wanted, and the conclusion; or everything as JSON.
     fn print_end(&self, url: Option<&DatasetUrl>) {
-        let is_connected = findings::is_connected(&self.findings);
-        if self.json {
-            print_line(&self.as_json(is_connected, url).to_string());
-            return;
-        }
-        match url {
-            Some(url) if is_connected => {
-                print_line(&format!("\nconnected; view in Honeycomb: {}", url.dataset()));
-            }
-            None if is_connected => {
-                print_line(
-                    "\nconnected; to get links, set HONEYCOMB_UI_URL to the URL of Honeycomb's UI",
-                );
-            }
-            _ => {}
-        }
-        if let Some(url) = url {
+        let CheckOutput::Lines { links, .. } = self.output else {
+            let is_connected = findings::is_connected(&self.findings);
+            return print_line(&self.as_json(is_connected, url).to_string());
+        };
+        if let Some(url) = url.filter(|_| links) {
             print_line("\nLinks to queries, which show results once events were sent:");
             for query in QUERIES {
                 let Query { name, question, .. } = query;
                 print_line(&format!("  {name}: {question}\n    {}", url.query(query)));
             }
         }
+        let conclusion = findings::conclusion(&self.findings, url.map(DatasetUrl::dataset));
+        print_line(&format!("\n{conclusion}"));
     }
 
     fn as_json(&self, is_connected: bool, url: Option<&DatasetUrl>) -> Value {

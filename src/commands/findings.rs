@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 
 use crate::base::text::{one_line, printable};
+use crate::base::time::unix_seconds;
 use crate::config::error::ConfigError;
 use crate::exit_code::Exit;
 use crate::honeycomb::api_key::Shape;
@@ -16,6 +17,7 @@ use crate::honeycomb::response::{self, EmptyBatchResult, Response};
 use crate::honeycomb::status::StatusClass;
 use crate::log;
 use crate::messages;
+use crate::spool::delivery_record::DeliveryRecord;
 use crate::spool::store::QueueStatus;
 use crate::tilt::error::TiltError;
 use crate::tilt::model::Snapshot;
@@ -43,6 +45,16 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// The ANSI code of its colour.
+    fn color(self) -> &'static str {
+        match self {
+            Self::Ok => "32",
+            Self::Note => "33",
+            Self::Bad(_) => "1;31",
+            Self::Skipped => "2",
+        }
+    }
+
     fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -81,8 +93,14 @@ impl Finding {
     }
 
     /// The line for people: the verdict, the topic and the text in columns.
-    pub fn line(&self) -> String {
-        format!("{:8}{:10}{}", self.verdict.as_str(), self.topic, self.text)
+    pub fn line(&self, is_colored: bool) -> String {
+        let verdict = format!("{:8}", self.verdict.as_str());
+        let verdict = if is_colored {
+            format!("\u{1b}[{}m{verdict}\u{1b}[0m", self.verdict.color())
+        } else {
+            verdict
+        };
+        format!("{verdict}{:10}{}", self.topic, self.text)
     }
 
     /// The entry of `check --json`.
@@ -99,9 +117,31 @@ pub fn exit_code(findings: &[Finding]) -> Exit {
     order.into_iter().find(is_found).unwrap_or(Exit::Done)
 }
 
+/// What the findings mean. `dataset` is the address of the dataset's page, if it is known.
+pub fn conclusion(findings: &[Finding], dataset: Option<&str>) -> String {
+    let of = |is_wanted: fn(Verdict) -> bool| -> Vec<_> {
+        let found = findings.iter().filter(|finding| is_wanted(finding.verdict));
+        found.map(|finding| finding.topic).collect()
+    };
+    let bad = of(|verdict| matches!(verdict, Verdict::Bad(_))).join(", ");
+    let skipped = of(|verdict| verdict == Verdict::Skipped).join(", ");
+    match (is_connected(findings), bad.as_str()) {
+        (true, "") => match dataset {
+            Some(url) => format!("connected; view in Honeycomb: {url}"),
+            None => {
+                "connected; to get links, set HONEYCOMB_UI_URL to the URL of Honeycomb's UI".into()
+            }
+        },
+        (true, bad) => format!("connected to Honeycomb, but not to Tilt; fix first: {bad}"),
+        (false, "") => format!("not everything could be checked: {skipped}"),
+        (false, bad) => format!("not connected; fix first: {bad}"),
+    }
+}
+
 /// Whether Honeycomb would receive events, regardless of Tilt.
 pub fn is_connected(findings: &[Finding]) -> bool {
-    let is_about_tilt = |finding: &Finding| ["tilt", "session"].contains(&finding.topic);
+    let is_about_tilt =
+        |finding: &Finding| ["tilt", "session", "collector"].contains(&finding.topic);
     let fails = |finding: &Finding| matches!(finding.verdict, Verdict::Bad(_) | Verdict::Skipped);
     !findings.iter().any(|finding| fails(finding) && !is_about_tilt(finding))
 }
@@ -128,6 +168,7 @@ pub fn session(
     polled: Option<&Result<Snapshot, TiltError>>,
     port: &str,
     kinds: &[&str],
+    is_required: bool,
 ) -> Finding {
     const TOPIC: &str = "session";
     match polled {
@@ -136,8 +177,66 @@ pub fn session(
             let resources = messages::counted(snapshot.resources.len(), "resource");
             Finding::ok(TOPIC, format!("port {port}: {resources}; kinds: {}", kinds.join(", ")))
         }
+        Some(Err(error @ TiltError::NotRunning { .. })) if !is_required => {
+            Finding::note(TOPIC, error.to_string())
+        }
         Some(Err(error)) => Finding::bad(TOPIC, Exit::of_failed_poll(error), error.to_string()),
     }
+}
+
+/// Whether a collector runs in this Tilt, as its resource of this name.
+pub fn collector(snapshot: &Snapshot, name: &str) -> Finding {
+    const TOPIC: &str = "collector";
+    let Some(resource) = snapshot.resources.iter().find(|resource| resource.name == name) else {
+        let advice = "call honeycomb_collector() in the Tiltfile to report all the time";
+        return Finding::note(TOPIC, format!("no resource {name} in this Tilt; {advice}"));
+    };
+    if resource.disabled == Some(true) {
+        return Finding::note(TOPIC, format!("the resource {name} is disabled"));
+    }
+    match resource.runtime_status.as_deref() {
+        Some("ok") => Finding::ok(TOPIC, format!("the resource {name} runs")),
+        status => {
+            let status = one_line(status.unwrap_or("unknown"), TEXT_LIMIT);
+            let text = format!("the resource {name} does not run ({status}); see its log");
+            Finding::note(TOPIC, text)
+        }
+    }
+}
+
+/// How the deliveries of the last collector went. `None` if nothing was noted or lost. `dropped` is the
+/// number of events that were lost since the state was created.
+pub fn deliveries(record: &DeliveryRecord, dropped: u64, now: SystemTime) -> Option<Finding> {
+    const TOPIC: &str = "delivery";
+    let ago = |seconds: u64| {
+        let age = Duration::from_secs(unix_seconds(now).saturating_sub(seconds));
+        humantime::format_duration(age)
+    };
+    let success = record
+        .last_success
+        .map_or("no success yet".to_owned(), |at| format!("last success {} ago", ago(at)));
+    let dropped = if dropped == 0 {
+        String::new()
+    } else {
+        let events = messages::counted(usize::try_from(dropped).unwrap_or(usize::MAX), "event");
+        format!("; {events} dropped since the state was created")
+    };
+    match (&record.last_problem, record.problem_since) {
+        (Some(problem), Some(since)) => {
+            let text = format!("failing for {}: {problem}; {success}{dropped}", ago(since));
+            Some(Finding::note(TOPIC, text))
+        }
+        (Some(problem), None) => {
+            Some(Finding::ok(TOPIC, format!("{success}; last problem: {problem}{dropped}")))
+        }
+        (None, _) if record.last_success.is_none() && dropped.is_empty() => None,
+        (None, _) => Some(Finding::ok(TOPIC, format!("{success}{dropped}"))),
+    }
+}
+
+/// The id of this machine in all events.
+pub fn machine(installation_id: &str) -> Finding {
+    Finding::ok("machine", format!("installation.id {installation_id}"))
 }
 
 /// The cluster that Tilt deploys to. `None` if it has no Kubernetes resources, or is too old to tell.
@@ -413,5 +512,45 @@ mod tests {
             state("/s", None, Some(QueueStatus::default()), now).text,
             "/s: writable; queue empty"
         );
+    }
+
+    #[test]
+    fn deliveries_are_shown_with_their_last_success_and_problem() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(10_000);
+        let shown = |last_success, problem: Option<&str>, problem_since, dropped| {
+            let last_problem = problem.map(ToOwned::to_owned);
+            let record = DeliveryRecord { last_success, last_problem, problem_since };
+            deliveries(&record, dropped, now).map(|finding| (finding.verdict, finding.text))
+        };
+        let ok = |text: &str| Some((Verdict::Ok, text.to_owned()));
+        assert_eq!(shown(None, None, None, 0), None);
+        assert_eq!(shown(Some(9_940), None, None, 0), ok("last success 1m ago"));
+        let lost = "no success yet; 2 events dropped since the state was created";
+        assert_eq!(shown(None, None, None, 2), ok(lost));
+        let over = "last success 1m ago; last problem: HTTP 503";
+        assert_eq!(shown(Some(9_940), Some("HTTP 503"), None, 0), ok(over));
+        let now_failing = "failing for 10m: HTTP 503; last success 15m ago";
+        let note = Some((Verdict::Note, now_failing.to_owned()));
+        assert_eq!(shown(Some(9_100), Some("HTTP 503"), Some(9_400), 0), note);
+    }
+
+    #[test]
+    fn the_conclusion_names_what_to_fix() {
+        let bad = |topic| Finding::bad(topic, Exit::NoTilt, "");
+        for (findings, expected) in [
+            (vec![Finding::ok("key", "")], "connected; view in Honeycomb: https://ui"),
+            (vec![bad("session")], "connected to Honeycomb, but not to Tilt; fix first: session"),
+            (vec![bad("key"), bad("dataset")], "not connected; fix first: key, dataset"),
+            (vec![Finding::skipped("dataset", "")], "not everything could be checked: dataset"),
+        ] {
+            assert_eq!(conclusion(&findings, Some("https://ui")), expected);
+        }
+    }
+
+    #[test]
+    fn a_colored_line_has_the_same_text() {
+        let finding = Finding::ok("key", "good");
+        assert_eq!(finding.line(false), "ok      key       good");
+        assert_eq!(finding.line(true), "\u{1b}[32mok      \u{1b}[0mkey       good");
     }
 }

@@ -142,7 +142,11 @@ pub enum DryRunSource {
 /// The parts that `check` tests. Each is resolved by itself, so that no error hides another.
 #[derive(Debug)]
 pub struct CheckConfig {
-    pub json: bool,
+    pub output: CheckOutput,
+    /// Whether it is a failure that no Tilt runs.
+    pub require_tilt: bool,
+    /// The name of the collector's resource in Tilt.
+    pub collector: String,
     pub tilt: TiltCommand,
     /// The port that `tilt` uses, for messages.
     pub port: String,
@@ -154,6 +158,17 @@ pub struct CheckConfig {
     pub dataset: Result<String, ConfigError>,
     /// The address of Honeycomb's UI, if it is known.
     pub ui: Result<Option<String>, ConfigError>,
+}
+
+/// How `check` prints what it found.
+#[derive(Debug, Clone, Copy)]
+pub enum CheckOutput {
+    Json,
+    /// Lines for people, on a terminal in colour unless `NO_COLOR` is set (<https://no-color.org>).
+    Lines {
+        links: bool,
+        no_color: bool,
+    },
 }
 
 #[derive(Debug)]
@@ -265,7 +280,13 @@ fn check(cli: &Cli, environment: &Environment) -> Result<CheckConfig, ConfigErro
     };
     let port = cli.port.clone().or_else(|| environment.text("TILT_PORT"));
     Ok(CheckConfig {
-        json: cli.json,
+        output: if cli.json {
+            CheckOutput::Json
+        } else {
+            CheckOutput::Lines { links: cli.links, no_color: no_color(environment) }
+        },
+        require_tilt: cli.require_tilt,
+        collector: collector(environment),
         tilt: tilt_command(cli)?,
         port: port.unwrap_or_else(|| DEFAULT_PORT.to_owned()),
         timeout: timeout(cli)?,
@@ -299,8 +320,17 @@ fn summary(cli: &Cli, environment: &Environment) -> Result<LocalSummaryConfig, C
         all: cli.all,
         columns: number("COLUMNS"),
         lines: number("LINES"),
-        no_color: environment.text("NO_COLOR").is_some(),
+        no_color: no_color(environment),
     })
+}
+
+fn no_color(environment: &Environment) -> bool {
+    environment.text("NO_COLOR").is_some()
+}
+
+/// The name of the collector's resource in Tilt.
+fn collector(environment: &Environment) -> String {
+    environment.text("TILT_HONEYCOMB_RESOURCE").unwrap_or_else(|| DEFAULT_COLLECTOR.to_owned())
 }
 
 /// The values that every event carries in addition to those from Tilt.
@@ -314,9 +344,7 @@ fn context(cli: &Cli, environment: &Environment) -> Result<Context, ConfigError>
         send_error_text: cli.send_error_text,
         send_stage_text: cli.send_stage_text,
         tilt_mode,
-        collector: environment
-            .text("TILT_HONEYCOMB_RESOURCE")
-            .unwrap_or_else(|| DEFAULT_COLLECTOR.to_owned()),
+        collector: collector(environment),
         installation_id: None,
         cpu_count: environment.cpu_count,
         ci_fields: ci::fields(environment.ci_provider, &|name| environment.text(name)),

@@ -15,7 +15,8 @@ use crate::support::api::{
     problem,
 };
 use crate::support::{
-    DATASET, Invocation, KINDS, Outcome, RECORDED_EVENTS, Sandbox, UNREACHABLE, set_mode,
+    DATASET, Invocation, KINDS, Outcome, RECORDED_EVENTS, Sandbox, UNREACHABLE, eventually,
+    set_mode,
 };
 
 /// On Windows, the program does not know who can read a folder, and says nothing about it.
@@ -63,8 +64,14 @@ fn check_passes_when_everything_is_set_up() {
         )
         .finds("dataset", "ok", "dev-environments; the first event creates it");
     assert_eq!(outcome.stderr, "");
-    let topics: Vec<_> = outcome.stdout.lines().take(7).map(|line| line[8..18].trim()).collect();
-    assert_eq!(topics, ["tilt", "session", "state", "key", "endpoint", "team", "dataset"]);
+    let topics: Vec<_> = outcome.stdout.lines().take(8).map(|line| line[8..18].trim()).collect();
+    assert_eq!(
+        topics,
+        ["tilt", "session", "collector", "state", "key", "endpoint", "team", "dataset"]
+    );
+    let lines: Vec<_> = outcome.stdout.lines().collect();
+    assert!(lines.len() < 24, "more than one screen: {lines:?}");
+    assert!(lines.last().is_some_and(|line| line.starts_with("connected; ")), "{lines:?}");
 }
 
 #[test]
@@ -219,8 +226,12 @@ fn one_missing_part_does_not_fail_the_other_lines() {
     let outcome = run().args(&["--tilt", "/nowhere/tilt"]).finish().exits_with(3);
     others_are_good(&outcome, &["tilt", "session"]);
     sandbox.tilt().set("no-tilt", "");
-    let outcome = run().finish().exits_with(3);
+    let outcome = run().finish().exits_with(0).finds("session", "note", "start Tilt");
     others_are_good(&outcome, &["session"]);
+    let outcome = run().args(&["--require-tilt"]).finish().exits_with(3);
+    others_are_good(&outcome, &["session"]);
+    let conclusion = outcome.stdout.lines().last();
+    assert_eq!(conclusion, Some("connected to Honeycomb, but not to Tilt; fix first: session"));
     sandbox.tilt().unset("no-tilt");
     let outcome = run().without_env("HONEYCOMB_API_KEY").finish().exits_with(2);
     others_are_good(&outcome, &["key", "team", "dataset"]);
@@ -250,7 +261,7 @@ fn check_asks_the_tilt_on_the_given_port() {
     run().args(&["--port", "10399"]).finish().finds("session", "ok", "port 10399: 9 resources");
     run().env("TILT_PORT", "10398").finish().finds("session", "ok", "port 10398: 9 resources");
     sandbox.tilt().set("no-tilt", "");
-    run().args(&["--port", "10399"]).finish().exits_with(3).finds(
+    run().args(&["--port", "10399", "--require-tilt"]).finish().exits_with(3).finds(
         "session",
         "bad",
         "No tilt apiserver found: tilt-10399; start Tilt, or give its port with",
@@ -271,6 +282,64 @@ fn check_lists_the_kinds_that_an_older_tilt_knows() {
     run().finish().exits_with(1).finds("session", "bad", "update Tilt to 0.20.2 or later");
     sandbox.tilt().set("stdout", "no JSON");
     run().finish().exits_with(1).finds("session", "bad", "tilt get: ");
+}
+
+#[test]
+fn check_shows_if_a_collector_runs_in_this_tilt() {
+    let (sandbox, server, _api) = ready();
+    let run = |name: &str| {
+        let run = check(&sandbox, &server, INGEST_KEY).env("TILT_HONEYCOMB_RESOURCE", name);
+        run.finish().exits_with(0)
+    };
+    run("").finds("collector", "note", "no resource honeycomb-collector in this Tilt");
+    let mut name = String::new();
+    let mut set = |status: &str, disabled: &str| {
+        sandbox.tilt().change("uiresources", |all| {
+            all[1]["status"]["runtimeStatus"] = status.into();
+            all[1]["status"]["disableStatus"]["state"] = disabled.into();
+            name = all[1]["metadata"]["name"].as_str().expect("a name").to_owned();
+        });
+        name.clone()
+    };
+    let name = set("ok", "Enabled");
+    run(&name).finds_exactly("collector", "ok", &format!("the resource {name} runs"));
+    run(&set("error", "Enabled")).finds("collector", "note", "does not run (error); see its log");
+    run(&set("none", "Disabled")).finds("collector", "note", "is disabled");
+}
+
+#[test]
+fn check_shows_how_the_collectors_deliveries_went() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let _api = Api::on(&server);
+    let delivery = || check(&sandbox, &server, INGEST_KEY).finish().exits_with(0);
+    let shows = |what: &str, text: &str| {
+        eventually(what, || delivery().stdout.contains(text));
+    };
+    assert!(!delivery().stdout.contains("delivery"), "no collector has run");
+    let sidecar = sandbox.polling_sidecar_to(&server).start();
+    shows("a success", "ok      delivery  last success ");
+    let id = fs::read_to_string(sandbox.state_dir().join("installation-id")).expect("an id");
+    delivery().finds_exactly("machine", "ok", &format!("installation.id {}", id.trim()));
+    sidecar.stop();
+    shows("the same without the collector", "ok      delivery  last success ");
+}
+
+#[test]
+fn check_shows_for_how_long_deliveries_have_failed() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    server.usually(Reply::new(503, ""));
+    let sidecar = sandbox.polling_sidecar_to(&server).args(&["--timeout", "1s"]).start();
+    sidecar.says("retrying in ");
+    let failing = || check(&sandbox, &server, INGEST_KEY).finish();
+    eventually("the problem", || failing().stdout.contains("note    delivery  failing for "));
+    failing().finds("delivery", "note", "HTTP 503").finds("delivery", "note", "no success yet");
+    sidecar.stop();
+}
+
+#[test]
+fn check_has_no_colors_without_a_terminal() {
+    let (sandbox, server, _api) = ready();
+    assert!(!check(&sandbox, &server, INGEST_KEY).finish().stdout.contains('\u{1b}'));
 }
 
 #[test]
@@ -538,7 +607,7 @@ fn a_working_setup_is_shown_with_links_to_its_queries() {
     let (sandbox, server, api) = ready();
     let links = |endpoint: &str, ui: &str| {
         let run = check_at(&sandbox, &server, endpoint).env("HONEYCOMB_UI_URL", ui);
-        run.finish().exits_with(0)
+        run.args(&["--links"]).finish().exits_with(0)
     };
     let dataset = |ui: &str| format!("{ui}/acme/environments/dev-machines/datasets/{DATASET}");
     for (endpoint, ui_url, ui) in [
@@ -554,7 +623,10 @@ fn a_working_setup_is_shown_with_links_to_its_queries() {
         }
         let queries = outcome.stdout.matches(&format!("{}?query=%7B", dataset(ui))).count();
         assert_eq!(queries, QUERIES.len());
+        assert!(outcome.stdout.ends_with(&connected), "the conclusion comes last");
     }
+    let short = check_at(&sandbox, &server, "http://api.honeycomb.io").finish().exits_with(0);
+    assert!(!short.stdout.contains("?query="), "links without --links: {}", short.stdout);
     // The address of a Refinery does not tell the address of the UI.
     let outcome = links("http://refinery.example", "");
     assert!(outcome.stdout.contains("set HONEYCOMB_UI_URL"), "{}", outcome.stdout);
@@ -579,9 +651,9 @@ fn json_output_contains_the_same_findings() {
     let all = read(&run_with_ui.finish().exits_with(0));
     assert_eq!((&all["exit_code"], &all["connected"]), (&json!(0), &json!(true)));
     let found = all["findings"].as_array().expect("findings");
-    assert_eq!(found.len(), 8);
+    assert_eq!(found.len(), 9);
     let says = "HONEYCOMB_API_KEY: an ingest key";
-    assert_eq!(found[3], json!({"topic": "key", "verdict": "ok", "says": says}));
+    assert_eq!(found[4], json!({"topic": "key", "verdict": "ok", "says": says}));
     let queries = all["queries"].as_array().expect("queries");
     assert_eq!(queries.len(), QUERIES.len());
     assert!(queries[0]["url"].as_str().expect("a link").starts_with("https://ui.honeycomb.io/"));
@@ -589,7 +661,7 @@ fn json_output_contains_the_same_findings() {
     api.answers_auth(Reply::new(401, ""));
     let refused = read(&run().finish().exits_with(5));
     assert_eq!((&refused["exit_code"], &refused["connected"]), (&json!(5), &json!(false)));
-    assert_eq!(refused["findings"][5]["verdict"], "bad");
+    assert_eq!(refused["findings"][6]["verdict"], "bad");
     assert_eq!((&refused["dataset_url"], &refused["queries"]), (&Value::Null, &json!([])));
 }
 
