@@ -208,8 +208,8 @@ pub struct Cli {
     #[argh(switch)]
     pub vcs: bool,
 
-    /// longest time for one delivery including retries, or for one request of check or board
-    /// (default: 10s)
+    /// longest time for one delivery including retries, with --flush for one success, or for one
+    /// request of check or board (default: 10s)
     #[argh(option, arg_name = "duration")]
     pub timeout: Option<String>,
 

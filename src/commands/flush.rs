@@ -4,26 +4,44 @@ use std::time::Duration;
 
 use crate::base::shutdown::Shutdown;
 use crate::base::time;
+use crate::commands::progress_line::ProgressLine;
 use crate::commands::report::{exit_of, log_delivered, unusable_state};
 use crate::commands::stop;
 use crate::config::SendConfig;
 use crate::exit_code::Exit;
+use crate::honeycomb::delivery::Delivery;
 use crate::honeycomb::sender::Sender;
+use crate::spool::error::StoreError;
 
-/// Sends the queue. `stuck` is the exit code of a run that a signal cannot end.
+/// Sends the queue for as long as batches succeed. `stuck` is the exit code of a run that a signal cannot
+/// end.
 pub fn run(config: &SendConfig, stuck: Exit) -> Exit {
     let mut sender = config.sender();
     let shutdown = stop::on_signals(sender.client().api().interrupter(), stuck);
-    flush(&mut sender, config.timeout, &shutdown)
+    let delivered = end_left_sessions(&sender).and_then(|queued| {
+        let line = ProgressLine::new(queued);
+        let delivered = sender.deliver_all(config.timeout, &shutdown, &|sent| line.show(sent));
+        line.clear();
+        delivered
+    });
+    report(delivered, config.timeout)
 }
 
-/// Sends the queue, including the provisional events of sessions whose collector has ended.
+/// Sends the queue for at most `limit`, including the provisional events of sessions whose collector has
+/// ended.
 pub fn flush(sender: &mut Sender, limit: Duration, shutdown: &Shutdown) -> Exit {
+    let delivered = end_left_sessions(sender).and_then(|_| sender.deliver(limit, shutdown));
+    report(delivered, limit)
+}
+
+/// Queues the provisional events of sessions whose collector has ended. Returns the length of the queue.
+fn end_left_sessions(sender: &Sender) -> Result<usize, StoreError> {
     let now = time::wall();
-    let delivered = sender
-        .store()
-        .update(now, |state| state.end_left_sessions(now))
-        .and_then(|()| sender.deliver(limit, shutdown));
+    sender.store().update(now, |state| state.end_left_sessions(now))?;
+    sender.store().queue_length()
+}
+
+fn report(delivered: Result<Delivery, StoreError>, limit: Duration) -> Exit {
     match delivered {
         Ok(delivery) => {
             let exit = exit_of(&delivery, limit);

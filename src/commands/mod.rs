@@ -9,6 +9,7 @@ pub mod dry_run;
 pub mod findings;
 pub mod flush;
 pub mod idle;
+mod progress_line;
 pub mod report;
 pub mod snapshot;
 mod stop;

@@ -1,6 +1,7 @@
 //! One delivery: its time, its progress and its result. [`crate::honeycomb::sender`] runs it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::base::shutdown::Shutdown;
@@ -79,6 +80,9 @@ impl TimeBudget<'_> {
     }
 }
 
+/// Takes the number of events that the server has accepted so far.
+pub type OnSuccess<'a> = &'a dyn Fn(usize);
+
 /// Events that the server accepted or rejected.
 #[derive(Debug, Default)]
 pub struct Settled {
@@ -89,9 +93,10 @@ pub struct Settled {
 }
 
 /// The progress of a delivery.
-#[derive(Debug)]
 pub struct SendProgress<'a> {
     pub budget: TimeBudget<'a>,
+    /// Called after each success. Then the time of the budget begins again.
+    pub on_success: Option<OnSuccess<'a>>,
     pub limits: BatchLimits,
     pub suspects: PoisonSuspects,
     pub later: Later,
@@ -104,11 +109,18 @@ pub struct SendProgress<'a> {
     pub rejected: usize,
 }
 
+impl fmt::Debug for SendProgress<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SendProgress").finish_non_exhaustive()
+    }
+}
+
 impl<'a> SendProgress<'a> {
     /// A new delivery. `later` is what the one before has found.
     pub fn new(budget: TimeBudget<'a>, later: Later) -> Self {
         Self {
             budget,
+            on_success: None,
             limits: BatchLimits::DEFAULT,
             suspects: PoisonSuspects::default(),
             later,
@@ -176,6 +188,9 @@ impl<'a> SendProgress<'a> {
                 }
             }
         }
+        if results.contains(&EventResult::Accepted) {
+            self.report_success();
+        }
         for (reason, count) in reasons {
             self.rejected += count;
             self.settled.rejected += count;
@@ -183,6 +198,14 @@ impl<'a> SendProgress<'a> {
             log::warn!("dropped {count} event{plural} that Honeycomb rejects: {reason}");
         }
         failure
+    }
+
+    /// Tells how much was sent, and begins the time again, if that was asked for.
+    fn report_success(&mut self) {
+        if let Some(on_success) = self.on_success {
+            on_success(self.sent.values().sum());
+            self.budget.deadline = time::now() + self.budget.limit;
+        }
     }
 
     /// Drops one event. `reason` completes "dropped 1 event that ...".

@@ -10,7 +10,9 @@ use crate::base::shutdown::Shutdown;
 use crate::base::time;
 use crate::honeycomb::batch::{Batch, BatchLimits, Counts, NextBatch};
 use crate::honeycomb::client::{Client, NoResponse};
-use crate::honeycomb::delivery::{Delivery, DeliveryEnd, SendProgress, Settled, TimeBudget};
+use crate::honeycomb::delivery::{
+    Delivery, DeliveryEnd, OnSuccess, SendProgress, Settled, TimeBudget,
+};
 use crate::honeycomb::later::Later;
 use crate::honeycomb::poison::PoisonSuspects;
 use crate::honeycomb::response::{
@@ -68,11 +70,32 @@ impl Sender {
         limit: Duration,
         shutdown: &Shutdown,
     ) -> Result<Delivery, StoreError> {
+        self.deliver_within(limit, shutdown, None)
+    }
+
+    /// Sends the queue for as long as the server accepts events: at most `limit` passes between two
+    /// successes. `on_success` is called after each.
+    pub fn deliver_all(
+        &mut self,
+        limit: Duration,
+        shutdown: &Shutdown,
+        on_success: OnSuccess,
+    ) -> Result<Delivery, StoreError> {
+        self.deliver_within(limit, shutdown, Some(on_success))
+    }
+
+    fn deliver_within(
+        &mut self,
+        limit: Duration,
+        shutdown: &Shutdown,
+        on_success: Option<OnSuccess>,
+    ) -> Result<Delivery, StoreError> {
         let started = time::now();
         let budget = TimeBudget { limit, deadline: started + limit, shutdown };
         let (mut sent, mut rejected, mut end) = (Counts::new(), 0, DeliveryEnd::Busy);
         if let Some(lock) = self.wait_for_turn(budget)? {
             let mut progress = SendProgress::new(budget, std::mem::take(&mut self.later));
+            progress.on_success = on_success;
             let result = self.send_queue(&mut progress, &lock);
             self.later = std::mem::take(&mut progress.later);
             self.lock = (!self.unsaved.seqs.is_empty()).then_some(lock);

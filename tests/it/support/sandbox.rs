@@ -120,6 +120,13 @@ impl Sandbox {
         self.command(&[&[PROGRAM], &options.split_whitespace().collect::<Vec<_>>()[..]].concat())
     }
 
+    /// The program on a terminal of its own. stdout is what the terminal shows.
+    #[cfg(target_os = "linux")]
+    pub fn on_terminal(&self, options: &str) -> Invocation {
+        let run = format!("exec {PROGRAM} {options}");
+        self.command(&["/usr/bin/script", "--quiet", "--return", "--command", &run, "/dev/null"])
+    }
+
     /// Any other command, in the same environment.
     pub fn command(&self, words: &[&str]) -> Invocation {
         let mut command = Command::new(words[0]);
