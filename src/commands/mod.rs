@@ -14,6 +14,7 @@ pub mod report;
 pub mod snapshot;
 mod stop;
 pub mod summary;
+mod trace_link;
 
 /// Prints a line on stdout. A closed stdout (`| head`) is not an error.
 fn print_line(line: &str) {

@@ -1,17 +1,23 @@
 //! `--once`: polls Tilt once, records what it shows, sends the queue, and reports the result by
 //! its exit code.
 
+use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::time::Duration;
 
 use crate::base::shutdown::Shutdown;
 use crate::base::time;
 use crate::commands::stop;
+use crate::commands::trace_link::{LINK_TIMEOUT, StartTrace};
 use crate::config::ReportConfig;
 use crate::events::common_fields::Context;
 use crate::events::observation::Observation;
+use crate::events::session_id::session_id;
 use crate::exit_code::Exit;
+use crate::honeycomb::dataset_link;
 use crate::honeycomb::delivery::{Delivery, DeliveryEnd};
+use crate::honeycomb::endpoint::Destination;
+use crate::honeycomb::sender::Sender;
 use crate::messages;
 use crate::metadata::git;
 use crate::spool::error::StoreError;
@@ -41,17 +47,41 @@ pub fn run(config: &ReportConfig, stuck: Exit) -> Exit {
         }
         Err(error) => unusable_state(&error),
     };
-    // A failed poll matters more than how the older events were sent.
-    polled.err().unwrap_or(delivered)
+    match polled {
+        Ok(trace) => {
+            if delivered == Exit::Done && is_watched_by_a_person() {
+                log_link(trace.as_ref(), &sender, &config.send.destination);
+            }
+            delivered
+        }
+        // A failed poll matters more than how the older events were sent.
+        Err(exit) => exit,
+    }
 }
 
+/// Logs the address of the trace, or of the dataset if no event is in the trace of the start. Logs nothing
+/// if Honeycomb does not tell the address.
+fn log_link(trace: Option<&StartTrace>, sender: &Sender, destination: &Destination) {
+    let dataset = dataset_link::find(sender.client().api(), destination, LINK_TIMEOUT);
+    if let Some(dataset) = dataset {
+        let link = trace.map_or(dataset.dataset().to_owned(), |trace| trace.link(&dataset));
+        log::info!("view in Honeycomb: {link}");
+    }
+}
+
+/// cron and CI get no link, and Honeycomb gets no request for one.
+fn is_watched_by_a_person() -> bool {
+    io::stderr().is_terminal() && log::log_enabled!(log::Level::Info)
+}
+
+/// Records what Tilt shows. Returns the trace of its start, if it has events.
 fn poll(
     tilt: &mut Tilt,
     context: &Context,
     heartbeat_fold: u32,
     store: &Store,
     shutdown: &Shutdown,
-) -> Result<(), Exit> {
+) -> Result<Option<StartTrace>, Exit> {
     let snapshot = tilt.poll(Duration::MAX, shutdown).map_err(|error| {
         log::error!("{error}");
         Exit::of_failed_poll(&error)
@@ -59,11 +89,14 @@ fn poll(
     let context = git::with_checkout(context, snapshot.session.as_ref());
     let observation = Observation { heartbeat_fold, ..Observation::at(&snapshot) };
     let now = time::wall();
-    let recorded = store
-        .update(now, |state| reconcile(state, &observation, &context, now))
-        .map_err(|error| unusable_state(&error))?;
+    let updated = store.update(now, |state| {
+        let recorded = reconcile(state, &observation, &context, now);
+        let tracker = state.tracker(&session_id(&observation));
+        (recorded, StartTrace::of(&observation, &tracker, now))
+    });
+    let (recorded, trace) = updated.map_err(|error| unusable_state(&error))?;
     log_dropped(recorded);
-    Ok(())
+    Ok(trace)
 }
 
 /// The context with this machine's id, which is created if needed. Logs why if that fails.

@@ -4,13 +4,13 @@
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::Path;
-use std::time::Duration;
 
 use crate::base::time;
 use crate::commands::ci_summary::Summary;
 use crate::commands::flush::flush;
 use crate::commands::report::{log_dropped, unusable_state, with_installation_id};
 use crate::commands::stop;
+use crate::commands::trace_link::{LINK_TIMEOUT, StartTrace};
 use crate::config::{SnapshotConfig, SummaryConfig};
 use crate::events::common_fields::Context;
 use crate::events::observation::{Observation, Phase};
@@ -23,9 +23,6 @@ use crate::honeycomb::sender::Sender;
 use crate::metadata::git;
 use crate::spool::reconcile::reconcile;
 use crate::tilt::exit_snapshot::{self, ExitSnapshot};
-
-/// How long the summary waits for the link to the trace.
-const LINK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Reports from a snapshot. Sends the queue even if the snapshot cannot be read. `stuck` is the exit
 /// code of a run that a signal cannot end.
@@ -41,9 +38,12 @@ pub fn run(config: &SnapshotConfig, stuck: Exit) -> Exit {
     match recorded {
         Ok((at_exit, tracker)) => {
             if let Some(summary_config) = &config.summary {
-                let link = (exit == Exit::Done)
-                    .then(|| trace_link(&at_exit, &tracker, config, &sender))
-                    .flatten();
+                let trace = StartTrace::of(&observation(&at_exit), &tracker, time::wall());
+                let link = trace.filter(|_| exit == Exit::Done).and_then(|trace| {
+                    let (api, destination) = (sender.client().api(), &config.send.destination);
+                    let dataset = dataset_link::find(api, destination, LINK_TIMEOUT)?;
+                    Some(trace.link(&dataset))
+                });
                 let summary = summary(&at_exit, &tracker, &context);
                 print_summary(&summary, summary_config, link.as_deref());
             }
@@ -100,18 +100,4 @@ fn print_summary(summary: &Summary, config: &SummaryConfig, link: Option<&str>) 
 
 fn append(path: &Path, text: &str) -> io::Result<()> {
     OpenOptions::new().create(true).append(true).open(path)?.write_all(text.as_bytes())
-}
-
-/// The address of the run's trace in Honeycomb; `None` if the UI's address is unknown.
-fn trace_link(
-    at_exit: &ExitSnapshot,
-    tracker: &SessionTracker,
-    config: &SnapshotConfig,
-    sender: &Sender,
-) -> Option<String> {
-    let started_at = at_exit.snapshot.session.as_ref()?.tilt_started_at.as_ref()?.at;
-    let root = tracker.startup_span(&session_id(&observation(at_exit)));
-    let url = dataset_link::find(sender.client().api(), &config.send.destination, LINK_TIMEOUT)?;
-    let ended_at = at_exit.created_at.unwrap_or_else(time::wall);
-    Some(url.trace(&root.trace_id, (started_at, ended_at)))
 }

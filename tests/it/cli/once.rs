@@ -2,7 +2,8 @@
 
 use fakes::honeycomb::{Answer, Reply, Server};
 
-use crate::support::{RECORDED_EVENTS, Sandbox, builds, of_kind, recorded_builds};
+use crate::support::api::Api;
+use crate::support::{Invocation, RECORDED_EVENTS, Sandbox, builds, of_kind, recorded_builds};
 
 #[test]
 fn once_sends_every_resource_and_every_build() {
@@ -18,6 +19,25 @@ fn once_sends_every_resource_and_every_build() {
 fn success_prints_nothing_without_a_terminal() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     sandbox.report_to(&server).finish().exits_with(0).says_nothing();
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_link_is_printed_only_on_a_terminal() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let _api = Api::on(&server);
+    let ui = |run: Invocation| run.sending_to(&server).env("HONEYCOMB_UI_URL", "ui.honeycomb.io");
+    let shown = ui(sandbox.on_terminal("--once")).finish().exits_with(0).stdout;
+    // The start was over before.
+    let link = "view in Honeycomb: https://ui.honeycomb.io/acme/environments/dev-machines/datasets/\
+                dev-environments\r\n";
+    assert!(shown.ends_with(link), "{shown}");
+
+    let links = || server.requests().iter().filter(|request| request.method == "GET").count();
+    assert_eq!(links(), 1);
+    ui(sandbox.on_terminal("--once --quiet")).finish().exits_with(0);
+    ui(sandbox.run("--once --verbose")).finish().exits_with(0);
+    assert_eq!(links(), 1, "nobody reads a link");
 }
 
 #[test]

@@ -10,6 +10,8 @@ use fakes::machine::Clock;
 use serde_json::{Map, Value, json};
 
 #[cfg(target_os = "linux")]
+use crate::support::api::Api;
+#[cfg(target_os = "linux")]
 use crate::support::machine_library;
 use crate::support::{Invocation, Process, Sandbox, capture, eventually, of_kind};
 
@@ -369,4 +371,19 @@ fn a_collector_that_builds_for_15_s_does_not_slow_the_startup() {
     assert_eq!(startup["slowest_resource"], "after-a");
     assert_eq!(startup["duration_ms"], startup["time_to_ready_ms"]);
     assert_took(&startup, 15.5);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn once_on_a_terminal_links_to_the_trace_of_the_start() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let _api = Api::on(&server);
+    let recording = Recording::load("server-dies");
+    show(&sandbox, recording.last());
+    let run = sandbox.on_terminal("--once").sending_to(&server);
+    let shown = run.env("HONEYCOMB_UI_URL", "ui.honeycomb.io").finish().exits_with(0).stdout;
+    let updates = of_kind(&server.accepted(), "update");
+    let trace = updates[0]["data"]["trace.trace_id"].as_str().expect("an id");
+    let link = format!("/datasets/dev-environments/trace?trace_id={trace}&trace_start_ts=");
+    assert!(shown.contains(&link), "{shown}");
 }
