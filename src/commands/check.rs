@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::base::shutdown::Shutdown;
 use crate::base::time;
+use crate::commands::collector::{self, CollectorSettings};
 use crate::commands::findings::{self, Finding};
 use crate::commands::print_line;
 use crate::commands::stop;
@@ -101,7 +102,11 @@ fn check_tilt(config: &CheckConfig, shutdown: &Shutdown, report: &mut CheckRepor
         if let Some(finding) = findings::cluster(snapshot) {
             report.add(finding);
         }
-        report.add(findings::collector(snapshot, &config.collector));
+        let name = &config.collector;
+        let is_there = snapshot.resources.iter().any(|resource| resource.name == *name);
+        let arguments = if is_there { tilt.serve_arguments(name, shutdown) } else { Vec::new() };
+        let settings = CollectorSettings::of(&arguments);
+        report.add(collector::running(snapshot, &settings, config));
     }
 }
 
@@ -133,7 +138,7 @@ fn check_queue(config: &CheckConfig, dir: &Path, is_open: Option<bool>, report: 
     match store.queue_status().and_then(noted) {
         Ok((queue, (deliveries, dropped))) => {
             report.add(findings::state(&folder, is_open, Some(queue), now));
-            if let Some(finding) = findings::deliveries(&deliveries, dropped, now) {
+            if let Some(finding) = collector::deliveries(&deliveries, dropped, now) {
                 report.add(finding);
             }
         }

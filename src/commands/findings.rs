@@ -5,7 +5,6 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 
 use crate::base::text::{one_line, printable};
-use crate::base::time::unix_seconds;
 use crate::config::error::ConfigError;
 use crate::exit_code::Exit;
 use crate::honeycomb::api_key::Shape;
@@ -17,7 +16,6 @@ use crate::honeycomb::response::{self, EmptyBatchResult, Response};
 use crate::honeycomb::status::StatusClass;
 use crate::log;
 use crate::messages;
-use crate::spool::delivery_record::DeliveryRecord;
 use crate::spool::store::QueueStatus;
 use crate::tilt::error::TiltError;
 use crate::tilt::model::Snapshot;
@@ -71,11 +69,11 @@ impl Finding {
         Self { topic, verdict, text: printable(&text.into(), log::LINE_LIMIT) }
     }
 
-    fn ok(topic: &'static str, text: impl Into<String>) -> Self {
+    pub(super) fn ok(topic: &'static str, text: impl Into<String>) -> Self {
         Self::new(topic, Verdict::Ok, text)
     }
 
-    fn note(topic: &'static str, text: impl Into<String>) -> Self {
+    pub(super) fn note(topic: &'static str, text: impl Into<String>) -> Self {
         Self::new(topic, Verdict::Note, text)
     }
 
@@ -181,56 +179,6 @@ pub fn session(
             Finding::note(TOPIC, error.to_string())
         }
         Some(Err(error)) => Finding::bad(TOPIC, Exit::of_failed_poll(error), error.to_string()),
-    }
-}
-
-/// Whether a collector runs in this Tilt, as its resource of this name.
-pub fn collector(snapshot: &Snapshot, name: &str) -> Finding {
-    const TOPIC: &str = "collector";
-    let Some(resource) = snapshot.resources.iter().find(|resource| resource.name == name) else {
-        let advice = "call honeycomb_collector() in the Tiltfile to report all the time";
-        return Finding::note(TOPIC, format!("no resource {name} in this Tilt; {advice}"));
-    };
-    if resource.disabled == Some(true) {
-        return Finding::note(TOPIC, format!("the resource {name} is disabled"));
-    }
-    match resource.runtime_status.as_deref() {
-        Some("ok") => Finding::ok(TOPIC, format!("the resource {name} runs")),
-        status => {
-            let status = one_line(status.unwrap_or("unknown"), TEXT_LIMIT);
-            let text = format!("the resource {name} does not run ({status}); see its log");
-            Finding::note(TOPIC, text)
-        }
-    }
-}
-
-/// How the deliveries of the last collector went. `None` if nothing was noted or lost. `dropped` is the
-/// number of events that were lost since the state was created.
-pub fn deliveries(record: &DeliveryRecord, dropped: u64, now: SystemTime) -> Option<Finding> {
-    const TOPIC: &str = "delivery";
-    let ago = |seconds: u64| {
-        let age = Duration::from_secs(unix_seconds(now).saturating_sub(seconds));
-        humantime::format_duration(age)
-    };
-    let success = record
-        .last_success
-        .map_or("no success yet".to_owned(), |at| format!("last success {} ago", ago(at)));
-    let dropped = if dropped == 0 {
-        String::new()
-    } else {
-        let events = messages::counted(usize::try_from(dropped).unwrap_or(usize::MAX), "event");
-        format!("; {events} dropped since the state was created")
-    };
-    match (&record.last_problem, record.problem_since) {
-        (Some(problem), Some(since)) => {
-            let text = format!("failing for {}: {problem}; {success}{dropped}", ago(since));
-            Some(Finding::note(TOPIC, text))
-        }
-        (Some(problem), None) => {
-            Some(Finding::ok(TOPIC, format!("{success}; last problem: {problem}{dropped}")))
-        }
-        (None, _) if record.last_success.is_none() && dropped.is_empty() => None,
-        (None, _) => Some(Finding::ok(TOPIC, format!("{success}{dropped}"))),
     }
 }
 
@@ -512,26 +460,6 @@ mod tests {
             state("/s", None, Some(QueueStatus::default()), now).text,
             "/s: writable; queue empty"
         );
-    }
-
-    #[test]
-    fn deliveries_are_shown_with_their_last_success_and_problem() {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(10_000);
-        let shown = |last_success, problem: Option<&str>, problem_since, dropped| {
-            let last_problem = problem.map(ToOwned::to_owned);
-            let record = DeliveryRecord { last_success, last_problem, problem_since };
-            deliveries(&record, dropped, now).map(|finding| (finding.verdict, finding.text))
-        };
-        let ok = |text: &str| Some((Verdict::Ok, text.to_owned()));
-        assert_eq!(shown(None, None, None, 0), None);
-        assert_eq!(shown(Some(9_940), None, None, 0), ok("last success 1m ago"));
-        let lost = "no success yet; 2 events dropped since the state was created";
-        assert_eq!(shown(None, None, None, 2), ok(lost));
-        let over = "last success 1m ago; last problem: HTTP 503";
-        assert_eq!(shown(Some(9_940), Some("HTTP 503"), None, 0), ok(over));
-        let now_failing = "failing for 10m: HTTP 503; last success 15m ago";
-        let note = Some((Verdict::Note, now_failing.to_owned()));
-        assert_eq!(shown(Some(9_100), Some("HTTP 503"), Some(9_400), 0), note);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 pub mod board;
 pub mod check;
 pub mod ci_summary;
+mod collector;
 pub mod dry_run;
 pub mod findings;
 pub mod flush;

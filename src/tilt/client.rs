@@ -47,6 +47,31 @@ impl Tilt {
         Ok(quote(line.strip_prefix('v').unwrap_or(line)))
     }
 
+    /// Returns the arguments of the `serve_cmd` of a resource. Empty if there is none, or if Tilt does
+    /// not tell. Asks for nothing else, because the environment of a command may hold secrets.
+    pub fn serve_arguments(&self, resource: &str, shutdown: &Shutdown) -> Vec<String> {
+        // Tilt reads the name as part of an expression.
+        if resource.contains(['"', '\'', '\\']) {
+            return Vec::new();
+        }
+        let owner = format!(r#"@.metadata.annotations.tilt\.dev/owner-name=="{resource}""#);
+        let format = format!("jsonpath={{.items[?({owner})].spec.args}}");
+        let calls = Calls::new(&self.command, POLL_TIMEOUT, shutdown);
+        let output = calls.run(self.command.arguments(&["get", "cmds", "-o", &format]));
+        match output {
+            // After a restart, the last one is that which runs.
+            Ok(output) => serde_json::Deserializer::from_slice(&output.head)
+                .into_iter()
+                .map_while(Result::ok)
+                .last()
+                .unwrap_or_default(),
+            Err(error) => {
+                log::debug!("cannot read the command of {resource}: {error}");
+                Vec::new()
+            }
+        }
+    }
+
     /// The names of the kinds that a poll asks for. After a successful poll, they are those that
     /// this Tilt has.
     pub fn kinds(&self) -> Vec<&'static str> {

@@ -6,6 +6,7 @@
 //! | file | |
 //! |---|---|
 //! | `uisession.json`, `uiresources.json`, `dockerimages.json`, `cmdimages.json` | the output of `get` for that kind; a kind without a file is unknown |
+//! | `serve-args` | the arguments of each resource's `serve_cmd`, as JSON by name |
 //! | `sessions.json` | the output of `get sessions`; under `tilt ci` it says how the run ended |
 //! | `combined.json` | the output of `get` for several kinds; without it the output is built from the files of the kinds |
 //! | `watch-KIND.jsonl` | newer versions of objects, one per line; tests may append lines, or replace the file, which watches then read from its start |
@@ -140,6 +141,11 @@ fn run(folder: &Folder, arguments: &[String]) -> Result<(), Failure> {
     if let Some(megabytes) = folder.number("noise") {
         return noise(megabytes);
     }
+    if let Some(resource) = get.served {
+        let arguments = fs::read(folder.path("serve-args")).unwrap_or_else(|_| b"{}".to_vec());
+        let arguments: Value = serde_json::from_slice(&arguments).expect("a JSON object");
+        return Ok(arguments.get(resource).map_or(Ok(()), print)?);
+    }
     match (get.watch, &get.kinds[..]) {
         (true, [kind]) if folder.can_watch(kind) => watch(folder, kind),
         (true, [_]) => fail("Error: unknown flag: --watch"),
@@ -154,11 +160,14 @@ struct Get {
     kinds: Vec<String>,
     watch: bool,
     port: Option<String>,
+    /// The resource whose `serve_cmd` is asked for.
+    served: Option<String>,
 }
 
 impl Get {
     fn parse(arguments: &[String]) -> Result<Self, Failure> {
-        let mut get = Self { kinds: Vec::new(), watch: false, port: env::var("TILT_PORT").ok() };
+        let port = env::var("TILT_PORT").ok();
+        let mut get = Self { kinds: Vec::new(), watch: false, port, served: None };
         let mut arguments = arguments.iter().map(String::as_str);
         if arguments.next() != Some("get") {
             return fail("Error: the fake tilt knows only get and version");
@@ -167,8 +176,11 @@ impl Get {
             match argument {
                 "--watch" | "-w" => get.watch = true,
                 "--port" => get.port = arguments.next().map(str::to_owned),
-                "-o" if arguments.next() == Some("json") => {}
-                "-o" => return fail("error: the fake tilt prints only JSON"),
+                "-o" => match arguments.next() {
+                    Some("json") => {}
+                    Some(path) if served(path).is_some() => get.served = served(path),
+                    _ => return fail("error: the fake tilt prints only JSON"),
+                },
                 flag if flag.starts_with('-') => {
                     println_to_stdout(&format!("unknown flag: {flag}"))?;
                     return fail(format!(
@@ -188,6 +200,13 @@ impl Get {
             Some(port) => port,
         }
     }
+}
+
+/// The resource in the one expression that the program uses to read the arguments of a `serve_cmd`.
+fn served(jsonpath: &str) -> Option<String> {
+    let start = r#"jsonpath={.items[?(@.metadata.annotations.tilt\.dev/owner-name==""#;
+    let name = jsonpath.strip_prefix(start)?.strip_suffix(r#"")].spec.args}"#)?;
+    Some(name.to_owned())
 }
 
 /// The spelling of a kind in file names. Tilt accepts singular and plural.

@@ -303,6 +303,14 @@ fn check_shows_if_a_collector_runs_in_this_tilt() {
     };
     let name = set("ok", "Enabled");
     run(&name).finds_exactly("collector", "ok", &format!("the resource {name} runs"));
+    let set_arguments = |arguments: Value| {
+        sandbox.tilt().set("serve-args", json!({&name: arguments}).to_string());
+    };
+    set_arguments(json!(["sh", "run", "--dataset", DATASET, "--interval", "5s"]));
+    let same = format!("the resource {name} runs with --dataset {DATASET}");
+    run(&name).finds_exactly("collector", "ok", &same);
+    set_arguments(json!(["sh", "run", "--dataset=other"]));
+    run(&name).finds("collector", "note", "with --dataset other; give check the same options");
     run(&set("error", "Enabled")).finds("collector", "note", "does not run (error); see its log");
     run(&set("none", "Disabled")).finds("collector", "note", "is disabled");
 }
