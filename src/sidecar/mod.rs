@@ -5,6 +5,7 @@
 //! away, the loop logs it once and goes on.
 
 pub mod live_view;
+mod outage_notice;
 mod parent_process;
 mod problems;
 mod reporter;
@@ -134,7 +135,13 @@ impl<'a> Sidecar<'a> {
         let watches = WatchSet::new(config.tilt.clone(), Arc::new(on_event), now);
         Ok(Self {
             config,
-            reporter: Reporter::new(config, context, sender.store().clone(), watches),
+            reporter: Reporter::new(
+                config,
+                context,
+                sender.store().clone(),
+                watches,
+                shutdown.clone(),
+            ),
             poller: Worker::start("tilt", outbox.clone(), move |time_limit, shutdown| {
                 Message::Polled(Box::new(tilt.poll(time_limit, shutdown)))
             })?,

@@ -171,6 +171,11 @@ impl Problems {
         self.outage = Some(Outage { problem, reason: reason.to_owned(), queued, since, warn_at });
     }
 
+    /// True if the last delivery that showed anything succeeded.
+    pub(super) fn deliveries_work(&self) -> bool {
+        self.outage.is_none() && self.record.last_success.is_some()
+    }
+
     /// What `check` shows of the deliveries.
     pub(super) fn delivery_record(&self) -> &DeliveryRecord {
         &self.record

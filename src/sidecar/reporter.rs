@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use crate::base::shutdown::Shutdown;
 use crate::base::time;
 use crate::config::SidecarConfig;
 use crate::events::common_fields::Context;
@@ -12,6 +13,7 @@ use crate::honeycomb::delivery::Delivery;
 use crate::messages;
 use crate::metadata::git::{self, Checkout};
 use crate::sidecar::live_view::LiveView;
+use crate::sidecar::outage_notice::OutageNotice;
 use crate::sidecar::problems::Problems;
 use crate::sidecar::schedule::STORE_RETRY;
 use crate::sidecar::send_summary::SendSummary;
@@ -22,6 +24,7 @@ use crate::spool::reconcile::reconcile;
 use crate::spool::state::Recorded;
 use crate::spool::store::Store;
 use crate::tilt::model::Snapshot;
+use crate::tilt::notice::Notice;
 use crate::tilt::watch::WatchTarget;
 
 /// The observed environment, and where its events go.
@@ -37,6 +40,7 @@ pub(super) struct Reporter<'a> {
     pub(super) view: LiveView,
     pub(super) problems: Problems,
     summary: SendSummary,
+    notice: OutageNotice,
     heartbeat_fold: u32,
     /// True once this collector has recorded a full report. Until then, nothing is folded.
     has_reported: bool,
@@ -50,7 +54,14 @@ impl<'a> Reporter<'a> {
         context: Context,
         store: Store,
         watches: WatchSet,
+        shutdown: Shutdown,
     ) -> Self {
+        let notice = Notice {
+            command: config.tilt.clone(),
+            resource: context.collector.clone(),
+            file: config.send.state_dir.join(format!("notice-{}.json", std::process::id())),
+        };
+        let may_be_shown = Self::left_outage(&store);
         Self {
             state_dir: &config.send.state_dir,
             store,
@@ -60,6 +71,7 @@ impl<'a> Reporter<'a> {
             view: LiveView::default(),
             problems: Problems::default(),
             summary: SendSummary::new(time::wall()),
+            notice: OutageNotice::new(notice, may_be_shown, shutdown),
             heartbeat_fold: config.heartbeat_fold,
             has_reported: false,
             seen_at: time::wall(),
@@ -164,7 +176,11 @@ impl<'a> Reporter<'a> {
     /// one.
     pub(super) fn on_delivery(&mut self, delivery: &Delivery, retry_in: Option<Duration>) {
         let now = time::wall();
-        if self.problems.on_delivery(delivery, retry_in, now) {
+        let has_ended = self.problems.on_delivery(delivery, retry_in, now);
+        if self.problems.deliveries_work() {
+            self.notice.remove();
+        }
+        if has_ended {
             self.summary.add_news();
             self.summary.request_line();
         }
@@ -175,10 +191,16 @@ impl<'a> Reporter<'a> {
         }
     }
 
-    /// Warns if deliveries fail for long.
+    /// Warns if deliveries fail for long, in the log and in Tilt's UI.
     pub(super) fn warn_about_long_outage(&mut self) {
         if let Some(warning) = self.problems.long_outage(time::wall()) {
             log::warn!("{warning}");
+            self.notice.show();
         }
+    }
+
+    /// True if an earlier collector ended while its deliveries failed.
+    fn left_outage(store: &Store) -> bool {
+        store.read(|state| state.delivery().problem_since.is_some()).unwrap_or_default()
     }
 }

@@ -11,6 +11,7 @@ mod json;
 mod kinds;
 pub mod list_reader;
 pub mod model;
+pub mod notice;
 mod pod_json;
 mod process;
 pub mod watch;

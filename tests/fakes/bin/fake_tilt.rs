@@ -1,4 +1,4 @@
-//! A fake `tilt` with the subcommands `get` and `version`. It answers from the folder in the
+//! A fake `tilt` with the subcommands `get`, `apply`, `delete` and `version`. It answers from the folder in the
 //! variable `STAND_IN` and can fail in many ways. Its messages and exit codes are those of Tilt 0.37.6.
 //!
 //! Files with the objects of Tilt:
@@ -6,6 +6,7 @@
 //! | file | |
 //! |---|---|
 //! | `uisession.json`, `uiresources.json`, `dockerimages.json`, `cmdimages.json` | the output of `get` for that kind; a kind without a file is unknown |
+//! | `uibutton` | the button that was applied last and not deleted |
 //! | `serve-args` | the arguments of each resource's `serve_cmd`, as JSON by name |
 //! | `sessions.json` | the output of `get sessions`; under `tilt ci` it says how the run ended |
 //! | `combined.json` | the output of `get` for several kinds; without it the output is built from the files of the kinds |
@@ -120,6 +121,12 @@ fn run(folder: &Folder, arguments: &[String]) -> Result<(), Failure> {
             return fail("Error: unknown command \"version\" for \"tilt\"");
         }
         return Ok(println_to_stdout("v0.37.6, built 2026-07-01")?);
+    }
+    if let [verb @ ("apply" | "delete"), object, name, ..] =
+        &arguments.iter().map(String::as_str).collect::<Vec<_>>()[..]
+    {
+        folder.change_button(verb, object, name);
+        return Ok(());
     }
     let get = Get::parse(arguments)?;
     if folder.has("no-tilt") {
@@ -336,6 +343,16 @@ fn items(text: &[u8]) -> Vec<Value> {
 }
 
 impl Folder {
+    /// Keeps the button of `apply -f FILE`, or removes that of `delete uibutton NAME`.
+    fn change_button(&self, verb: &str, object: &str, name: &str) {
+        let button = self.path("uibutton");
+        match (verb, object) {
+            ("apply", "-f") => drop(fs::copy(name, button).expect("a file to apply")),
+            ("delete", "uibutton") => drop(fs::remove_file(button)),
+            _ => panic!("an unknown object: {object}"),
+        }
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }

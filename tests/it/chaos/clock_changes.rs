@@ -1,6 +1,7 @@
 //! The wall clock jumps, while the monotonic clock that measures waits goes on: after a suspend, or
 //! when the clock is set.
 
+use std::fs;
 use std::time::{Duration, SystemTime};
 
 use fakes::honeycomb::{Answer, Reply, Server};
@@ -58,8 +59,15 @@ fn deliveries_that_fail_for_ten_minutes_are_logged_again() {
     sidecar.says("retrying in ");
     clock.leap(700).expect("a clock file");
     sidecar.says("Z WARNING: all deliveries have failed for 11m ").says(" stay queued");
+    let button = sandbox.path("tilt/uibutton");
+    eventually("a notice in Tilt's UI", || button.exists());
+    let shown = fs::read_to_string(&button).expect("a button");
+    let location = r#""location":{"componentID":"honeycomb-collector","componentType":"Resource"}"#;
+    assert!(shown.contains(location), "{shown}");
+    assert!(shown.contains("No delivery to Honeycomb for 10 minutes"), "{shown}");
     server.usually(Answer::Accept);
     sidecar.says("Z deliveries work again after 11m ").says("Z sent ");
+    eventually("no notice in Tilt's UI", || !button.exists());
     sidecar.stop();
 }
 

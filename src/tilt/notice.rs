@@ -1,0 +1,71 @@
+//! A notice in Tilt's web UI: a button without an action, beside a resource.
+//!
+//! Tilt 0.37 marks warnings only for updates and pods (`web/src/alerts.ts`), and not for the output of a
+//! `serve_cmd`. A status of the resource, such as one of a readiness probe, could fail `tilt ci`. A button
+//! (`UIButton` in Tilt's API) changes no status.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::base::shutdown::Shutdown;
+use crate::base::time;
+use crate::tilt::command::TiltCommand;
+use crate::tilt::error::{TiltError, diagnosis};
+use crate::tilt::process::RunningCall;
+
+/// The longest time for one call.
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A notice that may be shown.
+#[derive(Debug, Clone)]
+pub struct Notice {
+    pub command: TiltCommand,
+    /// The resource that shows it.
+    pub resource: String,
+    /// The file that is passed to `tilt apply`.
+    pub file: PathBuf,
+}
+
+impl Notice {
+    /// Shows the notice, or replaces its text.
+    pub fn show(&self, text: &str, shutdown: &Shutdown) -> Result<(), TiltError> {
+        let button = json!({
+            "apiVersion": "tilt.dev/v1alpha1",
+            "kind": "UIButton",
+            "metadata": {"name": self.name()},
+            "spec": {
+                "location": {"componentID": self.resource, "componentType": "Resource"},
+                "text": text,
+                "iconName": "warning",
+            },
+        });
+        fs::write(&self.file, button.to_string())?;
+        let shown = self.run(&["apply", "-f", &self.file.to_string_lossy()], shutdown);
+        fs::remove_file(&self.file)?;
+        shown
+    }
+
+    /// Removes the notice, if it is shown.
+    pub fn remove(&self, shutdown: &Shutdown) -> Result<(), TiltError> {
+        self.run(&["delete", "uibutton", &self.name(), "--ignore-not-found"], shutdown)
+    }
+
+    fn name(&self) -> String {
+        format!("{}-notice", self.resource)
+    }
+
+    fn run(&self, arguments: &[&str], shutdown: &Shutdown) -> Result<(), TiltError> {
+        let mut running = RunningCall::start(&self.command, self.command.arguments(arguments))?;
+        let Some(finished) = running.finish(time::now() + TIMEOUT, shutdown)? else {
+            return Err(TiltError::TimedOut { after: TIMEOUT });
+        };
+        if finished.status.success() {
+            return Ok(());
+        }
+        let status = finished.status.to_string();
+        Err(diagnosis(&finished.stdout.head, &finished.stderr, &status))
+    }
+}
