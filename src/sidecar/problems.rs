@@ -145,11 +145,14 @@ impl Problems {
                     self.record.problem_since = None;
                     log::info!("deliveries work again after {duration}");
                 }
-                // Both end here.
-                return self.sender_store.end() | self.deliveries.end();
+                let had_store_problem = self.sender_store.end();
+                if had_store_problem {
+                    log::info!("the state is usable again");
+                }
+                return self.deliveries.end() || had_store_problem;
             }
         };
-        self.on_failed_delivery(problem, reason, delivery.waiting, now);
+        self.on_failed_delivery(problem, reason, delivery, now);
         if self.deliveries.add(problem) {
             let retry = retry_in.map_or_else(String::new, retrying_in);
             log::warn!("{reason}; {}{retry}", messages::kept(delivery.waiting));
@@ -161,11 +164,14 @@ impl Problems {
         &mut self,
         problem: &'static str,
         reason: &str,
-        queued: usize,
+        delivery: &Delivery,
         now: SystemTime,
     ) {
-        let since = self.outage.as_ref().map_or(now, |outage| outage.since);
-        let warn_at = self.outage.as_ref().map_or(now + LONG_OUTAGE, |outage| outage.warn_at);
+        // A delivery that sent some events did not fail as a whole.
+        let earlier = self.outage.as_ref().filter(|_| delivery.sent.is_empty());
+        let since = earlier.map_or(now, |outage| outage.since);
+        let warn_at = earlier.map_or(now + LONG_OUTAGE, |outage| outage.warn_at);
+        let queued = delivery.waiting;
         self.record.last_problem = Some(printable(reason, PROBLEM_LIMIT));
         self.record.problem_since = Some(unix_seconds(since));
         self.outage = Some(Outage { problem, reason: reason.to_owned(), queued, since, warn_at });
@@ -206,6 +212,7 @@ mod tests {
     use std::time::UNIX_EPOCH;
 
     use super::*;
+    use crate::events::event::EventKind;
     use crate::honeycomb::batch::Counts;
     use crate::honeycomb::response::RequestFailure;
 
@@ -264,7 +271,12 @@ mod tests {
         assert_eq!(minutes, [10, 70, 130]);
         let (start, end) = ("all deliveries have failed for 10m: ", "; 3 events stay queued");
         assert!(warnings[0].1.starts_with(start) && warnings[0].1.ends_with(end), "{warnings:?}");
-        problems.on_delivery(&delivery(DeliveryEnd::Empty), None, at(140));
+        let mut partial = delivery(DeliveryEnd::Kept(RequestFailure::of_events(503, "")));
+        partial.sent.insert(EventKind::Update, 1);
+        problems.on_delivery(&partial, None, at(139));
+        assert_eq!(problems.long_outage(at(148)), None, "some events were sent");
+        assert!(problems.long_outage(at(149)).is_some(), "and none since");
+        problems.on_delivery(&delivery(DeliveryEnd::Empty), None, at(160));
         assert_eq!(problems.long_outage(at(900)), None, "it is over");
     }
 }
