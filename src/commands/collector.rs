@@ -46,7 +46,7 @@ impl CollectorSettings {
         if given.is_empty() { String::new() } else { format!(" with {}", given.join(" ")) }
     }
 
-    /// True if `check` looks at another destination or folder.
+    /// True if `check` looks at another destination or folder, or knows no dataset.
     fn differ_from(&self, config: &CheckConfig) -> bool {
         let differs = |own: &Option<String>, other: Option<&str>| {
             let without_end = |text: &str| text.trim_end_matches(['/', '.']).to_lowercase();
@@ -56,7 +56,7 @@ impl CollectorSettings {
         };
         let state_dir = config.state_dir.as_ref().ok().map(|dir| dir.to_string_lossy());
         let endpoint = config.endpoint.as_ref().ok().map(|endpoint| endpoint.url.as_str());
-        differs(&self.dataset, config.dataset.as_ref().ok().map(String::as_str))
+        differs(&self.dataset, Some(config.dataset.as_deref().unwrap_or_default()))
             || differs(&self.endpoint, endpoint)
             || differs(&self.state_dir, state_dir.as_deref())
     }

@@ -311,6 +311,10 @@ fn check_shows_if_a_collector_runs_in_this_tilt() {
     run(&name).finds_exactly("collector", "ok", &same);
     set_arguments(json!(["sh", "run", "--dataset=other"]));
     run(&name).finds("collector", "note", "with --dataset other; give check the same options");
+    let run_without_dataset = check(&sandbox, &server, INGEST_KEY)
+        .env("TILT_HONEYCOMB_RESOURCE", &name)
+        .without_env("HONEYCOMB_DATASET");
+    run_without_dataset.finish().exits_with(2).finds("collector", "note", "--dataset other; give");
     run(&set("error", "Enabled")).finds("collector", "note", "does not run (error); see its log");
     run(&set("none", "Disabled")).finds("collector", "note", "is disabled");
 }
