@@ -10,9 +10,10 @@ use tilt_honeycomb::base::process_tree;
 use tilt_honeycomb::base::text::printable;
 use tilt_honeycomb::cli::{self, Cli, Command, EarlyExit};
 use tilt_honeycomb::commands::{board, check, dry_run, flush, idle, report, snapshot, summary};
-use tilt_honeycomb::config::Mode;
+use tilt_honeycomb::config::collector_settings::CollectorSettings;
 use tilt_honeycomb::config::environment::Environment;
 use tilt_honeycomb::config::error::ConfigError;
+use tilt_honeycomb::config::{self, Mode};
 use tilt_honeycomb::exit_code::Exit;
 use tilt_honeycomb::log::LineStart;
 use tilt_honeycomb::sidecar;
@@ -56,21 +57,25 @@ fn run(cli: &Cli, environment: &Environment) -> Exit {
     }
     let stuck = if cli.never_fail { Exit::Done } else { Exit::NotDelivered };
     let exit = match Mode::resolve(cli, environment) {
-        Ok(mode) => run_mode(&mode, stuck),
+        Ok(mode) => {
+            let beside = |collector: &CollectorSettings| config::check(cli, collector, environment);
+            run_mode(&mode, &beside, stuck)
+        }
         Err(error @ ConfigError { .. }) => usage_error(&error.to_string()),
     };
     idle::instead_of_failing_ci(exit, environment, cli.ends_by_itself())
 }
 
-/// `stuck` is the exit code of a run that a signal cannot end.
-fn run_mode(mode: &Mode, stuck: Exit) -> Exit {
+/// `beside` resolves the configuration of `check` beside a running collector. `stuck` is the exit code of a
+/// run that a signal cannot end.
+fn run_mode(mode: &Mode, beside: &check::Beside, stuck: Exit) -> Exit {
     match mode {
         Mode::Sidecar(config) => sidecar::run(config),
         Mode::Report(config) => report::run(config, stuck),
         Mode::Snapshot(config) => snapshot::run(config, stuck),
         Mode::Flush(config) => flush::run(config, stuck),
         Mode::DryRun(config) => dry_run::run(config),
-        Mode::Check(config) => check::run(config, stuck),
+        Mode::Check(config) => check::run(config, beside, stuck),
         Mode::Board(config) => board::run(config, stuck),
         Mode::Summary(config) => summary::run(config, stuck),
     }

@@ -3,16 +3,18 @@
 
 use std::io::{self, IsTerminal};
 use std::path::Path;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::base::shutdown::Shutdown;
 use crate::base::time;
-use crate::commands::collector::{self, CollectorSettings};
+use crate::commands::collector;
 use crate::commands::findings::{self, Finding};
 use crate::commands::print_line;
 use crate::commands::stop;
+use crate::config::collector_settings::CollectorSettings;
 use crate::config::error::ConfigError;
 use crate::config::{CheckConfig, CheckOutput};
 use crate::exit_code::Exit;
@@ -28,6 +30,7 @@ use crate::spool::installation;
 use crate::spool::store::{self, Store};
 use crate::tilt::client::Tilt;
 use crate::tilt::error::TiltError;
+use crate::tilt::model::Snapshot;
 
 /// The findings so far. Prints each as it is added; as JSON, all at the end.
 struct CheckReport {
@@ -53,16 +56,30 @@ struct KeyAnswers {
     events: Option<Finding>,
 }
 
+/// Resolves the configuration beside a running collector with these settings.
+pub type Beside<'a> = dyn Fn(&CollectorSettings) -> Result<CheckConfig, ConfigError> + 'a;
+
 /// Checks every part, even if an earlier one does not work. Returns the exit code that a report
 /// would have now. `stuck` is the exit code of a run that a signal cannot end.
-pub fn run(config: &CheckConfig, stuck: Exit) -> Exit {
-    let connection = connect(config);
-    let interrupt = connection.as_ref().ok().map(|connection| connection.api.interrupter());
-    let interrupt = move || interrupt.into_iter().for_each(|interrupt| interrupt());
-    let shutdown = stop::on_signals(interrupt, stuck);
+pub fn run(config: &CheckConfig, beside: &Beside, stuck: Exit) -> Exit {
+    let interrupter = Arc::new(OnceLock::<Box<dyn Fn() + Send + Sync>>::new());
+    let interrupt = Arc::clone(&interrupter);
+    let shutdown = stop::on_signals(move || interrupt.get().into_iter().for_each(|i| i()), stuck);
 
     let mut report = CheckReport { output: config.output, findings: Vec::new() };
-    check_tilt(config, &shutdown, &mut report);
+    let tilt = check_tilt(config, &shutdown, &mut report);
+    let settings = tilt.as_ref().map(|(_, settings)| settings);
+    // Only the settings of the collector can be invalid, and each has its own result.
+    let completed = settings.and_then(|settings| beside(settings).ok());
+    let config = completed.as_ref().unwrap_or(config);
+    if let Some((snapshot, settings)) = &tilt {
+        report.add(collector::running(snapshot, settings, config));
+    }
+    let connection = connect(config);
+    if let Ok(connection) = &connection {
+        let api = connection.api.clone();
+        let _ = interrupter.set(Box::new(move || api.interrupter()()));
+    }
     check_state(config, &mut report);
     report.add(match &config.key {
         Ok(found) => findings::key(Shape::of(&found.key), &found.source),
@@ -88,7 +105,12 @@ fn connect(config: &CheckConfig) -> Result<Connection<'_>, &ConfigError> {
     Ok(Connection { endpoint, api: Api::new(endpoint, key.cloned()), key })
 }
 
-fn check_tilt(config: &CheckConfig, shutdown: &Shutdown, report: &mut CheckReport) {
+/// Returns what Tilt shows, and the settings of the collector that runs in it.
+fn check_tilt(
+    config: &CheckConfig,
+    shutdown: &Shutdown,
+    report: &mut CheckReport,
+) -> Option<(Snapshot, CollectorSettings)> {
     let mut tilt = Tilt::new(config.tilt.clone(), None);
     let version = tilt.program_version(shutdown);
     report.add(findings::tilt(&version));
@@ -98,16 +120,14 @@ fn check_tilt(config: &CheckConfig, shutdown: &Shutdown, report: &mut CheckRepor
     };
     let kinds = tilt.kinds();
     report.add(findings::session(polled.as_ref(), &config.port, &kinds, config.require_tilt));
-    if let Some(Ok(snapshot)) = &polled {
-        if let Some(finding) = findings::cluster(snapshot) {
-            report.add(finding);
-        }
-        let name = &config.collector;
-        let is_there = snapshot.resources.iter().any(|resource| resource.name == *name);
-        let arguments = if is_there { tilt.serve_arguments(name, shutdown) } else { Vec::new() };
-        let settings = CollectorSettings::of(&arguments);
-        report.add(collector::running(snapshot, &settings, config));
+    let snapshot = polled?.ok()?;
+    if let Some(finding) = findings::cluster(&snapshot) {
+        report.add(finding);
     }
+    let name = &config.collector;
+    let is_there = snapshot.resources.iter().any(|resource| resource.name == *name);
+    let arguments = if is_there { tilt.serve_arguments(name, shutdown) } else { Vec::new() };
+    Some((snapshot, CollectorSettings::of(&arguments)))
 }
 
 /// Checks the state folder, and reads from it what a collector noted.

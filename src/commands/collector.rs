@@ -7,70 +7,42 @@ use crate::base::text::{one_line, without_credentials};
 use crate::base::time::unix_seconds;
 use crate::commands::findings::Finding;
 use crate::config::CheckConfig;
+use crate::config::collector_settings::CollectorSettings;
 use crate::honeycomb::problem::TEXT_LIMIT;
 use crate::messages;
 use crate::spool::delivery_record::DeliveryRecord;
 use crate::tilt::model::Snapshot;
 
-/// Where a collector sends events and keeps its state, as far as its arguments tell. The key is never an
-/// argument.
-#[derive(Debug, Default, PartialEq)]
-pub(super) struct CollectorSettings {
-    dataset: Option<String>,
-    endpoint: Option<String>,
-    state_dir: Option<String>,
+/// The settings as options, such as ` with --dataset dev`. Empty if there are none.
+fn options(settings: &CollectorSettings) -> String {
+    let options = [
+        ("--dataset", settings.dataset.clone()),
+        ("--api-endpoint", settings.endpoint.as_deref().map(without_credentials)),
+        ("--state-dir", settings.state_dir.as_ref().map(|dir| dir.display().to_string())),
+    ];
+    let given: Vec<_> = options
+        .into_iter()
+        .filter_map(|(option, value)| Some(format!("{option} {}", value?)))
+        .collect();
+    if given.is_empty() { String::new() } else { format!(" with {}", given.join(" ")) }
 }
 
-impl CollectorSettings {
-    /// Reads the settings from the arguments of a collector.
-    pub(super) fn of(arguments: &[String]) -> Self {
-        let endpoint = value(arguments, "--api-endpoint");
-        Self {
-            dataset: value(arguments, "--dataset"),
-            endpoint: endpoint.map(|endpoint| without_credentials(&endpoint)),
-            state_dir: value(arguments, "--state-dir"),
-        }
-    }
-
-    /// The settings as options, such as ` with --dataset dev`. Empty if there are none.
-    fn options(&self) -> String {
-        let options = [
-            ("--dataset", &self.dataset),
-            ("--api-endpoint", &self.endpoint),
-            ("--state-dir", &self.state_dir),
-        ];
-        let given: Vec<_> = options
-            .into_iter()
-            .filter_map(|(option, value)| Some(format!("{option} {}", value.as_ref()?)))
-            .collect();
-        if given.is_empty() { String::new() } else { format!(" with {}", given.join(" ")) }
-    }
-
-    /// True if `check` looks at another destination or folder, or knows no dataset.
-    fn differ_from(&self, config: &CheckConfig) -> bool {
-        let differs = |own: &Option<String>, other: Option<&str>| {
-            let without_end = |text: &str| text.trim_end_matches(['/', '.']).to_lowercase();
-            own.as_deref()
-                .zip(other)
-                .is_some_and(|(own, other)| without_end(own) != without_end(other))
-        };
-        let state_dir = config.state_dir.as_ref().ok().map(|dir| dir.to_string_lossy());
-        let endpoint = config.endpoint.as_ref().ok().map(|endpoint| endpoint.url.as_str());
-        differs(&self.dataset, Some(config.dataset.as_deref().unwrap_or_default()))
-            || differs(&self.endpoint, endpoint)
-            || differs(&self.state_dir, state_dir.as_deref())
-    }
-}
-
-/// The value of an option, as `--option value` or `--option=value`.
-fn value(arguments: &[String], option: &str) -> Option<String> {
-    arguments.iter().enumerate().find_map(|(index, argument)| {
-        match argument.strip_prefix(option)?.strip_prefix('=') {
-            Some(value) => Some(value.to_owned()),
-            None if argument == option => arguments.get(index + 1).cloned(),
-            None => None,
-        }
-    })
+/// True if an option makes `check` look at another destination or folder.
+fn differ(settings: &CollectorSettings, config: &CheckConfig) -> bool {
+    let CollectorSettings { dataset, endpoint, state_dir, .. } = settings;
+    let is_other = |own: &str, other: &str| {
+        let without_end = |text: &str| text.trim_end_matches(['/', '.']).to_lowercase();
+        without_end(own) != without_end(other)
+    };
+    dataset.as_deref().zip(config.dataset.as_deref().ok()).is_some_and(|(a, b)| is_other(a, b))
+        || endpoint
+            .as_deref()
+            .zip(config.endpoint.as_ref().ok())
+            .is_some_and(|(own, checked)| is_other(own, &checked.url))
+        || state_dir
+            .as_ref()
+            .zip(config.state_dir.as_ref().ok())
+            .is_some_and(|(own, checked)| own != checked)
 }
 
 /// Whether the resource of the collector runs in this Tilt. `settings` are those of its arguments.
@@ -88,10 +60,10 @@ pub(super) fn running(
     if resource.disabled == Some(true) {
         return Finding::note(TOPIC, format!("the resource {name} is disabled"));
     }
-    let options = settings.options();
+    let options = options(settings);
     match resource.runtime_status.as_deref() {
-        Some("ok") if settings.differ_from(config) => {
-            let text = format!("the resource {name} runs{options}; give check the same options");
+        Some("ok") if differ(settings, config) => {
+            let text = format!("the resource {name} runs{options}, and check looks at others");
             Finding::note(TOPIC, text)
         }
         Some("ok") => Finding::ok(TOPIC, format!("the resource {name} runs{options}")),
@@ -143,23 +115,11 @@ mod tests {
     use crate::commands::findings::Verdict;
 
     #[test]
-    fn settings_are_read_in_both_spellings() {
-        let settings = |line: &str| {
-            let arguments: Vec<_> = line.split(' ').map(ToOwned::to_owned).collect();
-            CollectorSettings::of(&arguments).options()
-        };
-        for (line, expected) in [
-            ("sh run --interval 5s", ""),
-            ("sh run --dataset dev --port 1", " with --dataset dev"),
-            ("sh run --dataset=dev", " with --dataset dev"),
-            ("sh run --datasets x --dataset", ""),
-            (
-                "x --api-endpoint https://u:pw@host --state-dir /s",
-                " with --api-endpoint https://host --state-dir /s",
-            ),
-        ] {
-            assert_eq!(settings(line), expected, "{line}");
-        }
+    fn options_are_shown_without_credentials() {
+        let arguments = ["--api-endpoint", "https://u:pw@host", "--state-dir", "/s"];
+        let settings = CollectorSettings::of(&arguments.map(ToOwned::to_owned));
+        assert_eq!(options(&settings), " with --api-endpoint https://host --state-dir /s");
+        assert_eq!(options(&CollectorSettings::default()), "");
     }
 
     #[test]

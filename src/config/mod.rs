@@ -4,6 +4,7 @@
 //! Pure: the environment and the key file are passed in as functions. Every error is one line that
 //! names the option or variable and says what to do. No message contains the key.
 
+pub mod collector_settings;
 pub mod environment;
 pub mod error;
 pub mod key;
@@ -16,6 +17,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::cli::{Cli, Command};
+use crate::config::collector_settings::CollectorSettings;
 use crate::config::environment::Environment;
 use crate::config::error::ConfigError;
 use crate::config::key::FoundKey;
@@ -203,7 +205,9 @@ impl Mode {
     /// Checks the options and the environment, and decides what to do.
     pub fn resolve(cli: &Cli, environment: &Environment) -> Result<Self, ConfigError> {
         match cli.command {
-            Some(Command::Check) => Ok(Self::Check(check(cli, environment)?)),
+            Some(Command::Check) => {
+                Ok(Self::Check(check(cli, &CollectorSettings::default(), environment)?))
+            }
             Some(Command::Board) => Ok(Self::Board(board(cli, environment)?)),
             Some(Command::Summary) => Ok(Self::Summary(summary(cli, environment)?)),
             None => report(cli, environment),
@@ -272,8 +276,21 @@ fn snapshot(cli: &Cli) -> Option<SnapshotSource> {
     cli.snapshot.clone().map(|file| SnapshotSource { file, outcome })
 }
 
-fn check(cli: &Cli, environment: &Environment) -> Result<CheckConfig, ConfigError> {
-    let endpoint = endpoint(cli, environment);
+/// What `check` tests. A setting of the running collector counts more than a variable, and less than an
+/// option.
+pub fn check(
+    cli: &Cli,
+    collector: &CollectorSettings,
+    environment: &Environment,
+) -> Result<CheckConfig, ConfigError> {
+    let endpoint = values::endpoint(
+        cli.api_endpoint.as_deref().or(collector.endpoint.as_deref()),
+        cli.allow_insecure_http || collector.allow_insecure_http,
+        environment,
+    );
+    let key_file = cli.api_key_file.as_deref().or(collector.api_key_file.as_deref());
+    let state_dir = cli.state_dir.as_deref().or(collector.state_dir.as_deref());
+    let dataset = cli.dataset.as_deref().or(collector.dataset.as_deref());
     let ui = match &endpoint {
         Ok(endpoint) => values::ui_url(endpoint, environment),
         Err(_) => Ok(None),
@@ -286,14 +303,14 @@ fn check(cli: &Cli, environment: &Environment) -> Result<CheckConfig, ConfigErro
             CheckOutput::Lines { links: cli.links, no_color: no_color(environment) }
         },
         require_tilt: cli.require_tilt,
-        collector: collector(environment),
+        collector: collector_name(environment),
         tilt: tilt_command(cli)?,
         port: port.unwrap_or_else(|| DEFAULT_PORT.to_owned()),
         timeout: timeout(cli)?,
-        state_dir: values::state_dir(cli.state_dir.as_deref(), environment),
-        key: key::find(cli.api_key_file.as_deref(), environment),
+        state_dir: values::state_dir(state_dir, environment),
+        key: key::find(key_file, environment),
         endpoint,
-        dataset: values::dataset(cli.dataset.as_deref(), environment),
+        dataset: values::dataset(dataset, environment),
         ui,
     })
 }
@@ -329,7 +346,7 @@ fn no_color(environment: &Environment) -> bool {
 }
 
 /// The name of the collector's resource in Tilt.
-fn collector(environment: &Environment) -> String {
+fn collector_name(environment: &Environment) -> String {
     environment.text("TILT_HONEYCOMB_RESOURCE").unwrap_or_else(|| DEFAULT_COLLECTOR.to_owned())
 }
 
@@ -344,7 +361,7 @@ fn context(cli: &Cli, environment: &Environment) -> Result<Context, ConfigError>
         send_error_text: cli.send_error_text,
         send_stage_text: cli.send_stage_text,
         tilt_mode,
-        collector: collector(environment),
+        collector: collector_name(environment),
         installation_id: None,
         cpu_count: environment.cpu_count,
         ci_fields: ci::fields(environment.ci_provider, &|name| environment.text(name)),

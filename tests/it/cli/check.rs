@@ -310,11 +310,17 @@ fn check_shows_if_a_collector_runs_in_this_tilt() {
     let same = format!("the resource {name} runs with --dataset {DATASET}");
     run(&name).finds_exactly("collector", "ok", &same);
     set_arguments(json!(["sh", "run", "--dataset=other"]));
-    run(&name).finds("collector", "note", "with --dataset other; give check the same options");
+    let other = format!("the resource {name} runs with --dataset other");
+    run(&name).finds_exactly("collector", "ok", &other).finds("dataset", "ok", "other; the first");
     let run_without_dataset = check(&sandbox, &server, INGEST_KEY)
         .env("TILT_HONEYCOMB_RESOURCE", &name)
         .without_env("HONEYCOMB_DATASET");
-    run_without_dataset.finish().exits_with(2).finds("collector", "note", "--dataset other; give");
+    run_without_dataset.finish().exits_with(0).finds("dataset", "ok", "other; the first");
+    let run_with_option = check(&sandbox, &server, INGEST_KEY)
+        .env("TILT_HONEYCOMB_RESOURCE", &name)
+        .args(&["--dataset", DATASET]);
+    let outcome = run_with_option.finish().exits_with(0).finds("dataset", "ok", DATASET);
+    outcome.finds("collector", "note", "with --dataset other, and check looks at others");
     run(&set("error", "Enabled")).finds("collector", "note", "does not run (error); see its log");
     run(&set("none", "Disabled")).finds("collector", "note", "is disabled");
 }
