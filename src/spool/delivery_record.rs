@@ -21,7 +21,8 @@ impl DeliveryRecord {
         if *noted == Self::default() {
             return;
         }
-        self.last_success = self.last_success.max(noted.last_success);
+        // Not the later one: the clock may have been set back.
+        self.last_success = noted.last_success.or(self.last_success);
         self.last_problem = noted.last_problem.clone().or_else(|| self.last_problem.take());
         self.problem_since = noted.problem_since;
     }
@@ -49,5 +50,12 @@ mod tests {
         assert_eq!(stored, record(Some(30), Some("HTTP 503"), None));
         stored.update(&record(None, Some("HTTP 401"), Some(40)));
         assert_eq!(stored, record(Some(30), Some("HTTP 401"), Some(40)));
+    }
+
+    #[test]
+    fn a_success_after_the_clock_was_set_back_counts() {
+        let mut stored = record(Some(700), None, None);
+        stored.update(&record(Some(10), None, None));
+        assert_eq!(stored.last_success, Some(10));
     }
 }
