@@ -154,7 +154,7 @@ mod tests {
             ..DerivedEvents::default()
         };
         let mut state = State::default();
-        state.record("s", &derived, now);
+        state.record("s", derived, now);
         state.place_events(now);
         let delivery = DeliveryRecord { last_success: Some(1), ..DeliveryRecord::default() };
         state.note_delivery(&delivery);

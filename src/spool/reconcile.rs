@@ -23,7 +23,7 @@ pub fn reconcile(
     let (backlog, tracker) = state.session(&session_id);
     let seen_at = observation.seen_at.unwrap_or(now);
     let derived = derive(observation, &backlog, tracker, context, seen_at);
-    state.record(&session_id, &derived, now)
+    state.record(&session_id, derived, now)
 }
 
 #[cfg(test)]

@@ -67,22 +67,23 @@ impl SessionState {
     /// builds that were not seen before.
     pub fn record(
         &mut self,
-        derived: &DerivedEvents,
+        mut derived: DerivedEvents,
         now: SystemTime,
         clocks: Clocks,
         emitted: &mut Vec<EncodedEvent>,
     ) -> usize {
         let mut new_builds = 0;
-        for build in &derived.builds {
+        // Each event is encoded and freed before the next one, because a report holds thousands.
+        for build in std::mem::take(&mut derived.builds) {
             if self.builds.insert(build.key.clone(), clocks.age).is_none() {
                 new_builds += usize::from(!build.events.is_empty());
                 self.provisional.remove(&build.key);
                 emitted.extend(build.events.iter().map(EncodedEvent::new));
             }
         }
-        new_builds += self.defer(derived, now, clocks.age);
-        self.emit_orphans(derived, now, emitted);
-        self.keep_provisional(derived, emitted);
+        new_builds += self.defer(&derived, now, clocks.age);
+        self.emit_orphans(&derived, now, emitted);
+        self.keep_provisional(&derived, emitted);
         (self.reported_at, self.silent_since) = (clocks.age, clocks.silence);
         if derived.is_full {
             self.reported_in_full_at = clocks.age;

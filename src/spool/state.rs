@@ -87,7 +87,7 @@ impl State {
     pub fn record(
         &mut self,
         session_id: &str,
-        derived: &DerivedEvents,
+        mut derived: DerivedEvents,
         now: SystemTime,
     ) -> Recorded {
         self.start(now);
@@ -95,9 +95,11 @@ impl State {
         let session = self.sessions.entry(session_id.to_owned()).or_default();
         let is_first_report = session.reported_at == 0;
         let mut emitted = Vec::new();
+        let DerivedEvents { phase, poll_again_after, .. } = derived;
+        let heartbeats = std::mem::take(&mut derived.heartbeats);
         let new_builds = session.record(derived, now, self.clocks, &mut emitted);
-        session.collector_ended = derived.phase == Phase::Leaving;
-        if let Phase::Over(_) = derived.phase {
+        session.collector_ended = phase == Phase::Leaving;
+        if let Phase::Over(_) = phase {
             session.end(age, &mut emitted);
         }
         session.forget_builds(age);
@@ -105,10 +107,9 @@ impl State {
 
         self.end_silent_sessions(session_id, is_first_report, &mut emitted);
         self.forget_sessions(session_id, &mut emitted);
-        emitted.extend(derived.heartbeats.iter().map(EncodedEvent::new));
+        emitted.extend(heartbeats.into_iter().map(|event| EncodedEvent::new(&event)));
         self.queue.push(emitted);
-        let poll_again_after =
-            if has_orphans { Some(ORPHAN_TIMEOUT) } else { derived.poll_again_after };
+        let poll_again_after = if has_orphans { Some(ORPHAN_TIMEOUT) } else { poll_again_after };
         let dropped = self.queue.make_room(age);
         Recorded { new_builds, dropped, poll_again_after }
     }
@@ -235,24 +236,24 @@ mod tests {
     #[test]
     fn a_build_is_new_once_and_a_heartbeat_every_time() {
         let mut state = State::default();
-        assert_eq!(state.record("s", &report(2, &["a", "b"]), at(NOW)).new_builds, 2);
-        assert_eq!(state.record("s", &report(2, &["a", "b", "c"]), at(NOW + 60)).new_builds, 1);
+        assert_eq!(state.record("s", report(2, &["a", "b"]), at(NOW)).new_builds, 2);
+        assert_eq!(state.record("s", report(2, &["a", "b", "c"]), at(NOW + 60)).new_builds, 1);
         assert_eq!(kinds(&state), (4, 3));
-        assert_eq!(state.record("other", &report(0, &["a"]), at(NOW)).new_builds, 1);
+        assert_eq!(state.record("other", report(0, &["a"]), at(NOW)).new_builds, 1);
     }
 
     #[test]
     fn a_build_is_remembered_for_a_day_after_it_was_shown() {
         let mut state = State::default();
         for hour in 0..100 {
-            let new = state.record("s", &report(0, &["a"]), at(NOW + hour * 3600)).new_builds;
+            let new = state.record("s", report(0, &["a"]), at(NOW + hour * 3600)).new_builds;
             assert_eq!(new, usize::from(hour == 0), "hour {hour}");
         }
         for hour in 100..99 + 24 {
-            state.record("s", &report(0, &[]), at(NOW + hour * 3600));
+            state.record("s", report(0, &[]), at(NOW + hour * 3600));
             assert_eq!(state.sessions["s"].builds.len(), 1);
         }
-        state.record("s", &report(0, &[]), at(NOW + 99 * 3600 + DAY));
+        state.record("s", report(0, &[]), at(NOW + 99 * 3600 + DAY));
         assert_eq!(state.sessions["s"].builds.len(), 0);
     }
 
@@ -260,21 +261,21 @@ mod tests {
     fn an_old_snapshot_after_a_long_sleep_forgets_no_build() {
         for leap in [3 * DAY, 400 * DAY] {
             let mut state = State::default();
-            state.record("s", &report(0, &["a"]), at(NOW));
-            state.record("s", &report(0, &["a", "b"]), at(NOW + 1));
-            state.record("s", &report(0, &["a"]), at(NOW + leap));
-            assert_eq!(state.record("s", &report(0, &["a", "b"]), at(NOW + leap)).new_builds, 0);
+            state.record("s", report(0, &["a"]), at(NOW));
+            state.record("s", report(0, &["a", "b"]), at(NOW + 1));
+            state.record("s", report(0, &["a"]), at(NOW + leap));
+            assert_eq!(state.record("s", report(0, &["a", "b"]), at(NOW + leap)).new_builds, 0);
         }
     }
 
     #[test]
     fn a_partial_report_after_a_long_sleep_forgets_no_build() {
         let mut state = State::default();
-        state.record("s", &report(0, &["a", "b"]), at(NOW));
+        state.record("s", report(0, &["a", "b"]), at(NOW));
         let partial = DerivedEvents { is_full: false, ..report(0, &["c"]) };
-        assert_eq!(state.record("s", &partial, at(NOW + 3 * DAY)).new_builds, 1);
+        assert_eq!(state.record("s", partial.clone(), at(NOW + 3 * DAY)).new_builds, 1);
         let all = report(0, &["a", "b", "c"]);
-        assert_eq!(state.record("s", &all, at(NOW + 3 * DAY + 1)).new_builds, 0);
+        assert_eq!(state.record("s", all.clone(), at(NOW + 3 * DAY + 1)).new_builds, 0);
     }
 
     #[test]
@@ -283,7 +284,7 @@ mod tests {
         for second in 0..5_000 {
             let mut report = report(0, &["shown", &format!("build {second}")]);
             report.is_full = second % 60 == 0;
-            let new = state.record("s", &report, at(NOW + second)).new_builds;
+            let new = state.record("s", report.clone(), at(NOW + second)).new_builds;
             assert_eq!(new, 1 + usize::from(second == 0), "second {second}");
         }
         let known = state.sessions["s"].builds.len();
@@ -293,9 +294,9 @@ mod tests {
     #[test]
     fn a_session_suspended_for_a_month_keeps_its_builds() {
         let mut state = State::default();
-        state.record("asleep", &report(0, &["a"]), at(NOW));
-        state.record("awake", &report(0, &["b"]), at(NOW + 30 * DAY));
-        assert_eq!(state.record("asleep", &report(0, &["a"]), at(NOW + 30 * DAY)).new_builds, 0);
+        state.record("asleep", report(0, &["a"]), at(NOW));
+        state.record("awake", report(0, &["b"]), at(NOW + 30 * DAY));
+        assert_eq!(state.record("asleep", report(0, &["a"]), at(NOW + 30 * DAY)).new_builds, 0);
     }
 
     /// A report of an update that has not ended.
@@ -313,12 +314,12 @@ mod tests {
     fn a_session_that_slept_too_is_not_ended() {
         let mut state = State::default();
         let awake_again = NOW + 8 * 3600;
-        state.record("asleep", &running("u"), at(NOW));
-        state.record("awake", &report(0, &[]), at(NOW + 30));
-        state.record("awake", &report(0, &[]), at(awake_again));
+        state.record("asleep", running("u"), at(NOW));
+        state.record("awake", report(0, &[]), at(NOW + 30));
+        state.record("awake", report(0, &[]), at(awake_again));
         assert_eq!(kinds(&state), (0, 0), "nothing was emitted");
-        assert_eq!(state.record("asleep", &report(0, &["u"]), at(awake_again + 5)).new_builds, 1);
-        state.record("awake", &report(0, &[]), at(awake_again + 60));
+        assert_eq!(state.record("asleep", report(0, &["u"]), at(awake_again + 5)).new_builds, 1);
+        state.record("awake", report(0, &[]), at(awake_again + 60));
         assert_eq!(kinds(&state), (0, 1), "its real end");
     }
 
@@ -326,15 +327,15 @@ mod tests {
     fn after_a_sleep_each_session_has_time_to_report() {
         let mut state = State::default();
         let awake_again = NOW + 8 * 3600;
-        state.record("a", &running("u"), at(NOW));
-        state.record("b", &running("v"), at(NOW + 30));
+        state.record("a", running("u"), at(NOW));
+        state.record("b", running("v"), at(NOW + 30));
         for second in [0, 0, 1, 60] {
-            state.record("b", &running("v"), at(awake_again + second));
+            state.record("b", running("v"), at(awake_again + second));
             assert_eq!(kinds(&state), (0, 0), "second {second}");
         }
-        assert_eq!(state.record("a", &report(0, &["u"]), at(awake_again + 61)).new_builds, 1);
+        assert_eq!(state.record("a", report(0, &["u"]), at(awake_again + 61)).new_builds, 1);
         for minute in 2..20 {
-            state.record("b", &running("v"), at(awake_again + 60 * minute));
+            state.record("b", running("v"), at(awake_again + 60 * minute));
         }
         assert_eq!(kinds(&state), (0, 1), "its real end");
     }
@@ -342,37 +343,37 @@ mod tests {
     #[test]
     fn an_update_sent_as_incomplete_is_sent_when_it_ends() {
         let mut state = State::default();
-        state.record("s", &running("u"), at(NOW));
-        state.record("other", &report(0, &[]), at(NOW));
+        state.record("s", running("u"), at(NOW));
+        state.record("other", report(0, &[]), at(NOW));
         for minute in 1..20 {
-            state.record("other", &report(0, &[]), at(NOW + 60 * minute));
+            state.record("other", report(0, &[]), at(NOW + 60 * minute));
         }
         assert_eq!(kinds(&state), (0, 1), "as incomplete");
-        state.record("s", &running("u"), at(NOW + 1300));
+        state.record("s", running("u"), at(NOW + 1300));
         state.record(
             "s",
-            &DerivedEvents { phase: Phase::Over(None), ..running("u") },
+            DerivedEvents { phase: Phase::Over(None), ..running("u") },
             at(NOW + 1301),
         );
         assert_eq!(kinds(&state), (0, 1), "once");
-        assert_eq!(state.record("s", &report(0, &["u"]), at(NOW + 1302)).new_builds, 1);
-        assert_eq!(state.record("s", &report(0, &["u"]), at(NOW + 1303)).new_builds, 0);
+        assert_eq!(state.record("s", report(0, &["u"]), at(NOW + 1302)).new_builds, 1);
+        assert_eq!(state.record("s", report(0, &["u"]), at(NOW + 1303)).new_builds, 0);
         assert_eq!(kinds(&state), (0, 2), "its real end");
     }
 
     #[test]
     fn only_a_newer_update_makes_a_running_one_incomplete() {
         let mut state = State::default();
-        state.record("s", &running("u"), at(NOW));
+        state.record("s", running("u"), at(NOW));
         let began = running("u").newest_updates["r"];
         // From a poll that started before the update did.
         for newest in [began - 1, began] {
             let newest_updates = BTreeMap::from([("r".into(), newest)]);
-            state.record("s", &DerivedEvents { newest_updates, ..report(0, &[]) }, at(NOW + 1));
+            state.record("s", DerivedEvents { newest_updates, ..report(0, &[]) }, at(NOW + 1));
             assert_eq!(kinds(&state), (0, 0));
         }
         let newest_updates = BTreeMap::from([("r".into(), began + 1)]);
-        state.record("s", &DerivedEvents { newest_updates, ..report(0, &[]) }, at(NOW + 2));
+        state.record("s", DerivedEvents { newest_updates, ..report(0, &[]) }, at(NOW + 2));
         assert_eq!(kinds(&state), (0, 1));
     }
 
@@ -390,10 +391,10 @@ mod tests {
             ..report(0, &[])
         };
         for minute in 0..10 {
-            state.record("s", &both, at(NOW + 60 * minute));
+            state.record("s", both.clone(), at(NOW + 60 * minute));
             assert_eq!(kinds(&state), (0, 1), "minute {minute}");
         }
-        state.record("s", &running("runs"), at(NOW + 600));
+        state.record("s", running("runs"), at(NOW + 600));
         assert_eq!(
             state.sessions["s"].provisional.len(),
             1,
@@ -411,11 +412,11 @@ mod tests {
             phase: Phase::Leaving,
             ..report(0, &[])
         };
-        state.record("s", &leaving, at(NOW));
+        state.record("s", leaving.clone(), at(NOW));
         state.end_left_sessions(at(NOW + 1));
         assert_eq!(kinds(&state), (0, 1));
-        assert_eq!(state.record("s", &report(0, &["up"]), at(NOW + 2)).new_builds, 0);
-        state.record("s", &leaving, at(NOW + 3));
+        assert_eq!(state.record("s", report(0, &["up"]), at(NOW + 2)).new_builds, 0);
+        state.record("s", leaving.clone(), at(NOW + 3));
         state.end_left_sessions(at(NOW + 4));
         assert_eq!(kinds(&state), (0, 1));
     }
@@ -424,10 +425,10 @@ mod tests {
     fn another_session_ends_a_dead_one_within_two_reports() {
         for gap in [60, 24 * 3600] {
             let mut state = State::default();
-            state.record("lives", &report(0, &[]), at(NOW));
-            state.record("dies", &running("u"), at(NOW));
+            state.record("lives", report(0, &[]), at(NOW));
+            state.record("dies", running("u"), at(NOW));
             let ended = (1..100).find(|n| {
-                state.record("lives", &report(0, &[]), at(NOW + n * gap));
+                state.record("lives", report(0, &[]), at(NOW + n * gap));
                 kinds(&state) == (0, 1)
             });
             assert!(ended.is_some_and(|n| n <= 2 || n * gap <= SESSION_TIMEOUT + gap), "{ended:?}");
@@ -438,7 +439,7 @@ mod tests {
     fn old_sessions_are_forgotten_if_there_are_many() {
         let mut state = State::default();
         for run in 0..200 {
-            state.record(&format!("s{run}"), &report(0, &["a"]), at(NOW + run * 3600));
+            state.record(&format!("s{run}"), report(0, &["a"]), at(NOW + run * 3600));
         }
         assert_eq!(state.sessions.len(), 24);
         assert!(state.sessions.contains_key("s199"));
@@ -448,7 +449,7 @@ mod tests {
     fn too_many_sessions_end_the_oldest_ones() {
         let mut state = State::default();
         for run in 0..100 {
-            state.record(&format!("s{run}"), &running("u"), at(NOW + run));
+            state.record(&format!("s{run}"), running("u"), at(NOW + run));
         }
         assert_eq!(state.sessions.len(), MOST_SESSIONS);
         assert!(state.sessions.contains_key("s99") && !state.sessions.contains_key("s35"));
@@ -463,10 +464,10 @@ mod tests {
             &[NOW + 40 * DAY, NOW + 80 * DAY],
         ] {
             let mut state = State::default();
-            state.record("s", &report(0, &["a"]), at(NOW));
+            state.record("s", report(0, &["a"]), at(NOW));
             state.place_events(at(NOW));
             for &second in seconds {
-                let recorded = state.record("s", &report(0, &["a"]), at(second));
+                let recorded = state.record("s", report(0, &["a"]), at(second));
                 assert_eq!((recorded.dropped, state.queue().len()), (Dropped::default(), 1));
             }
             let age = state.clocks.age - state.queue().segments()[0].started;
@@ -477,8 +478,8 @@ mod tests {
     #[test]
     fn a_clock_set_back_loses_nothing() {
         let mut state = State::default();
-        state.record("s", &report(0, &["a"]), at(NOW));
-        let recorded = state.record("s", &report(0, &["a"]), UNIX_EPOCH - Duration::from_secs(1));
+        state.record("s", report(0, &["a"]), at(NOW));
+        let recorded = state.record("s", report(0, &["a"]), UNIX_EPOCH - Duration::from_secs(1));
         assert_eq!((recorded, kinds(&state)), (Recorded::default(), (0, 1)));
     }
 }

@@ -138,7 +138,7 @@ impl Simulation {
             ..DerivedEvents::default()
         };
         let now = self.now;
-        let recorded = self.store.update(now, |state| state.record("session", &report, now));
+        let recorded = self.store.update(now, |state| state.record("session", report, now));
         recorded.expect("a writable state");
     }
 
@@ -308,7 +308,7 @@ proptest! {
         });
         let report = DerivedEvents { builds: builds.collect(), ..DerivedEvents::default() };
         let mut state = State::default();
-        state.record("s", &report, UNIX_EPOCH);
+        state.record("s", report.clone(), UNIX_EPOCH);
         let fresh = (0..).zip(state.take_new_events());
         let mut queue: Vec<_> =
             fresh.map(|(seq, event)| QueuedEvent::new(seq, event.kind, 0, event.wire)).collect();
@@ -347,7 +347,7 @@ proptest! {
             builds: vec![Build { key: "b".into(), events: vec![event(EventKind::DockerImage, "web")] }],
             ..DerivedEvents::default()
         };
-        state.record("s", &report, UNIX_EPOCH);
+        state.record("s", report.clone(), UNIX_EPOCH);
         state.place_events(UNIX_EPOCH);
         let encoded = state.encode();
         let lines = encoded.strip_suffix(b"\n").expect("a line break").split(|byte| *byte == b'\n');
@@ -365,7 +365,7 @@ proptest! {
             document.push(b'\n');
         }
         if let Ok(mut state) = State::decode(&document) {
-            state.record("s", &report, SystemTime::now());
+            state.record("s", report.clone(), SystemTime::now());
             let numbers: Vec<_> =
                 state.queue().segments().iter().flat_map(Segment::numbers).take(100).collect();
             state.settle(&Settlement { settled: Positions::of(&numbers), rejected: 1 });

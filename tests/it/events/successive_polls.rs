@@ -376,7 +376,7 @@ fn observe(
         }
     }
     // Another session a week later releases the remaining events.
-    state.record("another", &DerivedEvents::default(), moment(world.now + 7.0 * 86400.0));
+    state.record("another", DerivedEvents::default(), moment(world.now + 7.0 * 86400.0));
     (events(&state), seen)
 }
 
