@@ -10,12 +10,17 @@ const END: &[u8] = b"\"}";
 
 /// Adds the checksum to an encoded JSON object that has at least one field.
 pub fn seal(mut object: Vec<u8>) -> Vec<u8> {
-    object.pop();
-    let checksum = crc32fast::hash(&object);
-    object.extend_from_slice(NAME);
-    object.extend_from_slice(format!("{checksum:08x}").as_bytes());
-    object.extend_from_slice(END);
+    seal_from(&mut object, 0);
     object
+}
+
+/// Adds the checksum to the JSON object that starts at `start` and ends with the document.
+pub fn seal_from(document: &mut Vec<u8>, start: usize) {
+    document.pop();
+    let checksum = crc32fast::hash(&document[start..]);
+    document.extend_from_slice(NAME);
+    document.extend_from_slice(format!("{checksum:08x}").as_bytes());
+    document.extend_from_slice(END);
 }
 
 /// Whether an object is intact.

@@ -89,8 +89,9 @@ impl State {
             sessions: Cow::Borrowed(&self.sessions),
             delivery: Cow::Borrowed(&self.delivery),
         };
-        let mut document = encode_line(&queue);
-        document.extend(encode_line(&sessions));
+        let mut document = Vec::new();
+        add_line(&mut document, &queue);
+        add_line(&mut document, &sessions);
         document
     }
 }
@@ -128,12 +129,12 @@ fn decode_intact<'a, T: Deserialize<'a>>(line: &'a [u8]) -> Option<T> {
     serde_json::from_slice(line).ok()
 }
 
-fn encode_line(line: &impl Serialize) -> Vec<u8> {
-    let object =
-        serde_json::to_vec(line).expect("maps with text keys, numbers and JSON always encode");
-    let mut line = checksum::seal(object);
-    line.push(b'\n');
-    line
+fn add_line(document: &mut Vec<u8>, line: &impl Serialize) {
+    let start = document.len();
+    serde_json::to_writer(&mut *document, line)
+        .expect("maps with text keys, numbers and JSON always encode");
+    checksum::seal_from(document, start);
+    document.push(b'\n');
 }
 
 #[cfg(test)]

@@ -109,7 +109,7 @@ pub struct Addition {
     pub file_name: String,
     /// The bytes of the file that count so far. Bytes after them are not part of the queue.
     pub offset: u64,
-    pub lines: Vec<u8>,
+    pub lines: Vec<Vec<u8>>,
 }
 
 impl Addition {
@@ -189,7 +189,7 @@ impl Queue {
                 };
                 segment.events += 1;
                 segment.bytes += line.len() as u64;
-                addition.lines.extend(line);
+                addition.lines.push(line);
             }
         }
         additions

@@ -1,7 +1,7 @@
 //! The files of segments: adds lines, and reads the events that wait.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,12 @@ pub fn append(path: &Path, addition: &Addition) -> io::Result<()> {
     let mut file = files::open_or_create(path)?;
     file.set_len(addition.offset)?;
     file.seek(SeekFrom::Start(addition.offset))?;
-    file.write_all(&addition.lines)?;
+    let mut writer = BufWriter::new(&file);
+    for line in &addition.lines {
+        writer.write_all(line)?;
+    }
+    writer.flush()?;
+    drop(writer);
     files::sync(&file)
 }
 

@@ -88,7 +88,7 @@ impl Store {
             let removed = io::Error::new(io::ErrorKind::NotFound, "its lock was removed");
             return Err(failed("write", &self.document())(removed));
         }
-        self.write_events(&additions, state.queue())?;
+        self.write_events(additions, state.queue())?;
         let fresh = self.dir.join("state.new");
         files::replace(&self.document(), &fresh, &state.encode())
             .map_err(failed("write", &self.document()))?;
@@ -270,8 +270,9 @@ impl Store {
         Ok(())
     }
 
-    /// Writes new lines to the files of segments, and returns once they are on disk.
-    fn write_events(&self, additions: &[Addition], queue: &Queue) -> StoreResult<()> {
+    /// Writes new lines to the files of segments, and returns once they are on disk. Frees each part
+    /// before the next one.
+    fn write_events(&self, additions: Vec<Addition>, queue: &Queue) -> StoreResult<()> {
         let journal = self.journal(queue);
         let mut is_new = !journal.exists();
         if is_new {
@@ -280,7 +281,7 @@ impl Store {
         for addition in additions {
             let path = self.queue_file(&addition.file_name);
             is_new |= addition.offset == 0;
-            segment_file::append(&path, addition).map_err(failed("write", &path))?;
+            segment_file::append(&path, &addition).map_err(failed("write", &path))?;
         }
         if is_new {
             files::sync_folder(&journal).map_err(failed("sync the folder of", &journal))?;
