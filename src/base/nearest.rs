@@ -6,7 +6,7 @@ const MOST_EDITS: usize = 2;
 const SHORTEST_BEGINNING: usize = 4;
 
 /// Returns the candidate that differs from `word` in the fewest letters, in two at most. Otherwise
-/// returns the only candidate that begins with `word`. A candidate that equals `word` is no error.
+/// returns the only candidate that begins with `word`. Skips candidates that equal `word`.
 pub fn nearest<'a>(word: &str, candidates: &[&'a str]) -> Option<&'a str> {
     let others = || candidates.iter().copied().filter(|candidate| *candidate != word);
     let similar = others().map(|candidate| (edits(word, candidate), candidate));

@@ -12,6 +12,8 @@ const WIDTH: usize = 80;
 
 /// The help of one command.
 struct CommandHelp {
+    /// A few words for completions.
+    title: &'static str,
     about: &'static str,
     /// The options that the command reads, each with its own text or an empty one for that of [`Cli`].
     options: &'static [(&'static str, &'static str)],
@@ -19,6 +21,7 @@ struct CommandHelp {
 }
 
 const CHECK: CommandHelp = CommandHelp {
+    title: "test the set-up and say what to fix",
     about: "Checks everything that a report needs: Tilt, the state folder, the key, the\n\
             endpoint, the team and the dataset, and the running collector. Says what to fix,\n\
             and sends no event. Exits with the code that a report would have now, and with 0\n\
@@ -43,6 +46,7 @@ const CHECK: CommandHelp = CommandHelp {
 };
 
 const BOARD: CommandHelp = CommandHelp {
+    title: "create or update a board of queries in Honeycomb",
     about: "Creates a board of queries in Honeycomb, or adds what an existing one lacks. It\n\
             needs a configuration key that may create boards and run queries.",
     options: &[
@@ -60,6 +64,7 @@ const BOARD: CommandHelp = CommandHelp {
 };
 
 const SUMMARY: CommandHelp = CommandHelp {
+    title: "print how the environment started, without Honeycomb",
     about: "Prints the time to healthy, the waterfall of the start, and what was slow or\n\
             failed. It needs no key, sends nothing and changes no state. --dataset and\n\
             --api-endpoint only select the state of a collector.",
@@ -93,6 +98,22 @@ fn help_of(command: Command) -> &'static CommandHelp {
         Command::Board => &BOARD,
         Command::Summary => &SUMMARY,
     }
+}
+
+/// Describes a command in a few words.
+pub(super) fn title(command: Command) -> &'static str {
+    help_of(command).title
+}
+
+/// Describes a command in a few sentences.
+pub(super) fn about(command: Command) -> &'static str {
+    help_of(command).about
+}
+
+/// The options that a command reads.
+pub(super) fn options_of(command: Command) -> Vec<&'static str> {
+    let own = help_of(command).options.iter().map(|(option, _)| *option);
+    own.chain(COMMON).chain(["--help"]).collect()
 }
 
 /// The text that `COMMAND --help` prints.
@@ -164,13 +185,12 @@ mod tests {
         "--no-watch",
         "--completions",
         "--version",
-        "--help",
+        "--man-page",
     ];
 
     #[test]
     fn every_option_belongs_to_a_command_or_to_reports() {
-        let own = COMMANDS.iter().flat_map(|command| help_of(*command).options);
-        let own: Vec<_> = own.map(|(option, _)| *option).chain(COMMON).chain(OF_REPORTS).collect();
+        let own: Vec<_> = COMMANDS.into_iter().flat_map(options_of).chain(OF_REPORTS).collect();
         for flag in Cli::get_args_info().flags {
             assert!(own.contains(&flag.long), "{} is in no help of a command", flag.long);
         }

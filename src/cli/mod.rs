@@ -3,7 +3,9 @@
 //! `argh` parses the options and prints their help. It takes only UTF-8 and only `--option value`,
 //! so this module rewrites `--option=value` first and carries paths of any bytes around it.
 
+mod completions;
 mod help;
+mod man_page;
 #[cfg(test)]
 mod tests;
 
@@ -12,7 +14,6 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use argh::{ArgsInfo, FromArgs};
-use argh_complete::Generator;
 
 use crate::base::nearest::nearest;
 
@@ -51,7 +52,12 @@ impl FromStr for Command {
 pub enum Shell {
     Bash,
     Fish,
+    PowerShell,
     Zsh,
+}
+
+impl Shell {
+    const NAMES: [&str; 4] = ["bash", "fish", "powershell", "zsh"];
 }
 
 impl FromStr for Shell {
@@ -61,22 +67,10 @@ impl FromStr for Shell {
         match text {
             "bash" => Ok(Self::Bash),
             "fish" => Ok(Self::Fish),
+            "powershell" => Ok(Self::PowerShell),
             "zsh" => Ok(Self::Zsh),
-            _ => Err("must be bash, fish or zsh"),
+            _ => Err("must be bash, fish, powershell or zsh"),
         }
-    }
-}
-
-impl Shell {
-    /// The completion script, generated from [`Cli`].
-    fn completions(self) -> String {
-        let options = Cli::get_args_info();
-        let generate = match self {
-            Self::Bash => argh_complete::bash::Bash::generate,
-            Self::Fish => argh_complete::fish::Fish::generate,
-            Self::Zsh => argh_complete::zsh::Zsh::generate,
-        };
-        generate("tilt-honeycomb", &options).trim_end().to_owned()
     }
 }
 
@@ -237,9 +231,13 @@ pub struct Cli {
     #[argh(switch)]
     pub quiet: bool,
 
-    /// print the completion script for SHELL: bash, fish or zsh
+    /// print the completion script for SHELL: bash, fish, powershell or zsh
     #[argh(option, arg_name = "shell")]
     pub completions: Option<Shell>,
+
+    /// print the manual page, for man
+    #[argh(switch)]
+    pub man_page: bool,
 
     /// print the version
     #[argh(switch, short = 'V')]
@@ -317,7 +315,7 @@ fn has_one_of(arguments: &[OsString], options: &[&str]) -> bool {
 /// Why there is nothing to run.
 #[derive(Debug, PartialEq)]
 pub enum EarlyExit {
-    /// Text for stdout: the help, the version or completions.
+    /// Text for stdout: the help, the version, completions or the manual page.
     Print(String),
     /// A usage error: one line for stderr.
     Usage(String),
@@ -335,7 +333,10 @@ pub fn parse(arguments: &[OsString]) -> Result<Cli, EarlyExit> {
     let texts: Vec<_> = texts.iter().map(String::as_str).collect();
     match Cli::from_args(&["tilt-honeycomb"], &texts) {
         Ok(cli) if cli.version => Err(EarlyExit::Print(version())),
-        Ok(Cli { completions: Some(shell), .. }) => Err(EarlyExit::Print(shell.completions())),
+        Ok(Cli { completions: Some(shell), .. }) => {
+            Err(EarlyExit::Print(completions::script(shell)))
+        }
+        Ok(Cli { man_page: true, .. }) => Err(EarlyExit::Print(man_page::text())),
         Ok(mut cli) => {
             restore_paths(&mut cli, &arguments)?;
             cli.conflict().map_or(Ok(cli), |conflict| Err(usage(&conflict)))

@@ -127,7 +127,7 @@ fn a_command_has_its_own_help() {
         for line in [format!("--help {command}"), format!("--port 1 {command} -h")] {
             assert_eq!(help(&line), own, "{line}");
         }
-        // What the help of a command lists can be combined with it.
+        // The help of a command lists only options that it takes.
         for word in own.split_whitespace().filter(|word| ["--json", "--dry-run"].contains(word)) {
             parsed(&format!("{command} {word}")).expect(word);
         }

@@ -11,6 +11,7 @@ mod support;
 mod cli {
     mod board;
     mod check;
+    mod completions;
     mod flush;
     // Runs a shell script.
     #[cfg(unix)]

@@ -26,30 +26,6 @@ fn version_and_help_are_printed_on_stdout() {
 }
 
 #[test]
-#[cfg_attr(windows, ignore = "needs a Unix shell and its files")]
-fn completions_cover_every_option() {
-    let sandbox = Sandbox::new();
-    let help = sandbox.run("--help").finish().stdout;
-    let options = help.split_whitespace().filter(|word| word.starts_with("--"));
-    let options: Vec<_> = options
-        .filter(|word| word[2..].chars().all(|c| c.is_ascii_lowercase() || c == '-'))
-        .collect();
-    assert!(options.len() > 20, "{options:?}");
-    for shell in ["bash", "fish", "zsh"] {
-        let script = sandbox.run(&format!("--completions {shell}")).finish().exits_with(0).stdout;
-        for option in &options {
-            assert!(script.contains(&option[2..]), "{shell}: {option}");
-        }
-    }
-    // Bash loads the script and completes an option.
-    let words = r#"eval "$("$0" --completions bash)"
-        COMP_WORDS=(tilt-honeycomb --st) COMP_CWORD=1
-        _tilt-honeycomb; echo "${COMPREPLY[@]}""#;
-    let completed = sandbox.command(&["/bin/bash", "-c", words, PROGRAM]).finish();
-    assert_eq!(completed.exits_with(0).stdout, "--state-dir\n");
-}
-
-#[test]
 fn an_option_takes_its_value_after_a_space_or_equals_sign() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let key_file = sandbox.path("work/key");
@@ -165,7 +141,7 @@ fn exit_code_2_means_a_usage_error_and_nothing_was_done() {
         ("chekc", "unknown command chekc (did you mean check?)"),
         ("--once stray", "stray"),
         ("check --once", "--once cannot be combined with check"),
-        ("--completions tcsh", "must be bash, fish or zsh"),
+        ("--completions tcsh", "must be bash, fish, powershell or zsh"),
         ("--interval", "--interval"),
         ("--interval 5", "write it like 30s or 5m"),
         ("--interval=5M", "between 1s and 1day"),
