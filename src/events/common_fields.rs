@@ -1,6 +1,8 @@
 //! The fields that every event carries besides what Tilt shows: the user's choices, the machine and
 //! the versions. Pure.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use crate::events::event::{EVENT_VERSION, Fields};
@@ -42,7 +44,7 @@ pub struct CommonFields {
     /// They precede the event's own fields: Tilt's version and the user.
     pub leading: Fields,
     /// They follow the event's own fields: versions, machine, CI, checkout and the user's fields.
-    pub trailing: Fields,
+    pub trailing: Arc<Fields>,
     /// The id of the session.
     pub session: String,
     /// The span of the startup.
@@ -87,6 +89,7 @@ impl CommonFields {
             Some(TiltMode::Ci) => "tilt ci",
             Some(TiltMode::Up) | None => "tilt up",
         };
+        let trailing = Arc::new(trailing);
         Self { leading, trailing, session: session_id, startup, startup_name }
     }
 }

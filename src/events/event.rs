@@ -3,10 +3,10 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde::de::{MapAccess, Visitor};
-use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
@@ -85,7 +85,7 @@ impl Event {
     /// An event that represents only itself.
     pub fn new(kind: EventKind, time: SystemTime, mut fields: Fields) -> Self {
         // A report holds thousands of events, and half of a growing list is unused.
-        fields.0.shrink_to_fit();
+        fields.own.shrink_to_fit();
         Self { kind, time, sample_rate: 1, fields }
     }
 }
@@ -100,8 +100,12 @@ fn is_one(number: &u32) -> bool {
 }
 
 /// Named values, in the order in which they were set. They serialise as a JSON object.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Fields(Vec<(Cow<'static, str>, Value)>);
+#[derive(Debug, Clone, Default)]
+pub struct Fields {
+    own: Vec<(Cow<'static, str>, Value)>,
+    /// The last fields. Thousands of events have them in common, so they are stored once.
+    shared: Option<Arc<Fields>>,
+}
 
 impl Fields {
     /// Sets a field, even to an empty text. A text is cut to the length that Honeycomb stores.
@@ -110,7 +114,7 @@ impl Fields {
             Value::String(text) => Value::String(text::cut(&text, VALUE_LIMIT).to_owned()),
             value => value,
         };
-        self.0.push((name.into(), value));
+        self.own.push((name.into(), value));
     }
 
     /// Sets a field unless the value is absent, null or an empty text.
@@ -135,19 +139,25 @@ impl Fields {
         self.set_some(name, Some(values.join(",")));
     }
 
-    /// Adds the fields of `other` after these.
+    /// Adds copies of fields.
     pub fn extend(&mut self, other: &Self) {
-        self.0.extend(other.0.iter().cloned());
+        self.own.extend(other.own.iter().cloned());
+    }
+
+    /// Ends the fields with those of `shared`.
+    pub fn end_with(&mut self, shared: &Arc<Self>) {
+        self.shared = Some(Arc::clone(shared));
     }
 
     /// The value of a field.
     pub fn get(&self, name: &str) -> Option<&Value> {
-        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value)
+        self.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
     }
 
     /// The fields, in their order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
-        self.0.iter().map(|(name, value)| (name.as_ref(), value))
+        let shared = self.shared.iter().flat_map(|shared| &shared.own);
+        self.own.iter().chain(shared).map(|(name, value)| (name.as_ref(), value))
     }
 
     /// The names of the fields, in their order.
@@ -156,13 +166,16 @@ impl Fields {
     }
 }
 
+/// Whether fields are shared makes no difference.
+impl PartialEq for Fields {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
 impl Serialize for Fields {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.0.len()))?;
-        for (name, value) in &self.0 {
-            map.serialize_entry(name, value)?;
-        }
-        map.end()
+        serializer.collect_map(self.iter())
     }
 }
 
@@ -177,7 +190,7 @@ impl<'de> Deserialize<'de> for Fields {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
                 let mut fields = Fields::default();
                 while let Some((name, value)) = map.next_entry::<String, Value>()? {
-                    fields.0.push((name.into(), value));
+                    fields.own.push((name.into(), value));
                 }
                 Ok(fields)
             }

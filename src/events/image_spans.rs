@@ -4,6 +4,8 @@
 //! the build. The state keeps these spans until then. They hold only fields that are sent, so
 //! nothing else that Tilt shows reaches the disk.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::base::ids;
@@ -70,6 +72,7 @@ impl ImageSpans {
     /// unknown.
     pub fn into_events(self, update: Option<&Span>) -> Vec<Event> {
         let Self { root, trailing, .. } = self;
+        let trailing = Arc::new(trailing);
         let build = match update {
             Some(update) => root.child_of(update),
             None => root,
@@ -77,7 +80,7 @@ impl ImageSpans {
         let in_trace = |(position, mut event): (usize, Event)| {
             let span = if position == 0 { build.clone() } else { Span::of_stage(&build, position) };
             span.describe(&mut event.fields);
-            event.fields.extend(&trailing);
+            event.fields.end_with(&trailing);
             event
         };
         self.events.into_iter().enumerate().map(in_trace).collect()

@@ -138,7 +138,7 @@ impl Derivation<'_> {
         fields.set("queued", self.backlog.queued);
         fields.set("dropped", self.backlog.dropped);
         fields.set_some("send_error", observation.send_error);
-        fields.extend(&self.common.trailing);
+        fields.end_with(&self.common.trailing);
         Event::new(EventKind::Session, self.now, fields)
     }
 

@@ -34,7 +34,7 @@ impl Derivation<'_> {
             let place = place_of_update(resource, &id.span_id);
             self.set_failure(&mut fields, Failure::classify(error, place));
         }
-        fields.extend(&self.common.trailing);
+        fields.end_with(&self.common.trailing);
         let event = Event::new(EventKind::Update, update.started_at.at, fields);
         Some(Build { key, events: vec![event] })
     }
@@ -52,7 +52,7 @@ impl Derivation<'_> {
         if self.observation.phase != Phase::Running {
             fields.set_ms("duration_ms", self.now.duration_since(started_at.at).ok());
         }
-        fields.extend(&self.common.trailing);
+        fields.end_with(&self.common.trailing);
         let event = Event::new(EventKind::Update, started_at.at, fields);
         let key = update_key(&resource.name, id);
         Some(ProvisionalEvent { key, resource: Some(resource.name.clone()), event })
@@ -92,7 +92,7 @@ impl Derivation<'_> {
         let stages = (1..).zip(&build.stages);
         let stages = stages.map(|(position, stage)| self.stage_event(build, position, stage));
         let events = std::iter::once(self.image_event(build)).chain(stages).collect();
-        ImageSpans::new(reference, root, events, self.common.trailing.clone())
+        ImageSpans::new(reference, root, events, Fields::clone(&self.common.trailing))
     }
 
     fn image_event(&self, build: &ImageBuild) -> Event {

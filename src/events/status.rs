@@ -89,7 +89,7 @@ impl Derivation<'_> {
         fields.set_some("pod_restarts", resource.restarts());
         fields.set_some("health_status", resource.health_status.clone());
         self.set_runtime_failure(&mut fields, resource);
-        fields.extend(&self.common.trailing);
+        fields.end_with(&self.common.trailing);
         Event::new(EventKind::UiResource, self.now, fields)
     }
 

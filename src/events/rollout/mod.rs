@@ -265,7 +265,7 @@ impl Derivation<'_> {
             set_pod(&mut fields, resource);
         }
         self.rollout_span(resource, &rollout.id).describe(&mut fields);
-        fields.extend(&self.common.trailing);
+        fields.end_with(&self.common.trailing);
         Event::new(EventKind::Rollout, rollout.updated_at.at, fields)
     }
 

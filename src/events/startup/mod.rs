@@ -77,7 +77,7 @@ impl Derivation<'_> {
             fields.set_some("outcome", outcome.map(Outcome::as_str));
         }
         self.common.startup.describe(&mut fields);
-        fields.extend(&self.common.trailing);
+        fields.end_with(&self.common.trailing);
         Some(Event::new(EventKind::Startup, started_at.at, fields))
     }
 }
