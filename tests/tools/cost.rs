@@ -217,11 +217,17 @@ fn with_honeycomb<'a>(command: &'a mut Command, url: &str) -> &'a mut Command {
         .env("HONEYCOMB_API_ENDPOINT", url)
 }
 
+/// Copies a folder with all that it contains.
 fn copy(from: &Path, to: &Path) {
     fs::create_dir(to).expect("a folder");
     for entry in fs::read_dir(from).expect("a folder") {
         let entry = entry.expect("an entry");
-        fs::copy(entry.path(), to.join(entry.file_name())).expect("a copy");
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        if from.is_dir() {
+            copy(&from, &to);
+        } else {
+            fs::copy(from, to).expect("a copy");
+        }
     }
 }
 
