@@ -2,8 +2,9 @@
 
 use fakes::honeycomb::{Answer, Reply, Server};
 
-use crate::support::api::Api;
-use crate::support::{Invocation, RECORDED_EVENTS, Sandbox, builds, of_kind, recorded_builds};
+#[cfg(target_os = "linux")]
+use crate::support::{Invocation, api::Api};
+use crate::support::{RECORDED_EVENTS, Sandbox, builds, of_kind, recorded_builds};
 
 #[test]
 fn once_sends_every_resource_and_every_build() {
