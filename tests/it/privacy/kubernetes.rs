@@ -147,6 +147,7 @@ fn assert_no_canary(what: &str, text: &str) {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "Windows has no signals")]
 fn a_session_on_kubernetes_reveals_nothing_of_its_cluster() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let tilt = sandbox.tilt();

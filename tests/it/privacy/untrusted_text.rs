@@ -61,6 +61,7 @@ fn an_argument_in_a_usage_error_is_visible() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "Windows refuses a path with such characters")]
 fn a_path_in_a_message_is_visible() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let run = sandbox.run("--once").args(&["--snapshot", NAME]).sending_to(&server);
