@@ -12,6 +12,7 @@ use crate::exit_code::Exit;
 use crate::honeycomb::delivery::Delivery;
 use crate::honeycomb::sender::Sender;
 use crate::spool::error::StoreError;
+use crate::spool::state::State;
 
 /// Sends the queue for as long as batches succeed. `stuck` is the exit code of a run that a signal cannot
 /// end.
@@ -36,8 +37,7 @@ pub fn flush(sender: &mut Sender, limit: Duration, shutdown: &Shutdown) -> Exit 
 
 /// Queues the provisional events of sessions whose collector has ended. Returns the length of the queue.
 fn end_left_sessions(sender: &Sender) -> Result<usize, StoreError> {
-    let now = time::wall();
-    sender.store().update(now, |state| state.end_left_sessions(now))?;
+    sender.store().update(time::wall, State::end_left_sessions)?;
     sender.store().queue_length()
 }
 

@@ -88,8 +88,7 @@ fn poll(
     })?;
     let context = git::with_checkout(context, snapshot.session.as_ref());
     let observation = Observation { heartbeat_fold, ..Observation::at(&snapshot) };
-    let now = time::wall();
-    let updated = store.update(now, |state| {
+    let updated = store.update(time::wall, |state, now| {
         let recorded = reconcile(state, &observation, &context, now);
         let tracker = state.tracker(&session_id(&observation));
         (recorded, StartTrace::of(&observation, &tracker, now))

@@ -70,8 +70,7 @@ fn record(
         Exit::Unexpected
     })?;
     let context = git::with_checkout(context, at_exit.snapshot.session.as_ref());
-    let now = time::wall();
-    let updated = sender.store().update(now, |state| {
+    let updated = sender.store().update(time::wall, |state, now| {
         let recorded = reconcile(state, &observation(&at_exit), &context, now);
         (recorded, state.tracker(&session_id(&observation(&at_exit))))
     });

@@ -133,10 +133,9 @@ impl<'a> Reporter<'a> {
             ..self.view.observation(heartbeats)
         };
         git::update_checkout(&mut self.context, observation.session, &mut self.checkout);
-        let now = time::wall();
         // A write of its own for each delivery would cost a sync.
         let delivery = self.problems.delivery_record();
-        let recorded = self.store.update(now, |state| {
+        let recorded = self.store.update(time::wall, |state, now| {
             state.note_delivery(delivery);
             reconcile(state, &observation, &self.context, now)
         });

@@ -71,17 +71,19 @@ impl Store {
         Self { dir: state_dir.join(destination) }
     }
 
-    /// Changes the state at a time. When this returns, the change is on disk.
+    /// Changes the state. When this returns, the change is on disk. `clock` is read under the lock: an
+    /// older time would look like a clock that was set back since another collector's change.
     pub fn update<T>(
         &self,
-        now: SystemTime,
-        change: impl FnOnce(&mut State) -> T,
+        clock: impl FnOnce() -> SystemTime,
+        change: impl FnOnce(&mut State, SystemTime) -> T,
     ) -> StoreResult<T> {
         self.create_folders()?;
         let lock_path = self.dir.join("lock");
         let lock = files::lock(&lock_path)?;
         let mut state = self.load()?;
-        let result = change(&mut state);
+        let now = clock();
+        let result = change(&mut state, now);
         let additions = state.place_events(now);
         if !files::is_file_at(&lock, &lock_path) {
             // Another collector may have changed the state. This would undo its change.
@@ -347,4 +349,36 @@ pub fn try_folder(dir: &Path) -> StoreResult<Option<bool>> {
     let removed = files::remove(&trial);
     written.and(removed).map_err(failed("write to", dir))?;
     files::is_open_to_others(dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn the_clock_is_read_under_the_lock() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::new(folder.path(), "destination");
+        store.update(time::wall, |_, _| ()).expect("a state");
+        let held = files::lock(&folder.path().join("destination/lock")).expect("the lock");
+        let is_released = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let (sender, started) = std::sync::mpsc::channel();
+            let clock = || {
+                assert!(is_released.load(Ordering::SeqCst), "read while another held the lock");
+                time::wall()
+            };
+            let store = &store;
+            let update = scope.spawn(move || {
+                sender.send(()).expect("a receiver");
+                store.update(clock, |_, _| ())
+            });
+            started.recv().expect("a started thread");
+            is_released.store(true, Ordering::SeqCst);
+            drop(held);
+            update.join().expect("no failed assertion").expect("a changed state");
+        });
+    }
 }

@@ -51,7 +51,7 @@ fn fill_queue(sandbox: &Sandbox, server: &Server) {
     let destination = sandbox.destination();
     let name = destination.file_name().and_then(|name| name.to_str()).expect("a name");
     let store = Store::new(&sandbox.state_dir(), name);
-    let recorded = store.update(now, |state| state.record("other", derived, now));
+    let recorded = store.update(|| now, |state, now| state.record("other", derived, now));
     recorded.expect("a full queue");
     assert_eq!(sandbox.queued(), QUEUED);
 }

@@ -138,7 +138,7 @@ impl Simulation {
             ..DerivedEvents::default()
         };
         let now = self.now;
-        let recorded = self.store.update(now, |state| state.record("session", report, now));
+        let recorded = self.store.update(|| now, |state, now| state.record("session", report, now));
         recorded.expect("a writable state");
     }
 
