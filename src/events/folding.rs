@@ -2,7 +2,7 @@
 //! with a sample rate represents several such reports. Pure.
 //!
 //! The sum of the sample rates is the number of reports: for each resource, and for each value of each
-//! field except those in [`CLOCKS`].
+//! field except those that grow as time passes.
 
 use std::time::Duration;
 
