@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::base::text::counted;
 use crate::honeycomb::batch::Counts;
 use crate::spool::queue::Dropped;
 
@@ -62,12 +63,6 @@ pub fn dropped(dropped: Dropped) -> Option<String> {
 /// `3 events`
 pub fn events(count: usize) -> String {
     counted(count, "event")
-}
-
-/// `1 resource`, `2 resources`
-pub fn counted(count: usize, noun: &str) -> String {
-    let plural = if count == 1 { "" } else { "s" };
-    format!("{count} {noun}{plural}")
 }
 
 fn total(counts: &Counts) -> usize {

@@ -54,6 +54,12 @@ fn is_invisible(letter: char) -> bool {
         )
 }
 
+/// `1 resource`, `2 resources`
+pub fn counted(count: usize, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{plural}")
+}
+
 /// A URL or an image reference without `user:password@` before its host.
 ///
 /// `name@sha256:...` has no host, so the part before its `@` is a name and stays.

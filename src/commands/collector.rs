@@ -93,7 +93,7 @@ pub(super) fn deliveries(
     let dropped = if dropped == 0 {
         String::new()
     } else {
-        let events = messages::counted(usize::try_from(dropped).unwrap_or(usize::MAX), "event");
+        let events = messages::events(usize::try_from(dropped).unwrap_or(usize::MAX));
         format!("; {events} dropped since the state was created")
     };
     match (&record.last_problem, record.problem_since) {

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
-use crate::base::text::{one_line, printable};
+use crate::base::text::{counted, one_line, printable};
 use crate::config::error::ConfigError;
 use crate::exit_code::Exit;
 use crate::honeycomb::api_key::Shape;
@@ -172,7 +172,7 @@ pub fn session(
     match polled {
         None => Finding::skipped(TOPIC, "not checked: no tilt program"),
         Some(Ok(snapshot)) => {
-            let resources = messages::counted(snapshot.resources.len(), "resource");
+            let resources = counted(snapshot.resources.len(), "resource");
             Finding::ok(TOPIC, format!("port {port}: {resources}; kinds: {}", kinds.join(", ")))
         }
         Some(Err(error @ TiltError::NotRunning { .. })) if !is_required => {

@@ -4,6 +4,7 @@
 
 use std::fmt::Write;
 
+use crate::base::text::counted;
 use crate::summary::model::{EnvironmentSummary, Section};
 use crate::summary::rankings::Entry;
 use crate::summary::svg::{self, escaped};
@@ -42,7 +43,7 @@ pub fn page(summary: &EnvironmentSummary) -> String {
         }
     }
     if summary.waterfall.replaced > 0 {
-        let replaced = words::count(summary.waterfall.replaced, "resource");
+        let replaced = counted(summary.waterfall.replaced, "resource");
         let _ = writeln!(
             html,
             "<p class=\"muted\">Not shown: {replaced} updated again since the start.</p>"

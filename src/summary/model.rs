@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
+use crate::base::text::counted;
 use crate::events::common_fields::Context;
 use crate::events::observation::Observation;
 use crate::events::tracker::SessionTracker;
@@ -136,7 +137,7 @@ fn counts(resources: &[&Resource]) -> String {
     let shown = Health::ALL.into_iter().filter(|health| counts.get(*health) > 0);
     match shown.collect::<Vec<_>>()[..] {
         [] => "no resources".to_owned(),
-        [all] => format!("{} {}", words::count(counts.get(all), "resource"), words(all)),
+        [all] => format!("{} {}", counted(counts.get(all), "resource"), words(all)),
         ref several => {
             let described = |health: &Health| format!("{} {}", counts.get(*health), words(*health));
             several.iter().map(described).collect::<Vec<_>>().join(", ")

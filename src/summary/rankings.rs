@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::base::text::counted;
 use crate::events::event::EventKind;
 use crate::events::update_counts::UpdateCounts;
 use crate::summary::spans::{ObservedSpans, TimedSpan};
@@ -132,7 +133,7 @@ impl<'a> Failures<'a> {
         }
         if self.restarts() > 0 {
             let restarts = usize::try_from(self.restarts()).unwrap_or_default();
-            details.push(words::count(restarts, "restart"));
+            details.push(counted(restarts, "restart"));
         }
         let name = words::name(&self.resource.name);
         Entry { name, took: None, details: details.join(", ") }

@@ -6,6 +6,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use crate::base::text::counted;
 use crate::summary::model::EnvironmentSummary;
 use crate::summary::waterfall::{Bar, BarKind, Waterfall, WaterfallRow};
 use crate::summary::words;
@@ -111,7 +112,7 @@ fn drawing(waterfall: &Waterfall, width: u32) -> (String, u32) {
     if hidden == 0 {
         return (svg, bottom + 4);
     }
-    let more = format!("and {}", words::count(hidden, "shorter row"));
+    let more = format!("and {}", counted(hidden, "shorter row"));
     let _ = writeln!(svg, "<text class=\"muted\" x=\"0\" y=\"{}\">{more}</text>", bottom + 18);
     (svg, bottom + 26)
 }

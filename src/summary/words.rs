@@ -45,11 +45,6 @@ pub fn names<S: AsRef<str>>(names: &[S], limit: usize) -> String {
     }
 }
 
-/// `1 resource` or `3 resources`.
-pub fn count(count: usize, noun: &str) -> String {
-    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
