@@ -21,32 +21,28 @@ const LOCK_POLL: Duration = Duration::from_millis(5);
 const HELD_TIMEOUT: Duration = Duration::from_secs(2);
 const HELD_POLL: Duration = Duration::from_millis(20);
 
-/// Reads a file of at most `limit` bytes. Returns it open, with its content.
-pub fn read_bounded(path: &Path, limit: usize) -> io::Result<(Vec<u8>, File)> {
+/// Reads a file of at most `limit` bytes.
+pub fn read_bounded(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let file = open_private(OpenOptions::new().read(true), path)?;
-    (&file).take(limit as u64 + 1).read_to_end(&mut bytes)?;
+    open_to_read(path)?.take(limit as u64 + 1).read_to_end(&mut bytes)?;
     if bytes.len() > limit {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, "too large to be a state file"));
     }
-    Ok((bytes, file))
+    Ok(bytes)
 }
 
 /// Replaces the file at `path` by a new one, which is written to `fresh` first. After an error the
 /// old file is still there.
-pub fn replace(path: &Path, fresh: &Path, bytes: &[u8]) -> io::Result<File> {
-    let file = write_synced(fresh, bytes)
-        .and_then(|file| rename(fresh, path).map(|()| file))
+pub fn replace(path: &Path, fresh: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_synced(fresh, bytes)
+        .and_then(|()| rename(fresh, path))
         .inspect_err(|_| drop(remove(fresh)))?;
-    sync_folder(path)?;
-    Ok(file)
+    sync_folder(path)
 }
 
 /// Writes a new file, and returns once it is on disk.
-pub fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<File> {
-    let file = write_new(path, bytes)?;
-    sync(&file)?;
-    Ok(file)
+pub fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    sync(&write_new(path, bytes)?)
 }
 
 /// Writes a new file. A file that a crash or someone else left there is removed first, never

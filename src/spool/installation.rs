@@ -43,7 +43,7 @@ pub fn load_or_create(dir: &Path) -> StoreResult<String> {
 
 /// Returns the id of this machine if it has one.
 pub fn load(dir: &Path) -> Option<String> {
-    let (bytes, _) = files::read_bounded(&dir.join(FILE), SIZE_LIMIT).ok()?;
+    let bytes = files::read_bounded(&dir.join(FILE), SIZE_LIMIT).ok()?;
     let text = String::from_utf8(bytes).ok()?;
     let id = text.trim();
     (id.len() == DIGITS && id.bytes().all(|b| b.is_ascii_hexdigit())).then(|| id.to_owned())

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 use crate::base::time::unix_micros;
 use crate::events::event::{Event, EventKind, Fields, wire_time};
-use crate::spool::journal::{JOURNAL_BYTES, JournalPosition, Settlement};
+use crate::spool::journal::{self, JOURNAL_BYTES, JournalPosition, Settlement};
 use crate::spool::segment::{EventClass, Line, SEGMENT_EVENTS, Segment};
 
 /// The longest queue, in events.
@@ -216,9 +216,12 @@ impl Queue {
         self.dropped = self.dropped.saturating_add(settlement.rejected).saturating_sub(arrived);
     }
 
-    /// Counts the bytes of the journal up to `end` as taken in.
-    pub fn take_in_journal(&mut self, end: u64) {
-        self.journal.bytes = end;
+    /// Applies the part of the journal that the index does not contain yet.
+    pub fn take_in_journal(&mut self, rest: &[u8]) {
+        for settlement in journal::decode(rest) {
+            self.settle(&settlement);
+        }
+        self.journal.bytes = self.journal.bytes.saturating_add(journal::used(rest) as u64);
     }
 
     /// Removes the events with these numbers. Returns how many of them waited.
@@ -444,10 +447,11 @@ mod tests {
         let mut queue = Queue::default();
         add(&mut queue, 1, 0, AGE);
         let first = queue.journal();
-        queue.take_in_journal(JOURNAL_BYTES);
+        queue.take_in_journal("x".repeat(64 * 1024).as_bytes());
+        assert_eq!(queue.journal().bytes, JOURNAL_BYTES);
         queue.retire(AGE);
         assert_eq!(queue.journal().id, first.id);
-        queue.take_in_journal(JOURNAL_BYTES + 1);
+        queue.take_in_journal(b"x");
         queue.retire(AGE);
         assert_eq!(queue.journal(), first.next());
     }

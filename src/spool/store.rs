@@ -23,7 +23,7 @@ use crate::base::time;
 use crate::spool::codec::{DecodeError, decode_queue};
 use crate::spool::error::{StoreError, StoreResult, failed};
 use crate::spool::files;
-use crate::spool::journal::{self, Settlement};
+use crate::spool::journal::Settlement;
 use crate::spool::positions::Positions;
 use crate::spool::queue::{Addition, Queue};
 use crate::spool::segment::Segment;
@@ -215,7 +215,7 @@ impl Store {
     /// with a warning, except that of a later version.
     fn load(&self) -> StoreResult<State> {
         let document = match files::read_bounded(&self.document(), DOCUMENT_LIMIT) {
-            Ok((document, _)) => State::decode(&document),
+            Ok(document) => State::decode(&document),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(State::default()),
             Err(error) if error.kind() == io::ErrorKind::FileTooLarge => Err(DecodeError::Corrupt),
             Err(error) => return Err(failed("read", &self.document())(error)),
@@ -265,10 +265,7 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(failed("read", &path)(error)),
         };
-        for settlement in journal::decode(&content) {
-            queue.settle(&settlement);
-        }
-        queue.take_in_journal(queue.journal().bytes + journal::used(&content) as u64);
+        queue.take_in_journal(&content);
         Ok(())
     }
 
