@@ -77,8 +77,7 @@ pub fn run(config: &CheckConfig, beside: &Beside, stuck: Exit) -> Exit {
     }
     let connection = connect(config);
     if let Ok(connection) = &connection {
-        let api = connection.api.clone();
-        let _ = interrupter.set(Box::new(move || api.interrupter()()));
+        let _ = interrupter.set(Box::new(connection.api.interrupter()));
     }
     check_state(config, &mut report);
     report.add(match &config.key {

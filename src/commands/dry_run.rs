@@ -16,7 +16,6 @@ use crate::spool::installation;
 use crate::spool::reconcile::reconcile;
 use crate::spool::state::State;
 use crate::tilt::client::Tilt;
-use crate::tilt::exit_snapshot;
 
 /// Prints the events. A signal ends it with exit code 0, even if stdout is blocked.
 pub fn run(config: &DryRunConfig) -> Exit {
@@ -33,12 +32,9 @@ pub fn run(config: &DryRunConfig) -> Exit {
 }
 
 fn print_snapshot(source: &SnapshotSource, context: &Context) -> Exit {
-    let at_exit = match exit_snapshot::read(&source.file, source.outcome) {
+    let at_exit = match snapshot::read(source) {
         Ok(at_exit) => at_exit,
-        Err(error) => {
-            log::error!("{error}");
-            return Exit::Unexpected;
-        }
+        Err(exit) => return exit,
     };
     let mut state = State::default();
     let context = git::with_checkout(context, at_exit.snapshot.session.as_ref());

@@ -26,6 +26,7 @@ use crate::spool::reconcile::reconcile;
 use crate::spool::state::Recorded;
 use crate::spool::store::Store;
 use crate::tilt::client::Tilt;
+use crate::tilt::model::Snapshot;
 
 /// Reports once. Events from earlier runs are sent even if no Tilt is running. `stuck` is the exit code
 /// of a run that a signal cannot end.
@@ -37,7 +38,7 @@ pub fn run(config: &ReportConfig, stuck: Exit) -> Exit {
     let shutdown = stop::on_signals(sender.client().api().interrupter(), stuck);
 
     let mut tilt = Tilt::new(config.tilt.clone(), context.tilt_mode);
-    let polled = poll(&mut tilt, &context, config.heartbeat_fold, sender.store(), &shutdown);
+    let polled = record(&mut tilt, &context, config.heartbeat_fold, sender.store(), &shutdown);
     let delivered = match sender.deliver(config.send.timeout, &shutdown) {
         Ok(delivery) => {
             if polled.is_ok() || !delivery.sent.is_empty() {
@@ -74,18 +75,23 @@ fn is_watched_by_a_person() -> bool {
     io::stderr().is_terminal() && log::log_enabled!(log::Level::Info)
 }
 
+/// Polls Tilt. Logs why if that fails.
+pub fn poll(tilt: &mut Tilt, shutdown: &Shutdown) -> Result<Snapshot, Exit> {
+    tilt.poll(Duration::MAX, shutdown).map_err(|error| {
+        log::error!("{error}");
+        Exit::of_failed_poll(&error)
+    })
+}
+
 /// Records what Tilt shows. Returns the trace of its start, if it has events.
-fn poll(
+fn record(
     tilt: &mut Tilt,
     context: &Context,
     heartbeat_fold: u32,
     store: &Store,
     shutdown: &Shutdown,
 ) -> Result<Option<StartTrace>, Exit> {
-    let snapshot = tilt.poll(Duration::MAX, shutdown).map_err(|error| {
-        log::error!("{error}");
-        Exit::of_failed_poll(&error)
-    })?;
+    let snapshot = poll(tilt, shutdown)?;
     let context = git::with_checkout(context, snapshot.session.as_ref());
     let observation = Observation { heartbeat_fold, ..Observation::at(&snapshot) };
     let updated = store.update(time::wall, |state, now| {

@@ -11,7 +11,7 @@ use crate::commands::flush::flush;
 use crate::commands::report::{log_dropped, unusable_state, with_installation_id};
 use crate::commands::stop;
 use crate::commands::trace_link::{LINK_TIMEOUT, StartTrace};
-use crate::config::{SnapshotConfig, SummaryConfig};
+use crate::config::{SnapshotConfig, SnapshotSource, SummaryConfig};
 use crate::events::common_fields::Context;
 use crate::events::observation::{Observation, Phase};
 use crate::events::outcome::outcome;
@@ -53,6 +53,14 @@ pub fn run(config: &SnapshotConfig, stuck: Exit) -> Exit {
     }
 }
 
+/// Reads a snapshot. Logs why if that fails.
+pub fn read(source: &SnapshotSource) -> Result<ExitSnapshot, Exit> {
+    exit_snapshot::read(&source.file, source.outcome).map_err(|error| {
+        log::error!("{error}");
+        Exit::Unexpected
+    })
+}
+
 /// The snapshot as the last observation of its session.
 pub fn observation(at_exit: &ExitSnapshot) -> Observation<'_> {
     let (phase, seen_at) = (Phase::Over(at_exit.snapshot.outcome), at_exit.created_at);
@@ -64,11 +72,7 @@ fn record(
     context: &Context,
     sender: &Sender,
 ) -> Result<(ExitSnapshot, SessionTracker), Exit> {
-    let source = &config.source;
-    let at_exit = exit_snapshot::read(&source.file, source.outcome).map_err(|error| {
-        log::error!("{error}");
-        Exit::Unexpected
-    })?;
+    let at_exit = read(&config.source)?;
     let context = git::with_checkout(context, at_exit.snapshot.session.as_ref());
     let updated = sender.store().update(time::wall, |state, now| {
         let recorded = reconcile(state, &observation(&at_exit), &context, now);

@@ -5,11 +5,10 @@
 use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
-use std::time::Duration;
 
 use crate::base::shutdown::Shutdown;
 use crate::base::{terminal, time};
-use crate::commands::{snapshot, stop};
+use crate::commands::{report, snapshot, stop};
 use crate::config::LocalSummaryConfig;
 use crate::events::observation::Observation;
 use crate::events::session_id::session_id;
@@ -19,7 +18,6 @@ use crate::summary::html;
 use crate::summary::model::EnvironmentSummary;
 use crate::summary::text::{TextLayout, text};
 use crate::tilt::client::Tilt;
-use crate::tilt::exit_snapshot;
 
 /// The size of a terminal that does not tell its own.
 const DEFAULT_COLUMNS: usize = 80;
@@ -49,17 +47,11 @@ fn summarize(config: &LocalSummaryConfig, shutdown: &Shutdown) -> Result<Environ
         EnvironmentSummary::of(observation, tracker, context, seen_at)
     };
     if let Some(source) = &config.snapshot {
-        let at_exit = exit_snapshot::read(&source.file, source.outcome).map_err(|error| {
-            log::error!("{error}");
-            Exit::Unexpected
-        })?;
+        let at_exit = snapshot::read(source)?;
         return Ok(summarize(&snapshot::observation(&at_exit)));
     }
     let mut tilt = Tilt::new(config.tilt.clone(), context.tilt_mode);
-    let snapshot = tilt.poll(Duration::MAX, shutdown).map_err(|error| {
-        log::error!("{error}");
-        Exit::of_failed_poll(&error)
-    })?;
+    let snapshot = report::poll(&mut tilt, shutdown)?;
     Ok(summarize(&Observation::at(&snapshot)))
 }
 
