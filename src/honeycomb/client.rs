@@ -20,7 +20,7 @@ use ureq::{Agent, Body, ProxyProtocol, RequestBuilder, Timeout};
 
 use crate::base::text::one_line;
 use crate::honeycomb::api_key::ApiKey;
-use crate::honeycomb::endpoint::{Destination, Endpoint};
+use crate::honeycomb::endpoint::{Destination, Endpoint, default_port};
 use crate::honeycomb::lookup::{LookupError, Lookups};
 use crate::honeycomb::proxy::{Proxy, ProxyScheme};
 use crate::honeycomb::response::Response;
@@ -139,11 +139,11 @@ impl Api {
     }
 
     /// A function that aborts the current request and all later ones, from another thread.
-    pub fn interrupter(&self) -> impl FnOnce() + Send + use<> {
+    pub fn interrupter(&self) -> impl Fn() + Send + Sync + use<> {
         let (agent, lookups) = (self.agent.clone(), self.lookups.clone());
         move || {
             lookups.interrupt();
-            agent.shutdown();
+            agent.clone().shutdown();
         }
     }
 
@@ -255,8 +255,8 @@ impl Resolver for HostResolver {
         timeout: NextTimeout,
     ) -> Result<ResolvedSocketAddrs, ureq::Error> {
         let host = uri.host().ok_or(ureq::Error::HostNotFound)?;
-        let default_port = if uri.scheme_str() == Some("https") { 443 } else { 80 };
-        let port = uri.port_u16().unwrap_or(default_port);
+        let is_https = uri.scheme_str() == Some("https");
+        let port = uri.port_u16().unwrap_or_else(|| default_port(is_https));
         let found = self.0.addresses(&format!("{host}:{port}"), *timeout.after);
         let found = found.map_err(|error| match error {
             LookupError::TimedOut => ureq::Error::Timeout(Timeout::Resolve),

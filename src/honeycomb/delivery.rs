@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::base::shutdown::Shutdown;
+use crate::base::text::counted;
 use crate::base::time;
 use crate::honeycomb::batch::{Batch, BatchLimits, Counts};
 use crate::honeycomb::later::Later;
@@ -181,7 +182,7 @@ impl<'a> SendProgress<'a> {
                 }
                 EventResult::Rejected { reason } => {
                     *reasons.entry(reason).or_default() += 1;
-                    self.settled.seqs.push(*seq);
+                    self.reject(&[*seq]);
                 }
                 EventResult::Retry { status, reason } => {
                     failure.get_or_insert_with(|| RequestFailure::of_events(*status, reason));
@@ -192,10 +193,7 @@ impl<'a> SendProgress<'a> {
             self.report_success();
         }
         for (reason, count) in reasons {
-            self.rejected += count;
-            self.settled.rejected += count;
-            let plural = if count == 1 { "" } else { "s" };
-            log::warn!("dropped {count} event{plural} that Honeycomb rejects: {reason}");
+            log::warn!("dropped {} that Honeycomb rejects: {reason}", counted(count, "event"));
         }
         failure
     }
@@ -211,20 +209,23 @@ impl<'a> SendProgress<'a> {
     /// Drops one event. `reason` completes "dropped 1 event that ...".
     pub fn drop_event(&mut self, seq: u64, reason: &str) {
         log::warn!("dropped 1 event that {reason}");
-        self.rejected += 1;
-        self.settled.seqs.push(seq);
-        self.settled.rejected += 1;
+        self.reject(&[seq]);
+    }
+
+    /// Counts events as rejected, and removes them from the queue.
+    fn reject(&mut self, seqs: &[u64]) {
+        self.rejected += seqs.len();
+        self.settled.rejected += seqs.len();
+        self.settled.seqs.extend_from_slice(seqs);
     }
 
     /// Drops events that cannot be read from the disk.
     pub fn drop_unreadable(&mut self, seqs: &[u64]) {
-        let (count, plural) = (seqs.len(), if seqs.len() == 1 { "" } else { "s" });
         log::warn!(
-            "lost {count} queued event{plural}: a file in the state folder was damaged or removed"
+            "lost {}: a file in the state folder was damaged or removed",
+            counted(seqs.len(), "queued event")
         );
-        self.rejected += count;
-        self.settled.seqs.extend_from_slice(seqs);
-        self.settled.rejected += count;
+        self.reject(seqs);
     }
 
     /// Makes the next batch smaller after the server rejected this one as malformed or too large. A

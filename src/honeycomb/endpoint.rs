@@ -1,12 +1,10 @@
 //! The destination of events: the address of an API, and one dataset behind it. Pure.
 
-use std::net::IpAddr;
-
 use http::Uri;
 
 use crate::base::ids;
 use crate::honeycomb::api_key::ApiKey;
-use crate::honeycomb::proxy::{Proxy, RequestTarget};
+use crate::honeycomb::proxy::{self, Proxy, RequestTarget};
 use crate::honeycomb::urls;
 
 /// One dataset behind one endpoint. Events for one destination are never sent to another.
@@ -88,8 +86,8 @@ impl Endpoint {
             }
             _ => return Err(format!("{scheme}:// is not supported; use https://")),
         };
-        let default_port = if is_https { 443 } else { 80 };
-        let authority = match authority.port_u16().filter(|port| *port != default_port) {
+        let is_default = |port: &u16| *port == default_port(is_https);
+        let authority = match authority.port_u16().filter(|port| !is_default(port)) {
             Some(port) => format!("{host}:{port}"),
             None => host.clone(),
         };
@@ -100,11 +98,10 @@ impl Endpoint {
     /// The server for which a proxy is looked up.
     pub fn target(&self) -> RequestTarget<'_> {
         let port = self.authority[self.host.len()..].strip_prefix(':');
-        let default_port = if self.is_https { 443 } else { 80 };
         RequestTarget {
             is_https: self.is_https,
             host: &self.host,
-            port: port.and_then(|port| port.parse().ok()).unwrap_or(default_port),
+            port: port.and_then(|port| port.parse().ok()).unwrap_or(default_port(self.is_https)),
             is_loopback: self.is_loopback,
         }
     }
@@ -153,8 +150,12 @@ pub fn with_scheme(text: &str) -> String {
     url.trim_end_matches('/').to_owned()
 }
 
+/// The port of an address that names none.
+pub(super) fn default_port(is_https: bool) -> u16 {
+    if is_https { 443 } else { 80 }
+}
+
 fn is_loopback(host: &str) -> bool {
-    let address = host.trim_start_matches('[').trim_end_matches(']');
     host.eq_ignore_ascii_case("localhost")
-        || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+        || proxy::address(host).is_some_and(|address| address.is_loopback())
 }

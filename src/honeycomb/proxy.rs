@@ -204,7 +204,8 @@ fn exempts(entry: &str, host: &str, port: u16) -> bool {
     }
 }
 
-fn address(host: &str) -> Option<IpAddr> {
+/// The address that a host is, in brackets or not. `None` for a name.
+pub(super) fn address(host: &str) -> Option<IpAddr> {
     host.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 

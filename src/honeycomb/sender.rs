@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::base::backoff;
 use crate::base::shutdown::Shutdown;
 use crate::base::time;
-use crate::honeycomb::batch::{Batch, BatchLimits, Counts, NextBatch};
+use crate::honeycomb::batch::{Batch, BatchLimits, Counts, NextBatch, cut};
 use crate::honeycomb::client::{Client, NoResponse};
 use crate::honeycomb::delivery::{
     Delivery, DeliveryEnd, OnSuccess, SendProgress, Settled, TimeBudget,
@@ -18,7 +18,6 @@ use crate::honeycomb::poison::PoisonSuspects;
 use crate::honeycomb::response::{
     self, BatchResult, EventResult, RequestFailure, accepts_all_at_once, judge,
 };
-use crate::honeycomb::selection::Selection;
 use crate::spool::error::StoreError;
 use crate::spool::store::{SendLock, Store};
 
@@ -230,7 +229,7 @@ impl Sender {
     /// The queued event with this number as a batch. `None` if it has left the queue.
     fn batch_of(&self, seq: u64) -> Result<Option<Batch>, StoreError> {
         let event = self.store.read_queue()?.find(|event| event.seq == seq);
-        Ok(match Selection::oldest(BatchLimits::DEFAULT).next_batch(event) {
+        Ok(match cut(event, BatchLimits::DEFAULT) {
             NextBatch::Batch(batch) => Some(batch),
             NextBatch::Empty | NextBatch::TooLarge(_) => None,
         })
