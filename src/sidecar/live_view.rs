@@ -43,9 +43,10 @@ impl LiveView {
         self.completed_images.extend(snapshot.image_builds.iter().cloned());
         self.has_images = snapshot.has_images;
         self.outcome = snapshot.outcome;
-        let previous = std::mem::replace(&mut self.resources, snapshot.resources);
         let is_same_session = self.session == snapshot.session;
-        let known = self.cluster.take().filter(|_| is_same_session && self.uses_kubernetes());
+        let keeps_cluster = is_same_session && snapshot.uses_kubernetes();
+        let known = self.cluster.take().filter(|_| keeps_cluster);
+        let previous = std::mem::replace(&mut self.resources, snapshot.resources);
         // A watch may have shown a newer one, and a poll that ran out of time may lack it.
         let shown = [known, snapshot.cluster].into_iter().flatten();
         self.cluster = shown.max_by_key(|cluster| cluster.resource_version);
@@ -84,11 +85,6 @@ impl LiveView {
     /// True if a resource waits for the cluster, which no poll has shown. A known one is watched.
     fn is_cluster_unknown(&self) -> bool {
         self.cluster.is_none() && self.resources.iter().any(waits_for_cluster)
-    }
-
-    fn uses_kubernetes(&self) -> bool {
-        let is_k8s = |resource: &Resource| resource.resource_type == Some(ResourceType::K8s);
-        self.resources.iter().any(is_k8s)
     }
 
     /// The index of the resource `name`, or as an error the index to insert it at.
@@ -185,6 +181,11 @@ impl LiveView {
     pub fn changes(&self) -> Vec<String> {
         let changed = self.resources.iter().filter(|resource| self.has_changed(resource));
         changed.map(|resource| resource.name.clone()).collect()
+    }
+
+    /// True if [`LiveView::changes`] names a resource.
+    pub fn has_changes(&self) -> bool {
+        self.resources.iter().any(|resource| self.has_changed(resource))
     }
 
     fn has_changed(&self, resource: &Resource) -> bool {

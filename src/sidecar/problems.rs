@@ -64,6 +64,13 @@ impl Ongoing {
         self.0.len() < MAX_LOGGED && self.0.insert(problem.to_owned())
     }
 
+    /// Adds a problem, and logs it if it is new.
+    fn warn(&mut self, problem: &str) {
+        if self.add(problem) {
+            log::warn!("{problem}");
+        }
+    }
+
     /// Ends all problems. Returns true if there was one.
     fn end(&mut self) -> bool {
         !std::mem::take(&mut self.0).is_empty()
@@ -72,18 +79,13 @@ impl Ongoing {
 
 impl Problems {
     pub(super) fn on_tilt_error(&mut self, error: &TiltError) {
-        let message = error.to_string();
-        if self.tilt.add(&message) {
-            log::warn!("{message}");
-        }
+        self.tilt.warn(&error.to_string());
     }
 
     /// Logs that the last state of Tilt is unknown, even if the same problem was logged before.
     pub(super) fn on_final_poll_error(&mut self, error: &TiltError) {
-        let message = format!("the final poll failed, so the last changes may be missing: {error}");
-        if self.tilt.add(&message) {
-            log::warn!("{message}");
-        }
+        let problem = "the final poll failed, so the last changes may be missing";
+        self.tilt.warn(&format!("{problem}: {error}"));
     }
 
     pub(super) fn on_tilt_answer(&mut self) {
@@ -93,18 +95,12 @@ impl Problems {
     }
 
     pub(super) fn on_store_error(&mut self, error: &StoreError) {
-        let message = error.to_string();
-        if self.store.add(&message) {
-            log::warn!("{message}");
-        }
+        self.store.warn(&error.to_string());
     }
 
     /// Notes that a delivery could not use the state. Only a delivery ends this problem.
     pub(super) fn on_delivery_error(&mut self, error: &StoreError) {
-        let message = error.to_string();
-        if self.sender_store.add(&message) {
-            log::warn!("{message}");
-        }
+        self.sender_store.warn(&error.to_string());
     }
 
     pub(super) fn on_store_success(&mut self) {

@@ -161,7 +161,7 @@ impl<'a> Reporter<'a> {
     }
 
     fn on_recorded(&mut self, recorded: Recorded) {
-        if recorded.new_builds > 0 || !self.view.changes().is_empty() {
+        if recorded.new_builds > 0 || self.view.has_changes() {
             self.summary.add_news();
         }
         self.view.mark_reported();
