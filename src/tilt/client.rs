@@ -14,7 +14,7 @@ use crate::tilt::model::Snapshot;
 use crate::tilt::process::{CallOutput, RunningCall};
 
 /// The longest time for one poll. Tilt takes 0.9 s for 500 resources.
-const POLL_TIMEOUT: Duration = Duration::from_secs(20);
+pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A Tilt to poll.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ impl Tilt {
     /// Returns the version of the program, such as `0.37.6, built 2026-07-01`. The Tilt that runs
     /// may have another version.
     pub fn program_version(&self, shutdown: &Shutdown) -> Result<String, TiltError> {
-        let calls = Calls::new(&self.command, POLL_TIMEOUT, shutdown);
+        let calls = Calls::new(&self.command, CALL_TIMEOUT, shutdown);
         let output = calls.run(vec!["version".to_owned()])?;
         let text = String::from_utf8_lossy(&output.head);
         let line = text.lines().next().unwrap_or_default();
@@ -56,7 +56,7 @@ impl Tilt {
         }
         let owner = format!(r#"@.metadata.annotations.tilt\.dev/owner-name=="{resource}""#);
         let format = format!("jsonpath={{.items[?({owner})].spec.args}}");
-        let calls = Calls::new(&self.command, POLL_TIMEOUT, shutdown);
+        let calls = Calls::new(&self.command, CALL_TIMEOUT, shutdown);
         let output = calls.run(self.command.arguments(&["get", "cmds", "-o", &format]));
         match output {
             // After a restart, the last one is that which runs.
@@ -82,7 +82,7 @@ impl Tilt {
     pub fn poll(&mut self, limit: Duration, shutdown: &Shutdown) -> Result<Snapshot, TiltError> {
         // The calls borrow the command, and the poll changes what is known of this Tilt.
         let command = self.command.clone();
-        let calls = Calls::new(&command, limit.min(POLL_TIMEOUT), shutdown);
+        let calls = Calls::new(&command, limit.min(CALL_TIMEOUT), shutdown);
         let polled = self.get(&self.wanted(), &calls);
         if let Err(TiltError::NotRunning { .. }) = polled {
             // The next Tilt may have another version, with more kinds.
@@ -155,7 +155,7 @@ fn snapshot(outputs: impl IntoIterator<Item = CallOutput>) -> Result<Snapshot, T
 }
 
 /// Calls of `tilt` that share a deadline.
-struct Calls<'a> {
+pub(super) struct Calls<'a> {
     command: &'a TiltCommand,
     limit: Duration,
     deadline: Instant,
@@ -163,7 +163,7 @@ struct Calls<'a> {
 }
 
 impl<'a> Calls<'a> {
-    fn new(command: &'a TiltCommand, limit: Duration, shutdown: &'a Shutdown) -> Self {
+    pub(super) fn new(command: &'a TiltCommand, limit: Duration, shutdown: &'a Shutdown) -> Self {
         Self { command, limit, deadline: time::now() + limit, shutdown }
     }
 
@@ -171,7 +171,7 @@ impl<'a> Calls<'a> {
         self.run(self.command.arguments(&["get", kinds, "-o", "json"]))
     }
 
-    fn run(&self, arguments: Vec<String>) -> Result<CallOutput, TiltError> {
+    pub(super) fn run(&self, arguments: Vec<String>) -> Result<CallOutput, TiltError> {
         let mut running = RunningCall::start(self.command, arguments)?;
         let Some(finished) = running.finish(self.deadline, self.shutdown)? else {
             return Err(TiltError::TimedOut { after: self.limit });

@@ -6,18 +6,13 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use serde_json::json;
 
 use crate::base::shutdown::Shutdown;
-use crate::base::time;
+use crate::tilt::client::{CALL_TIMEOUT, Calls};
 use crate::tilt::command::TiltCommand;
-use crate::tilt::error::{TiltError, diagnosis};
-use crate::tilt::process::RunningCall;
-
-/// The longest time for one call.
-const TIMEOUT: Duration = Duration::from_secs(20);
+use crate::tilt::error::TiltError;
 
 /// A notice that may be shown.
 #[derive(Debug, Clone)]
@@ -58,14 +53,7 @@ impl Notice {
     }
 
     fn run(&self, arguments: &[&str], shutdown: &Shutdown) -> Result<(), TiltError> {
-        let mut running = RunningCall::start(&self.command, self.command.arguments(arguments))?;
-        let Some(finished) = running.finish(time::now() + TIMEOUT, shutdown)? else {
-            return Err(TiltError::TimedOut { after: TIMEOUT });
-        };
-        if finished.status.success() {
-            return Ok(());
-        }
-        let status = finished.status.to_string();
-        Err(diagnosis(&finished.stdout.head, &finished.stderr, &status))
+        let calls = Calls::new(&self.command, CALL_TIMEOUT, shutdown);
+        calls.run(self.command.arguments(arguments)).map(drop)
     }
 }
