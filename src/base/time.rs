@@ -1,6 +1,6 @@
 //! The clocks, and times as numbers. No other file reads a clock. Pure code takes `now` as an argument.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Reads the monotonic clock, for waits and deadlines.
 #[expect(clippy::disallowed_methods, reason = "the one place that reads this clock")]
@@ -18,6 +18,11 @@ pub fn wall() -> SystemTime {
 pub fn unix_micros(time: SystemTime) -> u64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// The time this many microseconds after the Unix epoch.
+pub fn from_unix_micros(micros: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_micros(micros)
 }
 
 /// Returns the seconds since the Unix epoch; 0 for an earlier time.

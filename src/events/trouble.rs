@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::time::unix_micros;
+use crate::base::time::{from_unix_micros, unix_micros};
 
 /// A pod that was in trouble for this long in total has failed. Init containers that wait for a
 /// database fail and recover all the time.
@@ -53,7 +53,7 @@ impl Trouble {
 
     /// When it was first observed after the last pause.
     pub fn seen_at(self) -> Option<SystemTime> {
-        self.seen_at.map(|micros| SystemTime::UNIX_EPOCH + Duration::from_micros(micros))
+        self.seen_at.map(from_unix_micros)
     }
 
     /// True if it has lasted so long that the pod has failed.

@@ -7,7 +7,7 @@
 use std::time::{Duration, SystemTime};
 
 use crate::base::ids;
-use crate::base::time::unix_micros;
+use crate::base::time::{from_unix_micros, unix_micros};
 use crate::events::derivation::Derivation;
 use crate::events::derived::{Build, ProvisionalEvent};
 use crate::events::event::{Event, EventKind, Fields};
@@ -159,7 +159,7 @@ impl Derivation<'_> {
             ready_at: known.and_then(|open| open.ready_at),
             trouble,
         };
-        let progress = match open.ready_at.map(micros) {
+        let progress = match open.ready_at.map(from_unix_micros) {
             Some(at) => after_ready(resource, at, moment),
             None => progress(resource, rollout, failure.zip(trouble), was_observed, moment),
         };
@@ -188,7 +188,7 @@ impl Derivation<'_> {
         again: Option<Duration>,
     ) {
         let ready_for =
-            open.ready_at.map(micros).map(|at| at.duration_since(rollout.updated_at.at));
+            open.ready_at.map(from_unix_micros).map(|at| at.duration_since(rollout.updated_at.at));
         let (outcome, duration) = match ready_for {
             Some(duration) => (RolloutOutcome::Ready, Some(duration.unwrap_or_default())),
             None => (RolloutOutcome::SessionEnd, None),
@@ -397,7 +397,7 @@ fn failed(
     let seen_at = trouble.seen_at().unwrap_or(moment.now);
     match moment.time_for_details(resource, failure.exit_code.is_some(), seen_at) {
         None => {
-            let at = micros(trouble.since()).max(rollout.updated_at.at);
+            let at = from_unix_micros(trouble.since()).max(rollout.updated_at.at);
             RolloutProgress::Over { at, outcome: RolloutOutcome::Failed(failure) }
         }
         again => RolloutProgress::Open { again },
@@ -456,10 +456,6 @@ fn ready_since(resource: &Resource) -> Option<SystemTime> {
 fn shows_replacement_pod(resource: &Resource, rollout: &Rollout) -> bool {
     let created_at = resource.pod_created_at.as_ref();
     created_at.is_some_and(|pod| pod.at > rollout.updated_at.at + REPLACEMENT_AGE)
-}
-
-fn micros(unix_micros: u64) -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::from_micros(unix_micros)
 }
 
 fn set_pod(fields: &mut Fields, resource: &Resource) {
