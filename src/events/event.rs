@@ -99,6 +99,9 @@ fn is_one(number: &u32) -> bool {
     *number == 1
 }
 
+/// The most names in a list of resources.
+const MAX_NAMES: usize = 20;
+
 /// Named values, in the order in which they were set. They serialise as a JSON object.
 #[derive(Debug, Clone, Default)]
 pub struct Fields {
@@ -137,6 +140,13 @@ impl Fields {
         let mut values = values.to_vec();
         values.sort_unstable();
         self.set_some(name, Some(values.join(",")));
+    }
+
+    /// Sets a list of the first 20 of these names.
+    pub fn set_names(&mut self, name: &'static str, mut names: Vec<String>) {
+        names.sort_unstable();
+        names.truncate(MAX_NAMES);
+        self.set_list(name, &names);
     }
 
     /// Adds copies of fields.

@@ -86,9 +86,8 @@ impl FoldedReports {
 impl PendingReports {
     /// False also if the clock was set back.
     fn can_include(&self, report: &Event) -> bool {
-        let longest = u64::try_from(LONGEST_SPAN.as_micros()).unwrap_or(u64::MAX);
         let span = unix_micros(report.time).checked_sub(self.since);
-        span.is_some_and(|span| span <= longest)
+        span.is_some_and(|span| Duration::from_micros(span) <= LONGEST_SPAN)
     }
 }
 

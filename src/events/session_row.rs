@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::base::ids;
 use crate::events::derivation::Derivation;
+use crate::events::derived::Build;
 use crate::events::environment_state::EnvironmentState;
 use crate::events::event::{Event, EventKind, Fields};
 use crate::events::observation::Heartbeats;
@@ -12,9 +13,6 @@ use crate::events::outcome::outcome;
 use crate::events::tracker::Startup;
 use crate::tilt::health::{Health, HealthCounts, count_by_health};
 use crate::tilt::model::{Outcome, Resource};
-
-/// The most names in `unready`.
-const MAX_UNREADY: usize = 20;
 
 impl Derivation<'_> {
     /// Derives the `session` event of a full report, and one for each change of the state. Sends none
@@ -37,17 +35,25 @@ impl Derivation<'_> {
             let millis = millis.and_then(|millis| u64::try_from(millis).ok());
             self.tracker.time_to_healthy_ms = millis.or(self.tracker.time_to_healthy_ms);
             self.tracker.was_healthy |= state == EnvironmentState::Healthy;
-            self.add_status(self.final_session_key(), event);
+            // A final status counts as a build, so that it is sent once even if both a sidecar and
+            // a later `--snapshot` report it.
+            if self.observation.is_over() {
+                let key = self.final_session_key();
+                self.derived.builds.push(Build { key, events: vec![event] });
+            } else {
+                self.derived.heartbeats.push(event);
+            }
         }
     }
 
     fn session_state(&self) -> EnvironmentState {
-        let counts = self.counts();
+        if self.counts().get(Health::Error) > 0 || self.has_no_cluster() {
+            return EnvironmentState::Unhealthy;
+        }
         let blocked = self.blocked();
         let is_stuck =
             |resource: &Resource| is_unready(resource) && !blocked.contains(resource.name.as_str());
-        let never_came_up = self.gave_up() && self.counted_resources().any(is_stuck);
-        if counts.get(Health::Error) > 0 || self.has_no_cluster() || never_came_up {
+        if self.gave_up() && self.counted_resources().any(is_stuck) {
             return EnvironmentState::Unhealthy;
         }
         let is_busy = |resource: &Resource| {
@@ -149,10 +155,7 @@ impl Derivation<'_> {
             fields.set(count_field(health), counts.get(health));
         }
         let unready = self.counted_resources().filter(|resource| is_unready(resource));
-        let mut unready: Vec<_> = unready.map(|resource| resource.name.clone()).collect();
-        unready.sort_unstable();
-        unready.truncate(MAX_UNREADY);
-        fields.set_list("unready", &unready);
+        fields.set_names("unready", unready.map(|resource| resource.name.clone()).collect());
     }
 
     fn set_cluster(&self, fields: &mut Fields) {

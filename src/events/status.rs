@@ -1,9 +1,9 @@
 //! The heartbeats: `uiresource` events, which are folded, and the `session` event. Pure.
 
 use std::collections::HashSet;
-use std::time::{Duration, UNIX_EPOCH};
 
 use crate::base::ids;
+use crate::base::time::from_unix_micros;
 use crate::events::derivation::Derivation;
 use crate::events::derived::Build;
 use crate::events::event::{Event, EventKind, Fields};
@@ -39,7 +39,10 @@ impl Derivation<'_> {
         }
         let event = self.resource_event(resource);
         if self.observation.is_over() {
-            self.add_status(final_resource_key(resource), event);
+            // A final status counts as a build, so that it is sent once even if both a sidecar and
+            // a later `--snapshot` report it.
+            let key = final_resource_key(resource);
+            self.derived.builds.push(Build { key, events: vec![event] });
         } else {
             let is_last = self.observation.is_last();
             let limit = if is_last { 1 } else { self.observation.heartbeat_fold };
@@ -57,16 +60,6 @@ impl Derivation<'_> {
         self.derived.heartbeats.extend(events);
     }
 
-    /// Adds a status. A final one counts as a build, so that it is sent once even if both a
-    /// sidecar and a later `--snapshot` report it.
-    pub fn add_status(&mut self, final_key: String, event: Event) {
-        if self.observation.is_over() {
-            self.derived.builds.push(Build { key: final_key, events: vec![event] });
-        } else {
-            self.derived.heartbeats.push(event);
-        }
-    }
-
     fn resource_event(&mut self, resource: &Resource) -> Event {
         let mut fields = self.common.leading.clone();
         fields.set("name", resource.name.clone());
@@ -79,8 +72,7 @@ impl Derivation<'_> {
         fields.set_list("labels", &resource.labels);
         self.set_readiness(&mut fields, resource);
         fields.set_some("disabled", resource.disabled);
-        let trigger_mode = resource.has_status().then(|| trigger_mode(resource.trigger_mode));
-        fields.set_some("trigger_mode", trigger_mode.flatten());
+        fields.set_some("trigger_mode", trigger_mode(resource.trigger_mode));
         if let Some(waiting) = &resource.waiting {
             fields.set_some("waiting_reason", waiting.reason.clone());
             fields.set_list("waiting_on", &waiting.on);
@@ -98,7 +90,7 @@ impl Derivation<'_> {
         fields.set_some("previous_runtime_status", previous.status.runtime_status);
         fields.set_some("previous_update_status", previous.status.update_status);
         fields.set_some("previous_pod_status", previous.status.pod_status);
-        let since = UNIX_EPOCH + Duration::from_micros(previous.since);
+        let since = from_unix_micros(previous.since);
         fields.set_ms("previous_state_ms", self.now.duration_since(since).ok());
     }
 

@@ -4,9 +4,6 @@ use crate::events::event::Fields;
 use crate::events::startup::blocked::{Standing, blocked};
 use crate::events::startup::progress::{Reached, is_tiltfile};
 
-/// The largest number of names in `unready`.
-const NAMES_LIMIT: usize = 20;
-
 /// Why a startup ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
@@ -98,10 +95,7 @@ impl StartupCounts {
             fields.set(name, number);
         }
         fields.set("resources_recovered", self.recovered);
-        let mut names = [&self.blocked[..], &self.unready[..]].concat();
-        names.sort_unstable();
-        names.truncate(NAMES_LIMIT);
-        fields.set_list("unready", &names);
+        fields.set_names("unready", [&self.blocked[..], &self.unready[..]].concat());
         fields.set_some("tiltfile_failed", self.tiltfile_failed.then_some(true));
     }
 }

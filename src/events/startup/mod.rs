@@ -89,12 +89,15 @@ fn follow<'a>(
     collector: &'a str,
     now: SystemTime,
 ) -> Progress {
+    if matches!(tracker.startup, Startup::Missed | Startup::Finished { .. }) {
+        return Progress::None;
+    }
     let Some(started_at) = observation.tilt_started_at() else { return Progress::None };
-    let outcome = outcome(observation, tracker, collector);
+    let ended_as = || outcome(observation, tracker, collector);
     let poll = StartupPoll {
         resources: observation.counted_resources(collector).collect(),
         started_at,
-        outcome: outcome.filter(|_| observation.is_over()),
+        outcome: observation.is_over().then(ended_as).flatten(),
         cluster_is_unavailable: observation.cluster().is_some_and(|c| c.is_unavailable),
         moment: Moment {
             now,
@@ -213,14 +216,15 @@ impl<'a> StartupPoll<'a> {
 
     /// True if Tilt shows all resources that its Tiltfiles define.
     fn tiltfiles_are_loaded(&self, resources: &Resources) -> bool {
-        let delay = u64::try_from(TILTFILE_DELAY.as_micros()).unwrap_or(u64::MAX);
         let now = unix_micros(self.moment.now);
+        let is_settled =
+            |loaded_at| Duration::from_micros(now.saturating_sub(loaded_at)) >= TILTFILE_DELAY;
         let is_loaded = |tiltfile: &Resource| {
             let Some(progress) = resources.get(&tiltfile.name) else { return false };
             let Some((loaded_at, has_failed)) = progress.end() else { return false };
             // A failed extension does not keep the main Tiltfile from loading.
             let has_loaded = !has_failed || tiltfile.name != "(Tiltfile)";
-            self.moment.is_over || has_loaded && now.saturating_sub(loaded_at) >= delay
+            self.moment.is_over || has_loaded && is_settled(loaded_at)
         };
         let mut tiltfiles = self.resources.iter().filter(|r| is_tiltfile(r)).peekable();
         tiltfiles.peek().is_some() && tiltfiles.all(|tiltfile| is_loaded(tiltfile))
