@@ -139,7 +139,7 @@ fn check_state(config: &CheckConfig, report: &mut CheckReport) {
         Ok(is_open) => check_queue(config, dir, is_open, report),
         Err(error) => report.add(findings::unusable_state(&error)),
     }
-    if let Some(id) = installation::load(dir) {
+    if let Ok(Some(id)) = installation::load(dir) {
         report.add(findings::machine(&id));
     }
 }

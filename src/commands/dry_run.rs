@@ -20,7 +20,8 @@ use crate::tilt::client::Tilt;
 /// Prints the events. A signal ends it with exit code 0, even if stdout is blocked.
 pub fn run(config: &DryRunConfig) -> Exit {
     let shutdown = stop::on_signals(|| (), Exit::Done);
-    let installation_id = config.state_dir.as_deref().and_then(installation::load);
+    let installation_id =
+        config.state_dir.as_deref().and_then(|dir| installation::load(dir).ok()?);
     let context = Context { installation_id, ..config.context.clone() };
     match &config.source {
         DryRunSource::Snapshot(source) => print_snapshot(source, &context),

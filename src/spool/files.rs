@@ -5,8 +5,9 @@
 //! the folder. A reader sees the old content or the new. A lock counts only while its path still
 //! leads to the locked file: if someone removes the file, others lock a new one.
 //!
-//! On Windows, a file that another program holds open cannot be renamed or removed. Virus scanners and
-//! programs that read a file hold it for milliseconds, so [`rename`] and [`remove`] try again.
+//! On Windows, a file that another program holds open cannot be renamed or removed, and not even opened
+//! if that program does not share it. Virus scanners and programs that read a file hold it for
+//! milliseconds, so all of these are tried again for [`HELD_TIMEOUT`].
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
@@ -69,7 +70,7 @@ pub fn remove(path: &Path) -> io::Result<()> {
 
 /// Repeats what fails because another program holds the file open, for at most [`HELD_TIMEOUT`].
 #[expect(clippy::disallowed_methods, reason = "a file may be held during the shutdown too")]
-fn while_held(mut attempt: impl FnMut() -> io::Result<()>) -> io::Result<()> {
+fn while_held<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     let deadline = time::now() + HELD_TIMEOUT;
     loop {
         match attempt() {
@@ -82,7 +83,7 @@ fn while_held(mut attempt: impl FnMut() -> io::Result<()>) -> io::Result<()> {
 }
 
 /// True for the errors of Windows that a file in use causes: `ERROR_ACCESS_DENIED` and
-/// `ERROR_SHARING_VIOLATION`. Other systems do not refuse to rename or remove an open file.
+/// `ERROR_SHARING_VIOLATION`. Other systems do not refuse to open, rename or remove an open file.
 fn is_held(error: &io::Error) -> bool {
     cfg!(windows) && matches!(error.raw_os_error(), Some(5 | 32))
 }
@@ -158,7 +159,7 @@ fn open_private(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
 
 #[cfg(not(unix))]
 fn open_private(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
-    options.open(path)
+    while_held(|| options.open(path))
 }
 
 /// True if the path still leads to this open file.

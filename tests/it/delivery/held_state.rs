@@ -42,6 +42,7 @@ mod hold {
 mod hold {
     use std::fs::{File, OpenOptions};
     use std::os::windows::fs::OpenOptionsExt;
+    use std::path::Path;
 
     use crate::support::Sandbox;
 
@@ -58,6 +59,11 @@ mod hold {
             let files = [vec![sandbox.state_file()], sandbox.queue_files()].concat();
             Self(files.into_iter().filter_map(open).collect())
         }
+    }
+
+    /// Keeps everyone from opening a file until the result is dropped.
+    pub fn unshared(path: &Path) -> File {
+        OpenOptions::new().read(true).share_mode(0).open(path).expect("a free file")
     }
 }
 
@@ -93,4 +99,34 @@ fn a_sidecar_records_the_response_once_the_state_is_free() {
     sidecar.says("sent ");
     assert_eq!(builds(&server.accepted()), recorded_builds());
     eventually("an empty queue", || sandbox.queued() == 0);
+}
+
+#[test]
+#[cfg(windows)]
+fn a_file_that_is_not_shared_for_a_second_delays_a_report() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    sandbox.report_to(&server).finish().exits_with(0);
+    let named = ["lock", "sending", "state.ndjson"].map(|name| sandbox.destination().join(name));
+    let id = sandbox.state_dir().join("installation-id");
+    for file in [&named[..], &sandbox.queue_files(), &[id]].concat() {
+        let held = hold::unshared(&file);
+        let report = sandbox.report_to(&server).start();
+        thread::sleep(Duration::from_secs(1));
+        drop(held);
+        report.finish().exits_with(0).says_nothing();
+    }
+    assert_eq!(builds(&server.accepted()), recorded_builds());
+}
+
+#[test]
+#[cfg(windows)]
+fn an_installation_id_that_cannot_be_read_is_not_replaced() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    sandbox.report_to(&server).finish().exits_with(0);
+    let path = sandbox.state_dir().join("installation-id");
+    let id = std::fs::read_to_string(&path).expect("an id");
+    let held = hold::unshared(&path);
+    sandbox.report_to(&server).finish().exits_with(1).says("cannot read");
+    drop(held);
+    assert_eq!(std::fs::read_to_string(&path).expect("an id"), id);
 }
