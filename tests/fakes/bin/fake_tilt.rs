@@ -347,7 +347,12 @@ impl Folder {
     fn change_button(&self, verb: &str, object: &str, name: &str) {
         let button = self.path("uibutton");
         match (verb, object) {
-            ("apply", "-f") => drop(fs::copy(name, button).expect("a file to apply")),
+            ("apply", "-f") => {
+                // A test must never read half of the button.
+                let fresh = self.path("uibutton.fresh");
+                fs::copy(name, &fresh).expect("a file to apply");
+                fs::rename(fresh, button).expect("a renamed file");
+            }
             ("delete", "uibutton") => drop(fs::remove_file(button)),
             _ => panic!("an unknown object: {object}"),
         }
