@@ -6,7 +6,8 @@ use std::fs;
 use fakes::honeycomb::{Reply, Server};
 use serde_json::{Value, json};
 
-use crate::support::{Sandbox, capture};
+use crate::support::api::INGEST_KEY;
+use crate::support::{Sandbox, capture, retry};
 
 /// A name that contains an escape sequence, a change of direction, a zero-width character and a tag.
 const NAME: &str = "we\u{1b}[2J\u{202e}b\u{200b}\u{e0041}\u{9b}x";
@@ -43,12 +44,19 @@ fn an_error_of_a_server_is_visible_and_short() {
         let (sandbox, server) = (Sandbox::new(), Server::start());
         let reason = format!("{NAME}\r\n{}", "y".repeat(5000));
         server.usually(Reply::new(status, json!({"error": reason}).to_string()));
-        let outcome = sandbox.report_within("500ms", &server).finish();
+        let outcome = retry("a response before the timeout", || {
+            let outcome = sandbox.report_within("500ms", &server).finish();
+            Some(outcome).filter(|outcome| outcome.stderr.contains(&format!("HTTP {status}")))
+        });
         is_visible(&outcome.stderr);
+        assert!(outcome.stderr.contains(VISIBLE), "{status}: {}", outcome.stderr);
         let longest = outcome.stderr.lines().map(str::len).max();
         assert!(longest.is_some_and(|length| length < 2100), "{}", outcome.stderr);
-        let check = sandbox.run("check").sending_to(&server).finish();
+        // `check` asks the server only for a key that is complete.
+        let check = sandbox.run("check").sending_to(&server).env("HONEYCOMB_API_KEY", INGEST_KEY);
+        let check = check.finish();
         is_visible(&check.stdout);
+        assert!(check.stdout.contains(VISIBLE), "{status}: {}", check.stdout);
     }
 }
 
