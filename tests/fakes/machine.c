@@ -1,7 +1,7 @@
 /* A library for LD_PRELOAD that shifts a process's wall clock, makes calls fail, and can send it a
    signal at any step.
 
-   A step is a system call with an effect outside the process: write, fsync, rename, linkat or unlink
+   A step is a system call with an effect outside the process: write, fsync, rename or unlink
    on a file, and connect or send on an IPv4 socket.
 
    CLOCK_LEAP   a file of eight bytes: the offset of the wall clock in seconds (int64, native order)
@@ -10,9 +10,7 @@
    STRIKE       "SIGNAL WHEN NUMBER", such as "9 before 3": send signal 9 before step 3
    FAULTS       a file of three int64. If one is not zero: 1. names cannot be resolved (1: the lookup hangs
                 until this changes, 2: it fails), 2. no thread can start, 3. no folder can be synced.
-                With this file, each name that can be resolved leads to this machine.
-   NO_LINKS     linkat fails with EPERM, as on a file system without hard links
-   NO_FOLDER_SYNC  fsync of a folder fails with EINVAL, as on some network file systems */
+                With this file, each name that can be resolved leads to this machine. */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -134,15 +132,9 @@ static int is_ipv4_socket(int socket) {
         && domain == AF_INET;
 }
 
-static int has_no_links(void) {
-    errno = EPERM;
-    return getenv("NO_LINKS") != NULL;
-}
-
 static int is_unsyncable(int file) {
     struct stat status;
-    int is_wanted = getenv("NO_FOLDER_SYNC") || (faults && faults[FOLDER_SYNCS]);
-    if (!is_wanted || fstat(file, &status) != 0 || !S_ISDIR(status.st_mode))
+    if (!faults || !faults[FOLDER_SYNCS] || fstat(file, &status) != 0 || !S_ISDIR(status.st_mode))
         return 0;
     before_step("fsync", "folder EINVAL");
     errno = EINVAL;
@@ -167,7 +159,6 @@ static int is_unsyncable(int file) {
 STEP(ssize_t, write, (int file, const void *bytes, size_t count), (file, bytes, count), is_file(file), bytes_and_path(count, file), 0)
 STEP(int, fsync, (int file), (file), is_file(file), bytes_and_path(0, file), is_unsyncable(file))
 STEP(int, rename, (const char *from, const char *to), (from, to), 1, to, 0)
-STEP(int, linkat, (int at, const char *from, int there, const char *to, int flags), (at, from, there, to, flags), 1, to, has_no_links())
 STEP(int, unlink, (const char *path), (path), 1, path, 0)
 STEP(int, connect, (int socket, const struct sockaddr *to, socklen_t size), (socket, to, size), is_ipv4_socket(socket), "", 0)
 STEP(ssize_t, send, (int socket, const void *bytes, size_t count, int flags), (socket, bytes, count, flags), is_ipv4_socket(socket), "", 0)

@@ -5,22 +5,11 @@ use std::fs;
 use std::time::{Duration, SystemTime};
 
 use fakes::honeycomb::{Answer, Reply, Server};
-use fakes::machine::Clock;
 use serde_json::{Value, json};
 
-use crate::support::{
-    Invocation, Sandbox, builds, eventually, machine_library, of_kind, recorded_builds,
-};
+use crate::support::{Sandbox, builds, eventually, of_kind, recorded_builds};
 
 const DAY: i64 = 24 * 3600;
-
-fn clock(sandbox: &Sandbox) -> Clock {
-    Clock::new(sandbox.path("clock")).expect("a file")
-}
-
-fn with_clock(clock: &Clock, run: Invocation) -> Invocation {
-    run.env("LD_PRELOAD", machine_library()).env("CLOCK_LEAP", clock.file())
-}
 
 fn reports(server: &Server) -> Vec<Value> {
     of_kind(&server.accepted(), "session")
@@ -29,8 +18,8 @@ fn reports(server: &Server) -> Vec<Value> {
 #[test]
 fn a_report_follows_soon_after_resume() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    let clock = clock(&sandbox);
-    let sidecar = with_clock(&clock, sandbox.run("--interval 1h").sending_to(&server)).start();
+    let clock = sandbox.clock();
+    let sidecar = sandbox.run("--interval 1h").sending_to(&server).with_clock(&clock).start();
     eventually("the first report", || reports(&server).len() == 1);
     clock.leap(8 * 3600).expect("a clock file");
     eventually("another report", || reports(&server).len() == 2);
@@ -40,9 +29,9 @@ fn a_report_follows_soon_after_resume() {
 #[test]
 fn the_queue_is_sent_after_resume_despite_retry_after() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    let clock = clock(&sandbox);
+    let clock = sandbox.clock();
     server.usually(Reply::new(429, "").header("retry-after", 600));
-    let sidecar = with_clock(&clock, sandbox.run("--interval 1h").sending_to(&server)).start();
+    let sidecar = sandbox.run("--interval 1h").sending_to(&server).with_clock(&clock).start();
     sidecar.says("retrying in ");
     server.usually(Answer::Accept);
     clock.leap(DAY).expect("a clock file");
@@ -53,9 +42,9 @@ fn the_queue_is_sent_after_resume_despite_retry_after() {
 #[test]
 fn deliveries_that_fail_for_ten_minutes_are_logged_again() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    let clock = clock(&sandbox);
+    let clock = sandbox.clock();
     server.usually(Reply::new(503, ""));
-    let sidecar = with_clock(&clock, sandbox.run("--interval 1h").sending_to(&server)).start();
+    let sidecar = sandbox.run("--interval 1h").sending_to(&server).with_clock(&clock).start();
     sidecar.says("retrying in ");
     clock.leap(700).expect("a clock file");
     sidecar.says("Z WARNING: all deliveries have failed for 11m ").says(" stay queued");
@@ -88,9 +77,9 @@ fn show_stuck_startup(sandbox: &Sandbox) {
 #[test]
 fn a_startup_that_ended_with_tilt_is_not_a_timeout_later() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    let clock = clock(&sandbox);
+    let clock = sandbox.clock();
     show_stuck_startup(&sandbox);
-    let sidecar = with_clock(&clock, sandbox.run("--interval 1h").sending_to(&server)).start();
+    let sidecar = sandbox.run("--interval 1h").sending_to(&server).with_clock(&clock).start();
     sandbox.is_watched();
     eventually("a report", || reports(&server).len() == 1);
     sandbox.tilt().set("no-tilt", "").set("end", "");
@@ -107,9 +96,9 @@ fn a_startup_that_ended_with_tilt_is_not_a_timeout_later() {
 #[test]
 fn a_startup_without_progress_lasts_until_tilt_was_last_seen() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    let clock = clock(&sandbox);
+    let clock = sandbox.clock();
     show_stuck_startup(&sandbox);
-    let sidecar = with_clock(&clock, sandbox.run("--interval 1s").sending_to(&server)).start();
+    let sidecar = sandbox.run("--interval 1s").sending_to(&server).with_clock(&clock).start();
     sandbox.is_watched();
     eventually("a report", || !reports(&server).is_empty());
     clock.leap(240).expect("a clock file");
@@ -126,8 +115,8 @@ fn a_startup_without_progress_lasts_until_tilt_was_last_seen() {
 #[test]
 fn a_clock_set_forward_and_back_loses_and_repeats_nothing() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    let clock = clock(&sandbox);
-    let sidecar = with_clock(&clock, sandbox.polling_sidecar_to(&server)).start();
+    let clock = sandbox.clock();
+    let sidecar = sandbox.polling_sidecar_to(&server).with_clock(&clock).start();
     sidecar.says("sent ");
     server.usually(Reply::new(503, "").header("retry-after", 600));
     for (days, second) in [(400, 10), (-400, 20), (0, 30)] {

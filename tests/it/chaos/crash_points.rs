@@ -2,14 +2,12 @@
 //! `tests/fakes/machine.c` counts these steps and sends the signal.
 
 use std::collections::HashMap;
-use std::fs;
 use std::time::Duration;
 
 use fakes::honeycomb::Server;
 
 use crate::support::{
-    Invocation, Outcome, Sandbox, Signal, builds, eventually, machine_library, recorded_builds,
-    retry,
+    Invocation, Outcome, Sandbox, Signal, Step, builds, eventually, recorded_builds, retry,
 };
 
 /// With this many more resources, a report takes two requests.
@@ -26,27 +24,18 @@ struct Strike {
 
 impl Strike {
     fn on(self, run: Invocation, sandbox: &Sandbox) -> Invocation {
-        run.env("LD_PRELOAD", machine_library())
-            .env("STEPS", sandbox.path("steps"))
-            .env("STRIKE", format!("{} {} {}", self.signal.as_raw(), self.when, self.at))
+        let strike = format!("{} {} {}", self.signal.as_raw(), self.when, self.at);
+        run.with_steps(sandbox).env("STRIKE", strike)
     }
-}
-
-/// The thread and the name of each step that was done or about to be done.
-fn steps(sandbox: &Sandbox) -> Vec<(String, String)> {
-    let steps = fs::read_to_string(sandbox.path("steps")).unwrap_or_default();
-    let words = steps.lines().map(|line| line.split_once(' ').expect("a thread and a step"));
-    words.map(|(thread, step)| (thread.to_owned(), step.to_owned())).collect()
 }
 
 /// True if the steps show that the process ended between a response and its storage. One thread both
 /// sends a batch and stores the response.
-fn ended_with_unstored_response(steps: &[(String, String)]) -> bool {
-    let is = |step: &(String, String), name: &str| step.1.starts_with(name);
-    let Some(sent) = steps.iter().rposition(|step| is(step, "send")) else { return false };
-    let sender = &steps[sent].0;
-    let stores = |step: &(String, String)| is(step, "fsync") && step.1.contains("/settled-");
-    !steps[sent..].iter().any(|step| step.0 == *sender && stores(step))
+fn ended_with_unstored_response(steps: &[Step]) -> bool {
+    let Some(sent) = steps.iter().rposition(|step| step.call == "send") else { return false };
+    let sender = &steps[sent].thread;
+    let stores = |step: &Step| step.call == "fsync" && step.target.contains("/settled-");
+    !steps[sent..].iter().any(|step| step.thread == *sender && stores(step))
 }
 
 /// An environment with queued events and a new build.
@@ -66,7 +55,7 @@ fn assert_next_report_completes(
     strike: Strike,
     struck: &Outcome,
 ) -> Option<IsOver> {
-    let mut taken = steps(sandbox);
+    let mut taken = sandbox.steps();
     if strike.signal == Signal::KILL && strike.when == "before" {
         taken.truncate(strike.at - 1);
     }
@@ -107,7 +96,8 @@ fn strike_single_report(strike: Strike) -> Option<IsOver> {
     let (sandbox, server) = environment();
     sandbox.tilt().add_resources(EXTRA_RESOURCES);
     let outcome = strike.on(sandbox.report_to(&server), &sandbox).finish();
-    if steps(&sandbox).len() < strike.at {
+    let steps = sandbox.steps();
+    if steps.len() < strike.at {
         outcome.exits_with(0);
         assert_eq!(server.requests().len(), 3, "one failed request and two of the report");
         return Some(true);
@@ -140,7 +130,8 @@ fn strike_sidecar(strike: Strike) -> Option<IsOver> {
     eventually("the sidecar has exited or has nothing to do", || {
         !sidecar.is_running() || is_done() && sandbox.queued() == 0
     });
-    if sidecar.is_running() && steps(&sandbox).len() < strike.at {
+    let steps = sandbox.steps();
+    if sidecar.is_running() && steps.len() < strike.at {
         assert!(strike.at > 15, "a report and a delivery take more steps than {}", strike.at);
         return Some(true);
     }

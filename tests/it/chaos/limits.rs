@@ -4,9 +4,10 @@
 use std::fs;
 
 use fakes::honeycomb::{Answer, Reply, Server};
+use fakes::machine::{FaultFile, MachineFault};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 
-use crate::support::{Process, Sandbox, builds, eventually, machine_library, recorded_builds};
+use crate::support::{Process, Sandbox, builds, eventually, recorded_builds};
 
 /// A limit that any user exceeds with one more thread.
 const NO_THREADS: &str = "{ ulimit -S -u 1 || ulimit -S -p 1; } 2>/dev/null";
@@ -170,14 +171,13 @@ fn the_program_allows_no_core_dump() {
 #[test]
 fn a_folder_that_cannot_be_synced_is_not_a_failure() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    let report = || {
-        let run = sandbox.report_to(&server).env("LD_PRELOAD", machine_library());
-        run.env("NO_FOLDER_SYNC", "1").env("STEPS", sandbox.path("steps"))
-    };
+    let faults = FaultFile::new(sandbox.path("faults")).expect("a file");
+    faults.set(Some(MachineFault::NoFolderSync)).expect("a fault");
+    let report = || sandbox.report_to(&server).with_faults(&faults).with_steps(&sandbox);
     report().finish().exits_with(0).says_nothing();
     assert_eq!(builds(&server.accepted()), recorded_builds());
-    let steps = fs::read_to_string(sandbox.path("steps")).expect("the steps");
-    assert!(steps.contains("fsync folder EINVAL"), "{steps}");
+    let steps = sandbox.steps();
+    assert!(steps.iter().any(|step| step.target == "folder EINVAL"), "{steps:#?}");
     // The next report knows what was sent.
     report().finish().exits_with(0).says_nothing();
     assert_eq!(builds(&server.accepted()), recorded_builds());

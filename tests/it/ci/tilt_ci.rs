@@ -5,12 +5,8 @@ use std::fs;
 use std::time::{Duration, SystemTime};
 
 use fakes::honeycomb::{Answer, Reply, Server};
-#[cfg(target_os = "linux")]
-use fakes::machine::Clock;
 use serde_json::{Value, json};
 
-#[cfg(target_os = "linux")]
-use crate::support::machine_library;
 use crate::support::{
     DATASET, FINAL_POLL_TIMED_OUT, Invocation, KEY, Outcome, Process, RECORDED_EVENTS, Sandbox,
     Signal, capture, eventually, not_unicode, of_kind, retry, takes_less_than,
@@ -674,14 +670,13 @@ fn a_usage_error_under_tilt_ci_idles_instead_of_exiting() {
 #[cfg(target_os = "linux")]
 fn a_panic_under_tilt_ci_idles_instead_of_exiting() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    let clock = Clock::new(sandbox.path("clock")).expect("a file");
+    let clock = sandbox.clock();
     clock.leap(-100 * 365 * 24 * 3600).expect("a clock file");
     let sidecar = || {
         let sidecar =
             sandbox.sidecar_to(&server).env("PATH", std::env::var("PATH").expect("a PATH"));
         let tilt = sandbox.tilt_program();
-        let sidecar = sidecar.args(&["--tilt", tilt.to_str().expect("text")]);
-        sidecar.env("LD_PRELOAD", machine_library()).env("CLOCK_LEAP", clock.file())
+        sidecar.args(&["--tilt", tilt.to_str().expect("text")]).with_clock(&clock)
     };
     let idle = sidecar().env("TILT_HONEYCOMB_MODE", "ci").start();
     idle.says("panicked").says("staying idle");

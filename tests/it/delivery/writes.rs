@@ -9,34 +9,26 @@ use tilt_honeycomb::events::derived::DerivedEvents;
 use tilt_honeycomb::events::event::{Event, EventKind, Fields};
 use tilt_honeycomb::spool::store::Store;
 
-use crate::support::{Invocation, Sandbox, Signal, eventually, machine_library};
+use crate::support::{Sandbox, Signal, eventually};
 
 /// A full queue.
 const QUEUED: usize = 10_000;
 
-/// Logs what a run of the program writes.
-fn with_log(run: Invocation, sandbox: &Sandbox) -> Invocation {
-    run.env("LD_PRELOAD", machine_library()).env("STEPS", sandbox.path("steps"))
-}
-
 /// The bytes and the syncs of a run.
 fn written(sandbox: &Sandbox) -> (usize, usize) {
-    let steps = fs::read_to_string(sandbox.path("steps")).unwrap_or_default();
-    let calls = steps.lines().filter_map(|line| line.split_once(' ')).map(|(_, call)| call);
-    let bytes = calls.clone().filter_map(|call| call.strip_prefix("write ")).map(|target| {
-        let (bytes, _) = target.split_once(' ').expect("bytes and a path");
+    let steps = sandbox.steps();
+    let of = |call: &'static str| steps.iter().filter(move |step| step.call == call);
+    let bytes = of("write").map(|step| {
+        let (bytes, _) = step.target.split_once(' ').expect("bytes and a path");
         bytes.parse::<usize>().expect("a number")
     });
-    (bytes.sum(), calls.filter(|call| call.starts_with("fsync ")).count())
+    (bytes.sum(), of("fsync").count())
 }
 
 /// How often a run replaced the state.
 fn commits(sandbox: &Sandbox) -> usize {
-    let steps = fs::read_to_string(sandbox.path("steps")).unwrap_or_default();
-    steps
-        .lines()
-        .filter(|step| step.contains(" rename ") && step.ends_with("/state.ndjson"))
-        .count()
+    let steps = sandbox.steps();
+    steps.iter().filter(|s| s.call == "rename" && s.target.ends_with("/state.ndjson")).count()
 }
 
 /// Fills the queue of the sandbox with events of about 560 bytes, as another session would.
@@ -61,7 +53,7 @@ fn a_change_with_a_full_queue_writes_only_what_is_new() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     fill_queue(&sandbox, &server);
     server.usually(Reply::new(503, "").header("retry-after", 600));
-    let sidecar = with_log(sandbox.run("--interval 1h").sending_to(&server), &sandbox).start();
+    let sidecar = sandbox.run("--interval 1h").sending_to(&server).with_steps(&sandbox).start();
     sandbox.is_watched();
     sidecar.says("stay queued");
     let (before, _) = written(&sandbox);
@@ -87,9 +79,8 @@ fn ten_thousand_events_are_delivered_with_few_writes() {
     fill_queue(&sandbox, &server);
     let size = |path: &std::path::PathBuf| fs::metadata(path).expect("a file").len();
     let recorded: u64 = sandbox.queue_files().iter().map(size).sum();
-    with_log(sandbox.run("--flush --timeout 1m").sending_to(&server), &sandbox)
-        .finish()
-        .exits_with(0);
+    let flush = sandbox.run("--flush --timeout 1m").sending_to(&server).with_steps(&sandbox);
+    flush.finish().exits_with(0);
     let (bytes, syncs) = written(&sandbox);
     assert_eq!((server.accepted().len(), sandbox.queued()), (QUEUED, 0));
     assert!(recorded + (bytes as u64) < 8_000_000, "{recorded} and {bytes} bytes");

@@ -5,14 +5,10 @@ use std::fs;
 use std::time::{Duration, SystemTime};
 
 use fakes::honeycomb::Server;
-#[cfg(target_os = "linux")]
-use fakes::machine::Clock;
 use serde_json::{Map, Value, json};
 
 #[cfg(target_os = "linux")]
 use crate::support::api::Api;
-#[cfg(target_os = "linux")]
-use crate::support::machine_library;
 use crate::support::{Invocation, Process, Sandbox, capture, eventually, of_kind};
 
 /// Successive states of one Tilt, moved so that the last one is shown now.
@@ -180,10 +176,8 @@ fn a_probe_that_never_succeeds_times_out_after_ten_minutes() {
     let recording = Recording::load("probe-never-succeeds");
     let (sandbox, server) = (Sandbox::new(), Server::start());
     show(&sandbox, recording.last());
-    let clock = Clock::new(sandbox.path("clock")).expect("a file");
-    let sidecar = sandbox.polling_sidecar_to(&server);
-    let sidecar = sidecar.env("LD_PRELOAD", machine_library()).env("CLOCK_LEAP", clock.file());
-    let sidecar = start(sidecar, &server);
+    let clock = sandbox.clock();
+    let sidecar = start(sandbox.polling_sidecar_to(&server).with_clock(&clock), &server);
     clock.leap(300).expect("a clock file");
     let reports = sessions(&server);
     eventually("two reports", || sessions(&server) >= reports + 2);

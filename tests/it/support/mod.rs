@@ -1,6 +1,8 @@
 //! Helpers that all tests share.
 
 pub mod api;
+#[cfg(target_os = "linux")]
+mod machine;
 mod process;
 mod recorded;
 mod sandbox;
@@ -10,13 +12,13 @@ mod tilt_folder;
 mod wait;
 
 #[cfg(target_os = "linux")]
+pub use machine::Step;
+#[cfg(target_os = "linux")]
 pub use process::cpu_ticks;
 pub use process::{Invocation, KILLED, Outcome, Process};
 #[cfg(unix)]
 pub use recorded::recorded_start;
 pub use recorded::{BRING_UP, KINDS, RECORDED_EVENTS, builds, capture, of_kind, recorded_builds};
-#[cfg(target_os = "linux")]
-pub use sandbox::machine_library;
 pub use sandbox::{
     DATASET, FINAL_POLL_TIMED_OUT, KEY, PROGRAM, SHUTDOWN_BUDGET, Sandbox, UNREACHABLE,
     not_unicode, set_mode, swap_paths, test_tool,

@@ -279,14 +279,6 @@ pub fn swap_paths(one: &Path, other: &Path) {
     panic!("cannot exchange {} and {}", one.display(), other.display());
 }
 
-/// The path of the `LD_PRELOAD` library that counts steps and moves the clock. Compiled once.
-#[cfg(target_os = "linux")]
-pub fn machine_library() -> PathBuf {
-    static COMPILED: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
-    let folder = Path::new(PROGRAM).parent().expect("a folder");
-    COMPILED.get_or_init(|| fakes::machine::compiled(folder)).clone()
-}
-
 /// The path of a program of `test-tools`. `cargo test` builds them beside `tilt-honeycomb`.
 pub fn test_tool(name: &str) -> PathBuf {
     let path = Path::new(PROGRAM).with_file_name(name).with_extension(EXE_EXTENSION);
