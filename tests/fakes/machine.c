@@ -1,8 +1,8 @@
 /* A library for LD_PRELOAD that shifts a process's wall clock, makes calls fail, and can send it a
    signal at any step.
 
-   A step is a system call with an effect outside the process: write, fsync, rename or unlink
-   on a file, and connect or send on an IPv4 socket.
+   A step is a system call with an effect outside the process: write, fsync, ftruncate64, rename or
+   unlink on a file, and connect or send on an IPv4 socket.
 
    CLOCK_LEAP   a file of eight bytes: the offset of the wall clock in seconds (int64, native order)
    STEPS        a file that gets one line for each step of the collector: thread, call, target; for a
@@ -158,6 +158,7 @@ static int is_unsyncable(int file) {
 
 STEP(ssize_t, write, (int file, const void *bytes, size_t count), (file, bytes, count), is_file(file), bytes_and_path(count, file), 0)
 STEP(int, fsync, (int file), (file), is_file(file), bytes_and_path(0, file), is_unsyncable(file))
+STEP(int, ftruncate64, (int file, off64_t length), (file, length), is_file(file), bytes_and_path((size_t)length, file), 0)
 STEP(int, rename, (const char *from, const char *to), (from, to), 1, to, 0)
 STEP(int, unlink, (const char *path), (path), 1, path, 0)
 STEP(int, connect, (int socket, const struct sockaddr *to, socklen_t size), (socket, to, size), is_ipv4_socket(socket), "", 0)

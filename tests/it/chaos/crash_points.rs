@@ -1,7 +1,8 @@
-//! SIGKILL and SIGTERM before and after each write, sync, rename, removal, connection and send.
+//! SIGKILL and SIGTERM before and after each write, sync, truncation, rename, removal, connection and
+//! send.
 //! `tests/fakes/machine.c` counts these steps and sends the signal.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use fakes::honeycomb::Server;
@@ -9,6 +10,9 @@ use fakes::honeycomb::Server;
 use crate::support::{
     Invocation, Outcome, Sandbox, Signal, Step, builds, eventually, recorded_builds, retry,
 };
+
+/// The calls of the steps that a report and its delivery take.
+const CALLS: [&str; 7] = ["connect", "fsync", "ftruncate64", "rename", "send", "unlink", "write"];
 
 /// With this many more resources, a report takes two requests.
 const EXTRA_RESOURCES: usize = 450;
@@ -27,6 +31,13 @@ impl Strike {
         let strike = format!("{} {} {}", self.signal.as_raw(), self.when, self.at);
         run.with_steps(sandbox).env("STRIKE", strike)
     }
+}
+
+/// Asserts that a run took steps of every call, and thus that every call was struck.
+#[track_caller]
+fn assert_every_call_is_a_step(steps: &[Step]) {
+    let calls: BTreeSet<_> = steps.iter().map(|step| step.call.as_str()).collect();
+    assert_eq!(calls, BTreeSet::from(CALLS), "{steps:#?}");
 }
 
 /// True if the steps show that the process ended between a response and its storage. One thread both
@@ -99,6 +110,7 @@ fn strike_single_report(strike: Strike) -> Option<IsOver> {
     let steps = sandbox.steps();
     if steps.len() < strike.at {
         outcome.exits_with(0);
+        assert_every_call_is_a_step(&steps);
         assert_eq!(server.requests().len(), 3, "one failed request and two of the report");
         return Some(true);
     }
@@ -132,7 +144,7 @@ fn strike_sidecar(strike: Strike) -> Option<IsOver> {
     });
     let steps = sandbox.steps();
     if sidecar.is_running() && steps.len() < strike.at {
-        assert!(strike.at > 15, "a report and a delivery take more steps than {}", strike.at);
+        assert_every_call_is_a_step(&steps);
         return Some(true);
     }
     let outcome = sidecar.finish();
