@@ -294,8 +294,8 @@ pub fn team(response: &Response) -> (Finding, Option<Auth>) {
             None => bad(
                 Exit::NotDelivered,
                 format!(
-                    "HTTP {}, but the response is not about a key; check whether a proxy or a login \
-                     page answers instead of Honeycomb",
+                    "the response is not about a key (HTTP {}); check whether a proxy or a login page \
+                     answers instead of Honeycomb",
                     response.status
                 ),
             ),
