@@ -1,6 +1,6 @@
 //! Makes each system call on the state fail once, and checks what the program promises: nothing is
-//! lost, and an event arrives twice only if its response could not be recorded. `scripts/inject` runs
-//! it. It needs `strace` (Linux).
+//! lost, and an event arrives twice only if its response could not be recorded. Each call that a run
+//! without faults makes must have failed. `scripts/inject` runs it. It needs `strace` (Linux).
 //!
 //! ```text
 //! inject          every system call with each error
@@ -24,7 +24,7 @@ use fakes::programs;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// The system calls of files, folders and locks. The first ones are [`CALLS_OF_STATE`].
+/// The system calls of files, folders and locks, except `close`, whose errors std ignores. The first ones are [`CALLS_OF_STATE`].
 const CALLS: [&str; 27] = [
     "fsync",
     "fdatasync",
@@ -145,29 +145,51 @@ fn inject_all(scenario: Scenario, errors: &[&'static str], server: &Server, tota
         Scenario::First => BTreeSet::new(),
         _ => Machine::new(&template).traced_files(),
     };
+    let planned = Machine::new(&template).count_calls(&files);
     println!("{scenario:?}: {} files of the state", files.len());
+    assert!(!planned.is_empty(), "{scenario:?}: a run without faults makes no call on the state");
+    for call in planned.keys().filter(|call| !CALLS.contains(&call.as_str()) && *call != "close") {
+        totals.problems.push(format!("{scenario:?}: no {call} fails; add it to the list of calls"));
+    }
     for call in scenario.calls() {
+        let planned = planned.get(*call).copied().unwrap_or(0);
         let mut counts = Vec::new();
         for error in errors {
-            let mut fired = 0;
-            for occurrence in 1..MAX_OCCURRENCES {
-                let fault = Fault { call, error, occurrence };
-                match Machine::new(&template).inject(fault, &files) {
-                    Ok(None) => break,
-                    Ok(Some(repeated)) => totals.repeated += repeated,
-                    Err(problem) => {
-                        totals.problems.push(format!("{scenario:?}, {fault}: {problem}"));
-                    }
-                }
-                fired += 1;
+            let failed = inject_each(call, error, &template, &files, totals);
+            if failed < planned {
+                let missed = format!("only {failed} of {planned} calls failed");
+                totals.problems.push(format!("{scenario:?}, {error} from {call}: {missed}"));
             }
-            totals.faults += fired;
-            counts.push(format!("{error} {fired}"));
+            counts.push(format!("{error} {failed}"));
         }
         if counts.iter().any(|count| !count.ends_with(" 0")) {
             println!("  {call:<12}{}", counts.join(", "));
         }
     }
+}
+
+/// Makes each occurrence of a call fail, in a run of its own. Returns how many there were.
+fn inject_each(
+    call: &'static str,
+    error: &'static str,
+    template: &Template<'_>,
+    files: &BTreeSet<PathBuf>,
+    totals: &mut Totals,
+) -> u32 {
+    let mut failed = 0;
+    for occurrence in 1..MAX_OCCURRENCES {
+        let fault = Fault { call, error, occurrence };
+        match Machine::new(template).inject(fault, files) {
+            Ok(None) => break,
+            Ok(Some(repeated)) => totals.repeated += repeated,
+            Err(problem) => {
+                totals.problems.push(format!("{:?}, {fault}: {problem}", template.scenario));
+            }
+        }
+        failed += 1;
+    }
+    totals.faults += failed;
+    failed
 }
 
 /// The state before the fault. Every run starts with a copy of it, so the names of its files stay the
@@ -331,19 +353,45 @@ impl<'a> Machine<'a> {
         files.map(Path::to_owned).collect()
     }
 
+    /// How often a run without faults makes each call on these files. strace counts the calls of each
+    /// thread by themselves, so these are those of the thread that makes the most.
+    fn count_calls(&self, files: &BTreeSet<PathBuf>) -> HashMap<String, u32> {
+        let mut options = self.only(files);
+        if files.is_empty() {
+            let calls = self.template.scenario.calls().join(",?");
+            options.extend(["-e".to_owned(), format!("trace=?{calls}")]);
+        }
+        run(&mut self.traced(&options), "a traced run", None);
+        let mut by_thread = HashMap::<_, u32>::new();
+        let trace = self.trace();
+        for made in trace.lines().filter_map(thread_and_call) {
+            *by_thread.entry(made).or_default() += 1;
+        }
+        let mut most = HashMap::new();
+        for ((_, call), count) in by_thread {
+            let known = most.entry(call.to_owned()).or_default();
+            *known = count.max(*known);
+        }
+        most
+    }
+
+    /// Options that limit strace to calls on these files of the state. Without files, there is no limit.
+    fn only(&self, files: &BTreeSet<PathBuf>) -> Vec<String> {
+        let path = |file| self.state().join(file).display().to_string();
+        files.iter().flat_map(|file| ["-P".to_owned(), path(file)]).collect()
+    }
+
     /// Runs the scenario with a fault, and then without until everything must have arrived. Returns
     /// how many events arrived again, or `None` if the fault did not occur.
     fn inject(&self, fault: Fault, files: &BTreeSet<PathBuf>) -> Result<Option<usize>, String> {
         let Fault { call, error, occurrence, .. } = fault;
-        let mut options: Vec<_> = vec![
+        let mut options = self.only(files);
+        options.extend([
             "-e".to_owned(),
             format!("trace=?{call}"),
             "-e".to_owned(),
             format!("inject=?{call}:error={error}:when={occurrence}"),
-        ];
-        for file in files {
-            options.extend(["-P".to_owned(), self.state().join(file).display().to_string()]);
-        }
+        ]);
         let clock = Clock::now();
         let output = self.traced(&options).output().expect("strace runs");
         let trace = self.trace();
@@ -389,6 +437,17 @@ impl<'a> Machine<'a> {
     }
 }
 
+/// The thread and the call of a line of a trace: "PID SECONDS CALL(...)". A line without a pid starts
+/// with the seconds.
+fn thread_and_call(line: &str) -> Option<(&str, &str)> {
+    let mut words = line.split_whitespace();
+    let first = words.next()?;
+    let thread = if first.contains('.') { "" } else { first };
+    let call = words.find(|word| word.contains('('))?.split_once('(')?.0;
+    // The rest of an interrupted call has no name.
+    (!call.is_empty()).then_some((thread, call))
+}
+
 /// Runs a command that must end with this exit code, if it is given.
 fn run(command: &mut Command, what: &str, code: Option<i32>) {
     let output = command.output().expect("it starts");
@@ -422,7 +481,6 @@ impl Clock {
         if !line.contains("(INJECTED)") {
             return None;
         }
-        // "PID SECONDS CALL(...)". A line without a pid starts with the seconds.
         let seconds = line.split_whitespace().find(|word| word.contains('.'))?;
         let at = Duration::from_secs_f64(seconds.parse().ok()?);
         Some(self.instant + at.saturating_sub(self.since_epoch))
