@@ -1,12 +1,10 @@
 //! A whole session of a sidecar beside a Tilt on Kubernetes reveals nothing of its cluster, manifests
 //! and pods. Every text that Tilt shows of them is a canary.
 
-use std::fs;
-use std::path::Path;
-
 use fakes::honeycomb::Server;
 use serde_json::{Value, json};
 
+use super::secrets::{assert_printed_none, assert_sent_none, assert_wrote_none};
 use crate::support::{Sandbox, Signal, eventually, of_kind};
 
 const SECRET: &str = "canary-value-of-a-secret";
@@ -127,25 +125,6 @@ fn cluster(version: u32, error: &str) -> Value {
     })
 }
 
-/// Searches every file in the folder, and returns how many there were.
-fn search_files(folder: &Path) -> usize {
-    let entries =
-        fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
-    let (folders, files): (Vec<_>, Vec<_>) = entries.partition(|path| path.is_dir());
-    for file in &files {
-        let bytes = fs::read(file).expect("a file");
-        assert_no_canary("a file", &String::from_utf8_lossy(&bytes));
-    }
-    files.len() + folders.iter().map(|folder| search_files(folder)).sum::<usize>()
-}
-
-#[track_caller]
-fn assert_no_canary(what: &str, text: &str) {
-    for canary in ALL {
-        assert!(!text.contains(canary), "{canary} in {what}: {text}");
-    }
-}
-
 #[test]
 #[cfg_attr(windows, ignore = "Windows has no signals")]
 fn a_session_on_kubernetes_reveals_nothing_of_its_cluster() {
@@ -179,17 +158,9 @@ fn a_session_on_kubernetes_reveals_nothing_of_its_cluster() {
     let session = of_kind(&server.accepted(), "session").pop().expect("a session");
     assert_eq!(session["data"]["error.type"], "cluster_unavailable");
     assert_eq!(session["data"]["cluster.product"], "kind");
-    for request in server.requests() {
-        let headers = request.headers.iter().map(|(name, value)| format!("{name}: {value}\n"));
-        assert_no_canary("a header", &headers.collect::<String>());
-        assert_no_canary("a path", &request.path);
-        let events = request.events.iter().map(ToString::to_string);
-        assert_no_canary("a body", &events.collect::<String>());
-    }
-    assert_no_canary("stdout", &outcome.stdout);
-    assert_no_canary("stderr", &outcome.stderr);
-    assert!(search_files(&sandbox.state_dir()) > 0);
-    assert!(search_files(&sandbox.path("home")) + search_files(&sandbox.path("work")) < 100);
+    assert_sent_none(&server, &ALL);
+    assert_printed_none(&outcome, &ALL);
+    assert_wrote_none(&sandbox, &ALL);
     let manifests = tilt.called_with().into_iter().filter(|call| call.contains("kubernetesapply"));
     assert_eq!(manifests.count(), 0, "nobody asks for manifests");
 }

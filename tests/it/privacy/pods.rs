@@ -3,6 +3,7 @@
 use fakes::honeycomb::Server;
 use serde_json::json;
 
+use super::secrets::{assert_printed_none, assert_sent_none, assert_wrote_none};
 use crate::support::{Sandbox, of_kind};
 
 const CANARY: &str = "canary-of-a-pod";
@@ -68,14 +69,7 @@ fn a_pod_reveals_only_times_codes_and_classes() {
     assert_eq!(rollout["data"]["error.type"], "job_failed");
     assert_eq!(rollout["data"]["exit_code"], 3);
     assert_eq!(rollout["data"]["pod_scheduled_ms"], 1000.0);
-    let sent = events.iter().map(ToString::to_string).collect::<String>();
-    let state = sandbox.state_text();
-    for (what, text) in [
-        ("a body", &sent),
-        ("stdout", &outcome.stdout),
-        ("stderr", &outcome.stderr),
-        ("the state", &state),
-    ] {
-        assert!(!text.contains(CANARY), "{what}: {text}");
-    }
+    assert_sent_none(&server, &[CANARY]);
+    assert_printed_none(&outcome, &[CANARY]);
+    assert_wrote_none(&sandbox, &[CANARY]);
 }
