@@ -22,7 +22,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Duration;
 use std::{env, thread};
 
-use fakes::{crowd, programs};
+use fakes::{copy_folder, crowd, programs};
 use wait4::Wait4;
 
 /// The kinds that a report asks `tilt get` for.
@@ -168,7 +168,7 @@ impl Bench {
         let _server = Receiver::start(&self.scratch.path().join("delivered"), port);
         let sending = median(runs, || {
             let _ = fs::remove_dir_all(&state);
-            copy(&queue_state, &state);
+            copy_folder(&queue_state, &state);
             let mut flush = self.program();
             flush.args(["--flush", "--timeout", "60s", "--state-dir"]).arg(&state);
             measure(with_honeycomb(&mut flush, &url))
@@ -215,20 +215,6 @@ fn with_honeycomb<'a>(command: &'a mut Command, url: &str) -> &'a mut Command {
         .env("HONEYCOMB_API_KEY", "bench")
         .env("HONEYCOMB_DATASET", "bench")
         .env("HONEYCOMB_API_ENDPOINT", url)
-}
-
-/// Copies a folder with all that it contains.
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir(to).expect("a folder");
-    for entry in fs::read_dir(from).expect("a folder") {
-        let entry = entry.expect("an entry");
-        let (from, to) = (entry.path(), to.join(entry.file_name()));
-        if from.is_dir() {
-            copy(&from, &to);
-        } else {
-            fs::copy(from, to).expect("a copy");
-        }
-    }
 }
 
 /// The cost of one run.

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use std::{env, fmt, fs};
 
 use fakes::honeycomb::{Answer, Reply, Server};
-use fakes::programs;
+use fakes::{copy_folder, programs};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -213,7 +213,7 @@ impl<'a> Template<'a> {
             machine.refuse();
             run(&mut machine.program(&["--once"]), "a report that queues", Some(4));
             let queued = server.requests().pop().expect("a request").events;
-            copy_files(&machine.state(), &template.state());
+            copy_folder(&machine.state(), &template.state());
             template.queued = queued;
         }
         template
@@ -221,19 +221,6 @@ impl<'a> Template<'a> {
 
     fn state(&self) -> PathBuf {
         self.scratch.path().join("state")
-    }
-}
-
-/// Copies a folder with everything in it.
-fn copy_files(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("a folder");
-    for entry in fs::read_dir(from).expect("a folder").flatten() {
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy_files(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).expect("a copy");
-        }
     }
 }
 
@@ -250,7 +237,7 @@ impl<'a> Machine<'a> {
         fs::create_dir(scratch.path().join("tilt")).expect("a folder");
         let machine = Self { scratch, template };
         if template.scenario != Scenario::First {
-            copy_files(&template.state(), &machine.state());
+            copy_folder(&template.state(), &machine.state());
         }
         machine.show_builds(4);
         template.server.forget_requests();
