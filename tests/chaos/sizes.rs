@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 /// A quarter with fewer samples shows nothing: the lowest of a few is not the lowest there was.
 const MIN_SAMPLES: usize = 20;
-const QUARTERS: usize = 4;
+const QUARTERS: u32 = 4;
 
 /// Resident memory in KiB, threads and open files of a process.
 pub type Size = [u64; 3];
@@ -30,7 +30,7 @@ pub struct Sizes {
 impl Sizes {
     /// Divides the time until `ends` into quarters.
     pub fn until(ends: Instant, now: Instant) -> Self {
-        let quarter = ends.saturating_duration_since(now) / 4;
+        let quarter = ends.saturating_duration_since(now) / QUARTERS;
         Self {
             quarter,
             quarter_ends: now + quarter,
@@ -42,11 +42,11 @@ impl Sizes {
 
     /// Adds a sample. Ignores those after the last quarter.
     pub fn record(&mut self, size: Size, now: Instant) {
-        while now >= self.quarter_ends && self.quarters.len() < QUARTERS {
+        while now >= self.quarter_ends && !self.is_complete() {
             self.quarters.push(std::mem::take(&mut self.current));
             self.quarter_ends += self.quarter;
         }
-        if self.quarters.len() == QUARTERS {
+        if self.is_complete() {
             return;
         }
         if self.current.samples == 0 {
@@ -57,6 +57,10 @@ impl Sizes {
             self.current.minimum[at] = self.current.minimum[at].min(size);
             self.maximum[at] = self.maximum[at].max(size);
         }
+    }
+
+    fn is_complete(&self) -> bool {
+        self.quarters.len() == QUARTERS as usize
     }
 
     /// The smallest number of samples of a quarter.
