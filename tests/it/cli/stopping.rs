@@ -4,7 +4,6 @@ use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use fakes::honeycomb::{Answer, Mishap, Part, Reply, Server};
@@ -13,7 +12,7 @@ use rustix::io::ioctl_fionread;
 
 use crate::support::api::CONFIGURATION_KEY;
 use crate::support::{
-    Invocation, PROGRAM, Process, Sandbox, Signal, UNREACHABLE, capture, eventually,
+    Invocation, PROGRAM, Process, Sandbox, Signal, UNREACHABLE, capture, eventually, make_pipe,
     takes_less_than,
 };
 
@@ -22,9 +21,7 @@ const LIMIT: Duration = Duration::from_secs(1);
 /// Creates a named pipe.
 fn pipe(sandbox: &Sandbox) -> PathBuf {
     let path = sandbox.path("work/pipe");
-    // macOS has no mknodat.
-    let made = Command::new("mkfifo").arg(&path).status();
-    assert!(made.expect("mkfifo runs").success());
+    make_pipe(&path);
     path
 }
 

@@ -20,7 +20,7 @@ pub use process::{Invocation, KILLED, Outcome, Process};
 pub use recorded::recorded_start;
 pub use recorded::{BRING_UP, KINDS, RECORDED_EVENTS, builds, capture, of_kind, recorded_builds};
 pub use sandbox::{
-    DATASET, FINAL_POLL_TIMED_OUT, KEY, PROGRAM, SHUTDOWN_BUDGET, Sandbox, UNREACHABLE,
+    DATASET, FINAL_POLL_TIMED_OUT, KEY, PROGRAM, SHUTDOWN_BUDGET, Sandbox, UNREACHABLE, make_pipe,
     not_unicode, set_mode, swap_paths, test_tool,
 };
 pub use signal::{STOP, Signal, is_alive};

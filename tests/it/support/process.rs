@@ -277,6 +277,12 @@ impl Outcome {
         Some(self).filter(|outcome| !outcome.stderr.contains("no response after 20s"))
     }
 
+    /// Returns `None` if the proxy or the program exceeded a timeout, as they may on a busy machine.
+    pub fn unless_proxy_was_slow(self) -> Option<Self> {
+        let was_slow = ["timed out", "stopped after"].iter().any(|why| self.stderr.contains(why));
+        (!was_slow).then_some(self)
+    }
+
     #[track_caller]
     pub fn exits_with(self, code: i32) -> Self {
         assert_eq!(self.code, Some(code), "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);

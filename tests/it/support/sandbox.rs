@@ -266,6 +266,13 @@ fn give(path: &Path, user: u32) {
     }
 }
 
+/// Creates a named pipe.
+pub fn make_pipe(path: &Path) {
+    // macOS has no mknodat.
+    let made = Command::new("mkfifo").arg(path).status();
+    assert!(made.expect("mkfifo runs").success());
+}
+
 /// Exchanges two paths in one step, so that a running program never finds one missing.
 #[cfg(unix)]
 pub fn swap_paths(one: &Path, other: &Path) {
