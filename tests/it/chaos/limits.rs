@@ -30,11 +30,11 @@ fn limit_file_size(process: &Process, current: Option<u64>) {
     prlimit(pid, Resource::Fsize, limit).expect("a limit");
 }
 
-/// The file that a snapshot of this length is in. Nearly all of it must be held in memory.
+/// Writes a snapshot of this length. Nearly all of it must be held in memory.
 fn write_large_snapshot(sandbox: &Sandbox, length: usize) {
     let name = "x".repeat(length);
     let text = format!(r#"{{"view":{{"uiResources":[{{"metadata":{{"name":"{name}"}}}}]}}}}"#);
-    fs::write(sandbox.path("work/tilt.json"), text).expect("a snapshot");
+    sandbox.write_snapshot(text);
 }
 
 #[test]

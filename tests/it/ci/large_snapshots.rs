@@ -1,12 +1,11 @@
 //! Snapshots of any length, and from a pipe, are read in bounded memory.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::Write;
 
 use fakes::honeycomb::Server;
-use serde_json::Value;
 
-use crate::support::{Invocation, PROGRAM, RECORDED_EVENTS, Sandbox, capture};
+use crate::support::{Invocation, PROGRAM, RECORDED_EVENTS, Sandbox, capture, captured_json};
 
 /// More address space than the program and its libraries reserve, and not enough for more than one
 /// snapshot of the longest kind that is read.
@@ -44,9 +43,7 @@ fn the_logs_of_a_long_snapshot_are_not_held_in_memory() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     write_sparse_snapshot(&sandbox, 250 * 1024 * 1024);
     let mut file = OpenOptions::new().append(true).open(sandbox.path("work/tilt.json"));
-    let recorded = fs::read_to_string(capture("ci/snapshot.json")).expect("the capture");
-    let recorded: Value = serde_json::from_str(&recorded).expect("JSON");
-    let view = recorded["view"].to_string();
+    let view = captured_json("ci/snapshot.json")["view"].to_string();
     let rest = format!("\",{}}}", view.strip_prefix('{').expect("an object"));
     file.as_mut().expect("the file").write_all(rest.as_bytes()).expect("the rest");
     limited(&sandbox, "", "--snapshot tilt.json", &server).finish().exits_with(0);

@@ -52,7 +52,7 @@ fn of_tilt_0_20_2() -> Value {
 /// Reports a snapshot file that contains this text. Returns the accepted events.
 fn report(text: &[u8]) -> (Vec<Value>, Outcome) {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    fs::write(sandbox.path("work/tilt.json"), text).expect("a snapshot");
+    sandbox.write_snapshot(text);
     let outcome = sandbox.run("--once --snapshot tilt.json").sending_to(&server).finish();
     (server.accepted(), outcome)
 }
@@ -188,9 +188,7 @@ fn snapshot_without_a_readable_resource_exits_with_1() {
         let outcome = outcome.exits_with(1).says(message).says_one_line();
         assert_eq!((events.len(), outcome.stdout.as_str()), (0, ""), "{text}");
 
-        let sandbox = Sandbox::new();
-        fs::write(sandbox.path("work/tilt.json"), text).expect("a snapshot");
-        let dry = sandbox.run("--once --dry-run --snapshot tilt.json").finish();
+        let dry = Sandbox::new().dry_run_of_snapshot(text, "").finish();
         dry.exits_with(1).says(message).says_one_line();
     }
 }
@@ -209,13 +207,12 @@ fn snapshot_of_tilt_0_20_yields_resources_and_updates() {
 #[test]
 fn snapshot_without_a_creation_time_has_that_of_its_file() {
     let sandbox = Sandbox::new();
-    let path = sandbox.path("work/tilt.json");
-    fs::write(&path, of_tilt_0_20_2().to_string()).expect("a snapshot");
+    let dry = sandbox.dry_run_of_snapshot(of_tilt_0_20_2().to_string(), "");
     let written_at = humantime::parse_rfc3339("2026-11-28T17:40:55Z").expect("a time");
-    let file = File::options().write(true).open(&path).expect("the snapshot");
+    let file = File::options().write(true).open(sandbox.path("work/tilt.json"));
+    let file = file.expect("the snapshot");
     file.set_modified(written_at).expect("a time of the file");
-    let dry = sandbox.run("--once --dry-run --snapshot tilt.json").finish().exits_with(0);
-    let session = &of_kind(&dry.events(), "session")[0];
+    let session = &of_kind(&dry.finish().exits_with(0).events(), "session")[0];
     assert_eq!(session["time"], "2026-11-28T17:40:55.000000Z");
     assert_eq!(session["data"]["uptime_ms"], 6000.0);
 }

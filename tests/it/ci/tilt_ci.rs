@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     DATASET, FINAL_POLL_TIMED_OUT, Invocation, KEY, Outcome, Process, RECORDED_EVENTS, Sandbox,
-    Signal, capture, eventually, not_unicode, of_kind, retry, takes_less_than,
+    Signal, captured_json, eventually, not_unicode, of_kind, retry, takes_less_than,
 };
 
 /// The time that a sidecar may spend on sending its queue after `tilt ci` has ended.
@@ -17,8 +17,7 @@ const CI_SHUTDOWN_BUDGET: Duration = Duration::from_secs(5);
 
 /// The snapshot of a successful run, recorded from a real `tilt ci`.
 fn recorded() -> Value {
-    let text = fs::read_to_string(capture("ci/snapshot.json")).expect("the capture");
-    serde_json::from_str(&text).expect("JSON")
+    captured_json("ci/snapshot.json")
 }
 
 /// The recorded run, changed so that `b` failed.
@@ -69,10 +68,6 @@ fn start_sidecar(sandbox: &Sandbox, server: &Server) -> Process {
     sidecar
 }
 
-fn write_snapshot(sandbox: &Sandbox, snapshot: impl AsRef<[u8]>) {
-    fs::write(sandbox.path("work/tilt.json"), snapshot).expect("a snapshot");
-}
-
 fn post_step(sandbox: &Sandbox, server: &Server) -> Invocation {
     sandbox.run("--once --snapshot tilt.json").sending_to(server)
 }
@@ -81,7 +76,7 @@ fn post_step(sandbox: &Sandbox, server: &Server) -> Invocation {
 fn events_of(snapshot: &Value) -> (Vec<Value>, Outcome) {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     sandbox.tilt().set("no-tilt", "");
-    write_snapshot(&sandbox, snapshot.to_string());
+    sandbox.write_snapshot(snapshot.to_string());
     let outcome = post_step(&sandbox, &server).finish().exits_with(0);
     assert_eq!(sandbox.tilt().calls().len(), 0, "`tilt` does not run");
     (server.accepted(), outcome)
@@ -89,24 +84,18 @@ fn events_of(snapshot: &Value) -> (Vec<Value>, Outcome) {
 
 /// Makes Tilt show the objects of the snapshot.
 fn show(sandbox: &Sandbox, snapshot: &Value) {
-    let list = |items: Value| json!({"kind": "List", "items": items}).to_string();
     sandbox
         .tilt()
-        .set("uisession.json", list(json!([snapshot["view"]["uiSession"]])))
-        .set("uiresources.json", list(snapshot["view"]["uiResources"].clone()))
-        .set("dockerimages.json", list(json!([])))
-        .set("cmdimages.json", list(json!([])));
-    set_session_status(sandbox, &json!({"done": false}));
+        .show("uisession", [snapshot["view"]["uiSession"].clone()])
+        .show("uiresources", snapshot["view"]["uiResources"].clone())
+        .show("dockerimages", json!([]))
+        .show("cmdimages", json!([]))
+        .show_ci_status(&json!({"done": false}));
 }
 
 /// Makes Tilt show that its session has ended: an empty `error` means success.
 fn end_session(sandbox: &Sandbox, error: &str) {
-    set_session_status(sandbox, &json!({"done": true, "error": error}));
-}
-
-fn set_session_status(sandbox: &Sandbox, status: &Value) {
-    let session = json!({"kind": "Session", "metadata": {"name": "Tiltfile"}, "status": status});
-    sandbox.tilt().set("sessions.json", json!({"kind": "List", "items": [session]}).to_string());
+    sandbox.tilt().show_ci_status(&json!({"done": true, "error": error}));
 }
 
 fn names(events: &[Value], kind: &str) -> Vec<String> {
@@ -200,7 +189,7 @@ fn outcome_option_decides_when_the_snapshot_is_unfinished() {
         ("", None),
     ] {
         let (sandbox, server) = (Sandbox::new(), Server::start());
-        write_snapshot(&sandbox, unfinished().to_string());
+        sandbox.write_snapshot(unfinished().to_string());
         let post_step = || post_step(&sandbox, &server).args(&["--outcome", said]);
         let dry = post_step().args(&["--dry-run"]).finish().exits_with(0).events();
         let table = post_step().finish().exits_with(0).stdout;
@@ -226,7 +215,7 @@ fn outcome_option_beats_statuses_but_not_the_session_result() {
         run.finish().exits_with(0).stdout.lines().next().expect("a heading").to_owned()
     };
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    write_snapshot(&sandbox, recorded().to_string());
+    sandbox.write_snapshot(recorded().to_string());
     assert!(heading(&sandbox, &server).starts_with("tilt ci: failure, "));
 
     let (sandbox, server) = (Sandbox::new(), Server::start());
@@ -235,7 +224,7 @@ fn outcome_option_beats_statuses_but_not_the_session_result() {
     end_session(&sandbox, "");
     let sidecar = start_sidecar(&sandbox, &server);
     sidecar.stop();
-    write_snapshot(&sandbox, snapshot.to_string());
+    sandbox.write_snapshot(snapshot.to_string());
     assert!(heading(&sandbox, &server).starts_with("tilt ci: success, "));
     let all = server.accepted();
     let outcomes =
@@ -254,7 +243,7 @@ fn a_run_of_an_hour_has_a_root_span() {
 fn bytes_after_the_first_json_value_are_ignored() {
     for tail in ["\n  \"left\": \"over\"\n}\n", "\n{}", "\u{0}\u{0}", "garbage"] {
         let (sandbox, server) = (Sandbox::new(), Server::start());
-        write_snapshot(&sandbox, format!("{}{tail}", recorded()));
+        sandbox.write_snapshot(format!("{}{tail}", recorded()));
         post_step(&sandbox, &server).finish().exits_with(0);
         assert_complete(&server.accepted(), "success");
     }
@@ -277,7 +266,7 @@ fn a_bad_snapshot_is_reported_and_the_queue_is_still_sent() {
         sandbox.report_within("200ms", &server).finish().exits_with(4);
         server.usually(Answer::Accept);
         if let Some(left) = left {
-            write_snapshot(&sandbox, left);
+            sandbox.write_snapshot(left);
         }
         let outcome = post_step(&sandbox, &server).finish().exits_with(1);
         let outcome = outcome.says(named).says_one_line();
@@ -301,7 +290,7 @@ fn fifty_mb_of_logs_take_under_1_s_of_cpu_and_100_mb_of_memory() {
 
     takes_less_than(Duration::from_secs(1), || {
         let (sandbox, server) = (Sandbox::new(), Server::start());
-        write_snapshot(&sandbox, &text);
+        sandbox.write_snapshot(&text);
         // Peak memory can only be read while the process runs, so the server reads it on arrival.
         let usage = std::sync::Arc::new(std::sync::Mutex::new(None));
         let seen = std::sync::Arc::clone(&usage);
@@ -360,7 +349,7 @@ fn check_sent_once(snapshot: &Value, error: &str, outcome: &str) -> Option<()> {
 
     let last = server.accepted().split_off(before);
     assert_eq!(of_kind(&last, "uiresource").len(), 4, "the final states");
-    write_snapshot(&sandbox, snapshot.to_string());
+    sandbox.write_snapshot(snapshot.to_string());
     let requests = server.requests().len();
     post_step(&sandbox, &server).finish().exits_with(0);
     assert_eq!(server.requests().len(), requests, "the queue was empty");
@@ -396,7 +385,7 @@ fn a_timed_out_run_has_no_failed_resource() {
         assert_eq!((&root["error"], &root["error.type"]), (&json!(true), &json!(error_type)));
         assert_eq!(root["resources_failed"], 0);
         // A later step knows the result that the sidecar observed.
-        write_snapshot(&sandbox, just_now(unfinished()).to_string());
+        sandbox.write_snapshot(just_now(unfinished()).to_string());
         let table = post_step(&sandbox, &server).finish().exits_with(0).stdout;
         assert!(table.starts_with("tilt ci: failure, "), "{table}");
     }
@@ -413,7 +402,7 @@ fn a_status_missed_by_the_final_poll_comes_from_the_post_step() {
     sidecar.stop();
     let sent = server.accepted().len();
 
-    write_snapshot(&sandbox, end.to_string());
+    sandbox.write_snapshot(end.to_string());
     post_step(&sandbox, &server).finish().exits_with(0);
     let late = server.accepted().split_off(sent);
     assert_eq!(
@@ -439,7 +428,7 @@ fn a_status_watched_after_the_final_poll_is_sent_once() {
     sandbox.tilt().add("watch-uiresources.jsonl", &end["view"]["uiResources"][2]);
     sidecar.finish().exits_with(0);
 
-    write_snapshot(&sandbox, end.to_string());
+    sandbox.write_snapshot(end.to_string());
     post_step(&sandbox, &server).finish().exits_with(0);
     let all = server.accepted();
     let is_up =
@@ -564,7 +553,7 @@ fn a_run_that_ends_during_the_first_poll_leaves_its_events() {
 #[test]
 fn the_table_shows_reasons_and_leaves_out_the_collector() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    write_snapshot(&sandbox, failed().to_string());
+    sandbox.write_snapshot(failed().to_string());
     let page = sandbox.path("work/summary.md");
     let step = post_step(&sandbox, &server).env("TILT_HONEYCOMB_RESOURCE", "collector");
     let step = step.env("GITHUB_STEP_SUMMARY", &page);
@@ -577,7 +566,7 @@ fn the_table_shows_reasons_and_leaves_out_the_collector() {
         assert!(!text.contains("collector") && !text.contains("t0ken"), "{text}");
     }
 
-    write_snapshot(&sandbox, unfinished().to_string());
+    sandbox.write_snapshot(unfinished().to_string());
     let table = post_step(&sandbox, &server).finish().exits_with(0).stdout;
     let row = table.lines().find(|line| line.starts_with("  b ")).expect("a row");
     assert!(row.contains("unfinished") && row.ends_with("s  running"), "{table}");
@@ -607,7 +596,7 @@ fn flush_sends_the_events_queued_by_a_cancelled_run() {
     assert_eq!(root[0]["data"]["ended_by"], "session_end");
     assert_eq!(sandbox.queued(), 0);
 
-    write_snapshot(&sandbox, just_now(recorded()).to_string());
+    sandbox.write_snapshot(just_now(recorded()).to_string());
     post_step(&sandbox, &server).finish().exits_with(0);
     assert_eq!(
         of_kind(&server.accepted(), "startup").len(),
@@ -690,14 +679,14 @@ fn never_fail_prints_errors_and_exits_with_0() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let post_step =
         |options: &str| sandbox.run(&format!("--once --snapshot tilt.json --never-fail {options}"));
-    write_snapshot(&sandbox, recorded().to_string());
+    sandbox.write_snapshot(recorded().to_string());
     let keyless = post_step("").finish().exits_with(0).says("set HONEYCOMB_API_KEY");
     assert_eq!(keyless.says_one_line().stdout, "");
     fs::remove_file(sandbox.path("work/tilt.json")).expect("a snapshot");
     post_step("--nosuch").finish().exits_with(0).says("--nosuch");
     sandbox.run("--once --never-fail=true").finish().exits_with(0).says("true");
     post_step("").sending_to(&server).finish().exits_with(0).says("no snapshot tilt.json");
-    write_snapshot(&sandbox, recorded().to_string());
+    sandbox.write_snapshot(recorded().to_string());
     server.usually(Reply::new(401, ""));
     post_step("").sending_to(&server).finish().exits_with(0).says("check HONEYCOMB_API_KEY");
 }
@@ -776,9 +765,8 @@ fn the_root_span_is_a_child_of_the_pipelines_trace() {
         ),
     ] {
         let sandbox = Sandbox::new();
-        write_snapshot(&sandbox, recorded().to_string());
-        let dry = sandbox.run("--once --dry-run --snapshot tilt.json").env(variable, value);
-        let events = dry.finish().exits_with(0).events();
+        let dry = sandbox.dry_run_of_snapshot(recorded().to_string(), "");
+        let events = dry.env(variable, value).finish().exits_with(0).events();
         let root = &of_kind(&events, "startup")[0]["data"];
         assert_eq!(
             (&root["trace.trace_id"], &root["trace.parent_id"]),
@@ -794,7 +782,7 @@ fn the_root_span_is_a_child_of_the_pipelines_trace() {
 #[test]
 fn the_table_goes_to_the_github_summary_unless_quiet() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    write_snapshot(&sandbox, failed().to_string());
+    sandbox.write_snapshot(failed().to_string());
     let page = sandbox.path("work/page.md");
     fs::write(&page, "before\n").expect("a page");
     let run = || post_step(&sandbox, &server).env("GITHUB_STEP_SUMMARY", &page);
@@ -810,7 +798,7 @@ fn the_table_goes_to_the_github_summary_unless_quiet() {
 #[test]
 fn the_trace_link_needs_the_keys_team_and_a_known_ui_url() {
     let (sandbox, honeycomb) = (Sandbox::new(), Server::start());
-    write_snapshot(&sandbox, recorded().to_string());
+    sandbox.write_snapshot(recorded().to_string());
     let run = || {
         sandbox
             .run("--once --snapshot tilt.json --allow-insecure-http")

@@ -283,10 +283,8 @@ fn a_closed_stdout_is_not_an_error() {
 #[cfg(target_os = "linux")]
 fn a_full_disk_during_a_dry_run_is_reported() {
     let sandbox = Sandbox::new();
+    sandbox.write_snapshot(crate::support::read_capture("ci/snapshot.json"));
     for what in ["", "--snapshot tilt.json"] {
-        let snapshot = std::fs::read(crate::support::capture("ci/snapshot.json"));
-        std::fs::write(sandbox.path("work/tilt.json"), snapshot.expect("a capture"))
-            .expect("a file");
         let line = format!("exec {PROGRAM} --once --dry-run {what} >/dev/full");
         let run = sandbox.command(&["/bin/sh", "-c", &line]).finish().exits_with(1);
         run.says("No space left").says_one_line();

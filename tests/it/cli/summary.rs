@@ -7,15 +7,12 @@ use fakes::honeycomb::Server;
 
 use serde_json::json;
 
-use crate::support::{BRING_UP, Outcome, Sandbox, capture};
+use crate::support::{BRING_UP, BRING_UP_KINDS, Outcome, Sandbox, read_capture};
 
 /// A machine whose Tilt shows the recorded start on Kubernetes.
 fn bring_up() -> Sandbox {
     let sandbox = Sandbox::new();
-    for file in BRING_UP {
-        let recorded = fs::read(capture(&format!("kubernetes-bring-up/{file}")));
-        sandbox.tilt().set(file, recorded.expect("a capture"));
-    }
+    sandbox.tilt().show_recorded(BRING_UP, &BRING_UP_KINDS);
     sandbox
 }
 
@@ -118,8 +115,7 @@ fn failures_come_first_and_have_a_class() {
 #[test]
 fn a_failed_ci_run_is_summarized_from_its_snapshot() {
     let sandbox = Sandbox::new();
-    fs::copy(capture("k8s/ci-notready/snapshot.json"), sandbox.path("work/tilt.json"))
-        .expect("a copy");
+    sandbox.write_snapshot(read_capture("k8s/ci-notready/snapshot.json"));
     let run = sandbox.run("summary --snapshot tilt.json --outcome 1 --html page.html");
     let outcome = run.finish().exits_with(0);
     assert!(outcome.stdout.starts_with("tilt ci: failure after "), "{}", outcome.stdout);

@@ -11,26 +11,28 @@
 //! | `real-ci-green`, `ci-pull`, `ci-notready` | `the_last_row_of_a_tilt_ci_shows_how_it_ended`, `the_startup_of_a_tilt_ci_counts_its_resources`, `the_end_of_tilt_ci_ends_every_rollout` |
 //! | `away-at-start` | `an_unreachable_cluster_makes_the_session_unhealthy`, `a_startup_without_a_cluster_says_so`, `check_names_the_cluster_or_says_that_it_is_unreachable` |
 
-use std::fs;
-
 use serde_json::{Value, json};
 use tilt_honeycomb::tilt::health::Health;
 use tilt_honeycomb::tilt::model::Snapshot;
 
-use crate::support::{Sandbox, capture, of_kind};
+use crate::support::{Sandbox, captured_json, of_kind, read_capture};
 
 /// A machine whose Tilt shows a recorded Kubernetes environment.
 fn sandbox_of(folder: &str) -> Sandbox {
     let sandbox = Sandbox::new();
-    for kind in ["uisession", "uiresources", "clusters"] {
-        let name = format!("{kind}.json");
-        let recorded = fs::read(capture(&format!("k8s/{folder}/{name}"))).expect("a capture");
-        sandbox.tilt().set(&name, recorded);
-    }
+    let kinds = ["uisession", "uiresources", "clusters"];
+    sandbox.tilt().show_recorded(&format!("k8s/{folder}"), &kinds);
     for kind in ["dockerimages", "cmdimages"] {
         sandbox.tilt().change(kind, Vec::clear);
     }
     sandbox
+}
+
+/// The events of a recorded exit snapshot of a `tilt ci` that ended so.
+fn ci_events(file: &str, outcome: &str) -> Vec<Value> {
+    let (sandbox, snapshot) = (Sandbox::new(), read_capture(&format!("k8s/{file}")));
+    let dry = sandbox.dry_run_of_snapshot(snapshot, &format!("--outcome {outcome}"));
+    dry.finish().exits_with(0).events()
 }
 
 fn dry_run(sandbox: &Sandbox) -> Vec<Value> {
@@ -108,8 +110,7 @@ const HEALTH: [(Health, &[&str]); 4] = [
 
 #[test]
 fn real_resources_have_the_health_that_a_person_sees() {
-    let text = fs::read_to_string(capture("k8s/real-up-variety/uiresources.json")).expect("a file");
-    let list: Value = serde_json::from_str(&text).expect("JSON");
+    let list = captured_json("k8s/real-up-variety/uiresources.json");
     let mut snapshot = Snapshot::default();
     for object in list["items"].as_array().expect("items") {
         assert!(snapshot.add(&object.to_string()));
@@ -245,22 +246,13 @@ fn the_last_row_of_a_tilt_ci_shows_how_it_ended() {
             }),
         ),
     ] {
-        let sandbox = Sandbox::new();
-        let snapshot = fs::read(capture(&format!("k8s/{file}"))).expect("a capture");
-        fs::write(sandbox.path("work/tilt.json"), snapshot).expect("a snapshot");
-        let options = format!("--once --dry-run --snapshot tilt.json --outcome {outcome}");
-        let events = sandbox.run(&options).finish().exits_with(0).events();
-        assert_fields(&session(&events), &expected);
+        assert_fields(&session(&ci_events(file, outcome)), &expected);
     }
 }
 
 #[test]
 fn a_startup_without_a_cluster_says_so() {
-    let sandbox = Sandbox::new();
-    let snapshot = fs::read(capture("k8s/away-at-start/ci-snapshot.json")).expect("a capture");
-    fs::write(sandbox.path("work/tilt.json"), snapshot).expect("a snapshot");
-    let options = "--once --dry-run --snapshot tilt.json --outcome failure";
-    let events = sandbox.run(options).finish().exits_with(0).events();
+    let events = ci_events("away-at-start/ci-snapshot.json", "failure");
     let startup = events.iter().find(|event| event["data"]["kind"] == "startup");
     let startup = &startup.expect("a startup")["data"];
     let expected =
@@ -293,11 +285,7 @@ fn the_startup_of_a_tilt_ci_counts_its_resources() {
             }),
         ),
     ] {
-        let sandbox = Sandbox::new();
-        let snapshot = capture(&format!("k8s/{folder}/snapshot.json"));
-        fs::copy(snapshot, sandbox.path("work/tilt.json")).expect("a copy");
-        let options = format!("--once --dry-run --snapshot tilt.json --outcome {outcome}");
-        let events = sandbox.run(&options).finish().exits_with(0).events();
+        let events = ci_events(&format!("{folder}/snapshot.json"), outcome);
         let startups = of_kind(&events, "startup");
         assert_eq!(startups.len(), 1, "{folder}");
         assert_fields(&startups[0]["data"], &expected);

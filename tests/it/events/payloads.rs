@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tilt_honeycomb::events::event::EventKind;
 use tilt_honeycomb::events::fields::{self, ValueType};
 
-use crate::support::{RECORDED_EVENTS, Sandbox, capture, of_kind};
+use crate::support::{RECORDED_EVENTS, Sandbox, capture, of_kind, read_capture};
 
 const KINDS: [&str; 7] =
     ["uiresource", "session", "update", "rollout", "dockerimage", "cmdimage", "dockerimage_stage"];
@@ -92,9 +92,7 @@ fn the_server_receives_the_expected_payloads() {
 #[test]
 fn one_combined_get_yields_the_same_events_as_four() {
     let sandbox = Sandbox::new();
-    sandbox
-        .tilt()
-        .set("combined.json", std::fs::read(capture("compose/combined.json")).expect("a capture"));
+    sandbox.tilt().set("combined.json", read_capture("compose/combined.json"));
     let together = sandbox.run("--once --dry-run").finish().exits_with(0);
     sandbox.tilt().set("single-kinds-only", "");
     let one_by_one = sandbox.run("--once --dry-run").finish().exits_with(0);

@@ -29,7 +29,7 @@ use tilt_honeycomb::spool::store::Store;
 use tilt_honeycomb::tilt::list_reader::ListReader;
 use tilt_honeycomb::tilt::model::Snapshot;
 
-use crate::support::{KINDS, capture};
+use crate::support::{KINDS, captured_json};
 
 const DESTINATION: &str = "destination";
 const LIMITS: BatchLimits = BatchLimits { events: 4, bytes: 1_000_000 };
@@ -208,8 +208,7 @@ fn events(batch: &Batch) -> Vec<Value> {
 }
 
 fn recorded(kind: &str) -> Value {
-    let text = fs::read(capture(&format!("compose/{kind}.json"))).expect("a capture");
-    serde_json::from_slice(&text).expect("JSON")
+    captured_json(&format!("compose/{kind}.json"))
 }
 
 /// A random place in a JSON document and its new value. `None` removes the place.

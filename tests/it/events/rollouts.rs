@@ -12,7 +12,7 @@ use tilt_honeycomb::spool::reconcile::reconcile;
 use tilt_honeycomb::spool::state::State;
 use tilt_honeycomb::tilt::model::{Snapshot, Timestamp};
 
-use crate::support::{Sandbox, capture, of_kind};
+use crate::support::{Sandbox, capture, of_kind, read_capture};
 
 /// The events of a single poll of a recorded environment.
 fn polled(folder: &str) -> Vec<Value> {
@@ -20,21 +20,16 @@ fn polled(folder: &str) -> Vec<Value> {
     for kind in ["dockerimages", "cmdimages"] {
         sandbox.tilt().unset(&format!("{kind}.json"));
     }
-    for kind in ["uisession", "uiresources", "kubernetesdiscoveries"] {
-        let name = format!("{kind}.json");
-        if let Ok(recorded) = fs::read(capture(&format!("{folder}/{name}"))) {
-            sandbox.tilt().set(&name, recorded);
-        }
-    }
+    let is_recorded = |kind: &&str| capture(&format!("{folder}/{kind}.json")).exists();
+    let kinds = ["uisession", "uiresources", "kubernetesdiscoveries"].into_iter();
+    sandbox.tilt().show_recorded(folder, &kinds.filter(is_recorded).collect::<Vec<_>>());
     sandbox.run("--once --dry-run").finish().exits_with(0).events()
 }
 
 /// The events of an exit snapshot.
 fn of_snapshot(folder: &str) -> Vec<Value> {
-    let sandbox = Sandbox::new();
-    fs::copy(capture(&format!("{folder}/snapshot.json")), sandbox.path("work/tilt.json"))
-        .expect("a copy");
-    sandbox.run("--once --dry-run --snapshot tilt.json").finish().exits_with(0).events()
+    let snapshot = read_capture(&format!("{folder}/snapshot.json"));
+    Sandbox::new().dry_run_of_snapshot(snapshot, "").finish().exits_with(0).events()
 }
 
 /// Replays recorded versions of resources.

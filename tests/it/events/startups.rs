@@ -58,24 +58,24 @@ fn later(value: Value, shift: Duration) -> Value {
 
 /// Makes the fake Tilt show these objects.
 fn show(sandbox: &Sandbox, objects: &[Value]) {
-    let of = |kind: &str| {
-        let items: Vec<_> = objects.iter().filter(|object| object["kind"] == kind).collect();
-        json!({"kind": "List", "items": items}).to_string()
-    };
-    sandbox
-        .tilt()
-        .set("uisession.json", of("UISession"))
-        .set("uiresources.json", of("UIResource"))
-        .set("sessions.json", of("Session"))
-        .set("dockerimages.json", json!({"kind": "List", "items": []}).to_string())
-        .set("cmdimages.json", json!({"kind": "List", "items": []}).to_string());
+    for (name, kind) in [
+        ("uisession", "UISession"),
+        ("uiresources", "UIResource"),
+        ("sessions", "Session"),
+        ("dockerimages", "DockerImage"),
+        ("cmdimages", "CmdImage"),
+    ] {
+        sandbox.tilt().show(name, objects_of(kind, objects));
+    }
+}
+
+fn objects_of(kind: &str, objects: &[Value]) -> Vec<Value> {
+    objects.iter().filter(|object| object["kind"] == kind).cloned().collect()
 }
 
 /// Makes the fake Tilt show that `tilt ci` has failed with this error.
 fn fail(sandbox: &Sandbox, error: &str) {
-    let status = json!({"done": true, "error": error});
-    let session = json!({"kind": "Session", "metadata": {"name": "Tiltfile"}, "status": status});
-    sandbox.tilt().set("sessions.json", json!({"kind": "List", "items": [session]}).to_string());
+    sandbox.tilt().show_ci_status(&json!({"done": true, "error": error}));
 }
 
 fn sessions(server: &Server) -> usize {
@@ -205,14 +205,12 @@ fn ci_events(recording: &Recording, error: &str) -> Vec<Value> {
 /// The events of a step after `tilt ci` that passes on its exit code.
 fn snapshot_events(recording: &Recording) -> Vec<Value> {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    let of = |kind: &str| -> Vec<_> {
-        recording.last().iter().filter(|object| object["kind"] == kind).cloned().collect()
-    };
+    let of = |kind: &str| objects_of(kind, recording.last());
     let snapshot = json!({
         "view": {"uiSession": of("UISession")[0], "uiResources": of("UIResource")},
         "createdAt": humantime::format_rfc3339_micros(SystemTime::now()).to_string(),
     });
-    fs::write(sandbox.path("work/tilt.json"), snapshot.to_string()).expect("a snapshot");
+    sandbox.write_snapshot(snapshot.to_string());
     for _ in 0..2 {
         let step = sandbox.run("--once --snapshot tilt.json --outcome 1").sending_to(&server);
         step.finish().exits_with(0);

@@ -136,7 +136,7 @@ fn a_session_on_kubernetes_reveals_nothing_of_its_cluster() {
         ("kubernetesapplys", apply()),
         ("clusters", cluster(1, "")),
     ] {
-        tilt.set(&format!("{kind}.json"), json!({"kind": "List", "items": [object]}).to_string());
+        tilt.show(kind, [object]);
     }
     let sidecar = sandbox.sidecar_to(&server).args(&["--verbose"]).start();
     tilt.is_watched_by(4);

@@ -54,8 +54,7 @@ fn sandbox_with_pod() -> Sandbox {
         "spec": {"watches": [{"name": canary, "namespace": canary}], "yaml": canary},
         "status": {"pods": [pod], "resultYAML": canary},
     });
-    let list = json!({"kind": "List", "items": [discovery]}).to_string();
-    sandbox.tilt().set("kubernetesdiscoveries.json", list);
+    sandbox.tilt().show("kubernetesdiscoveries", [discovery]);
     sandbox
 }
 

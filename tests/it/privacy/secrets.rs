@@ -142,8 +142,7 @@ fn a_report_contains_no_names_of_clusters_pods_or_addresses() {
             "kind": "Cluster", "metadata": {"name": canaries[1]}, "status": status,
             "spec": {"connection": connected, "defaultRegistry": {"host": canaries[7]}},
         });
-        let clusters = json!({"kind": "List", "items": [cluster]}).to_string();
-        sandbox.tilt().set("clusters.json", clusters).change("uiresources", |resources| {
+        sandbox.tilt().show("clusters", [cluster]).change("uiresources", |resources| {
             let web = resources.iter_mut().find(|r| r["metadata"]["name"] == "web").expect("web");
             web["status"]["specs"] = json!([{"id": "k8s:web", "type": "k8s"}]);
             web["status"]["k8sResourceInfo"] = json!({

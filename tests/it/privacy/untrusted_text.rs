@@ -4,10 +4,10 @@
 use std::fs;
 
 use fakes::honeycomb::{Reply, Server};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::support::api::INGEST_KEY;
-use crate::support::{Sandbox, capture, retry};
+use crate::support::{Sandbox, captured_json, retry};
 
 /// A name that contains an escape sequence, a change of direction, a zero-width character and a tag.
 const NAME: &str = "we\u{1b}[2J\u{202e}b\u{200b}\u{e0041}\u{9b}x";
@@ -23,10 +23,9 @@ fn is_visible(text: &str) {
 #[test]
 fn a_name_in_the_table_and_the_step_summary_is_visible() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    let text = fs::read_to_string(capture("ci/snapshot.json")).expect("the capture");
-    let mut snapshot: Value = serde_json::from_str(&text).expect("JSON");
+    let mut snapshot = captured_json("ci/snapshot.json");
     snapshot["view"]["uiResources"][2]["metadata"]["name"] = json!(NAME);
-    fs::write(sandbox.path("work/tilt.json"), snapshot.to_string()).expect("a snapshot");
+    sandbox.write_snapshot(snapshot.to_string());
     let page = sandbox.path("work/page.md");
     let run = sandbox.run("--once --verbose --snapshot tilt.json").sending_to(&server);
     let outcome = run.env("GITHUB_STEP_SUMMARY", &page).finish().exits_with(0);

@@ -1,23 +1,18 @@
 //! The sidecar beside a Tilt that deploys to Kubernetes: which processes it starts, and how soon it
 //! notices that the cluster is gone.
 
-use std::fs;
-
 use fakes::honeycomb::Server;
 use serde_json::{Value, json};
 
-use crate::support::{Sandbox, capture, eventually, of_kind};
+use crate::support::{Sandbox, eventually, of_kind};
 
 const KINDS: &str = "uisessions,uiresources,dockerimages,cmdimages";
 
 /// A sandbox whose Tilt shows two healthy resources on Kubernetes.
 fn sandbox() -> Sandbox {
     let sandbox = Sandbox::new();
-    for kind in ["uisession", "uiresources", "clusters", "kubernetesdiscoveries"] {
-        let name = format!("{kind}.json");
-        let recorded = fs::read(capture(&format!("k8s/real-up-variety/{name}")));
-        sandbox.tilt().set(&name, recorded.expect("a capture"));
-    }
+    let kinds = ["uisession", "uiresources", "clusters", "kubernetesdiscoveries"];
+    sandbox.tilt().show_recorded("k8s/real-up-variety", &kinds);
     let is_healthy = |resource: &Value| {
         let name = resource["metadata"]["name"].as_str();
         matches!(name, Some("(Tiltfile)" | "ready" | "job-ok"))

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use tilt_honeycomb::events::fields;
 
 use crate::support::{
-    Process, SHUTDOWN_BUDGET, Sandbox, Signal, builds, capture, eventually, of_kind,
-    recorded_builds, retry, swap_paths, takes_less_than,
+    Process, SHUTDOWN_BUDGET, Sandbox, Signal, builds, eventually, of_kind, recorded_builds, retry,
+    swap_paths, takes_less_than,
 };
 
 /// Counts how often the server accepted each finished build.
@@ -156,7 +156,7 @@ fn restart_and_outage() -> Option<()> {
 fn a_recorded_storm_is_reported_completely() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let tilt = sandbox.tilt();
-    tilt.replay(|journal| capture(&format!("storm/{journal}")), 10).unset("cmdimages.json");
+    tilt.replay("storm", 10).unset("cmdimages.json");
     let sidecar = sandbox.sidecar_to(&server).start();
     tilt.is_watched_by(2).unset("replay-held");
 

@@ -18,7 +18,10 @@ pub use process::cpu_ticks;
 pub use process::{Invocation, KILLED, Outcome, Process};
 #[cfg(unix)]
 pub use recorded::recorded_start;
-pub use recorded::{BRING_UP, KINDS, RECORDED_EVENTS, builds, capture, of_kind, recorded_builds};
+pub use recorded::{
+    BRING_UP, BRING_UP_KINDS, KINDS, RECORDED_EVENTS, builds, capture, captured_json, of_kind,
+    read_capture, recorded_builds,
+};
 pub use sandbox::{
     DATASET, FINAL_POLL_TIMED_OUT, KEY, PROGRAM, SHUTDOWN_BUDGET, Sandbox, UNREACHABLE, make_pipe,
     not_unicode, set_mode, swap_paths, test_tool,

@@ -19,6 +19,16 @@ pub fn capture(path: &str) -> PathBuf {
     std::path::absolute(folder.join(path)).expect("a path")
 }
 
+/// The content of a recorded file.
+pub fn read_capture(path: &str) -> Vec<u8> {
+    fs::read(capture(path)).expect(path)
+}
+
+/// A recorded JSON document.
+pub fn captured_json(path: &str) -> Value {
+    serde_json::from_slice(&read_capture(path)).expect(path)
+}
+
 /// The number of events in the first report on the recorded environment: 9 `uiresource`, 1 `session`,
 /// 9 `update`, 6 `rollout`, and 3 image builds with 17 stages.
 pub const RECORDED_EVENTS: usize = 45;
@@ -54,23 +64,19 @@ pub fn recorded_builds() -> Vec<(String, String)> {
     .to_vec()
 }
 
-/// The files of a recorded start on Kubernetes: eleven resources, three of them with images.
-pub const BRING_UP: [&str; 6] = [
-    "uisession.json",
-    "uiresources.json",
-    "dockerimages.json",
-    "cmdimages.json",
-    "clusters.json",
-    "kubernetesdiscoveries.json",
-];
+/// The folder of a recorded start on Kubernetes: eleven resources, three of them with images.
+pub const BRING_UP: &str = "kubernetes-bring-up";
+
+/// The kinds in the folder [`BRING_UP`].
+pub const BRING_UP_KINDS: [&str; 6] =
+    ["uisession", "uiresources", "dockerimages", "cmdimages", "clusters", "kubernetesdiscoveries"];
 
 /// The summary of the recorded start on Kubernetes, 75 s after Tilt started.
 #[cfg_attr(windows, expect(dead_code, reason = "only tests of documents use it"))]
 pub fn recorded_start() -> EnvironmentSummary {
     let mut snapshot = Snapshot::default();
-    for file in BRING_UP {
-        let list = fs::read_to_string(capture(&format!("kubernetes-bring-up/{file}")));
-        let list: Value = serde_json::from_str(&list.expect("a capture")).expect("JSON");
+    for kind in BRING_UP_KINDS {
+        let list = captured_json(&format!("{BRING_UP}/{kind}.json"));
         for object in list["items"].as_array().expect("items") {
             let mut one = Snapshot::default();
             assert!(one.add(&object.to_string()), "{object}");

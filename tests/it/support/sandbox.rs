@@ -15,7 +15,7 @@ use tilt_honeycomb::base::process_tree;
 use tilt_honeycomb::spool::store::Store;
 
 use super::process::Invocation;
-use super::recorded::{KINDS, capture};
+use super::recorded::KINDS;
 use super::tilt_folder::TiltFolder;
 use super::wait::{eventually, retry};
 
@@ -48,11 +48,7 @@ impl Sandbox {
         for folder in ["home", "state", "bin", "tilt", "work"] {
             fs::create_dir(sandbox.path(folder)).expect("a folder");
         }
-        for kind in KINDS {
-            let name = format!("{kind}.json");
-            let recorded = capture(&format!("compose/{name}"));
-            fs::copy(recorded, sandbox.path("tilt").join(name)).expect("a copy");
-        }
+        sandbox.tilt().show_recorded("compose", &KINDS);
         sandbox.install_copy("tilt", &test_tool("fake-tilt"));
         sandbox
     }
@@ -118,6 +114,17 @@ impl Sandbox {
     /// The program with these options, which are separated by spaces.
     pub fn run(&self, options: &str) -> Invocation {
         self.command(&[&[PROGRAM], &options.split_whitespace().collect::<Vec<_>>()[..]].concat())
+    }
+
+    /// Writes `tilt.json`, the exit snapshot of a `tilt ci`, to the current folder of the program.
+    pub fn write_snapshot(&self, snapshot: impl AsRef<[u8]>) {
+        fs::write(self.path("work/tilt.json"), snapshot).expect("a snapshot");
+    }
+
+    /// A dry run that reports an exit snapshot. `options` are separated by spaces.
+    pub fn dry_run_of_snapshot(&self, snapshot: impl AsRef<[u8]>, options: &str) -> Invocation {
+        self.write_snapshot(snapshot);
+        self.run(&format!("--once --dry-run --snapshot tilt.json {options}"))
     }
 
     /// The program on a terminal of its own. stdout is what the terminal shows.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::recorded::read_capture;
 use super::wait::{eventually, within};
 
 /// The files that control the fake `tilt`. `tests/fakes/bin/fake_tilt.rs` describes each of them.
@@ -21,6 +22,27 @@ impl TiltFolder {
         let path = self.0.join(name);
         once_free(|| fs::rename(&fresh, &path)).expect("a renamed file");
         self
+    }
+
+    /// Makes Tilt show these objects of a kind, and no others.
+    pub fn show(&self, kind: &str, objects: impl Into<Value>) -> &Self {
+        let list = json!({"kind": "List", "items": objects.into()});
+        self.set(&format!("{kind}.json"), list.to_string())
+    }
+
+    /// Makes Tilt show these kinds as they are recorded in a folder of the captures.
+    pub fn show_recorded(&self, folder: &str, kinds: &[&str]) -> &Self {
+        for kind in kinds {
+            let name = format!("{kind}.json");
+            self.set(&name, read_capture(&format!("{folder}/{name}")));
+        }
+        self
+    }
+
+    /// Makes Tilt show the status of a `tilt ci`.
+    pub fn show_ci_status(&self, status: &Value) -> &Self {
+        let metadata = json!({"name": "Tiltfile"});
+        self.show("sessions", [json!({"kind": "Session", "metadata": metadata, "status": status})])
     }
 
     /// Makes a watch print another version of an object.
@@ -79,11 +101,12 @@ impl TiltFolder {
         })
     }
 
-    /// Replays recorded watches this many times as fast. The replay starts when `replay-held` is removed.
-    pub fn replay(&self, capture: impl Fn(&str) -> PathBuf, speed: u32) -> &Self {
+    /// Replays the recorded watches of a folder, this many times as fast. The replay starts when
+    /// `replay-held` is removed.
+    pub fn replay(&self, folder: &str, speed: u32) -> &Self {
         for kind in ["uiresources", "dockerimages"] {
             let journal = format!("watch-{kind}.jsonl");
-            let recorded = fs::read(capture(&journal)).expect("a capture");
+            let recorded = read_capture(&format!("{folder}/{journal}"));
             self.unset(&format!("{kind}.json")).set(&journal, recorded);
         }
         self.set("replay-held", "").set("replay-speed", speed.to_string())

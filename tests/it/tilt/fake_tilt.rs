@@ -73,7 +73,7 @@ fn a_watch_prints_the_list_twice_and_then_each_change() {
 #[test]
 fn a_replay_shows_every_recorded_build() {
     let sandbox = Sandbox::new();
-    sandbox.tilt().replay(|journal| capture(&format!("storm/{journal}")), 50);
+    sandbox.tilt().replay("storm", 50);
     let watches = ["uiresources", "dockerimages"]
         .map(|kind| tilt(&sandbox, &["get", kind, "--watch", "-o", "json"]));
     let updates = || {
