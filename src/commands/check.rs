@@ -16,6 +16,7 @@ use crate::commands::print_line;
 use crate::commands::stop;
 use crate::config::collector_settings::CollectorSettings;
 use crate::config::error::ConfigError;
+use crate::config::key::NoKey;
 use crate::config::{CheckConfig, CheckOutput};
 use crate::exit_code::Exit;
 use crate::honeycomb::api_key::{ApiKey, Shape};
@@ -80,10 +81,9 @@ pub fn run(config: &CheckConfig, beside: &Beside, stuck: Exit) -> Exit {
         let _ = interrupter.set(Box::new(connection.api.interrupter()));
     }
     check_state(config, &mut report);
-    report.add(match &config.key {
-        Ok(found) => findings::key(Shape::of(&found.key), &found.source),
-        Err(error) => Finding::invalid("key", error),
-    });
+    let has_collector =
+        tilt.is_some_and(|(snapshot, _)| collector::resource(&snapshot, config).is_some());
+    report.add(check_format(config, has_collector));
     let KeyAnswers { auth, takes_events, events } =
         check_endpoint(config, &connection, &mut report);
     report.add(check_dataset(config, connection.as_ref().ok(), auth.as_ref(), takes_events));
@@ -123,9 +123,9 @@ fn check_tilt(
     if let Some(finding) = findings::cluster(&snapshot) {
         report.add(finding);
     }
-    let name = &config.collector;
-    let is_there = snapshot.resources.iter().any(|resource| resource.name == *name);
-    let arguments = if is_there { tilt.serve_arguments(name, shutdown) } else { Vec::new() };
+    let arguments = collector::resource(&snapshot, config)
+        .map(|collector| tilt.serve_arguments(&collector.name, shutdown))
+        .unwrap_or_default();
     Some((snapshot, CollectorSettings::of(&arguments)))
 }
 
@@ -165,6 +165,15 @@ fn check_queue(config: &CheckConfig, dir: &Path, is_open: Option<bool>, report: 
     }
 }
 
+/// Whether there is a key, and what its format shows.
+fn check_format(config: &CheckConfig, has_collector: bool) -> Finding {
+    match &config.key {
+        Ok(found) => findings::key(Shape::of(&found.key), &found.source),
+        Err(NoKey::Missing(_)) if has_collector => findings::key_of_collector_only(),
+        Err(error) => Finding::invalid("key", error),
+    }
+}
+
 /// Sends one request, which shows both whether the endpoint responds and whose key it is, and one that
 /// shows whether a gateway takes events.
 fn check_endpoint(
@@ -187,7 +196,7 @@ fn check_endpoint(
     let skipped = |why| (findings::skipped_team(why), KeyAnswers::default());
     let (team, answers) = match response {
         Err(_) => skipped("no response from the endpoint"),
-        Ok(_) if config.key.is_err() => skipped("no API key"),
+        Ok(_) if config.key.is_err() => skipped("no API key here"),
         Ok(_) if connection.key.is_none() => skipped("the API key cannot work"),
         Ok(response) => check_key(config, connection, &response),
     };

@@ -11,7 +11,7 @@ use crate::config::collector_settings::CollectorSettings;
 use crate::honeycomb::problem::TEXT_LIMIT;
 use crate::messages;
 use crate::spool::delivery_record::DeliveryRecord;
-use crate::tilt::model::Snapshot;
+use crate::tilt::model::{Resource, Snapshot};
 
 /// The settings as options, such as ` with --dataset dev`. Empty if there are none.
 fn options(settings: &CollectorSettings) -> String {
@@ -45,6 +45,11 @@ fn differ(settings: &CollectorSettings, config: &CheckConfig) -> bool {
             .is_some_and(|(own, checked)| own != checked)
 }
 
+/// The resource of the collector in this Tilt.
+pub(super) fn resource<'a>(snapshot: &'a Snapshot, config: &CheckConfig) -> Option<&'a Resource> {
+    snapshot.resources.iter().find(|resource| resource.name == config.collector)
+}
+
 /// Whether the resource of the collector runs in this Tilt. `settings` are those of its arguments.
 pub(super) fn running(
     snapshot: &Snapshot,
@@ -53,7 +58,7 @@ pub(super) fn running(
 ) -> Finding {
     const TOPIC: &str = "collector";
     let name = &config.collector;
-    let Some(resource) = snapshot.resources.iter().find(|resource| resource.name == *name) else {
+    let Some(resource) = resource(snapshot, config) else {
         let advice = "call honeycomb_collector() in the Tiltfile to report all the time";
         return Finding::note(TOPIC, format!("no resource {name} in this Tilt; {advice}"));
     };
@@ -67,6 +72,9 @@ pub(super) fn running(
             Finding::note(TOPIC, text)
         }
         Some("ok") => Finding::ok(TOPIC, format!("the resource {name} runs{options}")),
+        Some("pending") => {
+            Finding::note(TOPIC, format!("the resource {name} is starting{options}"))
+        }
         status => {
             let status = one_line(status.unwrap_or("unknown"), TEXT_LIMIT);
             let text = format!("the resource {name} does not run ({status}); see its log");

@@ -5,7 +5,6 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 
 use crate::base::text::{counted, one_line, printable};
-use crate::config::error::ConfigError;
 use crate::exit_code::Exit;
 use crate::honeycomb::api_key::Shape;
 use crate::honeycomb::auth::Auth;
@@ -86,7 +85,7 @@ impl Finding {
     }
 
     /// An option or variable that is missing or invalid.
-    pub fn invalid(topic: &'static str, error: &ConfigError) -> Self {
+    pub fn invalid(topic: &'static str, error: &impl ToString) -> Self {
         Self::bad(topic, Exit::Usage, error.to_string())
     }
 
@@ -256,6 +255,13 @@ pub fn key(shape: Shape, source: &str) -> Finding {
         (None, Some(doubt)) => Finding::note(TOPIC, format!("{kind}; {doubt}")),
         (None, None) => Finding::ok(TOPIC, kind),
     }
+}
+
+/// No key here, beside a collector. Only the environment of Tilt holds its key, and Tilt does not show it.
+pub fn key_of_collector_only() -> Finding {
+    let text = "only the collector has one, which check cannot read; to check a key, set \
+                HONEYCOMB_API_KEY here or give --api-key-file";
+    Finding::skipped("key", text)
 }
 
 /// Whether the endpoint responds, and how fast.

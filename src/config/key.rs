@@ -1,6 +1,7 @@
 //! Finds the API key: in the file of `--api-key-file`, else in `HONEYCOMB_API_KEY`, else in the user's
 //! own key file. Pure: files and variables come from the [`Environment`]. No message contains the key.
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -17,9 +18,32 @@ pub struct FoundKey {
     pub source: String,
 }
 
+/// Why no key was found.
+#[derive(Debug)]
+pub enum NoKey {
+    /// No source was given.
+    Missing(ConfigError),
+    /// A source was given, but holds no usable key.
+    Unusable(ConfigError),
+}
+
+impl fmt::Display for NoKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Missing(error) | Self::Unusable(error)) = self;
+        error.fmt(f)
+    }
+}
+
+impl From<NoKey> for ConfigError {
+    fn from(no_key: NoKey) -> Self {
+        let (NoKey::Missing(error) | NoKey::Unusable(error)) = no_key;
+        error
+    }
+}
+
 /// The first key that is there. A source that is given but holds no usable key is an error, and the
 /// next one is not tried.
-pub fn find(file: Option<&Path>, environment: &Environment) -> Result<FoundKey, ConfigError> {
+pub fn find(file: Option<&Path>, environment: &Environment) -> Result<FoundKey, NoKey> {
     if let Some(path) = file {
         return match (environment.read_file)(path) {
             Ok(text) => parse(path.display().to_string(), &text),
@@ -56,21 +80,25 @@ fn own_file(environment: &Environment) -> Option<PathBuf> {
     folder.map(|folder| folder.join("tilt-honeycomb").join("key"))
 }
 
-fn parse(source: String, text: &str) -> Result<FoundKey, ConfigError> {
+fn parse(source: String, text: &str) -> Result<FoundKey, NoKey> {
     match ApiKey::parse(text) {
         Ok(key) => Ok(FoundKey { key, source }),
-        Err(why) if source == KEY_VARIABLE => Err(ConfigError::new(format!("{source} {why}"))),
-        Err(why) => Err(ConfigError::new(format!("the key in {source} {why}"))),
+        Err(why) if source == KEY_VARIABLE => Err(unusable(format!("{source} {why}"))),
+        Err(why) => Err(unusable(format!("the key in {source} {why}"))),
     }
 }
 
-fn unreadable(what: &str, path: &Path, error: &io::Error) -> ConfigError {
-    ConfigError::new(format!("{what}{}: {error}", path.display()))
+fn unreadable(what: &str, path: &Path, error: &io::Error) -> NoKey {
+    unusable(format!("{what}{}: {error}", path.display()))
 }
 
-fn no_key(own_file: &str, environment: &Environment) -> ConfigError {
+fn unusable(message: String) -> NoKey {
+    NoKey::Unusable(ConfigError::new(message))
+}
+
+fn no_key(own_file: &str, environment: &Environment) -> NoKey {
     let hint = environment.mistyped(KEY_VARIABLE);
-    ConfigError::new(format!(
+    NoKey::Missing(ConfigError::new(format!(
         "no API key: set HONEYCOMB_API_KEY{own_file} or give --api-key-file{hint}"
-    ))
+    )))
 }

@@ -20,7 +20,7 @@ use crate::cli::{Cli, Command};
 use crate::config::collector_settings::CollectorSettings;
 use crate::config::environment::Environment;
 use crate::config::error::ConfigError;
-use crate::config::key::FoundKey;
+use crate::config::key::{FoundKey, NoKey};
 use crate::events::common_fields::Context;
 use crate::honeycomb::client::Client;
 use crate::honeycomb::endpoint::{Destination, Endpoint};
@@ -155,7 +155,7 @@ pub struct CheckConfig {
     /// The longest time for one request.
     pub timeout: Duration,
     pub state_dir: Result<PathBuf, ConfigError>,
-    pub key: Result<FoundKey, ConfigError>,
+    pub key: Result<FoundKey, NoKey>,
     pub endpoint: Result<Endpoint, ConfigError>,
     pub dataset: Result<String, ConfigError>,
     /// The address of Honeycomb's UI, if it is known.

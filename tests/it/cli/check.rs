@@ -321,8 +321,32 @@ fn check_shows_if_a_collector_runs_in_this_tilt() {
         .args(&["--dataset", DATASET]);
     let outcome = run_with_option.finish().exits_with(0).finds("dataset", "ok", DATASET);
     outcome.finds("collector", "note", "with --dataset other, and check looks at others");
+    let starting = format!("the resource {name} is starting with --dataset other");
+    run(&set("pending", "Enabled")).finds_exactly("collector", "note", &starting);
     run(&set("error", "Enabled")).finds("collector", "note", "does not run (error); see its log");
     run(&set("none", "Disabled")).finds("collector", "note", "is disabled");
+}
+
+#[test]
+fn a_key_that_only_the_collector_has_is_not_called_bad() {
+    let (sandbox, server, _api) = ready();
+    let check_without_key = || check(&sandbox, &server, "").finish();
+    check_without_key().exits_with(2).finds("key", "bad", "no API key: set HONEYCOMB_API_KEY");
+    sandbox.tilt().change("uiresources", |all| {
+        all[1]["metadata"]["name"] = "honeycomb-collector".into();
+        all[1]["status"]["runtimeStatus"] = "ok".into();
+    });
+    let outcome = check_without_key()
+        .exits_with(0)
+        .finds("collector", "ok", "runs")
+        .finds("key", "skipped", "only the collector has one, which check cannot read")
+        .finds("key", "skipped", "set HONEYCOMB_API_KEY here or give --api-key-file")
+        .finds("team", "skipped", "no API key here");
+    let conclusion = outcome.stdout.lines().last();
+    assert_eq!(conclusion, Some("not everything could be checked: key, team, dataset"));
+    let given = ["--api-key-file", "/no-such-file"];
+    let outcome = check(&sandbox, &server, "").args(&given).finish();
+    outcome.exits_with(2).finds("key", "bad", "--api-key-file /no-such-file");
 }
 
 #[test]
