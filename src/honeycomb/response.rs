@@ -78,8 +78,7 @@ pub enum EventResult {
 
 /// The advice for a 401.
 pub const UNKNOWN_KEY: &str = "the API key is not known here; check HONEYCOMB_API_KEY or the \
-                               file of --api-key-file, and that HONEYCOMB_API_ENDPOINT is the key's \
-                               region";
+                               key file, and that HONEYCOMB_API_ENDPOINT is the key's region";
 /// The advice for a key without the permission to send events.
 pub const MAY_NOT_SEND: &str =
     "the API key may not send events; give it the permission \"send events\"";
@@ -93,7 +92,7 @@ pub const WEB_PAGE: &str = "a proxy or a gateway answers with a web page instead
 
 /// The advice for a 401 of a Refinery. Its `AccessKeys` decide which keys it accepts.
 const NOT_LISTED: &str = "Refinery does not accept this API key; add it to the AccessKeys of Refinery, or \
-                          check HONEYCOMB_API_KEY or the file of --api-key-file";
+                          check HONEYCOMB_API_KEY or the key file";
 /// The advice for a Refinery that fails to look up the key.
 const KEY_LOOK_UP_FAILED: &str = "Refinery cannot look up the API key; check that it reaches Honeycomb and that \
                                   the key is right";
@@ -353,7 +352,7 @@ mod tests {
     #[test]
     fn a_refusal_is_one_line_of_advice() {
         for (status, named) in [
-            (401, "HONEYCOMB_API_KEY or the file of --api-key-file"),
+            (401, "HONEYCOMB_API_KEY or the key file"),
             (403, "permission"),
             (403, "throttles"),
             (404, "HONEYCOMB_DATASET"),

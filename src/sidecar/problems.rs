@@ -18,6 +18,8 @@ const MAX_LOGGED: usize = 20;
 const PROBLEM_LIMIT: usize = 300;
 /// After this time, failing deliveries need a person.
 const LONG_OUTAGE: Duration = Duration::from_mins(10);
+/// The advice beside a refusal. A collector reads its settings and the key when it starts.
+const RESTART: &str = "after you change a setting, restart the collector";
 /// How often a long outage is logged again.
 const REMINDER_INTERVAL: Duration = Duration::from_hours(1);
 
@@ -126,8 +128,8 @@ impl Problems {
             self.record.last_success = Some(unix_seconds(now));
         }
         let (problem, reason) = match &delivery.end {
-            DeliveryEnd::Kept(failure) => ("kept", &failure.reason),
-            DeliveryEnd::Refused { advice } => ("refused", advice),
+            DeliveryEnd::Kept(failure) => ("kept", failure.reason.clone()),
+            DeliveryEnd::Refused { advice } => ("refused", format!("{advice}; {RESTART}")),
             // A stopped delivery tells nothing about the problem. The last delivery of the process
             // follows it.
             DeliveryEnd::Stopped => return false,
@@ -148,7 +150,7 @@ impl Problems {
                 return self.deliveries.end() || had_store_problem;
             }
         };
-        self.on_failed_delivery(problem, reason, delivery, now);
+        self.on_failed_delivery(problem, &reason, delivery, now);
         if self.deliveries.add(problem) {
             let retry = retry_in.map_or_else(String::new, retrying_in);
             log::warn!("{reason}; {}{retry}", messages::kept(delivery.waiting));
@@ -245,6 +247,17 @@ mod tests {
         assert!(problems.on_delivery(&delivery(DeliveryEnd::Empty), None, UNIX_EPOCH));
         assert_eq!(problems.delivery(), None);
         assert!(!problems.on_delivery(&delivery(DeliveryEnd::Empty), None, UNIX_EPOCH));
+    }
+
+    #[test]
+    fn a_long_refusal_says_that_a_new_setting_needs_a_restart() {
+        let mut problems = Problems::default();
+        let refused = DeliveryEnd::Refused { advice: "unknown key".to_owned() };
+        problems.on_delivery(&delivery(refused), None, UNIX_EPOCH);
+        let reason = "unknown key; after you change a setting, restart the collector";
+        assert_eq!(problems.delivery_record().last_problem.as_deref(), Some(reason));
+        let warning = problems.long_outage(UNIX_EPOCH + LONG_OUTAGE).expect("a warning");
+        assert!(warning.contains(reason), "{warning}");
     }
 
     #[test]

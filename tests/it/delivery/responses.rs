@@ -301,8 +301,8 @@ fn status_401_403_and_404_are_explained_and_not_retried() {
     for (status, fix) in [
         (
             401,
-            "check HONEYCOMB_API_KEY or the file of --api-key-file, and that \
-             HONEYCOMB_API_ENDPOINT is the key's region",
+            "check HONEYCOMB_API_KEY or the key file, and that HONEYCOMB_API_ENDPOINT is the key's \
+             region",
         ),
         (403, "give it the permission \"send events\""),
         (403, "or Honeycomb throttles this team"),
