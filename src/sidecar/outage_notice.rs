@@ -7,7 +7,7 @@ use crate::tilt::error::TiltError;
 use crate::tilt::notice::Notice;
 
 /// What Tilt's UI shows.
-const TEXT: &str = "No delivery to Honeycomb for 10 minutes; see the log";
+const TEXT: &str = "No delivery to Honeycomb for over 10 minutes; see the log";
 
 /// The notice, and whether Tilt may show it.
 #[derive(Debug)]

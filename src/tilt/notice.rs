@@ -14,6 +14,11 @@ use crate::tilt::client::{CALL_TIMEOUT, Calls};
 use crate::tilt::command::TiltCommand;
 use crate::tilt::error::TiltError;
 
+/// A yellow triangle with an exclamation mark. Tilt's UI downloads the font of its named icons from Google,
+/// and shows their names as text without it.
+const ICON: &str = "<svg viewBox='0 0 24 24'><path fill='#fcb41e' fill-rule='evenodd' \
+                    d='M12 2 1 21h22zm-1 7h2v6h-2zm0 7.5h2v2h-2z'/></svg>";
+
 /// A notice that may be shown.
 #[derive(Debug, Clone)]
 pub struct Notice {
@@ -34,7 +39,7 @@ impl Notice {
             "spec": {
                 "location": {"componentID": self.resource, "componentType": "Resource"},
                 "text": text,
-                "iconName": "warning",
+                "iconSVG": ICON,
             },
         });
         fs::write(&self.file, button.to_string())?;

@@ -53,7 +53,9 @@ fn deliveries_that_fail_for_ten_minutes_are_logged_again() {
     let shown = fs::read_to_string(&button).expect("a button");
     let location = r#""location":{"componentID":"honeycomb-collector","componentType":"Resource"}"#;
     assert!(shown.contains(location), "{shown}");
-    assert!(shown.contains("No delivery to Honeycomb for 10 minutes"), "{shown}");
+    assert!(shown.contains("No delivery to Honeycomb for over 10 minutes"), "{shown}");
+    // A named icon needs a font from the internet.
+    assert!(shown.contains(r#""iconSVG":"<svg "#), "{shown}");
     server.usually(Answer::Accept);
     sidecar.says("Z deliveries work again after 11m ").says("Z sent ");
     eventually("no notice in Tilt's UI", || !button.exists());
