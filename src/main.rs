@@ -9,7 +9,9 @@ use tilt_honeycomb::base::limits;
 use tilt_honeycomb::base::process_tree;
 use tilt_honeycomb::base::text::printable;
 use tilt_honeycomb::cli::{self, Cli, Command, EarlyExit};
-use tilt_honeycomb::commands::{board, check, dry_run, flush, idle, report, snapshot, summary};
+use tilt_honeycomb::commands::{
+    board, check, ci_supervisor, dry_run, flush, idle, report, snapshot, summary,
+};
 use tilt_honeycomb::config::collector_settings::CollectorSettings;
 use tilt_honeycomb::config::environment::Environment;
 use tilt_honeycomb::config::error::ConfigError;
@@ -26,15 +28,19 @@ fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     let never_fails = cli::never_fails(&arguments);
     let ends_by_itself = cli::ends_by_itself(&arguments);
-    let on_panic = if never_fails { Exit::Done } else { Exit::Unexpected };
-    limits::prepare(on_panic as i32);
-    idle::on_panic(on_panic, ends_by_itself);
+    prepare_for_early_end(if never_fails { Exit::Done } else { Exit::Unexpected });
     process_tree::end_children_with_this_process();
     let environment = Environment::of_process();
+    ci_supervisor::end_with_supervisor(&environment);
     let exit = match cli::parse(&arguments) {
         Ok(cli) => {
-            tilt_honeycomb::log::init(log_level(&cli), line_start(cli.ends_by_itself()));
-            run(&cli, &environment)
+            let ends_by_itself = cli.ends_by_itself();
+            tilt_honeycomb::log::init(log_level(&cli), line_start(ends_by_itself));
+            if ci_supervisor::is_needed(&environment, ends_by_itself) {
+                ci_supervisor::run(&arguments)
+            } else {
+                run(&cli, &environment)
+            }
         }
         Err(EarlyExit::Print(text)) => {
             // A closed stdout (`--help | head`) is not an error.
@@ -43,7 +49,12 @@ fn main() -> ExitCode {
         }
         Err(EarlyExit::Usage(message)) => {
             tilt_honeycomb::log::init(LevelFilter::Warn, line_start(ends_by_itself));
-            idle::instead_of_failing_ci(usage_error(&message), &environment, ends_by_itself)
+            let exit = usage_error(&message);
+            if ci_supervisor::is_needed(&environment, ends_by_itself) {
+                idle::instead_of_failing_ci()
+            } else {
+                exit
+            }
         }
     };
     if never_fails { Exit::Done.into() } else { exit.into() }
@@ -56,14 +67,24 @@ fn run(cli: &Cli, environment: &Environment) -> Exit {
         return idle::opted_out(variable, cli.ends_by_itself());
     }
     let stuck = if cli.never_fail { Exit::Done } else { Exit::NotDelivered };
-    let exit = match Mode::resolve(cli, environment) {
+    match Mode::resolve(cli, environment) {
         Ok(mode) => {
             let beside = |collector: &CollectorSettings| config::check(cli, collector, environment);
             run_mode(&mode, &beside, stuck)
         }
         Err(error @ ConfigError { .. }) => usage_error(&error.to_string()),
-    };
-    idle::instead_of_failing_ci(exit, environment, cli.ends_by_itself())
+    }
+}
+
+/// Makes a panic and a failed allocation end the program with `exit`, and without a core dump, which would
+/// hold the key.
+#[expect(clippy::exit, reason = "after a panic, no thread can be relied on")]
+fn prepare_for_early_end(exit: Exit) {
+    limits::prepare(exit as i32);
+    std::panic::set_hook(Box::new(move |panic| {
+        let _ = writeln!(io::stderr(), "tilt-honeycomb: {panic}");
+        std::process::exit(exit as i32);
+    }));
 }
 
 /// `beside` resolves the configuration of `check` beside a running collector. `stuck` is the exit code of a

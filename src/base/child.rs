@@ -39,18 +39,16 @@ pub fn variables_with_prefix(prefix: &str) -> Vec<OsString> {
     names.filter(|name| name.as_encoded_bytes().starts_with(prefix.as_bytes())).collect()
 }
 
-/// Replaces this process by one that sleeps for a day: its locks and threads end, but its parent
-/// still sees a running process. Returns only if that fails.
+/// Asks a child to end. Windows has no such request.
 #[cfg(unix)]
-pub fn replace_with_sleep() {
-    use std::os::unix::process::CommandExt;
-    let mut sleep = std::process::Command::new("sleep");
-    let _ = sleep.arg("86400").env_remove(KEY_VARIABLE).exec();
+pub fn terminate(child: &std::process::Child) {
+    use rustix::process::{Pid, Signal, kill_process};
+    // It may be gone already.
+    let _ = kill_process(Pid::from_child(child), Signal::TERM);
 }
 
-/// Windows cannot replace a process, so this does nothing there.
 #[cfg(not(unix))]
-pub fn replace_with_sleep() {}
+pub fn terminate(_child: &std::process::Child) {}
 
 #[cfg(unix)]
 fn set_group(command: &mut std::process::Command, group: ProcessGroup) {

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 pub mod board;
 pub mod check;
 pub mod ci_summary;
+pub mod ci_supervisor;
 mod collector;
 pub mod dry_run;
 pub mod findings;

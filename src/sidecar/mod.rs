@@ -6,7 +6,6 @@
 
 pub mod live_view;
 mod outage_notice;
-mod parent_process;
 mod problems;
 mod reporter;
 mod schedule;
@@ -23,6 +22,8 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
 use crate::base::backoff;
+use crate::base::parent_process::ParentProcess;
+use crate::base::retry_start::retry_start;
 use crate::base::shutdown::{Shutdown, on_signals};
 use crate::base::time;
 use crate::config::SidecarConfig;
@@ -33,7 +34,6 @@ use crate::honeycomb::dataset_link;
 use crate::honeycomb::delivery::Delivery;
 use crate::honeycomb::sender::Sender;
 use crate::messages;
-use crate::sidecar::parent_process::ParentProcess;
 use crate::sidecar::reporter::Reporter;
 use crate::sidecar::schedule::{POLL_RETRY, SETTLE_TIME, STORE_RETRY, Schedule};
 use crate::sidecar::session::FollowedSession;
@@ -52,9 +52,6 @@ use crate::tilt::watch::{WatchEvent, WatchTarget};
 /// slowly.
 const MESSAGE_LIMIT: usize = 1_000;
 
-/// How often the start is tried if the system allows no more threads.
-const THREAD_RETRY: Duration = Duration::from_secs(5);
-
 /// Reports now, then at every interval, until stopped or orphaned.
 pub fn run(config: &SidecarConfig) -> Exit {
     let (outbox, messages) = mpsc::sync_channel(MESSAGE_LIMIT);
@@ -70,8 +67,8 @@ pub fn run(config: &SidecarConfig) -> Exit {
         let client = sender.client().clone();
         Ok((Sidecar::start(config, shutdown.clone(), sender, &outbox)?, client))
     };
-    let started =
-        retry_start(&shutdown, handle_signals).and_then(|()| retry_start(&shutdown, start));
+    let started = retry_start(&shutdown, "a thread", handle_signals)
+        .and_then(|()| retry_start(&shutdown, "a thread", start));
     let Some((mut sidecar, client)) = started else { return Exit::Done };
     sidecar.log_start();
     dataset_link::log_when_known(client.api(), &config.send.destination);
@@ -80,26 +77,6 @@ pub fn run(config: &SidecarConfig) -> Exit {
         sidecar.shut_down(&messages);
     }
     exit
-}
-
-/// Repeats `start` until it succeeds, because the system may allow no more threads at the moment. Returns
-/// `None` if a shutdown is requested first.
-fn retry_start<T>(shutdown: &Shutdown, mut start: impl FnMut() -> io::Result<T>) -> Option<T> {
-    let mut is_logged = false;
-    loop {
-        match start() {
-            Ok(started) => return Some(started),
-            Err(error) if !is_logged => {
-                let pause = THREAD_RETRY.as_secs();
-                log::warn!("cannot start a thread: {error}; retrying every {pause}s");
-                is_logged = true;
-            }
-            Err(_) => {}
-        }
-        if shutdown.wait_until(time::now() + THREAD_RETRY) {
-            return None;
-        }
-    }
 }
 
 /// A running sidecar.

@@ -42,6 +42,8 @@ mod ci {
     #[cfg(target_os = "linux")]
     mod large_snapshots;
     mod old_snapshots;
+    #[cfg(target_os = "linux")]
+    mod supervision;
     mod tilt_ci;
 }
 

@@ -7,18 +7,31 @@ use winsafe::{
     GetCurrentProcessId, HPROCESS, HPROCESSLIST, SysResult, co, guard::CloseHandleGuard,
 };
 
+/// Asks this process to end as soon as its parent has exited. Only Linux can do that.
+#[cfg(target_os = "linux")]
+pub fn end_with_parent() {
+    use rustix::process::{Signal, set_parent_process_death_signal};
+    // Without it, a sidecar ends once Tilt is gone.
+    let _ = set_parent_process_death_signal(Some(Signal::TERM));
+}
+
+#[cfg(not(target_os = "linux"))]
+pub fn end_with_parent() {}
+
 /// The parent process at one point in time. When it exits, Unix assigns another parent.
 #[cfg(unix)]
 #[derive(Debug)]
-pub(super) struct ParentProcess(Option<Pid>);
+pub struct ParentProcess(Option<Pid>);
 
 #[cfg(unix)]
 impl ParentProcess {
-    pub(super) fn current() -> Self {
+    /// The parent of this process.
+    pub fn current() -> Self {
         Self(getppid())
     }
 
-    pub(super) fn has_exited(&self) -> bool {
+    /// True once it has exited.
+    pub fn has_exited(&self) -> bool {
         getppid() != self.0
     }
 }
@@ -26,16 +39,19 @@ impl ParentProcess {
 /// The parent process at one point in time. While this handle is open, no other process can get its
 /// id. `None` if the parent had exited before.
 #[cfg(windows)]
-pub(super) struct ParentProcess(Option<CloseHandleGuard<HPROCESS>>);
+#[derive(Debug)]
+pub struct ParentProcess(Option<CloseHandleGuard<HPROCESS>>);
 
 #[cfg(windows)]
 impl ParentProcess {
-    pub(super) fn current() -> Self {
+    /// The parent of this process.
+    pub fn current() -> Self {
         let open = |id| HPROCESS::OpenProcess(co::PROCESS::SYNCHRONIZE, false, id);
         Self(parent_id().and_then(open).ok())
     }
 
-    pub(super) fn has_exited(&self) -> bool {
+    /// True once it has exited.
+    pub fn has_exited(&self) -> bool {
         // A process is signalled when it has exited.
         let is_signalled = |parent: &CloseHandleGuard<HPROCESS>| {
             parent.WaitForSingleObject(Some(0)) == Ok(co::WAIT::OBJECT_0)
