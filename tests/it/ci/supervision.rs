@@ -1,4 +1,4 @@
-//! Whatever ends the sidecar beside `tilt ci`, the process that Tilt started goes on until Tilt ends it.
+//! The sidecar beside `tilt ci` may end in any way. The process that Tilt started goes on.
 
 use std::fs;
 

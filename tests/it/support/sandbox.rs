@@ -192,9 +192,9 @@ impl Sandbox {
         let program = self.path("bin/program");
         if !program.exists() {
             // An ordinary user may not be allowed into the folder of the build.
-            fs::copy(PROGRAM, &program).expect("a copy");
+            copy_program(Path::new(PROGRAM), &program);
             fs::remove_file(self.path("bin/tilt")).expect("the fake tilt");
-            fs::copy(test_tool("fake-tilt"), self.path("bin/tilt")).expect("a copy");
+            copy_program(&test_tool("fake-tilt"), &self.path("bin/tilt"));
         }
         let run = self.command(&["/bin/sh", "-c", script]).env("PROGRAM", program);
         if !rustix::process::geteuid().is_root() {
@@ -262,6 +262,14 @@ pub fn set_mode(path: &Path, mode: u32) {
         .expect("a file mode");
     #[cfg(windows)]
     let _ = (path, mode);
+}
+
+/// Copies a program with `cp`. A file that this process writes may be open in a process that another test
+/// starts at that moment, and such a file cannot run.
+#[cfg(target_os = "linux")]
+fn copy_program(from: &Path, to: &Path) {
+    let status = Command::new("cp").args([from, to]).status().expect("cp");
+    assert!(status.success(), "cp: {status}");
 }
 
 /// Makes a file or a folder with its content belong to a user.
