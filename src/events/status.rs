@@ -7,7 +7,7 @@ use crate::base::time::from_unix_micros;
 use crate::events::derivation::Derivation;
 use crate::events::derived::Build;
 use crate::events::event::{Event, EventKind, Fields};
-use crate::events::observation::Heartbeats;
+use crate::events::observation::{Heartbeats, ResourceStatus};
 use crate::events::startup;
 use crate::tilt::model::{Resource, ResourceType};
 
@@ -34,7 +34,7 @@ impl Derivation<'_> {
 
     /// Tilt shows a resource before it gives it a status. Such a resource has no event.
     fn derive_resource_status(&mut self, resource: &Resource) {
-        if !resource.has_status() {
+        if !resource.has_status() || self.is_recorded_end(resource) {
             return;
         }
         let event = self.resource_event(resource);
@@ -49,6 +49,13 @@ impl Derivation<'_> {
             let events = self.tracker.fold_report(resource, event, limit);
             self.derived.heartbeats.extend(events);
         }
+    }
+
+    /// True if the end of the session was recorded before with this status. It is recorded again if an
+    /// error left it unknown whether the record is on disk.
+    fn is_recorded_end(&self, resource: &Resource) -> bool {
+        let is_past = self.observation.seen_at.is_some() && !self.observation.is_over();
+        is_past && self.tracker.reported_status(resource) == Some(&ResourceStatus::of(resource))
     }
 
     /// Sends the pending reports of the resources that will not be reported again.

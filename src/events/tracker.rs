@@ -277,9 +277,9 @@ impl SessionTracker {
         taken.filter_map(|(_, known)| known.reports.as_mut()?.take_pending()).collect()
     }
 
-    /// True if an earlier observation reported the status of the resource.
-    pub fn was_reported(&self, resource: &Resource) -> bool {
-        self.resources.get(&resource.name).is_some_and(|known| known.status.is_some())
+    /// The status in the last `uiresource` event of the resource.
+    pub fn reported_status(&self, resource: &Resource) -> Option<&ResourceStatus> {
+        Some(&self.resources.get(&resource.name)?.status.as_ref()?.status)
     }
 
     /// The rollout of a resource that has not ended.

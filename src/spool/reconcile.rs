@@ -32,6 +32,7 @@ mod tests {
 
     use super::*;
     use crate::events::event::EventKind;
+    use crate::events::observation::Heartbeats;
     use crate::tilt::model::{Resource, ResourceType, Snapshot, Timestamp, Update};
 
     #[test]
@@ -59,5 +60,32 @@ mod tests {
             reconcile(&mut state, &Observation::at(&snapshot), &Context::default(), now);
         }
         assert_eq!(state.queue().fresh().iter().filter(|e| e.kind == EventKind::Update).count(), 1);
+    }
+
+    #[test]
+    fn the_end_of_a_session_is_recorded_once() {
+        let mut state = State::default();
+        let status = |status: &str| {
+            let resource = Resource {
+                name: "web".into(),
+                update_status: Some(status.into()),
+                ..Resource::default()
+            };
+            Snapshot { resources: vec![resource], ..Snapshot::default() }
+        };
+        let at = |seconds: u64| UNIX_EPOCH + Duration::from_secs(1_800_000_000 + seconds);
+        let context = Context::default();
+        reconcile(&mut state, &Observation::at(&status("ok")), &context, at(0));
+        let last = status("error");
+        let end = Observation {
+            seen_at: Some(at(1)),
+            heartbeats: Heartbeats::Changed(&["web".to_owned()]),
+            ..Observation::at(&last)
+        };
+        // The second time, an error left it unknown whether the first record is on disk.
+        reconcile(&mut state, &end, &context, at(2));
+        reconcile(&mut state, &end, &context, at(3));
+        let queue = state.queue().fresh();
+        assert_eq!(queue.iter().filter(|e| e.kind == EventKind::UiResource).count(), 2);
     }
 }

@@ -145,7 +145,8 @@ impl Derivation<'_> {
         let trouble = match (failure, known.and_then(|open| open.trouble)) {
             (Some(_), None) => {
                 let was_running = was_observed
-                    || self.observation.is_watched && self.tracker.was_reported(resource);
+                    || self.observation.is_watched
+                        && self.tracker.reported_status(resource).is_some();
                 let since =
                     OpenRollout::failed_since(resource, rollout.updated_at, was_running, self.now);
                 Some(Trouble::begin(since, self.now))
