@@ -295,7 +295,7 @@ pub const TABLE: &[Class] = &[
                 "did not properly respond after a period of time", "semaphore timeout period has expired",
             ] },
             Cause { origins: &[ImageBuild, Push, Apply, LiveUpdate, Command, Compose, Session, Unknown], phrases: &[
-                "timed out", "retry timeout", "within requested timeout", "in the time allotted", ": timeout :", ": timeout after", "readiness timeout",
+                "timed out", "retry timeout", "within requested timeout", "in the time allotted", ": timeout :", ": timeout occurred", ": timeout occured", ": timeout after", "readiness timeout",
             ] },
         ],
         pod_statuses: &[],
@@ -304,6 +304,8 @@ pub const TABLE: &[Class] = &[
             image("ImageBuild: DeadlineExceeded: context deadline exceeded", "moby/buildkit/issues/4327"),
             stage("executor failed running [copy /src-0/component src/project/component/]: flightcontrol: exceeded retry timeout", "moby/buildkit/issues/990"),
             image("ImageBuild: Get https://registry-1.docker.io/v2/: net/http: request canceled (Client.Timeout exceeded while awaiting headers)", "docker/setup-buildx-action/pull/609"),
+            live("Updating pod shop-1: copying changed files: Timeout occurred", "gravitational/teleport/issues/12292"),
+            live("Updating pod shop-1: copying changed files: Timeout occured", "containerd/cri/issues/439"),
             live("Updating pod es-1: Error from server: Get https://192.0.2.101:10250/containerLogs/default/es-1/es: net/http: TLS handshake timeout", "pires/kubernetes-elasticsearch-cluster/issues/168"),
             tiltfile("Traceback (most recent call last):\n  /home/dev/shop/Tiltfile:1:5: in <toplevel>\nError: cannot load ext://x: loading extension repo y: download error: waiting 5s before retrying. Original error: dial tcp 192.0.2.7:22: connect: operation timed out", "tilt-dev/tilt-extensions/issues/618"),
         ],
