@@ -84,7 +84,7 @@ impl<'a> Derivation<'a> {
             if resource.only_serves() || self.tracker.may_only_serve(resource) {
                 continue;
             }
-            let id = UpdateId::new(&current.span_id, &current.started_at);
+            let id = UpdateId::from(current);
             let provisional = self.incomplete_update(resource, &id);
             self.derived.provisional.extend(provisional);
         }

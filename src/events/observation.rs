@@ -6,9 +6,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use crate::events::image_spans::ImageBuildRef;
-use crate::tilt::model::{
-    Cluster, ImageBuild, Outcome, Resource, ResourceType, Session, Snapshot, Timestamp,
-};
+use crate::tilt::model::{Cluster, ImageBuild, Outcome, Resource, Session, Snapshot, Timestamp};
 
 /// One poll of Tilt, or what the watches have shown since the last observation.
 #[derive(Debug, Clone, Copy)]
@@ -76,8 +74,7 @@ impl<'a> Observation<'a> {
 
     /// The cluster, if Tilt deploys at least one resource to it.
     pub fn cluster(&self) -> Option<&'a Cluster> {
-        let is_k8s = |resource: &Resource| resource.resource_type == Some(ResourceType::K8s);
-        self.shown_cluster.filter(|_| self.resources.iter().any(is_k8s))
+        self.shown_cluster.filter(|_| self.resources.iter().any(Resource::is_on_kubernetes))
     }
 
     /// When Tilt started, as the session says.

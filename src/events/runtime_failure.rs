@@ -2,7 +2,7 @@
 
 use crate::events::failure::classes::{COMMAND_FAILED, OTHER};
 use crate::events::failure::pod_status;
-use crate::tilt::model::{ContainerFailure, Resource, ResourceType};
+use crate::tilt::model::{ContainerFailure, Resource};
 
 /// A failure at run time, as opposed to one of an update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +22,7 @@ impl RuntimeFailure {
             return None;
         }
         let has_error = resource.runtime_status.as_deref() == Some("error");
-        if resource.resource_type != Some(ResourceType::K8s) {
+        if !resource.is_on_kubernetes() {
             return has_error.then_some(Self { class: COMMAND_FAILED, exit_code: None });
         }
         let is_unschedulable = resource.pod.as_ref().is_some_and(|pod| pod.is_unschedulable);
@@ -61,7 +61,7 @@ fn was_restarted(resource: &Resource) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tilt::model::{PodInfo, Timestamp};
+    use crate::tilt::model::{PodInfo, ResourceType, Timestamp};
 
     fn pod(status: &str, runtime_status: &str) -> Resource {
         Resource {

@@ -2,6 +2,7 @@
 
 use crate::base::ids;
 use crate::events::observation::Observation;
+use crate::tilt::model::MAIN_TILTFILE;
 
 /// Returns the uid of the `UISession`. Old versions of Tilt show none. Then the id is a hash of
 /// Tilt's start and its Tiltfile, or else of the uid of the resource `(Tiltfile)`, which lives as
@@ -15,7 +16,7 @@ pub fn session_id(observation: &Observation) -> String {
         let tiltfile = session.and_then(|session| session.tiltfile.as_deref()).unwrap_or_default();
         return ids::id(&["session", &started_at.text, tiltfile], 32);
     }
-    let tiltfile = observation.resources.iter().find(|resource| resource.name == "(Tiltfile)");
+    let tiltfile = observation.resources.iter().find(|resource| resource.name == MAIN_TILTFILE);
     let uid = tiltfile.and_then(|resource| resource.uid.as_deref());
     uid.map_or_else(String::new, |uid| ids::id(&["session", uid], 32))
 }

@@ -10,7 +10,9 @@ use crate::events::image_spans::{ImageBuildRef, ImageSpans, event_kind};
 use crate::events::observation::Phase;
 use crate::events::stage_label::StageLabel;
 use crate::events::trace::{Span, UpdateId};
-use crate::tilt::model::{ImageBuild, ImageKind, Resource, ResourceType, Stage, Timestamp, Update};
+use crate::tilt::model::{
+    ImageBuild, ImageKind, Resource, ResourceType, Stage, Timestamp, Update, is_live_update,
+};
 
 impl Derivation<'_> {
     /// The event of a finished update.
@@ -19,7 +21,7 @@ impl Derivation<'_> {
     /// gets an event, even after the resource gets a command. `None` while the status cannot tell
     /// whether the resource still only serves.
     pub fn update(&self, resource: &Resource, update: &Update) -> Option<Build> {
-        let id = UpdateId::new(&update.span_id, &update.started_at);
+        let id = UpdateId::from(update);
         let key = update_key(&resource.name, &id);
         if resource.only_serves() || self.is_reported(&key) {
             return Some(Build::without_events(key));
@@ -166,7 +168,7 @@ pub fn update_key(resource: &str, id: &UpdateId) -> String {
 fn update_type(resource: &Resource, span_id: &str) -> Option<&'static str> {
     if span_id.starts_with("tiltfile:") {
         Some("tiltfile")
-    } else if span_id.starts_with("liveupdate:") {
+    } else if is_live_update(span_id) {
         Some("live-update")
     } else if resource.builds_images {
         Some("image")
@@ -180,7 +182,7 @@ pub fn place_of_update(resource: &Resource, span_id: &str) -> Place {
     if span_id.starts_with("tiltfile:") {
         return Place::Tiltfile;
     }
-    if span_id.starts_with("liveupdate:") {
+    if is_live_update(span_id) {
         return Place::Update(Target::LiveUpdate);
     }
     match resource.resource_type {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::ids;
 use crate::events::event::Fields;
-use crate::tilt::model::{ImageBuild, Timestamp};
+use crate::tilt::model::{CurrentUpdate, ImageBuild, Timestamp, Update};
 
 /// The lengths of OpenTelemetry's trace and span ids, in hex digits.
 const TRACE_DIGITS: usize = 32;
@@ -24,6 +24,18 @@ pub struct UpdateId {
 impl UpdateId {
     pub fn new(span_id: &str, started_at: &Timestamp) -> Self {
         Self { span_id: span_id.to_owned(), started_at: started_at.text.clone() }
+    }
+}
+
+impl From<&Update> for UpdateId {
+    fn from(update: &Update) -> Self {
+        Self::new(&update.span_id, &update.started_at)
+    }
+}
+
+impl From<&CurrentUpdate> for UpdateId {
+    fn from(current: &CurrentUpdate) -> Self {
+        Self::new(&current.span_id, &current.started_at)
     }
 }
 

@@ -171,12 +171,8 @@ pub fn update_starts(resource: &Resource) -> impl Iterator<Item = &Timestamp> {
 }
 
 fn newest_update(resource: &Resource) -> Option<UpdateId> {
-    let current = resource.current_update.as_ref();
-    let current = current.map(|current| UpdateId::new(&current.span_id, &current.started_at));
-    current.or_else(|| {
-        let finished = resource.updates.first()?;
-        Some(UpdateId::new(&finished.span_id, &finished.started_at))
-    })
+    let current = resource.current_update.as_ref().map(UpdateId::from);
+    current.or_else(|| resource.updates.first().map(UpdateId::from))
 }
 
 impl SessionTracker {
@@ -381,27 +377,22 @@ impl ResourceHistory {
         if self.first_update != FirstUpdate::NotStarted {
             return;
         }
-        let is_tiltfile = resource.resource_type == Some(ResourceType::Tiltfile);
+        let is_tiltfile = resource.is_tiltfile();
         let only_served = |id: UpdateId| self.last_serve.as_ref() == Some(&id);
         let updates = resource.updates.iter();
-        let updates: Vec<_> = updates
-            .take_while(|update| !only_served(UpdateId::new(&update.span_id, &update.started_at)))
-            .collect();
+        let updates: Vec<_> =
+            updates.take_while(|update| !only_served(UpdateId::from(*update))).collect();
         self.first_update = match updates[..] {
             [] => match &resource.current_update {
-                Some(current) => {
-                    FirstUpdate::Observed(UpdateId::new(&current.span_id, &current.started_at))
-                }
+                Some(current) => FirstUpdate::Observed(UpdateId::from(current)),
                 None => FirstUpdate::NotStarted,
             },
             // Tilt keeps two updates of a resource, so a single one is the first. It keeps one
             // load of a Tiltfile, but numbers them.
             [only] if !is_tiltfile || only.span_id.ends_with(":1") => {
-                FirstUpdate::Observed(UpdateId::new(&only.span_id, &only.started_at))
+                FirstUpdate::Observed(UpdateId::from(only))
             }
-            [.., oldest] if !is_tiltfile => {
-                FirstUpdate::Maybe(UpdateId::new(&oldest.span_id, &oldest.started_at))
-            }
+            [.., oldest] if !is_tiltfile => FirstUpdate::Maybe(UpdateId::from(oldest)),
             _ => FirstUpdate::Missed,
         };
     }
@@ -425,11 +416,11 @@ impl ResourceHistory {
 
     fn observe_recent_updates(&mut self, resource: &Resource) {
         for update in resource.updates.iter().rev() {
-            let id = UpdateId::new(&update.span_id, &update.started_at);
+            let id = UpdateId::from(update);
             self.add_recent_update(id, Some(update.finished_at.text.clone()));
         }
         if let Some(current) = &resource.current_update {
-            self.add_recent_update(UpdateId::new(&current.span_id, &current.started_at), None);
+            self.add_recent_update(UpdateId::from(current), None);
         }
         let excess = self.recent_updates.len().saturating_sub(RECENT_UPDATES);
         self.recent_updates.drain(..excess);
@@ -656,7 +647,7 @@ mod tests {
             tiltfile.resource_type = Some(ResourceType::Tiltfile);
             let mut tracker = SessionTracker::default();
             tracker.observe(&tiltfile);
-            let id = UpdateId::new(&load.span_id, &load.started_at);
+            let id = UpdateId::from(&load);
             assert_eq!(tracker.is_first(&tiltfile, &id), expected, "load {number}");
         }
     }

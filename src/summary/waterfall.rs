@@ -313,8 +313,7 @@ fn distance(one: SystemTime, other: SystemTime) -> Duration {
 }
 
 fn is_tiltfile(resources: &[&Resource], name: &str) -> bool {
-    let tiltfile = |r: &&&Resource| r.resource_type == Some(ResourceType::Tiltfile);
-    resources.iter().filter(tiltfile).any(|resource| resource.name == name)
+    resources.iter().any(|resource| resource.is_tiltfile() && resource.name == name)
 }
 
 /// True for a resource of the start whose first update has not begun.

@@ -11,8 +11,8 @@ use serde::de::IgnoredAny;
 use crate::base::text::{one_line, without_credentials};
 use crate::tilt::condition_json::{RawCondition, condition, non_empty, time};
 use crate::tilt::model::{
-    Cluster, CurrentUpdate, ImageBuild, ImageKind, Outcome, PodInfo, Resource, ResourceType,
-    Session, Snapshot, Stage, Update, Waiting,
+    Cluster, CurrentUpdate, ImageBuild, ImageKind, MAIN_TILTFILE, Outcome, PodInfo, Resource,
+    ResourceType, Session, Snapshot, Stage, Update, Waiting,
 };
 use crate::tilt::pod_json::{self, RawPod};
 
@@ -444,7 +444,7 @@ fn resource_type(name: &str, specs: &[TargetSpec], history: &[RawUpdate]) -> Opt
         Some(ResourceType::Local)
     } else if has("image") {
         Some(ResourceType::ImageOnly)
-    } else if name == "(Tiltfile)" || loads_a_tiltfile() {
+    } else if name == MAIN_TILTFILE || loads_a_tiltfile() {
         Some(ResourceType::Tiltfile)
     } else {
         None

@@ -10,6 +10,9 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+/// The resource that loads the main Tiltfile. Tilt's `model.MainTiltfileManifestName`.
+pub const MAIN_TILTFILE: &str = "(Tiltfile)";
+
 /// The state of one Tilt: the result of one poll, or the change that a watch shows.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct Snapshot {
@@ -152,13 +155,31 @@ impl Resource {
         self.pod_restarts.or_else(|| self.pod_status.as_ref().map(|_| 0))
     }
 
+    /// The resources that an update of this one waits for. `None` if Tilt shows no wait, or another reason
+    /// for it.
+    pub fn dependencies_waited_for(&self) -> Option<&[String]> {
+        let waiting = self.waiting.as_ref()?;
+        (waiting.reason.as_deref() == Some("waiting-for-dep")).then_some(&waiting.on)
+    }
+
     /// True if an update of the resource waits for another resource with one of these names.
     pub fn waits_for_any_of(&self, names: &BTreeSet<&str>) -> bool {
-        let waiting = self.waiting.as_ref();
-        waiting.is_some_and(|waiting| {
-            waiting.reason.as_deref() == Some("waiting-for-dep")
-                && waiting.on.iter().any(|name| names.contains(name.as_str()))
-        })
+        let waited_for = self.dependencies_waited_for().unwrap_or_default();
+        waited_for.iter().any(|name| names.contains(name.as_str()))
+    }
+
+    pub fn is_tiltfile(&self) -> bool {
+        self.resource_type == Some(ResourceType::Tiltfile)
+    }
+
+    pub fn is_on_kubernetes(&self) -> bool {
+        self.resource_type == Some(ResourceType::K8s)
+    }
+
+    /// True if Kubernetes starts a failed pod of the resource again. It does not for a failed Job.
+    pub fn restarts_by_itself(&self) -> bool {
+        let job_failed = self.is_job && self.runtime_status.as_deref() == Some("error");
+        self.is_on_kubernetes() && !job_failed
     }
 
     /// True for a local resource that has a serve command and no update command. Tilt shows an empty
@@ -212,6 +233,17 @@ pub struct Update {
     pub error: Option<String>,
     /// The number of warnings.
     pub warnings: usize,
+}
+
+impl Update {
+    pub fn is_live_update(&self) -> bool {
+        is_live_update(&self.span_id)
+    }
+}
+
+/// True for the `spanID` of a live update.
+pub fn is_live_update(span_id: &str) -> bool {
+    span_id.starts_with("liveupdate:")
 }
 
 /// The running update of a resource, from `currentBuild`.
@@ -350,7 +382,7 @@ impl Snapshot {
 
     /// True if Tilt deploys at least one resource to Kubernetes.
     pub fn uses_kubernetes(&self) -> bool {
-        self.resources.iter().any(|resource| resource.resource_type == Some(ResourceType::K8s))
+        self.resources.iter().any(Resource::is_on_kubernetes)
     }
 
     /// Moves each pod to its resource. Drops a pod that is not the active one of its resource: the

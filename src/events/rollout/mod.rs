@@ -208,8 +208,7 @@ impl Derivation<'_> {
     /// resource was disabled.
     fn end_vanished_rollout(&mut self, resource: &Resource) {
         let Some(open) = self.tracker.open_rollout(&resource.name).cloned() else { return };
-        let is_shown =
-            |update: &Update| UpdateId::new(&update.span_id, &update.started_at) == open.update;
+        let is_shown = |update| UpdateId::from(update) == open.update;
         if resource.updates.iter().any(is_shown) {
             return;
         }
@@ -294,11 +293,11 @@ impl Derivation<'_> {
 impl<'a> Rollout<'a> {
     fn new(update: &'a Update, next: Option<&'a Timestamp>) -> Self {
         Self {
-            id: UpdateId::new(&update.span_id, &update.started_at),
+            id: UpdateId::from(update),
             started_at: &update.started_at,
             updated_at: &update.finished_at,
             next,
-            is_live_update: update.span_id.starts_with("liveupdate:"),
+            is_live_update: update.is_live_update(),
         }
     }
 
@@ -390,9 +389,7 @@ fn failed(
     rollout: &Rollout,
     moment: RolloutMoment,
 ) -> RolloutProgress {
-    let may_recover = resource.resource_type == Some(ResourceType::K8s)
-        && !(resource.is_job && resource.runtime_status.as_deref() == Some("error"));
-    if may_recover && !moment.is_over && !trouble.is_failure(moment.now) {
+    if resource.restarts_by_itself() && !moment.is_over && !trouble.is_failure(moment.now) {
         return RolloutProgress::Open { again: Some(trouble.time_left(moment.now)) };
     }
     let seen_at = trouble.seen_at().unwrap_or(moment.now);

@@ -2,7 +2,7 @@
 
 use crate::events::event::Fields;
 use crate::events::startup::blocked::{Standing, blocked};
-use crate::events::startup::progress::{Reached, is_tiltfile};
+use crate::events::startup::progress::Reached;
 
 /// Why a startup ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +52,7 @@ impl StartupCounts {
                 Reached::Ready { at } => {
                     counts.ready.push((name, at));
                     counts.recovered += usize::from(progress.has_failed);
-                    counts.tiltfile_failed |= progress.has_failed && is_tiltfile(resource);
+                    counts.tiltfile_failed |= progress.has_failed && resource.is_tiltfile();
                 }
                 Reached::Failed { at } => counts.failed.push(at),
                 Reached::Neither if blocked.contains(name.as_str()) => counts.blocked.push(name),

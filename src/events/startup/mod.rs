@@ -19,9 +19,9 @@ use crate::events::observation::Observation;
 use crate::events::outcome::outcome;
 use crate::events::startup::blocked::Standing;
 use crate::events::startup::counts::{Ended, StartupCounts};
-use crate::events::startup::progress::{Moment, ResourceProgress, is_tiltfile};
+use crate::events::startup::progress::{Moment, ResourceProgress};
 use crate::events::tracker::{SessionTracker, Startup, update_starts};
-use crate::tilt::model::{Outcome, Resource, Timestamp};
+use crate::tilt::model::{MAIN_TILTFILE, Outcome, Resource, Timestamp};
 
 /// Ends a startup that is still in progress. A startup that is older when it is first observed is
 /// not reported.
@@ -223,10 +223,10 @@ impl<'a> StartupPoll<'a> {
             let Some(progress) = resources.get(&tiltfile.name) else { return false };
             let Some((loaded_at, has_failed)) = progress.end() else { return false };
             // A failed extension does not keep the main Tiltfile from loading.
-            let has_loaded = !has_failed || tiltfile.name != "(Tiltfile)";
+            let has_loaded = !has_failed || tiltfile.name != MAIN_TILTFILE;
             self.moment.is_over || has_loaded && is_settled(loaded_at)
         };
-        let mut tiltfiles = self.resources.iter().filter(|r| is_tiltfile(r)).peekable();
+        let mut tiltfiles = self.resources.iter().filter(|r| r.is_tiltfile()).peekable();
         tiltfiles.peek().is_some() && tiltfiles.all(|tiltfile| is_loaded(tiltfile))
     }
 
@@ -280,14 +280,14 @@ impl<'a> StartupPoll<'a> {
 /// the time when it was first ready is unknown.
 fn was_rebuilt(resource: &Resource) -> bool {
     let updates = update_starts(resource).count();
-    resource.starts_automatically() && !is_tiltfile(resource) && updates > 1
+    resource.starts_automatically() && !resource.is_tiltfile() && updates > 1
 }
 
 /// Same check for Tiltfiles. Tilt keeps only the last load but numbers them all, so a number above
 /// 1 means a reload. A reload after a failed first load does not count: nothing had started.
 fn was_reloaded(resources: &[&Resource]) -> bool {
     let (tiltfiles, others): (Vec<_>, Vec<_>) =
-        resources.iter().copied().partition(|resource| is_tiltfile(resource));
+        resources.iter().copied().partition(|resource| resource.is_tiltfile());
     let mut reloads = tiltfiles.into_iter().flat_map(later_loads);
     reloads.any(|started_at| {
         let mut updates = others.iter().flat_map(|resource| &resource.updates);
@@ -296,7 +296,7 @@ fn was_reloaded(resources: &[&Resource]) -> bool {
 }
 
 fn is_later_load(resource: &Resource) -> bool {
-    is_tiltfile(resource) && later_loads(resource).next().is_some()
+    resource.is_tiltfile() && later_loads(resource).next().is_some()
 }
 
 /// The starts of the loads of a Tiltfile that came after the first one.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::time::unix_micros;
 use crate::events::trouble::Trouble;
-use crate::tilt::model::{Resource, ResourceType};
+use crate::tilt::model::Resource;
 
 /// The progress of one resource.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -93,9 +93,8 @@ impl ResourceProgress {
     /// Tilt shows only the first of several reasons to wait, so the dependencies stay known while
     /// it shows another one. They no longer matter once an update has begun.
     fn observe_dependencies(&mut self, resource: &Resource) {
-        let waiting = resource.waiting.as_ref();
-        if let Some(waiting) = waiting.filter(|w| w.reason.as_deref() == Some("waiting-for-dep")) {
-            self.waits_for.clone_from(&waiting.on);
+        if let Some(names) = resource.dependencies_waited_for() {
+            self.waits_for = names.to_vec();
         } else if resource.update_status.as_deref() != Some("pending") {
             self.waits_for.clear();
         }
@@ -147,21 +146,14 @@ fn shows_failure(resource: &Resource, moment: &Moment) -> bool {
 /// True if Kubernetes tries to start the pod again, and nobody has changed anything.
 fn retries(resource: &Resource) -> bool {
     let is_updating = matches!(resource.update_status.as_deref(), Some("pending" | "in_progress"));
-    resource.resource_type == Some(ResourceType::K8s) && !resource.is_ready() && !is_updating
+    resource.is_on_kubernetes() && !resource.is_ready() && !is_updating
 }
 
 /// True if Kubernetes may fix the failure by itself: it restarts pods, but not those of a failed Job.
 fn may_recover(resource: &Resource) -> bool {
-    let job_failed = resource.is_job && is_error(resource.runtime_status.as_ref());
-    resource.resource_type == Some(ResourceType::K8s)
-        && !is_error(resource.update_status.as_ref())
-        && !job_failed
+    resource.restarts_by_itself() && !is_error(resource.update_status.as_ref())
 }
 
 fn is_error(status: Option<&String>) -> bool {
     status.is_some_and(|status| status == "error")
-}
-
-pub fn is_tiltfile(resource: &Resource) -> bool {
-    resource.resource_type == Some(ResourceType::Tiltfile)
 }
