@@ -70,7 +70,10 @@ fn run(cli: &Cli, environment: &Environment) -> Exit {
     match Mode::resolve(cli, environment) {
         Ok(mode) => {
             let beside = |collector: &CollectorSettings| config::check(cli, collector, environment);
-            run_mode(&mode, &beside, stuck)
+            let find_store = |collector: &CollectorSettings| {
+                config::collector_store(cli, collector, environment)
+            };
+            run_mode(&mode, &beside, &find_store, stuck)
         }
         Err(error @ ConfigError { .. }) => usage_error(&error.to_string()),
     }
@@ -87,9 +90,14 @@ fn prepare_for_early_end(exit: Exit) {
     }));
 }
 
-/// `beside` resolves the configuration of `check` beside a running collector. `stuck` is the exit code of a
-/// run that a signal cannot end.
-fn run_mode(mode: &Mode, beside: &check::Beside, stuck: Exit) -> Exit {
+/// `beside` resolves the configuration of `check` beside a running collector, and `find_store` finds the
+/// state of one. `stuck` is the exit code of a run that a signal cannot end.
+fn run_mode(
+    mode: &Mode,
+    beside: &check::Beside,
+    find_store: &summary::FindStore,
+    stuck: Exit,
+) -> Exit {
     match mode {
         Mode::Sidecar(config) => sidecar::run(config),
         Mode::Report(config) => report::run(config, stuck),
@@ -98,7 +106,7 @@ fn run_mode(mode: &Mode, beside: &check::Beside, stuck: Exit) -> Exit {
         Mode::DryRun(config) => dry_run::run(config),
         Mode::Check(config) => check::run(config, beside, stuck),
         Mode::Board(config) => board::run(config, stuck),
-        Mode::Summary(config) => summary::run(config, stuck),
+        Mode::Summary(config) => summary::run(config, find_store, stuck),
     }
 }
 

@@ -81,8 +81,8 @@ pub fn run(config: &CheckConfig, beside: &Beside, stuck: Exit) -> Exit {
         let _ = interrupter.set(Box::new(connection.api.interrupter()));
     }
     check_state(config, &mut report);
-    let has_collector =
-        tilt.is_some_and(|(snapshot, _)| collector::resource(&snapshot, config).is_some());
+    let has_collector = tilt
+        .is_some_and(|(snapshot, _)| collector::resource(&snapshot, &config.collector).is_some());
     report.add(check_format(config, has_collector));
     let KeyAnswers { auth, takes_events, events } =
         check_endpoint(config, &connection, &mut report);
@@ -123,10 +123,21 @@ fn check_tilt(
     if let Some(finding) = findings::cluster(&snapshot) {
         report.add(finding);
     }
-    let arguments = collector::resource(&snapshot, config)
+    let settings = collector_settings(&tilt, &snapshot, &config.collector, shutdown);
+    Some((snapshot, settings))
+}
+
+/// The settings that the Tiltfile passes to the collector, the resource with this name.
+pub(super) fn collector_settings(
+    tilt: &Tilt,
+    snapshot: &Snapshot,
+    name: &str,
+    shutdown: &Shutdown,
+) -> CollectorSettings {
+    let arguments = collector::resource(snapshot, name)
         .map(|collector| tilt.serve_arguments(&collector.name, shutdown))
         .unwrap_or_default();
-    Some((snapshot, CollectorSettings::of(&arguments)))
+    CollectorSettings::of(&arguments)
 }
 
 /// Checks the state folder, and reads from it what a collector noted.

@@ -46,8 +46,8 @@ fn differ(settings: &CollectorSettings, config: &CheckConfig) -> bool {
 }
 
 /// The resource of the collector in this Tilt.
-pub(super) fn resource<'a>(snapshot: &'a Snapshot, config: &CheckConfig) -> Option<&'a Resource> {
-    snapshot.resources.iter().find(|resource| resource.name == config.collector)
+pub(super) fn resource<'a>(snapshot: &'a Snapshot, name: &str) -> Option<&'a Resource> {
+    snapshot.resources.iter().find(|resource| resource.name == name)
 }
 
 /// Whether the resource of the collector runs in this Tilt. `settings` are those of its arguments.
@@ -58,7 +58,7 @@ pub(super) fn running(
 ) -> Finding {
     const TOPIC: &str = "collector";
     let name = &config.collector;
-    let Some(resource) = resource(snapshot, config) else {
+    let Some(resource) = resource(snapshot, name) else {
         let advice = "call honeycomb_collector() in the Tiltfile to report all the time";
         return Finding::note(TOPIC, format!("no resource {name} in this Tilt; {advice}"));
     };

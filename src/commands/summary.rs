@@ -8,12 +8,14 @@ use std::path::Path;
 
 use crate::base::shutdown::Shutdown;
 use crate::base::{terminal, time};
-use crate::commands::{report, snapshot, stop};
+use crate::commands::{check, report, snapshot, stop};
 use crate::config::LocalSummaryConfig;
+use crate::config::collector_settings::CollectorSettings;
 use crate::events::observation::Observation;
 use crate::events::session_id::session_id;
 use crate::events::tracker::SessionTracker;
 use crate::exit_code::Exit;
+use crate::spool::store::Store;
 use crate::summary::html;
 use crate::summary::model::EnvironmentSummary;
 use crate::summary::text::{TextLayout, text};
@@ -25,11 +27,14 @@ const DEFAULT_LINES: usize = 24;
 /// The most lines in a file or a log.
 const LOG_LINES: usize = 40;
 
+/// Finds the state of a collector with these settings.
+pub type FindStore<'a> = dyn Fn(&CollectorSettings) -> Option<Store> + 'a;
+
 /// Prints the summary, and writes the page if one was asked for. `stuck` is the exit code of a run that
 /// a signal cannot end.
-pub fn run(config: &LocalSummaryConfig, stuck: Exit) -> Exit {
+pub fn run(config: &LocalSummaryConfig, find_store: &FindStore, stuck: Exit) -> Exit {
     let shutdown = stop::on_signals(|| (), stuck);
-    let summary = match summarize(config, &shutdown) {
+    let summary = match summarize(config, find_store, &shutdown) {
         Ok(summary) => summary,
         Err(exit) => return exit,
     };
@@ -39,25 +44,31 @@ pub fn run(config: &LocalSummaryConfig, stuck: Exit) -> Exit {
 }
 
 /// Observes the environment. Logs why if that fails.
-fn summarize(config: &LocalSummaryConfig, shutdown: &Shutdown) -> Result<EnvironmentSummary, Exit> {
+fn summarize(
+    config: &LocalSummaryConfig,
+    find_store: &FindStore,
+    shutdown: &Shutdown,
+) -> Result<EnvironmentSummary, Exit> {
     let context = &config.context;
-    let summarize = |observation: &Observation| {
-        let tracker = recorded(config, &session_id(observation));
+    let summarize = |observation: &Observation, collector: &CollectorSettings| {
+        let tracker = recorded(find_store(collector), &session_id(observation));
         let seen_at = observation.seen_at.unwrap_or_else(time::wall);
         EnvironmentSummary::of(observation, tracker, context, seen_at)
     };
     if let Some(source) = &config.snapshot {
         let at_exit = snapshot::read(source)?;
-        return Ok(summarize(&snapshot::observation(&at_exit)));
+        let observation = snapshot::observation(&at_exit);
+        return Ok(summarize(&observation, &CollectorSettings::default()));
     }
     let mut tilt = Tilt::new(config.tilt.clone(), context.tilt_mode);
     let snapshot = report::poll(&mut tilt, shutdown)?;
-    Ok(summarize(&Observation::at(&snapshot)))
+    let collector = check::collector_settings(&tilt, &snapshot, &context.collector, shutdown);
+    Ok(summarize(&Observation::at(&snapshot), &collector))
 }
 
 /// The record of a collector about a session. Empty without one.
-fn recorded(config: &LocalSummaryConfig, session_id: &str) -> SessionTracker {
-    let Some(store) = &config.store else { return SessionTracker::default() };
+fn recorded(store: Option<Store>, session_id: &str) -> SessionTracker {
+    let Some(store) = store else { return SessionTracker::default() };
     store.read(|state| state.tracker(session_id)).unwrap_or_else(|error| {
         log::warn!("{error}");
         SessionTracker::default()

@@ -188,8 +188,6 @@ pub struct LocalSummaryConfig {
     /// The exit snapshot to read instead of a running Tilt.
     pub snapshot: Option<SnapshotSource>,
     pub context: Context,
-    /// The state of a collector. `None` if no dataset is known.
-    pub store: Option<Store>,
     /// The file for the HTML page.
     pub html: Option<PathBuf>,
     /// Whether to print every row.
@@ -283,11 +281,7 @@ pub fn check(
     collector: &CollectorSettings,
     environment: &Environment,
 ) -> Result<CheckConfig, ConfigError> {
-    let endpoint = values::endpoint(
-        cli.api_endpoint.as_deref().or(collector.endpoint.as_deref()),
-        cli.allow_insecure_http || collector.allow_insecure_http,
-        environment,
-    );
+    let endpoint = endpoint(cli, collector, environment);
     let key_file = cli.api_key_file.as_deref().or(collector.api_key_file.as_deref());
     let state_dir = cli.state_dir.as_deref().or(collector.state_dir.as_deref());
     let dataset = cli.dataset.as_deref().or(collector.dataset.as_deref());
@@ -323,22 +317,30 @@ fn board(cli: &Cli, environment: &Environment) -> Result<BoardConfig, ConfigErro
 
 fn summary(cli: &Cli, environment: &Environment) -> Result<LocalSummaryConfig, ConfigError> {
     let number = |name| environment.text(name).and_then(|text| text.trim().parse().ok());
-    let dataset = values::dataset(cli.dataset.as_deref(), environment).ok();
-    let destination = dataset.zip(endpoint(cli, environment).ok());
-    let destination = destination.map(|(dataset, endpoint)| endpoint.file_stem(&dataset));
-    let state_dir = values::state_dir(cli.state_dir.as_deref(), environment).ok();
-    let store = state_dir.zip(destination).map(|(dir, name)| Store::new(&dir, &name));
     Ok(LocalSummaryConfig {
         tilt: tilt_command(cli)?,
         snapshot: snapshot(cli),
         context: context(cli, environment)?,
-        store,
         html: cli.html.clone(),
         all: cli.all,
         columns: number("COLUMNS"),
         lines: number("LINES"),
         no_color: no_color(environment),
     })
+}
+
+/// The state of a collector with these settings, which count as in [`check`]. `None` if no dataset is known.
+pub fn collector_store(
+    cli: &Cli,
+    collector: &CollectorSettings,
+    environment: &Environment,
+) -> Option<Store> {
+    let dataset = cli.dataset.as_deref().or(collector.dataset.as_deref());
+    let dataset = values::dataset(dataset, environment).ok()?;
+    let endpoint = endpoint(cli, collector, environment).ok()?;
+    let state_dir = cli.state_dir.as_deref().or(collector.state_dir.as_deref());
+    let state_dir = values::state_dir(state_dir, environment).ok()?;
+    Some(Store::new(&state_dir, &endpoint.file_stem(&dataset)))
 }
 
 fn no_color(environment: &Environment) -> bool {
@@ -374,13 +376,19 @@ fn context(cli: &Cli, environment: &Environment) -> Result<Context, ConfigError>
 fn destination(cli: &Cli, environment: &Environment) -> Result<Destination, ConfigError> {
     let key = key::find(cli.api_key_file.as_deref(), environment)?.key;
     let dataset = values::dataset(cli.dataset.as_deref(), environment)?;
-    let endpoint = endpoint(cli, environment)?;
+    let endpoint = endpoint(cli, &CollectorSettings::default(), environment)?;
     let ui = values::ui_url(&endpoint, environment)?;
     Ok(Destination { endpoint, dataset, key, ui })
 }
 
-fn endpoint(cli: &Cli, environment: &Environment) -> Result<Endpoint, ConfigError> {
-    values::endpoint(cli.api_endpoint.as_deref(), cli.allow_insecure_http, environment)
+fn endpoint(
+    cli: &Cli,
+    collector: &CollectorSettings,
+    environment: &Environment,
+) -> Result<Endpoint, ConfigError> {
+    let option = cli.api_endpoint.as_deref().or(collector.endpoint.as_deref());
+    let allow_insecure_http = cli.allow_insecure_http || collector.allow_insecure_http;
+    values::endpoint(option, allow_insecure_http, environment)
 }
 
 fn timeout(cli: &Cli) -> Result<Duration, ConfigError> {

@@ -7,7 +7,7 @@ use fakes::honeycomb::Server;
 
 use serde_json::json;
 
-use crate::support::{BRING_UP, BRING_UP_KINDS, Outcome, Sandbox, read_capture};
+use crate::support::{BRING_UP, BRING_UP_KINDS, DATASET, Outcome, Sandbox, read_capture};
 
 /// A machine whose Tilt shows the recorded start on Kubernetes.
 fn bring_up() -> Sandbox {
@@ -214,6 +214,20 @@ fn the_state_keeps_the_time_to_healthy() {
     let seconds: f64 = seconds.expect(line).parse().expect(line);
     assert!(seconds >= 5.0, "{line}");
     assert_eq!(server.requests().len(), 1, "the summary sends nothing");
+}
+
+#[test]
+fn the_state_is_found_by_the_settings_of_the_collector() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let started_at = SystemTime::now() - Duration::from_secs(5);
+    show_recent_start(&sandbox, started_at, &[2]);
+    sandbox.report_to(&server).finish().exits_with(0);
+    show_recent_start(&sandbox, started_at, &[4, 2]);
+    let arguments = json!(["sh", "run", "--dataset", DATASET, "--api-endpoint", server.url()]);
+    sandbox.tilt().set("serve-args", json!({"web": arguments}).to_string());
+    let summary = sandbox.run("summary").env("TILT_HONEYCOMB_RESOURCE", "web");
+    let shown = summary.finish().exits_with(0).stdout;
+    assert!(!shown.contains("time to healthy: unknown"), "{shown}");
 }
 
 /// The elements of a page, to check that it is well-formed: each is closed in its order.
