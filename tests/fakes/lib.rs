@@ -1,4 +1,4 @@
-//! Fakes that the tests, the chaos campaign and the measuring tools share.
+//! Fakes and helpers that the tests, the chaos campaign and the measuring tools share.
 
 #![expect(clippy::disallowed_methods, reason = "fakes have deadlines and poll")]
 #![expect(missing_debug_implementations, reason = "a fake server is never printed")]
@@ -7,6 +7,7 @@ pub mod crowd;
 pub mod honeycomb;
 #[cfg(target_os = "linux")]
 pub mod machine;
+pub mod proc;
 pub mod storm;
 pub mod tls;
 

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use fakes::programs;
+use fakes::{proc, programs};
 
 /// Starts a sidecar that writes its log beside the folder `state`.
 pub(super) fn collect(state: &Path, folder: &Path, url: &str) -> Child {
@@ -49,16 +49,12 @@ pub(super) fn wait_until(condition: impl Fn() -> bool) {
     }
 }
 
-/// A line of `/proc/PID/status`, such as "5120 kB" for `VmRSS`. Known only on Linux.
-pub(super) fn status(process: &Child, name: &str) -> String {
-    let status = fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-    line.map_or("unknown".to_owned(), |line| line.trim().to_owned())
+/// The size of a kind of memory, such as "5120 kB" for `VmRSS`. Known only on Linux.
+pub(super) fn memory(process: &Child, kind: &str) -> String {
+    proc::status(process.id(), kind).map_or("unknown".to_owned(), |kib| format!("{kib} kB"))
 }
 
 /// User plus system time in milliseconds. Linux reports it in units of 10 ms.
-pub(super) fn cpu(process: &Child) -> u64 {
-    let stat = fs::read_to_string(format!("/proc/{}/stat", process.id())).unwrap_or_default();
-    let ticks: u64 = stat.split(' ').skip(13).take(2).filter_map(|t| t.parse::<u64>().ok()).sum();
-    ticks * 10
+pub(super) fn cpu(process: &Child) -> u128 {
+    proc::cpu_time(process.id()).unwrap_or_default().as_millis()
 }

@@ -35,11 +35,11 @@ fn main() -> ExitCode {
     // A watch misses no change after its initial list, so wait until both have printed theirs.
     let watched = || fs::read_to_string(folder.join("watched")).unwrap_or_default();
     collector::wait_until(|| watched().lines().count() >= 2);
-    let memory_before = collector::status(&collector, "VmRSS");
+    let memory_before = collector::memory(&collector, "VmRSS");
     let completed_at = storm::play(&storm, &folder, 1).expect("the storm is written");
 
     collector::wait_until(|| arrivals(&server).len() >= completed_at.len());
-    let memory_after = collector::status(&collector, "VmRSS");
+    let memory_after = collector::memory(&collector, "VmRSS");
     let cpu = collector::cpu(&collector);
     collector::end(&mut collector, &folder);
     for warning in collector::warnings(&state) {

@@ -36,7 +36,7 @@ fn main() -> ExitCode {
     let mut collector = collector::collect(&state, &cluster.folder, &server.url());
     let watched = || fs::read_to_string(cluster.folder.join("watched")).unwrap_or_default();
     collector::wait_until(|| watched().lines().count() >= 2);
-    let memory_before = collector::status(&collector, "VmRSS");
+    let memory_before = collector::memory(&collector, "VmRSS");
 
     let ends = Instant::now() + Duration::from_secs(seconds);
     while Instant::now() < ends {
@@ -46,8 +46,8 @@ fn main() -> ExitCode {
     cluster.finish();
     let expected = cluster.updates();
     collector::wait_until(|| arrived(&server, "rollout").len() >= expected);
-    let peak = collector::status(&collector, "VmHWM");
-    let memory_after = collector::status(&collector, "VmRSS");
+    let peak = collector::memory(&collector, "VmHWM");
+    let memory_after = collector::memory(&collector, "VmRSS");
     let cpu = collector::cpu(&collector);
     collector::end(&mut collector, &cluster.folder);
 

@@ -1,6 +1,8 @@
 //! Searches files, processes and messages for secrets.
 
-use std::fs;
+use std::{fs, iter};
+
+use fakes::proc;
 
 use super::Campaign;
 use crate::disk;
@@ -11,8 +13,9 @@ impl Campaign {
     /// Checks that the arguments of collectors and their children hold no secret.
     pub(super) fn check_processes(&self) {
         for collector in &self.collectors {
-            for pid in with_children(collector.pid.as_raw_pid().cast_unsigned()) {
-                let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let pid = collector.pid.as_raw_pid().cast_unsigned();
+            for pid in iter::once(pid).chain(proc::children(pid)) {
+                let line = fs::read(proc::folder(pid).join("cmdline")).unwrap_or_default();
                 self.check_text("the arguments of a process", &String::from_utf8_lossy(&line));
             }
         }
@@ -34,16 +37,6 @@ impl Campaign {
             self.problem(format!("{leak} in {place}"));
         }
     }
-}
-
-/// The ids of a process and its children.
-fn with_children(pid: u32) -> Vec<u32> {
-    let mut pids = vec![pid];
-    for task in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
-        let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
-        pids.extend(children.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
-    }
-    pids
 }
 
 /// The first secret in this text.

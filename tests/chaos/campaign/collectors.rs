@@ -1,6 +1,5 @@
 //! The collectors of the campaign: starts them, waits for their ends and judges these.
 
-use std::fs;
 use std::io::{BufRead, BufReader};
 use std::iter;
 use std::process::{Child, Command, Stdio};
@@ -9,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use fakes::tls;
+use fakes::{proc, tls};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::checks::leak;
@@ -210,14 +209,10 @@ impl Campaign {
     /// Resident memory in KiB, threads and open files of the long-lived sidecar.
     fn long_lived(&self) -> Option<Size> {
         let collector = self.collectors.iter().find(|c| c.role == Role::LongLived)?;
-        let process = format!("/proc/{}", collector.pid.as_raw_pid());
-        let status = fs::read_to_string(format!("{process}/status")).unwrap_or_default();
-        let number = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name));
-            line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
-        };
-        let open_files = fs::read_dir(format!("{process}/fd")).map_or(0, Iterator::count);
-        Some([number("VmRSS:"), number("Threads:"), open_files as u64])
+        let pid = collector.pid.as_raw_pid().cast_unsigned();
+        let number = |name: &str| proc::status(pid, name).unwrap_or(0);
+        let open_files = proc::entries(&proc::folder(pid).join("fd")).len();
+        Some([number("VmRSS"), number("Threads"), open_files as u64])
     }
 }
 

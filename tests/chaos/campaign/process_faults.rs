@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use fakes::proc;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::Campaign;
@@ -114,23 +115,19 @@ impl Campaign {
 /// Suspends a process and returns the ports of its connections.
 fn suspend(pid: Pid) -> HashSet<u16> {
     let _ = kill_process(pid, Signal::STOP);
-    let process = PathBuf::from(format!("/proc/{}", pid.as_raw_pid()));
-    let runs = |task: &Path| {
-        let stat = fs::read_to_string(task.join("stat")).unwrap_or_default();
-        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['R', 'S', 'D']))
-    };
+    let pid = pid.as_raw_pid().cast_unsigned();
+    let runs = |thread: &proc::Thread| ['R', 'S', 'D'].contains(&thread.state);
     let deadline = Instant::now() + Duration::from_millis(500);
     // The sending thread may stop a moment later than the main thread.
-    while entries(&process.join("task")).iter().any(|task| runs(task)) && Instant::now() < deadline
-    {
+    while proc::threads(pid).iter().any(runs) && Instant::now() < deadline {
         thread::sleep(Duration::from_micros(100));
     }
-    ports(&process)
+    ports(&proc::folder(pid))
 }
 
 /// The local ports of a process's connections.
 fn ports(process: &Path) -> HashSet<u16> {
-    let files = entries(&process.join("fd"));
+    let files = proc::entries(&process.join("fd"));
     let links = files.iter().filter_map(|file| fs::read_link(file).ok());
     let inode = |link: PathBuf| {
         Some(link.to_str()?.strip_prefix("socket:[")?.trim_end_matches(']').to_owned())
@@ -146,11 +143,6 @@ fn ports(process: &Path) -> HashSet<u16> {
     table.lines().skip(1).filter_map(port).collect()
 }
 
-fn entries(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.map(|entry| entry.path()).collect()
-}
-
 /// Resumes a suspended process after this time.
 fn resume_after(pid: Pid, after: Duration) {
     thread::spawn(move || {
@@ -161,15 +153,11 @@ fn resume_after(pid: Pid, after: Duration) {
 
 /// The threads of a process: name, state and the number of the system call that each waits in.
 pub(super) fn threads_of(pid: Pid) -> String {
-    let tasks = entries(&PathBuf::from(format!("/proc/{}/task", pid.as_raw_pid())));
-    let read = |task: &Path, name: &str| fs::read_to_string(task.join(name)).unwrap_or_default();
-    let thread = |task: &PathBuf| {
-        let stat = read(task, "stat");
-        let (name, state) = stat.rsplit_once(") ").unwrap_or_default();
-        let name = name.split_once('(').map_or("", |(_, name)| name);
-        let call = read(task, "syscall");
+    let described = |proc::Thread { name, state, folder }: proc::Thread| {
+        let call = fs::read_to_string(folder.join("syscall")).unwrap_or_default();
         let call = call.split_whitespace().next().unwrap_or("none");
-        format!("{name} {} in {call}", state.get(..1).unwrap_or("?"))
+        format!("{name} {state} in {call}")
     };
-    tasks.iter().map(thread).collect::<Vec<_>>().join(", ")
+    let threads = proc::threads(pid.as_raw_pid().cast_unsigned());
+    threads.into_iter().map(described).collect::<Vec<_>>().join(", ")
 }

@@ -5,6 +5,7 @@ use std::fs;
 
 use fakes::honeycomb::{Answer, Reply, Server};
 use fakes::machine::{FaultFile, MachineFault};
+use fakes::proc;
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 
 use crate::support::{Process, Sandbox, builds, eventually, recorded_builds};
@@ -69,8 +70,7 @@ fn an_idle_sidecar_needs_no_thread() {
     let script = format!("{NO_THREADS}; exec \"$PROGRAM\" --no-such-option");
     let sidecar = sandbox.limited(&script).env("TILT_HONEYCOMB_MODE", "ci").start();
     sidecar.says("staying idle");
-    let waits = || fs::read_to_string(format!("/proc/{}/stat", sidecar.pid()));
-    eventually("a wait", || waits().expect("a running process").contains(") S "));
+    eventually("a wait", || proc::state(sidecar.pid()) == Some('S'));
     assert_eq!(sidecar.ends_after(Signal::TERM).0.code, None);
 }
 
@@ -157,7 +157,7 @@ fn the_program_allows_no_core_dump() {
     let script = "ulimit -S -c unlimited; exec \"$PROGRAM\"";
     let sidecar = sandbox.limited(script).sending_to(&server).start();
     sidecar.says("sent ");
-    let limits = fs::read_to_string(format!("/proc/{}/limits", sidecar.pid()));
+    let limits = fs::read_to_string(proc::folder(sidecar.pid()).join("limits"));
     let limits = limits.expect("a running process");
     let core = limits.lines().find(|line| line.starts_with("Max core file size"));
     let soft = core.and_then(|line| line.split_whitespace().nth(4));

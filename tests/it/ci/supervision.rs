@@ -1,8 +1,7 @@
 //! The sidecar beside `tilt ci` may end in any way. The process that Tilt started goes on.
 
-use std::fs;
-
 use fakes::honeycomb::Server;
+use fakes::proc;
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
 use crate::support::{Process, Sandbox, eventually};
@@ -16,24 +15,18 @@ fn start_beside_ci(sandbox: &Sandbox, server: &Server) -> Process {
 
 /// The sidecar that a supervisor runs.
 fn supervised(supervisor: &Process) -> Pid {
-    let pid = supervisor.pid();
-    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
-    let children = children.expect("a running process");
-    let child = children.split_whitespace().next().expect("a child");
-    Pid::from_raw(child.parse().expect("a number")).expect("a process")
+    let children = proc::children(supervisor.pid());
+    let child = children.first().expect("a child").cast_signed();
+    Pid::from_raw(child).expect("a process")
 }
 
 /// In bytes.
 fn address_space(pid: Pid) -> u64 {
-    let pages = fs::read_to_string(format!("/proc/{}/statm", pid.as_raw_nonzero()));
-    let pages = pages.expect("a running process");
-    let pages: u64 =
-        pages.split(' ').next().and_then(|pages| pages.parse().ok()).expect("a number");
-    pages * rustix::param::page_size() as u64
+    1024 * proc::status(pid.as_raw_pid().cast_unsigned(), "VmSize").expect("a running process")
 }
 
 fn exists(pid: Pid) -> bool {
-    fs::exists(format!("/proc/{}", pid.as_raw_nonzero())).expect("/proc")
+    proc::folder(pid.as_raw_pid().cast_unsigned()).exists()
 }
 
 #[test]
@@ -83,10 +76,6 @@ fn a_sidecar_under_tilt_up_has_no_supervisor() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
     let sidecar = sandbox.run("--no-watch").sending_to(&server).start();
     sidecar.says("sent ");
-    let pid = sidecar.pid();
-    eventually("no child", || {
-        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
-        children.expect("a running process").is_empty()
-    });
+    eventually("no child", || proc::children(sidecar.pid()).is_empty());
     sidecar.stop();
 }

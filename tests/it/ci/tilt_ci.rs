@@ -281,6 +281,9 @@ fn a_bad_snapshot_is_reported_and_the_queue_is_still_sent() {
 #[cfg(target_os = "linux")]
 #[test]
 fn fifty_mb_of_logs_take_under_1_s_of_cpu_and_100_mb_of_memory() {
+    use fakes::proc;
+    use std::sync::{Arc, Mutex, OnceLock};
+
     let mut snapshot = recorded();
     let line = json!({"time": "2026-11-22T15:27:29.405907Z", "text": format!("{}\n", "x".repeat(800)),
         "spanId": "build:1", "level": "INFO"});
@@ -292,34 +295,23 @@ fn fifty_mb_of_logs_take_under_1_s_of_cpu_and_100_mb_of_memory() {
         let (sandbox, server) = (Sandbox::new(), Server::start());
         sandbox.write_snapshot(&text);
         // Peak memory can only be read while the process runs, so the server reads it on arrival.
-        let usage = std::sync::Arc::new(std::sync::Mutex::new(None));
-        let seen = std::sync::Arc::clone(&usage);
-        let process_of = |name: &str| name.parse::<u32>().ok();
-        let state_dir = sandbox.path("state");
-        server.usually(Answer::By(std::sync::Arc::new(move |_| {
-            let ours = fs::read_dir("/proc").expect("/proc").flatten().find_map(|entry| {
-                let pid = process_of(&entry.file_name().to_string_lossy())?;
-                let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
-                let state = state_dir.to_string_lossy().into_owned();
-                String::from_utf8_lossy(&environment).contains(&state).then_some(pid)
-            });
-            let pid = ours.expect("the process that sent the request");
-            let status =
-                fs::read_to_string(format!("/proc/{pid}/status")).expect("a process status");
-            let peak =
-                status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak size");
-            let peak: u64 = peak.trim().trim_end_matches(" kB").parse().expect("a number");
-            let ticks = crate::support::cpu_ticks(pid);
-            *seen.lock().expect("no one panicked") = Some((peak, ticks));
+        let (started, usage) =
+            (Arc::<OnceLock<u32>>::default(), Arc::<Mutex<Option<(u64, Duration)>>>::default());
+        let (pid, seen) = (Arc::clone(&started), Arc::clone(&usage));
+        server.usually(Answer::By(Arc::new(move |_| {
+            let pid = *pid.wait();
+            let used = proc::status(pid, "VmHWM").zip(proc::cpu_time(pid));
+            *seen.lock().expect("no one panicked") = used;
             Answer::Accept
         })));
-        post_step(&sandbox, &server).finish().exits_with(0);
+        let step = post_step(&sandbox, &server).start();
+        started.set(step.pid()).expect("one process");
+        step.finish().exits_with(0);
         assert_complete(&server.accepted(), "success");
-        let (peak_kb, hundredths) =
-            usage.lock().expect("no one panicked").expect("a request arrived");
-        assert!(peak_kb < 100_000, "{peak_kb} kB");
+        let (peak_kib, cpu) = usage.lock().expect("no one panicked").expect("a request arrived");
+        assert!(peak_kib < 100_000, "{peak_kib} KiB");
         // CPU time does not depend on other load on the machine.
-        Duration::from_millis(10 * hundredths)
+        cpu
     });
 }
 

@@ -13,8 +13,6 @@ mod wait;
 
 #[cfg(target_os = "linux")]
 pub use machine::Step;
-#[cfg(target_os = "linux")]
-pub use process::cpu_ticks;
 pub use process::{Invocation, KILLED, Outcome, Process};
 #[cfg(unix)]
 pub use recorded::recorded_start;

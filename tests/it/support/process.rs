@@ -1,7 +1,6 @@
 //! A run of the program: its command, its process and its outcome.
 
 use std::ffi::OsStr;
-use std::fs;
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use fakes::honeycomb::Server;
+use fakes::proc;
 use serde_json::Value;
 
 use super::sandbox::{DATASET, KEY};
@@ -75,14 +75,6 @@ impl Invocation {
     }
 }
 
-/// The CPU time that a process has used, in hundredths of a second.
-#[cfg(target_os = "linux")]
-pub fn cpu_ticks(pid: u32) -> u64 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("CPU times");
-    let ticks = stat.rsplit(')').next().expect("fields").split_whitespace().skip(11).take(2);
-    ticks.map(|ticks| ticks.parse::<u64>().expect("a number")).sum()
-}
-
 /// A started program. It is killed on drop.
 pub struct Process {
     pid: u32,
@@ -141,27 +133,21 @@ impl Process {
         lock(&self.progress).closed == 2
     }
 
-    /// The CPU time that it has used, in hundredths of a second.
+    /// The CPU time that it has used.
     #[cfg(target_os = "linux")]
-    pub fn cpu_ticks(&self) -> u64 {
-        cpu_ticks(self.pid)
+    pub fn cpu_time(&self) -> Duration {
+        proc::cpu_time(self.pid).expect("a running process")
     }
 
-    pub fn resident_kib(&self) -> usize {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid));
-        let status = status.expect("a running process");
-        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let number = resident.and_then(|resident| resident.split_whitespace().next());
-        number.expect("a size").parse().expect("a number")
+    pub fn resident_kib(&self) -> u64 {
+        proc::status(self.pid, "VmRSS").expect("a running process")
     }
 
-    /// The names of its threads, from `/proc`.
+    /// The names of its threads.
     pub fn threads(&self) -> Vec<String> {
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid));
-        let tasks = tasks.expect("a running process").flatten();
-        // A thread that has ended meanwhile has no name.
-        let names = tasks.filter_map(|task| fs::read_to_string(task.path().join("comm")).ok());
-        names.map(|name| name.trim().to_owned()).collect()
+        let threads = proc::threads(self.pid);
+        assert!(!threads.is_empty(), "the process has exited:\n{}", self.stderr());
+        threads.into_iter().map(|thread| thread.name).collect()
     }
 
     #[track_caller]

@@ -35,9 +35,8 @@ pub(super) fn send_signal(pid: u32, signal: Signal) -> winsafe::SysResult<()> {
 #[cfg(unix)]
 pub fn is_alive(pid: &str) -> bool {
     let number = pid.parse().ok().and_then(rustix::process::Pid::from_raw).expect("a process id");
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
-    let is_zombie = stat.is_ok_and(|stat| stat.contains(") Z "));
-    rustix::process::test_kill_process(number).is_ok() && !is_zombie
+    let state = fakes::proc::state(number.as_raw_pid().cast_unsigned());
+    rustix::process::test_kill_process(number).is_ok() && state != Some('Z')
 }
 
 /// True if the process exists. One that has exited stays openable while a handle of it is open.

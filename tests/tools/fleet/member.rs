@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use fakes::honeycomb::Server;
-use fakes::{crowd, programs};
+use fakes::{crowd, proc, programs};
 use serde_json::{Value, json};
 
 use crate::run::Options;
@@ -119,18 +119,11 @@ pub struct Usage {
 
 impl Usage {
     pub fn of(pid: u32) -> Self {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("a running process");
-        let fields = stat.rsplit(')').next().expect("fields").split_whitespace().skip(11).take(2);
-        let ticks: u64 = fields.map(|ticks| ticks.parse::<u64>().expect("a number")).sum();
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a running process");
-        let kib = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name)).expect(name);
-            line.split_whitespace().next().expect("a size").parse().expect("a number")
-        };
+        let kib = |name: &str| proc::status(pid, name).expect("a running process");
         Self {
-            cpu: Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second()),
-            resident_kib: kib("VmRSS:"),
-            peak_kib: kib("VmHWM:"),
+            cpu: proc::cpu_time(pid).expect("a running process"),
+            resident_kib: kib("VmRSS"),
+            peak_kib: kib("VmHWM"),
         }
     }
 }
