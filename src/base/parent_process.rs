@@ -39,8 +39,14 @@ impl ParentProcess {
 /// The parent process at one point in time. While this handle is open, no other process can get its
 /// id. `None` if the parent had exited before.
 #[cfg(windows)]
-#[derive(Debug)]
 pub struct ParentProcess(Option<CloseHandleGuard<HPROCESS>>);
+
+#[cfg(windows)]
+impl std::fmt::Debug for ParentProcess {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ParentProcess").finish_non_exhaustive()
+    }
+}
 
 #[cfg(windows)]
 impl ParentProcess {
