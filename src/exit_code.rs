@@ -1,4 +1,4 @@
-//! The exit codes. `docs/operations.md` explains them, and a test compares its table with this one.
+//! The exit codes. The help lists them, and `docs/operations.md` explains them.
 
 use std::process::ExitCode;
 
@@ -19,16 +19,6 @@ pub enum Exit {
     /// Honeycomb rejected the key, the dataset or an event.
     Rejected = 5,
 }
-
-/// Every exit code with its meaning.
-pub const TABLE: &[(Exit, &str)] = &[
-    (Exit::Done, "done"),
-    (Exit::Unexpected, "unexpected error"),
-    (Exit::Usage, "usage or configuration error"),
-    (Exit::NoTilt, "no Tilt reachable"),
-    (Exit::NotDelivered, "not delivered; events stay queued"),
-    (Exit::Rejected, "rejected by Honeycomb"),
-];
 
 impl Exit {
     /// The exit code of a run whose poll of Tilt failed.
