@@ -46,6 +46,10 @@ pub fn assert_current(path: &str, name: &str, content: &str) {
     // Without blank lines around it, Markdown may read a table as part of the comment.
     let content = format!("\n{}\n\n", content.trim_end());
     if std::env::var_os("UPDATE_DOCS").is_some() {
+        if document[part.clone()] == content {
+            // Another test may be reading the document.
+            return;
+        }
         document.replace_range(part, &content);
         fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join(path), document).expect(path);
         return;
