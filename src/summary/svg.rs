@@ -7,7 +7,6 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use crate::base::text::counted;
-use crate::summary::model::EnvironmentSummary;
 use crate::summary::waterfall::{Bar, BarKind, Waterfall, WaterfallRow};
 use crate::summary::words;
 
@@ -17,7 +16,6 @@ pub const MAX_ROWS: usize = 200;
 const WIDE: u32 = 600;
 /// The average width of a character in pixels. The font is monospaced.
 const CHARACTER: u32 = 7;
-const PADDING: u32 = 20;
 
 /// The colours of the light and the dark scheme, and the styles of the picture. Light colours are
 /// replaced where the reader prefers a dark scheme.
@@ -28,7 +26,6 @@ pub const STYLE: &str = "\
 --waiting:#5f5d57;--update:#4f94ea;--rollout:#2b527f;--image:#a583e4;--stage:#5c4687;--failed:#ef6a6a}}\
 .waterfall{font:12px ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;display:block}\
 .waterfall text{fill:var(--ink)}.waterfall .muted{fill:var(--muted)}\
-.waterfall .page{fill:var(--page)}.waterfall .title{font-size:15px;font-weight:600}\
 .waterfall .grid{stroke:var(--grid)}.waterfall .waiting{fill:var(--waiting)}\
 .waterfall .update{fill:var(--update)}.waterfall .rollout{fill:var(--rollout)}\
 .waterfall .image{fill:var(--image)}.waterfall .stage{fill:var(--stage)}\
@@ -74,25 +71,6 @@ pub fn element(waterfall: &Waterfall, width: u32) -> String {
     format!(
         "<svg class=\"waterfall\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} \
          {height}\" role=\"img\" aria-label=\"Waterfall of the start\">\n{body}</svg>\n"
-    )
-}
-
-/// The waterfall as an SVG file of its own, with a title and a background.
-pub fn file(summary: &EnvironmentSummary, width: u32) -> String {
-    const HEADER: u32 = 58;
-    let inner = width - 2 * PADDING;
-    let (body, drawn) = drawing(&summary.waterfall, inner);
-    let height = drawn + HEADER + PADDING;
-    let title = escaped(&format!("time to healthy: {}", summary.time_to_healthy()));
-    let headline = escaped(&summary.headline());
-    format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"waterfall\" width=\"{width}\" \
-         height=\"{height}\" viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"{title}\">\n\
-         <style>{STYLE}</style>\n\
-         <rect class=\"page\" width=\"{width}\" height=\"{height}\" rx=\"8\"/>\n\
-         <text class=\"title\" x=\"{PADDING}\" y=\"28\">{title}</text>\n\
-         <text class=\"muted\" x=\"{PADDING}\" y=\"46\">{headline}</text>\n\
-         <g transform=\"translate({PADDING} {HEADER})\">\n{body}</g>\n</svg>\n"
     )
 }
 
