@@ -13,7 +13,6 @@ use crate::events::observation::{Backlog, Phase};
 use crate::events::tracker::SessionTracker;
 use crate::spool::clock::{Clocks, SEEN_AGE, SESSION_TIMEOUT};
 use crate::spool::delivery_record::DeliveryRecord;
-use crate::spool::journal::Settlement;
 use crate::spool::queue::{Addition, Dropped, EncodedEvent, Queue};
 use crate::spool::session::{ORPHAN_TIMEOUT, SessionState};
 
@@ -154,9 +153,9 @@ impl State {
         self.queue.push(emitted);
     }
 
-    /// Removes the events that Honeycomb has accepted or rejected.
-    pub fn settle(&mut self, settlement: &Settlement) {
-        self.queue.settle(settlement);
+    /// Applies the part of the journal that the index does not contain yet.
+    pub fn take_in_journal(&mut self, rest: &[u8]) {
+        self.queue.take_in_journal(rest);
     }
 
     /// Moves the new events to segments, and forgets the segments without waiting events.

@@ -222,7 +222,8 @@ impl Store {
         };
         match document {
             Ok(mut state) => {
-                self.take_in_journal(&mut state.queue)?;
+                let journal = self.read_journal(state.queue())?;
+                state.take_in_journal(&journal);
                 Ok(state)
             }
             Err(error) => self.refuse(error).map(|()| State::default()),
@@ -245,28 +246,26 @@ impl Store {
         };
         match queue {
             Ok(mut queue) => {
-                self.take_in_journal(&mut queue)?;
+                let journal = self.read_journal(&queue)?;
+                queue.take_in_journal(&journal);
                 Ok((Some(lock), queue))
             }
             Err(error) => self.refuse(error).map(|()| (Some(lock), Queue::default())),
         }
     }
 
-    /// Applies the lines of the journal that the index does not contain yet.
-    fn take_in_journal(&self, queue: &mut Queue) -> StoreResult<()> {
+    /// Reads the part of the journal that the index does not contain yet.
+    fn read_journal(&self, queue: &Queue) -> StoreResult<Vec<u8>> {
         let path = self.journal(queue);
         let read = |mut file: File| {
             let mut content = Vec::new();
             file.seek(SeekFrom::Start(queue.journal().bytes))?;
             file.read_to_end(&mut content).map(|_| content)
         };
-        let content = match files::open_to_read(&path).and_then(read) {
-            Ok(content) => content,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(failed("read", &path)(error)),
-        };
-        queue.take_in_journal(&content);
-        Ok(())
+        match files::open_to_read(&path).and_then(read) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            content => content.map_err(failed("read", &path)),
+        }
     }
 
     /// Writes new lines to the files of segments, and returns once they are on disk. Frees each part

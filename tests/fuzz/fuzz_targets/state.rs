@@ -23,7 +23,8 @@ fuzz_target!(|bytes: &[u8]| {
     let Ok(mut state) = State::decode(&[&sealed.join(&b'\n')[..], b"\n"].concat()) else { return };
     let numbers: Vec<_> =
         state.queue().segments().iter().flat_map(Segment::numbers).take(1000).collect();
-    state.settle(&Settlement { settled: Positions::of(&numbers), rejected: 1 });
+    let settlement = Settlement { settled: Positions::of(&numbers), rejected: 1 };
+    state.take_in_journal(&settlement.encode());
     let now = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
     reconcile(&mut state, &Observation::at(&Snapshot::default()), &Context::default(), now);
     state.place_events(now);

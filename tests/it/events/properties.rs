@@ -367,7 +367,8 @@ proptest! {
             state.record("s", report.clone(), SystemTime::now());
             let numbers: Vec<_> =
                 state.queue().segments().iter().flat_map(Segment::numbers).take(100).collect();
-            state.settle(&Settlement { settled: Positions::of(&numbers), rejected: 1 });
+            let settlement = Settlement { settled: Positions::of(&numbers), rejected: 1 };
+            state.take_in_journal(&settlement.encode());
             state.place_events(SystemTime::now());
             State::decode(&state.encode()).expect("a readable state");
         }
