@@ -1,5 +1,5 @@
-//! What Linux shows of a process in `/proc`. There is nothing for a process that has ended, and on other
-//! systems.
+//! Reads what Linux shows of a process in `/proc`. The functions return nothing for a process that has
+//! ended, and on other systems.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -362,7 +362,7 @@ impl<'a> Machine<'a> {
         most
     }
 
-    /// Options that limit strace to calls on these files of the state. Without files, there is no limit.
+    /// Options that limit strace to calls on these files of the state. Returns none if there are no files.
     fn only(&self, files: &BTreeSet<PathBuf>) -> Vec<String> {
         let path = |file| self.state().join(file).display().to_string();
         files.iter().flat_map(|file| ["-P".to_owned(), path(file)]).collect()

@@ -28,7 +28,7 @@ fn completions_cover_every_option() {
     }
 }
 
-/// What bash offers for the last of these words.
+/// Returns the words that bash offers for the last of these words.
 fn bash_completes(sandbox: &Sandbox, words: &[&str]) -> Vec<String> {
     let script = r#"eval "$("$0" --completions bash)"
         COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))

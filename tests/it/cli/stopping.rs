@@ -1,4 +1,4 @@
-//! One signal ends every command within a second, whatever it waits for.
+//! One signal ends every command within a second, even while it waits.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
