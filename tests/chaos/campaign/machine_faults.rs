@@ -11,7 +11,7 @@ pub(super) const ALL: [MachineFault; 4] = [
     MachineFault::NoFolderSync,
 ];
 
-fn name(fault: MachineFault) -> &'static str {
+pub(super) fn name(fault: MachineFault) -> &'static str {
     match fault {
         MachineFault::NamesHang => "machine: DNS hangs",
         MachineFault::NamesFail => "machine: DNS fails",

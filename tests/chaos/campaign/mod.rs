@@ -74,6 +74,20 @@ struct Round {
     sidecars_only: bool,
 }
 
+impl Round {
+    /// The faults of this round, as they are counted. The changes of the clock are not among them.
+    fn faults(&self) -> impl Iterator<Item = &'static str> {
+        let names = [
+            self.server.map(ServerMode::name),
+            self.tilt.map(TiltFault::name),
+            self.state.map(StateFault::name),
+            self.process.map(ProcessFault::name),
+            self.machine.map(machine_faults::name),
+        ];
+        names.into_iter().flatten()
+    }
+}
+
 struct Campaign {
     scratch: TempDir,
     programs: PathBuf,
@@ -93,6 +107,9 @@ struct Campaign {
     is_disk_full: bool,
     /// Since when the collectors cannot write the state.
     unwritable_since: Option<Instant>,
+    /// In how many rounds each fault was drawn.
+    drawn: BTreeMap<&'static str, u64>,
+    /// How often each fault has occurred, except those that the server counts.
     injected: BTreeMap<&'static str, u64>,
     /// The sizes of the long-lived sidecar, sampled at each tick.
     sizes: Sizes,
@@ -182,6 +199,7 @@ impl Campaign {
             runs_once_reports: true,
             is_disk_full: false,
             unwritable_since: None,
+            drawn: BTreeMap::new(),
             injected: BTreeMap::new(),
             sizes: Sizes::until(Instant::now(), Instant::now()),
             postponed: 0,
@@ -227,6 +245,9 @@ impl Campaign {
 
     fn round(&mut self, is_long: bool) {
         let round = self.draw_round(is_long);
+        for fault in round.faults() {
+            *self.drawn.entry(fault).or_default() += 1;
+        }
         // Two collectors in total, or five.
         self.wanted = match self.random.below(4) {
             0 => Vec::new(),

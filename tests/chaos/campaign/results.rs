@@ -10,6 +10,8 @@ use crate::sizes::Sizes;
 
 /// A shorter campaign skips the leak check, since buffers still grow in its first quarter.
 const MIN_SECONDS_FOR_LEAK_CHECK: u64 = 120;
+/// In fewer rounds, a fault may have met no request, process or free state.
+const MIN_ROUNDS_TO_OCCUR: u64 = 8;
 
 impl Campaign {
     pub(super) fn sum_up(self, options: Options, took: Duration) -> Outcome {
@@ -67,12 +69,23 @@ impl Campaign {
         if (builds as u64) < seconds {
             problems.push(format!("only {builds} builds in {seconds} s"));
         }
+        let injected = self.injected();
+        let drawn = self.drawn.iter().filter(|(_, rounds)| **rounds >= MIN_ROUNDS_TO_OCCUR);
+        for (fault, rounds) in drawn.filter(|(fault, _)| !injected.contains_key(*fault)) {
+            problems.push(format!("never occurred in {rounds} rounds: {fault}"));
+        }
         problems
     }
 
-    fn add_faults(&self, table: &mut Table) {
+    /// How often each fault has occurred.
+    fn injected(&self) -> BTreeMap<&'static str, u64> {
         let mut injected = self.injected.clone();
         injected.extend(self.server.ledger().injected.clone());
+        injected
+    }
+
+    fn add_faults(&self, table: &mut Table) {
+        let injected = self.injected();
         let mut totals = BTreeMap::<_, u64>::new();
         for (name, count) in &injected {
             table.row(name, count);

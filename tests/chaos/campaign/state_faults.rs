@@ -37,7 +37,7 @@ impl StateFault {
         Self::LocksRemoved,
     ];
 
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Truncated => "state: truncated",
             Self::BitFlipped => "state: one bit flipped",

@@ -36,7 +36,7 @@ impl TiltFault {
         Self::WatchesEnd,
     ];
 
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::NotRunning => "tilt: not running",
             Self::Stale => "tilt: killed, its config entry remains",

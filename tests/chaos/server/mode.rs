@@ -60,7 +60,7 @@ impl ServerMode {
         Self::BadRequest,
     ];
 
-    pub(super) fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Healthy => "server: healthy",
             Self::Slow => "server: slow",
