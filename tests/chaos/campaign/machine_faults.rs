@@ -23,10 +23,15 @@ pub(super) fn name(fault: MachineFault) -> &'static str {
 impl Campaign {
     pub(super) fn inject_machine_fault(&mut self, fault: MachineFault) {
         self.count(name(fault));
+        if fault == MachineFault::NamesHang {
+            self.server.ledger().record_hanging_names();
+        }
         self.machine_faults.set(Some(fault)).expect("a file");
     }
 
     pub(super) fn end_machine_faults(&self) {
+        // The lookups succeed a moment later, and the requests follow.
+        self.server.ledger().record_working_names();
         self.machine_faults.set(None).expect("a file");
     }
 }

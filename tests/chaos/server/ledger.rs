@@ -69,6 +69,8 @@ pub struct Ledger {
     /// When a state was destroyed, and its events. A collector may have read them before and still
     /// send them.
     destroyed: Option<(Instant, HashSet<String>)>,
+    /// Since when no name can be resolved, if it is so.
+    names_hang_since: Option<Instant>,
     pub leaks: Vec<String>,
     pub injected: BTreeMap<&'static str, u64>,
     pub requests: u64,
@@ -86,6 +88,7 @@ impl Ledger {
             resumed_at: None,
             suspended: HashMap::new(),
             destroyed: None,
+            names_hang_since: None,
             leaks: Vec::new(),
             injected: BTreeMap::new(),
             requests: 0,
@@ -221,6 +224,22 @@ impl Ledger {
         self.allow_unrecorded(visible, RepeatCause::StateDestroyed, None);
         self.allow_unrecorded(&queued, RepeatCause::StateDestroyed, None);
         self.destroyed = Some((Instant::now(), queued));
+    }
+
+    /// Records that lookups of names hang from now on.
+    pub fn record_hanging_names(&mut self) {
+        self.names_hang_since = Some(Instant::now());
+    }
+
+    /// Records that lookups succeed again. A collector may have read a state before its destruction and
+    /// waited for a name since then.
+    pub fn record_working_names(&mut self) {
+        if let (Some(hang_since), Some((destroyed_at, _))) =
+            (self.names_hang_since.take(), &mut self.destroyed)
+            && *destroyed_at > hang_since
+        {
+            *destroyed_at = Instant::now();
+        }
     }
 
     /// Records that the disk was full: acceptances up to `until` could not be recorded.
