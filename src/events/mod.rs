@@ -17,6 +17,7 @@ pub mod image_spans;
 pub mod observation;
 pub mod open_rollout;
 pub mod outcome;
+pub mod resource_history;
 pub mod rollout;
 pub mod runtime_failure;
 pub mod session_id;

@@ -1,6 +1,6 @@
-//! Remembers one run of Tilt, to interpret its next observation: the first update of each resource,
-//! the update of each image build, the progress of the startup, and the builds that were missed.
-//! Pure. The state stores it, so a restart of the collector changes nothing.
+//! Remembers one run of Tilt, to interpret its next observation: the progress of the startup, the builds
+//! that were missed, and each resource ([`resource_history`](crate::events::resource_history)). Pure. The
+//! state stores it, so a restart of the collector changes nothing.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -11,18 +11,14 @@ use crate::base::time::unix_micros;
 use crate::events::build_numbers::BuildNumbers;
 use crate::events::environment_state::EnvironmentState;
 use crate::events::event::Event;
-use crate::events::folding::FoldedReports;
 use crate::events::image_spans::ImageBuildRef;
 use crate::events::observation::ResourceStatus;
 use crate::events::open_rollout::OpenRollout;
+use crate::events::resource_history::{ParentUpdate, PastStatus, PastWait, ResourceHistory};
 use crate::events::startup::progress::ResourceProgress;
 use crate::events::trace::{RemoteParent, Span, UpdateId};
 use crate::events::update_counts::UpdateCounts;
-use crate::tilt::model::{ContainerFailure, Outcome, Resource, ResourceType, Timestamp, Waiting};
-
-/// The number of updates kept for each resource that builds images. The end of an image build may
-/// be seen after that of its update.
-const RECENT_UPDATES: usize = 8;
+use crate::tilt::model::{ContainerFailure, Outcome, Resource, Timestamp};
 
 /// The memory of one session.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -40,80 +36,11 @@ pub struct SessionTracker {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session_state: Option<EnvironmentState>,
     /// True once a `session` event has shown the state `healthy`.
-    #[serde(skip_serializing_if = "is_false")]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub was_healthy: bool,
     /// The time from Tilt's start until the environment was first healthy, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time_to_healthy_ms: Option<u64>,
-}
-
-/// The memory of one resource.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-struct ResourceHistory {
-    first_update: FirstUpdate,
-    #[serde(skip_serializing_if = "UpdateCounts::is_empty")]
-    update_counts: UpdateCounts,
-    /// The last updates of a resource that builds images, newest last.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    recent_updates: Vec<RecentUpdate>,
-    /// The wait of the resource before its next update.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    waited: Option<PastWait>,
-    /// The resource belongs to the startup, and the time until it was ready is not reported yet.
-    #[serde(skip_serializing_if = "is_false")]
-    awaits_first_ready: bool,
-    /// The time until the resource was ready was reported.
-    #[serde(skip_serializing_if = "is_false")]
-    first_ready_reported: bool,
-    #[serde(skip_serializing_if = "UpdateCommand::is_unknown")]
-    command: UpdateCommand,
-    /// The newest of the empty updates before the first `cmd`. They only started the `serve_cmd`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    last_serve: Option<UpdateId>,
-    /// The status in the last `uiresource` event.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    status: Option<PastStatus>,
-    /// The `uiresource` events that are folded.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reports: Option<FoldedReports>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rollout: Option<OpenRollout>,
-    /// When a pod was created, as Tilt wrote it, and how a container of it last failed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    container_failure: Option<(String, ContainerFailure)>,
-}
-
-/// A status that was reported.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct PastStatus {
-    pub status: ResourceStatus,
-    /// When it was first reported, in Unix microseconds.
-    pub since: u64,
-}
-
-/// Whether a local resource has a `cmd`, by its last unambiguous status.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-enum UpdateCommand {
-    #[default]
-    Unknown,
-    Present,
-    /// The resource has a `serve_cmd` and never had a `cmd`.
-    Never,
-    /// The resource has a `serve_cmd`. It had a `cmd` before, and with it its first update.
-    Removed,
-}
-
-/// The first update of a resource.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-enum FirstUpdate {
-    #[default]
-    NotStarted,
-    /// It ended before the first observation.
-    Missed,
-    /// Like `Missed`, unless it is this one: the older of two in the first observation.
-    Maybe(UpdateId),
-    Observed(UpdateId),
 }
 
 /// The progress of the startup.
@@ -134,45 +61,10 @@ pub enum Startup {
     },
 }
 
-/// An update that may be the parent of an image build.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct RecentUpdate {
-    id: UpdateId,
-    /// As Tilt wrote it; `None` while the update runs.
-    finished_at: Option<String>,
-    /// The image builds that belong to it: the object, and the start as Tilt wrote it.
-    images: Vec<(String, String)>,
-}
-
-/// The last [`Waiting`] that was seen.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct PastWait {
-    /// Tilt's word for why the resource waited.
-    pub reason: Option<String>,
-    /// The names of what it waited for.
-    pub on: Vec<String>,
-    /// The newest update of the resource at that time.
-    after: Option<UpdateId>,
-    /// The update that ended the wait.
-    until: Option<UpdateId>,
-}
-
-/// The update that an image build belongs to.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ParentUpdate {
-    pub id: UpdateId,
-    pub has_finished: bool,
-}
-
 /// The starts of the updates that a resource shows, including the one that runs.
 pub fn update_starts(resource: &Resource) -> impl Iterator<Item = &Timestamp> {
     let finished = resource.updates.iter().map(|update| &update.started_at);
     finished.chain(resource.current_update.iter().map(|update| &update.started_at))
-}
-
-fn newest_update(resource: &Resource) -> Option<UpdateId> {
-    let current = resource.current_update.as_ref().map(UpdateId::from);
-    current.or_else(|| resource.updates.first().map(UpdateId::from))
 }
 
 impl SessionTracker {
@@ -186,22 +78,7 @@ impl SessionTracker {
         for update in &resource.updates {
             self.build_numbers.insert(&update.span_id);
         }
-        let history = self.history(resource);
-        history.observe_command(resource);
-        history.observe_first_update(resource);
-        if !resource.only_serves() {
-            resource.updates.iter().rev().for_each(|update| history.update_counts.add(update));
-        }
-        history.awaits_first_ready &= resource.disabled != Some(true);
-        if resource.builds_images {
-            history.observe_recent_updates(resource);
-        }
-        if let Some(waited) = &mut history.waited
-            && waited.until.is_none()
-            && newest_update(resource) != waited.after
-        {
-            waited.until = newest_update(resource);
-        }
+        self.history(resource).observe(resource);
     }
 
     fn history(&mut self, resource: &Resource) -> &mut ResourceHistory {
@@ -211,21 +88,13 @@ impl SessionTracker {
     /// True if the resource only served before, and its current status is ambiguous: Tilt shows the
     /// same statuses for any resource that is pending or disabled.
     pub fn may_only_serve(&self, resource: &Resource) -> bool {
-        let is_ambiguous =
-            matches!(resource.update_status.as_deref(), None | Some("pending" | "none"));
-        let known = self.resources.get(&resource.name).map(|known| known.command);
-        is_ambiguous && matches!(known, Some(UpdateCommand::Never | UpdateCommand::Removed))
+        self.resources.get(&resource.name).is_some_and(|known| known.may_only_serve(resource))
     }
 
     /// Tells whether this update is the first one of its resource. `None` if that is unknown
     /// because the first observation was too late.
     pub fn is_first(&self, resource: &Resource, id: &UpdateId) -> Option<bool> {
-        match &self.resources.get(&resource.name)?.first_update {
-            FirstUpdate::NotStarted => None,
-            FirstUpdate::Observed(first) => Some(first == id),
-            FirstUpdate::Maybe(first) => (first != id).then_some(false),
-            FirstUpdate::Missed => Some(false),
-        }
+        self.resources.get(&resource.name)?.is_first(id)
     }
 
     /// How many updates of a resource were observed, and how many of them failed.
@@ -254,12 +123,7 @@ impl SessionTracker {
 
     /// Records the status of a `uiresource` event. Returns the one before, if that was another one.
     pub fn replace_status(&mut self, resource: &Resource, now: SystemTime) -> Option<PastStatus> {
-        let status = ResourceStatus::of(resource);
-        let known = &mut self.history(resource).status;
-        if known.as_ref().is_some_and(|known| known.status == status) {
-            return None;
-        }
-        known.replace(PastStatus { status, since: unix_micros(now) })
+        self.history(resource).replace_status(ResourceStatus::of(resource), now)
     }
 
     /// Adds a report of a resource. Returns the events to send now, oldest first.
@@ -296,60 +160,30 @@ impl SessionTracker {
 
     /// Records how a container of the active pod failed.
     pub fn observe_pod(&mut self, resource: &Resource) {
-        let Some(created_at) = &resource.pod_created_at else { return };
-        let shown = resource.pod.as_ref().and_then(|pod| pod.container_failure);
-        let is_out_of_memory =
-            matches!(resource.pod_status.as_deref(), Some("OOMKilled" | "Init:OOMKilled"));
-        let from_status = ContainerFailure { exit_code: None, out_of_memory: true };
-        if let Some(failure) = shown.or(is_out_of_memory.then_some(from_status)) {
-            let failure = Some((created_at.text.clone(), failure));
-            self.history(resource).container_failure = failure;
+        if resource.pod_created_at.is_some() {
+            self.history(resource).observe_pod(resource);
         }
     }
 
     /// How a container of the active pod last failed.
     pub fn container_failure(&self, resource: &Resource) -> Option<ContainerFailure> {
-        let (pod, failure) = self.resources.get(&resource.name)?.container_failure.as_ref()?;
-        (*pod == resource.pod_created_at.as_ref()?.text).then_some(*failure)
+        self.resources.get(&resource.name)?.container_failure(resource)
     }
 
     /// Finds the update during which an image build began. Considers an update that has not ended
     /// only if `may_run`.
-    ///
-    /// Resources and images are watched separately, so an update that has ended may still look as
-    /// if it ran. It is the parent of this build only if it has no other build of the same image.
     pub fn parent(&mut self, build: &ImageBuildRef, may_run: bool) -> Option<ParentUpdate> {
-        let started_at = Timestamp::parse(&build.started_at)?;
-        let history = self.resources.get_mut(&build.resource)?;
-        let updates = history.recent_updates.iter_mut();
-        let updates = updates.filter_map(|update| Some((update.started_at()?, update)));
-        let (_, update) =
-            updates.filter(|(start, _)| *start <= started_at.at).max_by_key(|(start, _)| *start)?;
-        if !update.covers(build, &started_at) || !may_run && update.finished_at.is_none() {
-            return None;
-        }
-        let image = (build.object.clone(), build.started_at.clone());
-        if !update.images.contains(&image) {
-            update.images.push(image);
-        }
-        Some(ParentUpdate { id: update.id.clone(), has_finished: update.finished_at.is_some() })
+        self.resources.get_mut(&build.resource)?.parent(build, may_run)
     }
 
     /// The wait of the resource that this update ended.
     pub fn waited(&self, resource: &str, id: &UpdateId) -> Option<&PastWait> {
-        let waited = self.resources.get(resource)?.waited.as_ref();
-        waited.filter(|waited| waited.until.as_ref() == Some(id))
+        self.resources.get(resource)?.waited(id)
     }
 
     /// Records what a version of a resource waits for, after its events were derived.
     pub fn observe_waiting(&mut self, resource: &Resource) {
-        if let Some(Waiting { reason, on }) = &resource.waiting {
-            let (reason, on) = (reason.clone(), on.clone());
-            let waited = PastWait { reason, on, after: newest_update(resource), until: None };
-            self.history(resource).waited = Some(waited);
-        } else if resource.disabled == Some(true) {
-            self.history(resource).waited = None;
-        }
+        self.history(resource).observe_waiting(resource);
     }
 
     /// True if an update that began then began during the startup. The answer for an update never
@@ -372,100 +206,10 @@ impl SessionTracker {
     }
 }
 
-impl ResourceHistory {
-    fn observe_first_update(&mut self, resource: &Resource) {
-        if self.first_update != FirstUpdate::NotStarted {
-            return;
-        }
-        let is_tiltfile = resource.is_tiltfile();
-        let only_served = |id: UpdateId| self.last_serve.as_ref() == Some(&id);
-        let updates = resource.updates.iter();
-        let updates: Vec<_> =
-            updates.take_while(|update| !only_served(UpdateId::from(*update))).collect();
-        self.first_update = match updates[..] {
-            [] => match &resource.current_update {
-                Some(current) => FirstUpdate::Observed(UpdateId::from(current)),
-                None => FirstUpdate::NotStarted,
-            },
-            // Tilt keeps two updates of a resource, so a single one is the first. It keeps one
-            // load of a Tiltfile, but numbers them.
-            [only] if !is_tiltfile || only.span_id.ends_with(":1") => {
-                FirstUpdate::Observed(UpdateId::from(only))
-            }
-            [.., oldest] if !is_tiltfile => FirstUpdate::Maybe(UpdateId::from(oldest)),
-            _ => FirstUpdate::Missed,
-        };
-    }
-
-    fn observe_command(&mut self, resource: &Resource) {
-        let may_tell = resource.resource_type == Some(ResourceType::Local)
-            || self.command != UpdateCommand::Unknown;
-        self.command = match resource.update_status.as_deref() {
-            Some("ok" | "in_progress" | "error") if may_tell => UpdateCommand::Present,
-            _ if !resource.only_serves() => return,
-            _ if matches!(self.command, UpdateCommand::Present | UpdateCommand::Removed) => {
-                UpdateCommand::Removed
-            }
-            _ => UpdateCommand::Never,
-        };
-        if self.command == UpdateCommand::Never {
-            self.first_update = FirstUpdate::NotStarted;
-            self.last_serve = newest_update(resource);
-        }
-    }
-
-    fn observe_recent_updates(&mut self, resource: &Resource) {
-        for update in resource.updates.iter().rev() {
-            let id = UpdateId::from(update);
-            self.add_recent_update(id, Some(update.finished_at.text.clone()));
-        }
-        if let Some(current) = &resource.current_update {
-            self.add_recent_update(UpdateId::from(current), None);
-        }
-        let excess = self.recent_updates.len().saturating_sub(RECENT_UPDATES);
-        self.recent_updates.drain(..excess);
-    }
-
-    fn add_recent_update(&mut self, id: UpdateId, finished_at: Option<String>) {
-        match self.recent_updates.iter_mut().find(|known| known.id == id) {
-            Some(known) => known.finished_at = finished_at.or(known.finished_at.take()),
-            None => self.recent_updates.push(RecentUpdate { id, finished_at, images: Vec::new() }),
-        }
-    }
-}
-
-impl UpdateCommand {
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
-    fn is_unknown(&self) -> bool {
-        *self == Self::Unknown
-    }
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
-fn is_false(flag: &bool) -> bool {
-    !flag
-}
-
-impl RecentUpdate {
-    fn started_at(&self) -> Option<SystemTime> {
-        Timestamp::parse(&self.id.started_at).map(|started_at| started_at.at)
-    }
-
-    /// True if the update can be the parent of a build that began after it.
-    fn covers(&self, build: &ImageBuildRef, build_started_at: &Timestamp) -> bool {
-        let finished_at = self.finished_at.as_deref().and_then(Timestamp::parse);
-        let has_another = self
-            .images
-            .iter()
-            .any(|(object, started_at)| *object == build.object && *started_at != build.started_at);
-        !has_another && finished_at.is_none_or(|finished| build_started_at.at <= finished.at)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tilt::model::{CurrentUpdate, Update};
+    use crate::tilt::model::{CurrentUpdate, ResourceType, Update, Waiting};
 
     fn at(seconds: u32) -> Timestamp {
         Timestamp::parse(&format!("2026-11-22T15:00:{seconds:02}Z")).expect("a time")
