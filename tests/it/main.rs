@@ -11,6 +11,7 @@ mod support;
 mod cli {
     mod board;
     mod check;
+    mod check_endpoint;
     mod completions;
     mod flush;
     // Runs a shell script.
@@ -39,9 +40,12 @@ mod sidecar {
 
 /// Builds reported from `tilt ci`.
 mod ci {
+    mod job_summary;
     #[cfg(target_os = "linux")]
     mod large_snapshots;
     mod old_snapshots;
+    mod runs;
+    mod snapshots;
     #[cfg(target_os = "linux")]
     mod supervision;
     mod tilt_ci;
