@@ -35,6 +35,7 @@ mod sidecar {
     mod kubernetes;
     mod polling;
     mod shutdown;
+    mod storms;
     mod watching;
 }
 
@@ -87,6 +88,7 @@ mod chaos {
     pub mod faults;
     #[cfg(target_os = "linux")]
     mod limits;
+    pub mod network_faults;
 }
 
 /// Secrets do not leave the machine.

@@ -9,7 +9,7 @@ use fakes::tls;
 use serde_json::json;
 
 use super::check::{check, check_at, ready};
-use crate::chaos::faults::tls_server;
+use crate::chaos::network_faults::tls_server;
 use crate::support::api::{
     CLASSIC_KEY, CONFIGURATION_KEY, INGEST_KEY, auth_of, configuration_auth, json_reply, problem,
 };
