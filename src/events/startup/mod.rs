@@ -324,4 +324,6 @@ fn poll_again_after(tracker: &SessionTracker) -> Option<Duration> {
 }
 
 #[cfg(test)]
+mod runtime_tests;
+#[cfg(test)]
 mod tests;
