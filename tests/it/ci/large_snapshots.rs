@@ -2,10 +2,17 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
-use fakes::honeycomb::Server;
+use fakes::honeycomb::{Answer, Server};
+use fakes::proc;
+use serde_json::json;
 
-use crate::support::{Invocation, PROGRAM, RECORDED_EVENTS, Sandbox, capture, captured_json};
+use crate::ci::runs::{assert_complete, post_step, recorded};
+use crate::support::{
+    Invocation, PROGRAM, RECORDED_EVENTS, Sandbox, capture, captured_json, takes_less_than,
+};
 
 /// More address space than the program and its libraries reserve, and not enough for more than one
 /// snapshot of the longest kind that is read.
@@ -72,4 +79,37 @@ fn a_snapshot_is_read_from_stdin() {
     let before = format!("cat '{}' |", capture("ci/snapshot.json").display());
     limited(&sandbox, &before, "--snapshot /dev/stdin", &server).finish().exits_with(0);
     assert!(!server.accepted().is_empty());
+}
+
+#[test]
+fn fifty_mb_of_logs_take_under_1_s_of_cpu_and_100_mb_of_memory() {
+    let mut snapshot = recorded();
+    let line = json!({"time": "2026-11-22T15:27:29.405907Z", "text": format!("{}\n", "x".repeat(800)),
+        "spanId": "build:1", "level": "INFO"});
+    snapshot["view"]["logList"]["segments"] = json!(vec![line; 58_000]);
+    let text = serde_json::to_string_pretty(&snapshot).expect("JSON");
+    assert!(text.len() > 50_000_000, "{}", text.len());
+
+    takes_less_than(Duration::from_secs(1), || {
+        let (sandbox, server) = (Sandbox::new(), Server::start());
+        sandbox.write_snapshot(&text);
+        // Peak memory can only be read while the process runs, so the server reads it on arrival.
+        let (started, usage) =
+            (Arc::<OnceLock<u32>>::default(), Arc::<Mutex<Option<(u64, Duration)>>>::default());
+        let (pid, seen) = (Arc::clone(&started), Arc::clone(&usage));
+        server.usually(Answer::By(Arc::new(move |_| {
+            let pid = *pid.wait();
+            let used = proc::status(pid, "VmHWM").zip(proc::cpu_time(pid));
+            *seen.lock().expect("no one panicked") = used;
+            Answer::Accept
+        })));
+        let step = post_step(&sandbox, &server).start();
+        started.set(step.pid()).expect("one process");
+        step.finish().exits_with(0);
+        assert_complete(&server.accepted(), "success");
+        let (peak_kib, cpu) = usage.lock().expect("no one panicked").expect("a request arrived");
+        assert!(peak_kib < 100_000, "{peak_kib} KiB");
+        // CPU time does not depend on other load on the machine.
+        cpu
+    });
 }
