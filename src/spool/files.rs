@@ -7,7 +7,7 @@
 //!
 //! On Windows, a file that another program holds open cannot be renamed or removed, and not even opened
 //! if that program does not share it. Virus scanners and programs that read a file hold it for
-//! milliseconds, so all of these are tried again for [`HELD_TIMEOUT`].
+//! milliseconds, so all of these are tried again for two seconds.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
