@@ -1,4 +1,4 @@
-//! The commands that end by themselves.
+//! The commands that end by themselves, and the process that runs the sidecar beside `tilt ci`.
 
 use std::io::{self, Write};
 
