@@ -1,8 +1,9 @@
-//! Starts child processes. Every child gets no standard input and never the API key.
+//! Starts child processes. Every other program gets no standard input and never the API key.
 
 use std::ffi::OsString;
+use std::io;
 
-/// The environment variable that holds the API key. No child process inherits it.
+/// The environment variable that holds the API key. No other program inherits it.
 pub const KEY_VARIABLE: &str = "HONEYCOMB_API_KEY";
 
 /// Which process group a child runs in.
@@ -37,6 +38,13 @@ where
 pub fn variables_with_prefix(prefix: &str) -> Vec<OsString> {
     let names = std::env::vars_os().map(|(name, _)| name);
     names.filter(|name| name.as_encoded_bytes().starts_with(prefix.as_bytes())).collect()
+}
+
+/// This program itself, in a process group of its own. It inherits everything else, with the API key.
+pub fn this_program(arguments: &[OsString]) -> io::Result<std::process::Command> {
+    let mut command = std::process::Command::new(std::env::current_exe()?);
+    set_group(command.args(arguments), ProcessGroup::Own);
+    Ok(command)
 }
 
 /// Asks a child to end. Windows has no such request.

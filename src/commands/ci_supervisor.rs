@@ -4,7 +4,7 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::process::{Child, Command};
+use std::process::Child;
 use std::time::Duration;
 
 use crate::base::child;
@@ -56,18 +56,16 @@ pub fn run(arguments: &[OsString]) -> Exit {
         } else if shutdown.requested() {
             stop(&mut sidecar);
         }
-        // Without a parent of its supervisor, the sidecar ends with Tilt.
+        // Otherwise Tilt is gone, or its process that started this one. On Linux the sidecar now ends with this
+        // process, and elsewhere once Tilt is gone.
     }
     Exit::Done
 }
 
+/// Starts the sidecar in a process group of its own. A signal to this process's group would reach it twice,
+/// and a second one ends it at once.
 fn start(arguments: &[OsString]) -> io::Result<Child> {
-    let mut command = Command::new(std::env::current_exe()?);
-    command.args(arguments).env(SUPERVISED, "1");
-    // A signal to this process's group would reach the sidecar twice, and a second one ends it at once.
-    #[cfg(unix)]
-    std::os::unix::process::CommandExt::process_group(&mut command, 0);
-    command.spawn()
+    child::this_program(arguments)?.env(SUPERVISED, "1").spawn()
 }
 
 /// Returns true once the condition no longer holds, and false if a stop was requested or the parent has
