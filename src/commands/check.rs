@@ -123,21 +123,8 @@ fn check_tilt(
     if let Some(finding) = findings::cluster(&snapshot) {
         report.add(finding);
     }
-    let settings = collector_settings(&tilt, &snapshot, &config.collector, shutdown);
+    let settings = collector::settings(&tilt, &snapshot, &config.collector, shutdown);
     Some((snapshot, settings))
-}
-
-/// The settings that the Tiltfile passes to the collector, the resource with this name.
-pub(super) fn collector_settings(
-    tilt: &Tilt,
-    snapshot: &Snapshot,
-    name: &str,
-    shutdown: &Shutdown,
-) -> CollectorSettings {
-    let arguments = collector::resource(snapshot, name)
-        .map(|collector| tilt.serve_arguments(&collector.name, shutdown))
-        .unwrap_or_default();
-    CollectorSettings::of(&arguments)
 }
 
 /// Checks the state folder, and reads from it what a collector noted.

@@ -1,8 +1,9 @@
-//! What `check` shows of the collector: whether it runs in this Tilt, with which settings, and how its
-//! deliveries went. Pure.
+//! The collector of this Tilt: its settings, and what `check` shows of it: whether it runs, with which
+//! settings, and how its deliveries went. Pure, except for [`settings`], which asks Tilt.
 
 use std::time::{Duration, SystemTime};
 
+use crate::base::shutdown::Shutdown;
 use crate::base::text::{one_line, without_credentials};
 use crate::base::time::unix_seconds;
 use crate::commands::findings::Finding;
@@ -11,6 +12,7 @@ use crate::config::collector_settings::CollectorSettings;
 use crate::honeycomb::problem::TEXT_LIMIT;
 use crate::messages;
 use crate::spool::delivery_record::DeliveryRecord;
+use crate::tilt::client::Tilt;
 use crate::tilt::model::{Resource, Snapshot};
 
 /// The settings as options, such as ` with --dataset dev`. Empty if there are none.
@@ -48,6 +50,19 @@ fn differ(settings: &CollectorSettings, config: &CheckConfig) -> bool {
 /// The resource of the collector in this Tilt.
 pub(super) fn resource<'a>(snapshot: &'a Snapshot, name: &str) -> Option<&'a Resource> {
     snapshot.resources.iter().find(|resource| resource.name == name)
+}
+
+/// The settings that the Tiltfile passes to the collector, the resource with this name.
+pub(super) fn settings(
+    tilt: &Tilt,
+    snapshot: &Snapshot,
+    name: &str,
+    shutdown: &Shutdown,
+) -> CollectorSettings {
+    let arguments = resource(snapshot, name)
+        .map(|collector| tilt.serve_arguments(&collector.name, shutdown))
+        .unwrap_or_default();
+    CollectorSettings::of(&arguments)
 }
 
 /// Whether the resource of the collector runs in this Tilt. `settings` are those of its arguments.

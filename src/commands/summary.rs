@@ -8,7 +8,7 @@ use std::path::Path;
 
 use crate::base::shutdown::Shutdown;
 use crate::base::{terminal, time};
-use crate::commands::{check, report, snapshot, stop};
+use crate::commands::{collector, report, snapshot, stop};
 use crate::config::LocalSummaryConfig;
 use crate::config::collector_settings::CollectorSettings;
 use crate::events::observation::Observation;
@@ -62,8 +62,8 @@ fn summarize(
     }
     let mut tilt = Tilt::new(config.tilt.clone(), context.tilt_mode);
     let snapshot = report::poll(&mut tilt, shutdown)?;
-    let collector = check::collector_settings(&tilt, &snapshot, &context.collector, shutdown);
-    Ok(summarize(&Observation::at(&snapshot), &collector))
+    let settings = collector::settings(&tilt, &snapshot, &context.collector, shutdown);
+    Ok(summarize(&Observation::at(&snapshot), &settings))
 }
 
 /// The record of a collector about a session. Empty without one.
