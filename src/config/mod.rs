@@ -283,8 +283,6 @@ pub fn check(
 ) -> Result<CheckConfig, ConfigError> {
     let endpoint = endpoint(cli, collector, environment);
     let key_file = cli.api_key_file.as_deref().or(collector.api_key_file.as_deref());
-    let state_dir = cli.state_dir.as_deref().or(collector.state_dir.as_deref());
-    let dataset = cli.dataset.as_deref().or(collector.dataset.as_deref());
     let ui = match &endpoint {
         Ok(endpoint) => values::ui_url(endpoint, environment),
         Err(_) => Ok(None),
@@ -301,10 +299,10 @@ pub fn check(
         tilt: tilt_command(cli)?,
         port: port.unwrap_or_else(|| DEFAULT_PORT.to_owned()),
         timeout: timeout(cli)?,
-        state_dir: values::state_dir(state_dir, environment),
+        state_dir: state_dir(cli, collector, environment),
         key: key::find(key_file, environment),
         endpoint,
-        dataset: values::dataset(dataset, environment),
+        dataset: dataset(cli, collector, environment),
         ui,
     })
 }
@@ -335,11 +333,9 @@ pub fn collector_store(
     collector: &CollectorSettings,
     environment: &Environment,
 ) -> Option<Store> {
-    let dataset = cli.dataset.as_deref().or(collector.dataset.as_deref());
-    let dataset = values::dataset(dataset, environment).ok()?;
+    let dataset = dataset(cli, collector, environment).ok()?;
     let endpoint = endpoint(cli, collector, environment).ok()?;
-    let state_dir = cli.state_dir.as_deref().or(collector.state_dir.as_deref());
-    let state_dir = values::state_dir(state_dir, environment).ok()?;
+    let state_dir = state_dir(cli, collector, environment).ok()?;
     Some(Store::new(&state_dir, &endpoint.file_stem(&dataset)))
 }
 
@@ -389,6 +385,22 @@ fn endpoint(
     let option = cli.api_endpoint.as_deref().or(collector.endpoint.as_deref());
     let allow_insecure_http = cli.allow_insecure_http || collector.allow_insecure_http;
     values::endpoint(option, allow_insecure_http, environment)
+}
+
+fn dataset(
+    cli: &Cli,
+    collector: &CollectorSettings,
+    environment: &Environment,
+) -> Result<String, ConfigError> {
+    values::dataset(cli.dataset.as_deref().or(collector.dataset.as_deref()), environment)
+}
+
+fn state_dir(
+    cli: &Cli,
+    collector: &CollectorSettings,
+    environment: &Environment,
+) -> Result<PathBuf, ConfigError> {
+    values::state_dir(cli.state_dir.as_deref().or(collector.state_dir.as_deref()), environment)
 }
 
 fn timeout(cli: &Cli) -> Result<Duration, ConfigError> {
