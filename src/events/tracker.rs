@@ -160,9 +160,7 @@ impl SessionTracker {
 
     /// Records how a container of the active pod failed.
     pub fn observe_pod(&mut self, resource: &Resource) {
-        if resource.pod_created_at.is_some() {
-            self.history(resource).observe_pod(resource);
-        }
+        self.history(resource).observe_pod(resource);
     }
 
     /// How a container of the active pod last failed.
