@@ -24,7 +24,8 @@ use fakes::{copy_folder, programs};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// The system calls of files, folders and locks, except `close`, whose errors std ignores. The first ones are [`CALLS_OF_STATE`].
+/// The system calls of files, folders and locks, except `close`, whose errors std ignores. The first ones
+/// are [`CALLS_OF_STATE`].
 const CALLS: [&str; 27] = [
     "fsync",
     "fdatasync",
